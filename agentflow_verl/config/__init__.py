@@ -1,0 +1,1 @@
+"""Hydra configs shipped in the package, and the schema of their ``agentflow:`` node."""

@@ -1,0 +1,79 @@
+"""The frozen base: the checkpoint that the policy started from, on rollout servers of its own.
+
+verl's ``RolloutReplica.init_standalone`` makes a server outside the trainer's resource pool; no weight is ever sent
+to it. ``load_format`` must be set: verl's default is ``dummy``, which would freeze random weights.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import zlib
+from typing import Any
+from uuid import uuid4
+
+import ray
+from omegaconf import DictConfig, OmegaConf, open_dict
+from verl.workers.rollout.replica import RolloutReplica, TokenOutput, get_rollout_replica_class
+
+
+def context_length(rollout: Any, reply_limit: int) -> int:
+    """Tokens of context that the frozen base serves: the configured length, or prompt and longest reply together."""
+    return rollout.max_model_len or rollout.prompt_length + max(rollout.response_length, reply_limit)
+
+
+async def start_base(config: DictConfig, replicas: int, reply_limit: int) -> list[RolloutReplica]:
+    """Start ``replicas`` frozen servers of ``actor_rollout_ref.model.path``. Takes as many GPUs as their parallel
+    sizes say, beside the trainer's."""
+    rollout = copy.deepcopy(config.actor_rollout_ref.rollout)
+    with open_dict(rollout):
+        rollout.load_format = "auto"
+        rollout.max_model_len = context_length(rollout, reply_limit)
+    source = config.actor_rollout_ref.model
+    model = OmegaConf.create(
+        {
+            "_target_": "verl.workers.config.HFModelConfig",
+            "path": source.path,
+            "tokenizer_path": source.tokenizer_path,
+            "trust_remote_code": source.trust_remote_code,
+            "custom_chat_template": source.get("custom_chat_template"),
+            "override_config": OmegaConf.to_container(source.override_config),
+        }
+    )
+    replica_class = get_rollout_replica_class(rollout.name)
+    suffix = f"agentflow_base_{uuid4().hex[:8]}"
+    started = [
+        replica_class(
+            replica_rank=rank,
+            config=rollout,
+            model_config=model,
+            gpus_per_node=rollout.n_gpus_per_node,
+            is_teacher_model=True,  # its own Ray names, apart from the policy's
+            name_suffix=suffix,
+        )
+        for rank in range(replicas)
+    ]
+    await asyncio.gather(*(replica.init_standalone() for replica in started))
+    return started
+
+
+def server_name(replica: RolloutReplica) -> str:
+    """The Ray actor name under which any process of the run finds the replica's server."""
+    return f"{replica._get_server_name_prefix()}server_teacher_{replica.replica_rank}_0{replica.name_suffix}"
+
+
+class ReplicaClient:
+    """Calls the frozen servers by their Ray names. A trajectory stays on one server, for its prefix cache."""
+
+    def __init__(self, names: tuple[str, ...]):
+        self.servers = [ray.get_actor(name) for name in names]
+
+    async def generate(self, request_id: str, *, prompt_ids: list[int], sampling_params: dict[str, Any]) -> TokenOutput:
+        """As verl's LLMServerClient.generate. When the caller is cancelled, the request is aborted in the server."""
+        server = self.servers[zlib.crc32(request_id.encode()) % len(self.servers)]
+        call = server.generate.remote(prompt_ids=prompt_ids, sampling_params=sampling_params, request_id=uuid4().hex)
+        try:
+            return await call
+        except asyncio.CancelledError:
+            ray.cancel(call)
+            raise

@@ -1,0 +1,10 @@
+"""The agentic system: four frozen or trained modules around an evolving memory (paper section 3.1).
+
+    records.py   Trajectory, Turn and their parts: what everything else reads
+    memory.py    what earlier turns did, rendered into a token budget
+    prompts/     one template a module, static parts first
+    modules.py   one call and one parser a module
+    loop.py      analyse, then plan, execute, verify until STOP, then answer
+
+Nothing here imports a trainer: it needs engines (engines/base.py) and tools (tools/registry.py).
+"""

@@ -1,0 +1,134 @@
+"""The loop: analyse once, then plan, execute, verify until STOP or T_max, then answer (paper algorithm 1)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from agentflow_verl.deadline import Deadline
+from agentflow_verl.engines.base import Engine
+from agentflow_verl.errors import InfraError, MalformedOutput, OutOfTime
+from agentflow_verl.flow.memory import Memory
+from agentflow_verl.flow.modules import Caller, tokens_of
+from agentflow_verl.flow.parse import parse_arguments, parse_plan, parse_verdict
+from agentflow_verl.flow.records import Call, Outcome, Result, Trajectory, Turn
+from agentflow_verl.rewards.extract import extract_answer
+from agentflow_verl.tools.spec import ToolResult, ToolSpec
+
+
+class Tools(Protocol):
+    """What the loop needs of tools/registry.py's ToolBox."""
+
+    specs: tuple[ToolSpec, ...]
+
+    def resolve(self, name: str) -> ToolSpec | None: ...
+
+    async def call(self, name: str, arguments: dict[str, Any], deadline: Deadline) -> ToolResult: ...
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What bounds a trajectory."""
+
+    max_turns: int = 3  # T_max; the paper trains with 3 and evaluates with 10
+    time_budget_s: float = 300.0  # wall clock of the whole trajectory
+    memory_tokens: int = 2048  # what the memory may take of a prompt
+
+
+class Flow:
+    """Answers questions. Holds no state of any question: each ``run`` builds its own memory."""
+
+    def __init__(self, engines: Mapping[str, Engine], tools: Tools, limits: Limits = Limits()):
+        self.engines = engines
+        self.tools = tools
+        self.limits = limits
+
+    async def run(self, query: str, trajectory_id: str) -> Trajectory:
+        """One trajectory. Never raises for what it can record: every ending is an ``Outcome``."""
+        started = time.monotonic()
+        memory = Memory(self.limits.memory_tokens, self.engines["planner"].count)
+        deadline = Deadline.after(self.limits.time_budget_s)
+        caller = Caller(self.engines, trajectory_id, query, memory, deadline)
+        replies = []
+        answer, error = "", None
+        try:
+            await caller.analyse(self.tools.specs)
+            replies += caller.take_replies()
+            outcome = await self._turns(caller)
+            if outcome is not Outcome.MALFORMED:
+                answer = extract_answer((await caller.answer()).text)
+                replies += caller.take_replies()
+            if not answer:
+                outcome, error = Outcome.MALFORMED, error or _why_malformed(memory.turns)
+        except OutOfTime as late:
+            outcome, error = Outcome.OUT_OF_TIME, str(late)
+        except InfraError as fault:
+            outcome, error = Outcome.INFRA_ERROR, str(fault)
+        caller.timings["total"] = time.monotonic() - started
+        return Trajectory(
+            id=trajectory_id,
+            query=query,
+            analysis=caller.analysis,
+            turns=tuple(memory.turns),
+            answer=answer,
+            outcome=outcome,
+            error=error,
+            timings=caller.timings,
+            replies=(*replies, *caller.take_replies()),
+        )
+
+    async def _turns(self, caller: Caller) -> Outcome:
+        for index in range(self.limits.max_turns):
+            turn = await self._turn(caller, index)
+            if turn.verdict is not None and turn.verdict.stop:
+                return Outcome.ANSWERED
+        readable = any(turn.plan is not None for turn in caller.memory.turns)
+        return Outcome.OUT_OF_TURNS if readable else Outcome.MALFORMED
+
+    async def _turn(self, caller: Caller, index: int) -> Turn:
+        """Plan, execute, verify. What was done enters the memory even when a fault or the deadline cuts the turn short."""
+        memory, parts = caller.memory, {"index": index}
+        try:
+            plan = await caller.plan(self.tools.specs, self.limits.max_turns - index)
+            parts["tokens"] = tokens_of(plan)
+            try:
+                await self._act(caller, plan.text, parts)
+            except MalformedOutput as mistake:
+                parts["error"] = str(mistake)
+            if "plan" in parts:
+                memory.put(Turn(**parts))  # the verifier judges this turn too
+                parts["verdict"] = parse_verdict((await caller.verify()).text)
+        finally:
+            if "tokens" in parts:
+                memory.put(Turn(**parts, replies=caller.take_replies()))
+        return memory.turns[-1]
+
+    async def _act(self, caller: Caller, text: str, parts: dict[str, Any]) -> None:
+        """Read the plan, have the executor write the call, make it. Fills ``parts``; MalformedOutput is an observation."""
+        parts["plan"] = plan = parse_plan(text)
+        tool = self.tools.resolve(plan.tool)
+        if tool is None:
+            names = ", ".join(spec.name for spec in self.tools.specs)
+            raise MalformedOutput(f"there is no tool {plan.tool!r}; the tools are {names}")
+        command = await caller.execute(tool, plan.context, plan.sub_goal)
+        parts["call"] = call = Call(tool=tool.name, arguments=parse_arguments(command.text, tool.parameters))
+        started = time.monotonic()
+        try:
+            result = await self.tools.call(call.tool, call.arguments, caller.deadline)
+        finally:
+            caller.timings["tools"] = caller.timings.get("tools", 0.0) + time.monotonic() - started
+        parts["result"] = Result(
+            text=result.text,
+            is_error=result.is_error,
+            truncated=result.truncated,
+            seconds=result.seconds,
+            attempts=result.attempts,
+        )
+
+
+def _why_malformed(turns: list[Turn]) -> str:
+    if turns and turns[-1].plan is None:
+        return f"no turn had a readable plan; the last: {turns[-1].error}"
+    return "the generator gave no answer"

@@ -1,0 +1,117 @@
+"""The five module calls. Each renders its template, asks its engine and parses the reply.
+
+The planner is the one that is trained: its reply's tokens are what ``Turn.tokens`` keeps.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from agentflow_verl.deadline import Deadline
+from agentflow_verl.engines.base import Engine, Reply
+from agentflow_verl.errors import PromptTooLong
+from agentflow_verl.flow import prompts
+from agentflow_verl.flow.memory import Memory
+from agentflow_verl.flow.records import ModuleReply, Tokens
+from agentflow_verl.tools.spec import ToolSpec
+
+MODULES = ("analyst", "planner", "executor", "verifier", "generator")
+
+
+def catalogue(specs: Sequence[ToolSpec]) -> str:
+    """The tools as prompts show them, one line each."""
+    return "\n".join(f"- {spec.name}: {describe_tool(spec)}" for spec in specs)
+
+
+def describe_tool(spec: ToolSpec) -> str:
+    """A tool's description and usage notes in one line."""
+    return " ".join(f"{spec.description} {spec.notes or ''}".split())
+
+
+def tokens_of(reply: Reply) -> Tokens:
+    """The planner's reply as the row that is trained."""
+    return Tokens(
+        prompt_ids=reply.prompt_ids,
+        response_ids=reply.response_ids,
+        logprobs=reply.logprobs,
+        weights_first=reply.weights_first,
+        weights_last=reply.weights_last,
+    )
+
+
+@dataclass
+class Caller:
+    """The module calls of one trajectory: same question, same memory, same deadline."""
+
+    engines: Mapping[str, Engine]
+    trajectory: str
+    query: str
+    memory: Memory
+    deadline: Deadline
+    analysis: str = ""
+    timings: dict[str, float] = field(default_factory=dict)
+    replies: list[ModuleReply] = field(default_factory=list)  # since the last take_replies()
+
+    async def analyse(self, tools: Sequence[ToolSpec]) -> str:
+        reply = await self._ask("analyst", tools=catalogue(tools))
+        self.analysis = reply.text.strip()
+        return self.analysis
+
+    async def plan(self, tools: Sequence[ToolSpec], turns_left: int) -> Reply:
+        return await self._ask("planner", tools=catalogue(tools), turns_left=str(turns_left))
+
+    async def execute(self, tool: ToolSpec, context: str, sub_goal: str) -> Reply:
+        return await self._ask(
+            "executor",
+            tool=tool.name,
+            description=describe_tool(tool),
+            schema=json.dumps(tool.parameters, ensure_ascii=False, sort_keys=True),
+            context=context,
+            sub_goal=sub_goal,
+        )
+
+    async def verify(self) -> Reply:
+        return await self._ask("verifier")
+
+    async def answer(self) -> Reply:
+        return await self._ask("generator")
+
+    def take_replies(self) -> tuple[ModuleReply, ...]:
+        taken = tuple(self.replies)
+        self.replies.clear()
+        return taken
+
+    async def _ask(self, module: str, **fields: str) -> Reply:
+        """Ask ``module``'s engine; where the prompt is over its limit, with less and less of the memory."""
+        engine, prompt = self.engines[module], prompts.load(module)
+        started = time.monotonic()
+        try:
+            for share in (1.0, 0.5, 0.25, 0.0):
+                memory = self.memory.render(int(self.memory.budget * share))
+                messages = prompt.render(query=self.query, analysis=self.analysis, memory=memory, **fields)
+                try:
+                    reply = await engine.reply(messages, trajectory=self.trajectory, deadline=self.deadline)
+                except PromptTooLong:
+                    if share == 0.0:
+                        raise
+                else:
+                    break
+        finally:
+            seconds = time.monotonic() - started
+            self.timings[module] = self.timings.get(module, 0.0) + seconds
+        self.replies.append(
+            ModuleReply(
+                module=module,
+                engine=reply.engine,
+                text=reply.text,
+                prompt_tokens=reply.prompt_tokens,
+                response_tokens=reply.response_tokens,
+                cached_tokens=reply.cached_tokens,
+                seconds=seconds,
+                cut=reply.cut,
+            )
+        )
+        return reply

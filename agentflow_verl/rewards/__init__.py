@@ -1,0 +1,19 @@
+"""Rewards: one rule that finds the final answer, one scorer a task family, one function that verl calls.
+
+    extract.py     the final answer in a generator's text
+    score.py       Score, and how gold answers are read
+    maths.py       numbers and expressions (quantity.py: plain numbers; algebra.py, sympy_worker.py: the bounded rest)
+    qa.py          short answers, exact match and F1 (wording.py: the canonical wording)
+    choice.py      multiple choice
+    game24.py      the 24-game and countdown
+    registry.py    data source -> scorer
+    compute.py     text -> reward, in verl's shape
+
+Nothing here imports a trainer. Scorers are pure functions of their arguments; the maths scorer keeps worker processes.
+"""
+
+from agentflow_verl.rewards.compute import compute_score, score_answer
+from agentflow_verl.rewards.extract import extract_answer
+from agentflow_verl.rewards.score import Score
+
+__all__ = ["Score", "compute_score", "extract_answer", "score_answer"]

@@ -1,0 +1,64 @@
+"""From a generator's text to a reward: extract the answer by the one rule, score it by the data source's scorer.
+
+``compute_score`` has the signature that verl's ``reward.custom_reward_function`` calls:
+
+    reward.custom_reward_function.path=pkg://agentflow_verl.rewards.compute
+    reward.custom_reward_function.name=compute_score
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from agentflow_verl.rewards.extract import extract_answer
+from agentflow_verl.rewards.registry import scorer, scorer_name
+from agentflow_verl.rewards.score import GroundTruth, Score
+
+RESERVED = frozenset({"answer", "ground_truth"})
+
+
+def score_answer(
+    data_source: str, answer: str, ground_truth: GroundTruth, extra_info: Mapping[str, Any] | None = None
+) -> tuple[Score, str]:
+    """Score an already extracted answer; returns the score and the scorer's name.
+
+    ``extra_info["scorer"]`` names the scorer where the data source alone does not.
+
+    Raises:
+        ConfigError: unknown data source or scorer, or a row without what the scorer needs.
+        InfraError: a scorer's helper process cannot run. Never turned into a score of 0.
+    """
+    extra = {str(key): value for key, value in (extra_info or {}).items()}
+    name = extra.get("scorer") or scorer_name(data_source)
+    judge = scorer(name)
+    return judge(answer, ground_truth, **{key: value for key, value in extra.items() if key not in RESERVED}), name
+
+
+def compute_score(
+    data_source: str,
+    solution_str: str,
+    ground_truth: GroundTruth,
+    extra_info: Mapping[str, Any] | None = None,
+    **kwargs: Any,
+) -> dict[str, Any]:
+    """The reward of one response, in verl's shape.
+
+    ``score`` is the outcome reward and ``acc`` the same; ``f1`` is the token overlap where the scorer defines one and
+    the exact match elsewhere (verl averages the column over mixed data sources, so it is never empty); ``scorer``
+    names the rule; ``pred`` is the extracted answer, which verl's majority vote reads; ``reason`` what decided.
+    Other keywords that verl passes (a judge's address and tokenizer) are not used.
+
+    Raises:
+        ConfigError, InfraError: as ``score_answer``.
+    """
+    answer = extract_answer(solution_str)
+    score, name = score_answer(data_source, answer, ground_truth, extra_info)
+    return {
+        "score": score.value,
+        "acc": score.value,
+        "f1": score.exact if score.f1 is None else score.f1,
+        "scorer": name,
+        "pred": answer[:500],
+        "reason": score.reason,
+    }

@@ -1,0 +1,90 @@
+"""Which scorer judges which data source.
+
+    scorer("qa")                                  the function
+    scorer_name("reasoning_gym/chain_sum")        "maths"
+
+A data source is looked up without regard to case, ``-`` and ``_``: by its whole name, then by its last path part,
+then by the longest known beginning (``searchR1_nq``, ``aime2025``).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+
+from agentflow_verl.errors import ConfigError
+from agentflow_verl.rewards import choice, game24, maths, qa
+from agentflow_verl.rewards.score import Score
+
+Scorer = Callable[..., Score]
+
+SCORERS: dict[str, Scorer] = {"maths": maths.score, "qa": qa.score, "choice": choice.score, "game24": game24.score}
+
+DATA_SOURCES: dict[str, str] = {
+    source: name
+    for name, sources in {
+        "maths": "maths math mathhard math500 math_lighteval math_dapo math_dapo_reasoning gsm8k deepmath deepmath_103k "
+        "aime aime24 aime25 amc amc23 olympiadbench minerva numina_aops_forum numina_synthetic_math numina_amc_aime "
+        "numina_synthetic_amc numina_cn_k12 numina_olympiads reasoning_gym/chain_sum reasoning_gym/basic_arithmetic "
+        "reasoning_gym/products reasoning_gym/gcd reasoning_gym/lcm reasoning_gym/leg_counting "
+        "reasoning_gym/simple_equations reasoning_gym/fraction_simplification reasoning_gym/gsm_symbolic",
+        "qa": "qa nq natural_questions triviaqa popqa hotpotqa 2wiki 2wikimultihopqa musique bamboogle",
+        "choice": "choice gpqa gpqa_diamond medqa mmlu mmlu_pro",
+        "game24": "game24 gameof24 countdown reasoning_gym/countdown",
+    }.items()
+    for source in sources.split()
+}
+BEGINNINGS = {
+    "searchr1_": "qa", "hotpotqa": "qa", "2wiki": "qa", "musique": "qa", "bamboogle": "qa", "aime": "maths", "amc": "maths",
+    "deepmath": "maths", "gsm8k": "maths", "numina": "maths", "gpqa": "choice", "medqa": "choice", "mmlu": "choice",
+    "countdown": "game24", "gameof24": "game24", "game24": "game24",
+}  # fmt: skip
+
+
+def register(name: str, scorer: Scorer, *data_sources: str) -> None:
+    """Add a scorer, and the data sources it judges.
+
+    Raises:
+        ConfigError: the name is taken by another function.
+    """
+    if SCORERS.get(name, scorer) is not scorer:
+        raise ConfigError(f"a scorer named {name!r} is already registered: choose another name")
+    SCORERS[name] = scorer
+    DATA_SOURCES.update({plain(source): name for source in (name, *data_sources)})
+
+
+def scorer(name: str) -> Scorer:
+    """Raises ``ConfigError`` for an unknown name."""
+    if name not in SCORERS:
+        raise ConfigError(f"unknown scorer {name!r}{nearest(name, SCORERS)}; known: {', '.join(sorted(SCORERS))}")
+    return SCORERS[name]
+
+
+def scorer_name(data_source: str) -> str:
+    """The name of the scorer of ``data_source``.
+
+    Raises:
+        ConfigError: unknown; the message has the nearest known name and what to do.
+    """
+    whole = plain(str(data_source))
+    last = whole.rsplit("/", 1)[-1]
+    for key in (whole, last) if not whole.startswith("reasoning_gym/") else (whole,):
+        if key in DATA_SOURCES:
+            return DATA_SOURCES[key]
+    beginnings = [start for start in BEGINNINGS if last.startswith(start) and not whole.startswith("reasoning_gym/")]
+    if beginnings:
+        return BEGINNINGS[max(beginnings, key=len)]
+    raise ConfigError(
+        f"no scorer for data source {str(data_source)[:80]!r}{nearest(whole, DATA_SOURCES)}; rename it, or name the "
+        f"scorer in the row's extra_info (scorer: one of {', '.join(sorted(SCORERS))})"
+    )
+
+
+def plain(source: str) -> str:
+    source = source.strip().lower().replace("-", "_").replace(" ", "_")
+    return source if source in DATA_SOURCES else source.replace("math_500", "math500").replace("aime_", "aime").replace("amc_", "amc")
+
+
+def nearest(name: str, known: dict) -> str:
+    found = difflib.get_close_matches(name[:80], known, n=1, cutoff=0.5)
+    return f", did you mean {found[0]!r}?" if found else ""

@@ -1,0 +1,14 @@
+"""The client side of tools: agentflow speaks to tool servers over MCP and never executes model text itself.
+
+    spec.py         what a tool, its configuration and its result are
+    schema.py       JSON arguments against the tool's JSON schema
+    wire.py         one HTTP POST, one JSON-RPC answer
+    mcp_client.py   MCP on top of it: list tools, call a tool
+    server.py       one configured server: concurrency limit, least-loaded URL, retries
+    registry.py     ToolBox: every tool of every server under one roof, what the flow calls
+    process.py      one embedded tool server as a child process
+    supervisor.py   starts, watches, restarts and stops the embedded servers
+
+A tool that fails inside its contract is a ``ToolResult`` with ``is_error``; a server that fails is an
+``InfraError``. Nothing here imports the trainer.
+"""

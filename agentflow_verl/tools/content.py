@@ -1,0 +1,60 @@
+"""MCP's records in agentflow's words: a listed tool as a ``ToolSpec``, a result's content blocks as text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from agentflow_verl.tools.spec import ToolSpec
+
+NOTES = "agentflow/notes"
+PURE = "agentflow/pure"
+
+
+def to_spec(tool: Mapping[str, Any]) -> ToolSpec:
+    """A tool as ``tools/list`` gives it. Raises ``KeyError`` or ``TypeError`` where it is not one."""
+    name, schema, meta = tool["name"], tool["inputSchema"], tool.get("_meta") or {}
+    if not isinstance(name, str) or not name or not isinstance(schema, dict):
+        raise TypeError(f"tool {name!r} with schema {type(schema).__name__}")
+    return ToolSpec(
+        name=name,
+        description=str(tool.get("description") or ""),
+        parameters=schema,
+        notes=str(meta.get(NOTES) or ""),
+        pure=meta.get(PURE) is True,
+    )
+
+
+def result_text(result: Mapping[str, Any]) -> str:
+    """The text of a tool's result; what is not text is named, never passed on."""
+    blocks = [_block_text(block) for block in result.get("content") or ()]
+    if not blocks and result.get("structuredContent") is not None:
+        return json.dumps(result["structuredContent"], ensure_ascii=False)
+    return "\n".join(blocks)
+
+
+def header_arguments(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The arguments that a server wants repeated in ``Mcp-Param-*`` headers (``x-mcp-header`` in its schema)."""
+    for name, part in (schema.get("properties") or {}).items():
+        value = arguments.get(name)
+        if not isinstance(part, dict) or value is None:
+            continue
+        if isinstance(part.get("x-mcp-header"), str) and isinstance(value, (str, bool, int, float)):
+            yield part["x-mcp-header"], str(value).lower() if isinstance(value, bool) else str(value)
+        elif isinstance(value, dict):
+            yield from header_arguments(part, value)
+
+
+def _block_text(block: Mapping[str, Any]) -> str:
+    kind = block["type"]
+    if kind == "text":
+        text = block["text"]
+        if not isinstance(text, str):
+            raise TypeError("text block without text")
+        return text
+    if kind == "resource" and isinstance(block["resource"].get("text"), str):
+        return block["resource"]["text"]
+    if kind == "resource_link":
+        return f"[link {block.get('uri')}]"
+    return f"[{kind} {block.get('mimeType', '')} left out]".replace("  ", " ")

@@ -1,0 +1,268 @@
+"""MCP over streamable HTTP, spoken directly: list the tools of a server, call one.
+
+Why not the official SDK's client: measured on one machine against the same server at 64 connections, it costs 1.3 ms
+of CPU a call with a session kept (25 ms with one made per call), aiohttp speaking JSON-RPC 0.16 ms. A rollout makes
+hundreds of calls at once in one event loop, so the difference is throughput of the whole agent.
+
+Two generations of the protocol are spoken, decided once a server by its answer to ``server/discover``:
+
+    2026-07-28   stateless: every request carries its version and capabilities, there is no session
+    2025-11-25   and older: ``initialize`` first, then a session id on every request if the server gave one
+
+The time left travels in the request (``agentflow/remaining_s``, seconds): a server in JSON mode never notices that
+its client went away, so it has to keep the limit itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from agentflow_verl.deadline import Deadline
+from agentflow_verl.errors import InfraError, OutOfTime
+from agentflow_verl.tools.content import header_arguments, result_text, to_spec
+from agentflow_verl.tools.spec import ToolResult, ToolSpec
+from agentflow_verl.tools.wire import (
+    MAX_REPLY_BYTES,
+    Reply,
+    ReplyTooLarge,
+    TransportError,
+    encode,
+    header_value,
+    new_session,
+    post,
+)
+
+MODERN = "2026-07-28"
+HANDSHAKE = "2025-11-25"
+REMAINING = "agentflow/remaining_s"
+GRACE_S = 2.0  # how long a server may take to report that a call's own time limit passed
+_INVALID_PARAMS = -32602
+_MAX_PAGES = 100
+_INFO = {"name": "agentflow_verl", "version": "1"}
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Peer:
+    """How one server wants to be spoken to."""
+
+    version: str
+    session_id: str | None = None
+
+    @property
+    def modern(self) -> bool:
+        return self.version == MODERN
+
+
+class McpClient:
+    """Speaks to any number of servers over one HTTP session.
+
+    One instance an event loop. ``session`` may be shared with others, then it is theirs to close; without one
+    the client makes its own.
+    """
+
+    def __init__(self, session: aiohttp.ClientSession | None = None) -> None:
+        self._session = session
+        self._owns_session = session is None
+        self._closed = False
+        self._peers: dict[str, _Peer] = {}
+        self._schemas: dict[tuple[str, str], dict[str, Any]] = {}
+        self._ids = itertools.count(1)
+        self._farewells: set[asyncio.Task] = set()
+
+    async def list_tools(self, url: str, deadline: Deadline) -> tuple[ToolSpec, ...]:
+        """Every tool of the server, in its order. Raises ``InfraError`` or ``OutOfTime``."""
+        specs: list[ToolSpec] = []
+        cursor: dict[str, Any] = {}
+        for _ in range(_MAX_PAGES):
+            reply = await self._ask(url, "tools/list", dict(cursor), deadline, f"tools of {url}")
+            page = _accepted(reply, f"tools of {url}")
+            try:
+                specs += [to_spec(tool) for tool in page["tools"]]
+            except (KeyError, TypeError, AttributeError, ValueError) as error:
+                raise InfraError(f"tools of {url}: unreadable tool list: {error!r}") from None
+            if not page.get("nextCursor"):
+                self._schemas.update({(url, spec.name): spec.parameters for spec in specs})
+                return tuple(specs)
+            cursor = {"cursor": page["nextCursor"]}
+        raise InfraError(f"tools of {url}: the list does not end after {_MAX_PAGES} pages")
+
+    async def call_tool(
+        self, url: str, name: str, arguments: dict[str, Any], deadline: Deadline, timeout_s: float | None = None
+    ) -> ToolResult:
+        """Call a tool once.
+
+        The server is told the smaller of the deadline's rest and ``timeout_s`` and answers in its contract when that
+        passes. Raises ``OutOfTime`` at the deadline, ``InfraError`` where the server fails, or is silent
+        ``GRACE_S`` after ``timeout_s``, and ``MalformedOutput`` for arguments that cannot be sent as JSON.
+        """
+        started = asyncio.get_running_loop().time()
+        what = f"tool {name} at {url}"
+        limit = deadline if timeout_s is None else deadline.within(timeout_s)
+        patience = deadline if timeout_s is None else deadline.within(timeout_s + GRACE_S)
+        params = {"name": name, "arguments": arguments, "_meta": {REMAINING: round(limit.remaining(), 3)}}
+        try:
+            reply = await self._ask(url, "tools/call", params, deadline, what, patience)
+        except ReplyTooLarge:
+            # The size follows from the arguments: something the planner can change, not a broken server.
+            text = f"The result was larger than {MAX_REPLY_BYTES // 2**20} MiB and was dropped. Ask for less."
+            return ToolResult(name, text, is_error=True, truncated=True, seconds=_since(started))
+        if reply.error is not None and reply.error.get("code") == _INVALID_PARAMS:
+            # MCP reports unknown tools and arguments that its own checks refuse this way: the model's to correct.
+            return ToolResult(name, str(reply.error.get("message")), is_error=True, seconds=_since(started))
+        result = _accepted(reply, what)
+        if result.get("resultType", "complete") != "complete":
+            raise InfraError(f"{what}: the server answers with {result['resultType']!r}, which needs a person's input")
+        try:
+            text = result_text(result)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise InfraError(f"{what}: unreadable result: {error!r}") from None
+        return ToolResult(name, text, is_error=result.get("isError") is True, seconds=_since(started))
+
+    async def close(self) -> None:
+        """End the sessions that older servers keep and close the HTTP session if it is this client's own."""
+        self._closed = True
+        if self._session is None:
+            return
+        if self._farewells:
+            await asyncio.wait(self._farewells, timeout=1)
+        for url, peer in self._peers.items():
+            if peer.session_id:
+                await _end_session(self._session, url, peer)
+        self._peers.clear()
+        if self._owns_session:
+            await self._session.close()
+            self._session = None
+
+    async def _ask(
+        self,
+        url: str,
+        method: str,
+        params: dict[str, Any],
+        deadline: Deadline,
+        what: str,
+        patience: Deadline | None = None,
+    ) -> Reply:
+        """One request and its answer, with every way of failing sorted into the taxonomy."""
+        patience = patience or deadline
+        request_id = next(self._ids)
+        peer = None
+        try:
+            peer = self._peers.get(url) or await self._meet(url, patience)
+            reply = await self._send(url, peer, request_id, method, params, patience)
+        except TransportError as error:
+            raise InfraError(f"{what}: {error}") from error
+        except ReplyTooLarge:
+            if method == "tools/call":
+                raise
+            raise InfraError(f"{what}: the answer is larger than {MAX_REPLY_BYTES} bytes") from None
+        except asyncio.TimeoutError:
+            self._farewell(url, peer, request_id)
+            if deadline.remaining() <= 0.005:  # a timer may fire a moment before its time
+                raise OutOfTime(f"{what}: no answer before the deadline") from None
+            raise InfraError(f"{what}: no answer within its time limit") from None
+        except asyncio.CancelledError:
+            self._farewell(url, peer, request_id)
+            raise
+        if reply.status in (400, 404) and not peer.modern:
+            self._peers.pop(url, None)  # the server forgot the session: the next attempt starts another
+        if reply.result is not None and reply.id != request_id:
+            raise InfraError(f"{what}: answer to request {reply.id!r} instead of {request_id}")
+        return reply
+
+    async def _meet(self, url: str, deadline: Deadline) -> _Peer:
+        """Find out which generation of the protocol the server speaks; start a session with an older one."""
+        reply = await self._send(url, _Peer(MODERN), next(self._ids), "server/discover", {}, deadline)
+        if reply.status == 429 or reply.status >= 500:  # an outage says nothing about the protocol
+            raise TransportError(reply.complaint())
+        if reply.result is not None and MODERN in (reply.result.get("supportedVersions") or ()):
+            peer = _Peer(MODERN)
+        else:
+            peer = await self._shake_hands(url, deadline)
+        logger.debug("%s speaks MCP %s", url, peer.version)
+        return self._peers.setdefault(url, peer)
+
+    async def _shake_hands(self, url: str, deadline: Deadline) -> _Peer:
+        offer = {"protocolVersion": HANDSHAKE, "capabilities": {}, "clientInfo": _INFO}
+        reply = await self._send(url, _Peer(HANDSHAKE), next(self._ids), "initialize", offer, deadline)
+        if reply.result is None:
+            raise TransportError(f"not an MCP server: {reply.complaint()}")
+        peer = _Peer(str(reply.result.get("protocolVersion", HANDSHAKE)), reply.session_id)
+        await self._notify(url, peer, "notifications/initialized", {}, deadline.remaining())
+        return peer
+
+    async def _send(
+        self, url: str, peer: _Peer, request_id: int, method: str, params: dict[str, Any], deadline: Deadline
+    ) -> Reply:
+        if self._closed:  # a call that was still under way must not open a session that nobody closes
+            raise TransportError("this client is closed")
+        if self._session is None:
+            self._session = new_session()
+        remaining = deadline.remaining()
+        if remaining <= 0:  # to aiohttp, a total of 0 means no limit
+            raise asyncio.TimeoutError
+        headers = _headers(peer)
+        if peer.modern:
+            meta = {
+                **params.get("_meta", {}),
+                "io.modelcontextprotocol/protocolVersion": MODERN,
+                "io.modelcontextprotocol/clientCapabilities": {},
+                "io.modelcontextprotocol/clientInfo": _INFO,
+            }
+            params = {**params, "_meta": meta}
+            headers["Mcp-Method"] = method
+            if method == "tools/call":
+                headers["Mcp-Name"] = header_value(params["name"])
+                schema = self._schemas.get((url, params["name"]), {})
+                for token, value in header_arguments(schema, params["arguments"]):
+                    headers[f"Mcp-Param-{token}"] = header_value(value)
+        body = encode({"jsonrpc": "2.0", "id": request_id, "method": method, "params": params})
+        return await post(self._session, url, body, headers, remaining)
+
+    def _farewell(self, url: str, peer: _Peer | None, request_id: int) -> None:
+        """Tell an older server that nobody waits: unlike a newer one it does not stop when the connection closes."""
+        if peer is not None and not peer.modern:
+            params = {"requestId": request_id, "reason": "deadline passed"}
+            task = asyncio.ensure_future(self._notify(url, peer, "notifications/cancelled", params, 1.0))
+            self._farewells.add(task)
+            task.add_done_callback(self._farewells.discard)
+
+    async def _notify(self, url: str, peer: _Peer, method: str, params: dict[str, Any], timeout_s: float) -> None:
+        body = encode({"jsonrpc": "2.0", "method": method, "params": params})
+        try:
+            await post(self._session, url, body, _headers(peer), max(0.05, timeout_s))
+        except (TransportError, ReplyTooLarge, asyncio.TimeoutError):
+            pass  # 202 without a body is the expected answer; a server that is gone shows at the next request
+
+
+def _headers(peer: _Peer) -> dict[str, str]:
+    headers = {"MCP-Protocol-Version": peer.version}
+    if peer.session_id:
+        headers["Mcp-Session-Id"] = peer.session_id
+    return headers
+
+
+def _accepted(reply: Reply, what: str) -> dict[str, Any]:
+    if reply.result is None:
+        raise InfraError(f"{what}: {reply.complaint()}")
+    return reply.result
+
+
+async def _end_session(session: aiohttp.ClientSession, url: str, peer: _Peer) -> None:
+    try:
+        timeout = aiohttp.ClientTimeout(total=1.0)
+        async with session.delete(url, headers=_headers(peer), timeout=timeout, allow_redirects=False):
+            pass
+    except (aiohttp.ClientError, OSError, asyncio.TimeoutError):
+        pass  # a courtesy: the server drops idle sessions by itself
+
+
+def _since(started: float) -> float:
+    return asyncio.get_running_loop().time() - started

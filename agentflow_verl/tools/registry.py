@@ -1,0 +1,125 @@
+"""ToolBox: every tool of every configured server under one roof. This is what the flow calls.
+
+Each process that runs trajectories opens one ToolBox on its event loop and shares it between all of them; no state
+of a trajectory lives here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import aiohttp
+
+from agentflow_verl.deadline import Deadline
+from agentflow_verl.errors import ConfigError, InfraError, MalformedOutput, OutOfTime
+from agentflow_verl.tools.mcp_client import McpClient
+from agentflow_verl.tools.schema import ArgumentCheck
+from agentflow_verl.tools.server import ToolServer, wait_all
+from agentflow_verl.tools.spec import ToolConfig, ToolResult, ToolSpec
+
+OPEN_TIMEOUT_S = 30.0
+
+
+class ToolBox:
+    """Made by ``await ToolBox.open(configs)``; also an asynchronous context manager that closes itself.
+
+    ``specs`` holds the tools in the order of the configuration, within a server in the server's own order.
+    """
+
+    def __init__(self, client: McpClient, homes: Sequence[tuple[ToolSpec, ToolServer]]) -> None:
+        self._client = client
+        self.specs: tuple[ToolSpec, ...] = tuple(spec for spec, _ in homes)
+        self._servers = {spec.name: server for spec, server in homes}
+        self._checks = {spec.name: ArgumentCheck(spec.name, spec.parameters) for spec in self.specs}
+        self._by_key: dict[str, ToolSpec] = {}
+        for spec in self.specs:
+            other = self._by_key.setdefault(_key(spec.name), spec)
+            if other.name == spec.name and other is not spec:
+                raise ConfigError(
+                    f"tool {spec.name} is listed by both {self._servers_of(homes, spec.name)}: "
+                    "drop one of them from agentflow.tools"
+                )
+            if other is not spec:
+                raise ConfigError(f"tools {other.name} and {spec.name} differ only in case, spaces or underscores")
+
+    @classmethod
+    async def open(
+        cls,
+        configs: Sequence[ToolConfig],
+        session: aiohttp.ClientSession | None = None,
+        timeout_s: float = OPEN_TIMEOUT_S,
+    ) -> ToolBox:
+        """List the tools of all servers, within ``timeout_s`` seconds.
+
+        ``session`` is an HTTP session to share; without one the ToolBox keeps its own. Raises ``ConfigError`` that
+        names the server and URL where one cannot be reached, where replicas differ, where two tools share a name,
+        or where a server is embedded but not yet started by a supervisor.
+        """
+        for config in configs:
+            if config.embedded:
+                raise ConfigError(f"tool server {config.name} has no URL: start it with a Supervisor first")
+        client = McpClient(session)
+        try:
+            servers = [ToolServer(config, client) for config in configs]
+            deadline = Deadline.after(timeout_s)
+            listed = await wait_all(_specs_of(server, deadline) for server in servers)
+            homes = [(spec, server) for server, specs in zip(servers, listed, strict=True) for spec in specs]
+            return cls(client, homes)
+        except BaseException:
+            await client.close()
+            raise
+
+    def resolve(self, name: str) -> ToolSpec | None:
+        """The tool that a model's text names, ignoring case, spaces and underscores; ``None`` if there is none."""
+        return self._by_key.get(_key(name))
+
+    async def call(self, name: str, arguments: dict[str, Any], deadline: Deadline) -> ToolResult:
+        """Call the tool of this exact name; nothing is sent unless the arguments satisfy its schema.
+
+        Raises ``MalformedOutput`` (unknown tool, wrong arguments), ``OutOfTime`` (the deadline), or ``InfraError``
+        (the server failed, retries included). An error of the tool itself is a result with ``is_error``.
+        """
+        server = self._servers.get(name)
+        if server is None:
+            raise MalformedOutput(f"no tool {name[:80]!r}; the tools are {', '.join(self._servers) or 'none'}")
+        self._checks[name](arguments)
+        if deadline.remaining() <= 0:
+            raise OutOfTime(f"tool {name}: called after the deadline")
+        return await server.call(name, arguments, deadline)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def __aenter__(self) -> ToolBox:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @staticmethod
+    def _servers_of(homes: Sequence[tuple[ToolSpec, ToolServer]], name: str) -> str:
+        return " and ".join(server.config.name for spec, server in homes if spec.name == name)
+
+
+async def _specs_of(server: ToolServer, deadline: Deadline) -> tuple[ToolSpec, ...]:
+    try:
+        listings = await server.list_tools(deadline)
+    except (InfraError, OutOfTime) as error:
+        raise ConfigError(f"tool server {server.config.name} cannot be reached: {error}") from error
+    (url, specs), *replicas = listings.items()
+    for other_url, others in replicas:
+        if sorted(specs, key=_by_name) != sorted(others, key=_by_name):
+            raise ConfigError(f"tool server {server.config.name}: {url} and {other_url} list different tools")
+    if not specs:
+        raise ConfigError(f"tool server {server.config.name} at {url} lists no tools")
+    return specs
+
+
+def _by_name(spec: ToolSpec) -> str:
+    return spec.name
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[\s_]+", "", name).casefold()

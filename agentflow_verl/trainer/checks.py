@@ -1,0 +1,124 @@
+"""What can be known about a run before anything starts. Each check raises ConfigError: what, where, what to do."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from agentflow_verl.config import schema
+from agentflow_verl.errors import ConfigError
+from agentflow_verl.trainer.runtime import plain
+
+ESTIMATOR = "flow_grpo"
+MODES = ("agentflow_sync", "agentflow_colocate_async", "agentflow_separate_async")
+
+
+def check(config: DictConfig) -> schema.AgentflowConfig:
+    """All checks, cheapest first. Returns the validated ``agentflow`` node."""
+    settings = schema.load(_resolved(config, "agentflow"))
+    check_keys(settings)
+    check_algorithm(config)
+    check_model(config)
+    check_data(config)
+    check_folders(config, settings)
+    check_devices(config, settings)
+    return settings
+
+
+def check_keys(settings: schema.AgentflowConfig) -> None:
+    for name, endpoint in settings.endpoints.items():
+        if endpoint.api_key_env and endpoint.api_key_env not in os.environ:
+            raise ConfigError(f"agentflow.endpoints.{name}.api_key_env: {endpoint.api_key_env} is not set in the environment")
+
+
+def check_algorithm(config: DictConfig) -> None:
+    mode = config.trainer.v1.trainer_mode
+    if not config.trainer.use_v1:
+        raise ConfigError("trainer.use_v1=false: agentflow needs verl's V1 trainer")
+    if mode not in MODES:
+        raise ConfigError(f"trainer.v1.trainer_mode={mode}: with agentflow use one of {', '.join(MODES)}")
+    if config.algorithm.adv_estimator != ESTIMATOR:
+        return
+    actor = config.actor_rollout_ref.actor
+    if actor.policy_loss.loss_mode != "vanilla":
+        raise ConfigError(
+            f"actor_rollout_ref.actor.policy_loss.loss_mode={actor.policy_loss.loss_mode}: "
+            "flow_grpo defines the aggregation, and only the vanilla clipped loss leaves it alone"
+        )
+    if config.algorithm.get("rollout_correction") and config.algorithm.rollout_correction.get("bypass_mode", False):
+        raise ConfigError("algorithm.rollout_correction.bypass_mode=true replaces the loss of flow_grpo; leave it false")
+    if config.actor_rollout_ref.rollout.n < 2:
+        raise ConfigError(f"actor_rollout_ref.rollout.n={config.actor_rollout_ref.rollout.n}: a group needs at least 2")
+
+
+def check_model(config: DictConfig) -> None:
+    path = config.actor_rollout_ref.model.path
+    if path is None:
+        raise ConfigError("actor_rollout_ref.model.path is not set: name a model folder or a hub id")
+    folder = Path(path).expanduser()
+    looks_local = path.startswith(("/", "./", "../", "~")) or path.count("/") != 1
+    if looks_local and not folder.is_dir():
+        raise ConfigError(f"actor_rollout_ref.model.path: there is no folder {path}")
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise ConfigError(f"actor_rollout_ref.model.path: {path} has no config.json, so it is not a model folder")
+
+
+def check_data(config: DictConfig) -> None:
+    import pyarrow.parquet as parquet
+
+    for key in ("train_files", "val_files"):
+        files = config.data[key]
+        for name in [files] if isinstance(files, str) else files:
+            if "://" in name:
+                continue
+            path = Path(name).expanduser()
+            if not path.is_file():
+                raise ConfigError(f"data.{key}: there is no file {name}")
+            if path.suffix != ".parquet":
+                continue
+            try:
+                rows = parquet.read_metadata(path).num_rows
+                columns = parquet.read_schema(path).names
+            except Exception as wrong:
+                raise ConfigError(f"data.{key}: {name} is not a parquet file ({wrong})") from None
+            missing = {config.data.prompt_key, "data_source", "reward_model"} - set(columns)
+            if missing:
+                raise ConfigError(f"data.{key}: {name} has no column {', '.join(sorted(missing))}")
+            needed = config.data.train_batch_size if key == "train_files" and isinstance(files, str) else 1
+            if rows < needed:
+                raise ConfigError(f"data.{key}: {name} has {rows} rows, fewer than the {needed} that one batch needs")
+
+
+def check_folders(config: DictConfig, settings: schema.AgentflowConfig) -> None:
+    for key, name in (
+        ("trainer.default_local_dir", config.trainer.default_local_dir),
+        ("agentflow.trajectory_dir", settings.trajectory_dir),
+    ):
+        if name is None or "://" in name:
+            continue
+        try:
+            Path(name).mkdir(parents=True, exist_ok=True)
+            probe = Path(name) / f".agentflow-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as wrong:
+            raise ConfigError(f"{key}: cannot write to {name} ({wrong.strerror})") from None
+
+
+def check_devices(config: DictConfig, settings: schema.AgentflowConfig) -> None:
+    import torch
+
+    on_cluster = "RAY_ADDRESS" in os.environ or config.ray_kwargs.get("ray_init", {}).get("address")
+    if config.trainer.device == "cuda" and not on_cluster and not torch.cuda.is_available():
+        raise ConfigError("trainer.device=cuda, but no GPU is visible here: add platform=cpu, or join a Ray cluster")
+
+
+def _resolved(config: DictConfig, key: str) -> dict[str, Any]:
+    try:
+        return plain(OmegaConf.select(config, key))
+    except OmegaConfBaseException as wrong:
+        raise ConfigError(f"{key}: {wrong}") from None

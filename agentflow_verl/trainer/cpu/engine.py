@@ -1,0 +1,39 @@
+"""FSDP2 over gloo. Each class names the line of verl 0.9.1 that it works around."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch.distributed as dist
+from verl.workers.engine.base import EngineRegistry
+from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
+from verl.workers.engine_workers import TrainingWorker
+
+
+class CpuTrainingWorker(TrainingWorker):
+    """Starts gloo first: verl would ask for "cpu:gloo,cpu:gloo", which torch refuses (utils/distributed.py:89)."""
+
+    def __init__(self, config: Any):
+        if not dist.is_initialized():
+            dist.init_process_group(
+                backend="gloo",
+                rank=int(os.environ.get("RANK", 0)),
+                world_size=int(os.environ.get("WORLD_SIZE", 1)),
+                init_method=os.environ.get("DIST_INIT_METHOD"),
+            )
+        super().__init__(config)
+
+
+@EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cpu")
+class CpuFSDPEngine(FSDPEngineWithLMHead):
+    """A reference model would be offloaded to pinned CPU memory, which needs an accelerator (fsdp/transformer_impl.py)."""
+
+    def _build_fsdp_module(self, module: Any) -> Any:
+        config, forward_only = self.engine_config, self.engine_config.forward_only
+        object.__setattr__(config, "forward_only", False)
+        try:
+            return super()._build_fsdp_module(module)
+        finally:
+            object.__setattr__(config, "forward_only", forward_only)
+

@@ -1,0 +1,24 @@
+"""Loaded into vLLM's CPU worker process: keeps linear weights as they are.
+
+vLLM repacks them for its CPU kernels at load time and drops the originals (model_executor/layers/utils.py,
+``dispatch_cpu_unquantized_gemm``), so a later weight update has nothing to write to. Slower kernels, right weights.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
+
+
+class PlainWeights(vLLMColocateWorkerExtension):
+    def __new__(cls, **kwargs: Any) -> PlainWeights:
+        from vllm.model_executor.layers import utils
+
+        utils.dispatch_cpu_unquantized_gemm = _keep_plain
+        return super().__new__(cls, **kwargs)
+
+
+def _keep_plain(layer: Any, remove_weight: bool) -> None:
+    layer.cpu_linear = torch.nn.functional.linear

@@ -1,0 +1,51 @@
+"""Before a run: everything that can be checked cheaply, in one clear line. After it: nothing is left behind.
+
+A Hydra callback of the agentflow config, so it runs in the driver between composing the config and starting Ray.
+Hydra turns an exception of a callback into a warning; only SystemExit ends the program.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+from verl.plugin.platform.platform_manager import set_platform
+
+from agentflow_verl.errors import ConfigError
+from agentflow_verl.trainer import checks
+from agentflow_verl.trainer.cleanup import sweep_shared_memory
+from agentflow_verl.trainer.cpu.platform import CpuPlatform
+
+logger = logging.getLogger(__name__)
+
+
+class LaunchCallback(Callback):
+    """``hydra.callbacks.agentflow`` of config/agentflow.yaml."""
+
+    def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        if config.trainer.device == "cpu":
+            os.environ["VERL_PLATFORM"] = "cpu"
+            set_platform(CpuPlatform())
+        try:
+            checks.check(config)
+        except ConfigError as wrong:
+            print(f"agentflow: {wrong}", file=sys.stderr)
+            raise SystemExit(2) from None
+        signal.signal(signal.SIGTERM, _end)
+
+    def on_job_end(self, config: DictConfig, **_: Any) -> None:
+        import ray
+
+        ray.shutdown()
+        sweep_shared_memory()
+
+
+def _end(*_: Any) -> None:
+    """SIGTERM as Ctrl-C: Ray and its children are shut down, and Hydra ends the job."""
+    raise KeyboardInterrupt

@@ -1,0 +1,64 @@
+"""Starts what trajectories need beside the policy, then the workers: verl's ``agent_loop_manager_class``."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import ray
+from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ
+from verl.utils.ray_utils import auto_await
+
+from agentflow_verl.config import schema
+from agentflow_verl.engines.replica import server_name, start_base
+from agentflow_verl.tools.supervisor import Supervisor
+from agentflow_verl.trainer.runtime import Runtime, plain
+from agentflow_verl.trainer.worker import FlowWorker
+
+logger = logging.getLogger(__name__)
+
+
+class FlowManager(AgentLoopManagerTQ):
+    """Owns the frozen base replicas and the embedded tool servers. ``close`` ends both."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.agent_loop_workers_class = ray.remote(FlowWorker)
+        self.replicas: list[Any] = []
+        self.supervisor: Supervisor | None = None
+
+    @classmethod
+    @auto_await
+    async def create(cls, *args: Any, **kwargs: Any) -> FlowManager:
+        manager = cls(*args, **kwargs)
+        settings = schema.load(plain(manager.config.agentflow))
+        try:
+            tool_urls = manager._start_tools(settings)
+            if settings.needs_base:
+                manager.replicas = await start_base(manager.config, settings.base.replicas, settings.base.max_tokens)
+            Runtime(settings, tool_urls, tuple(map(server_name, manager.replicas))).store(manager.config)
+            await manager._init_agent_loop_workers()
+        except BaseException:
+            manager.close()
+            raise
+        return manager
+
+    def _start_tools(self, settings: schema.AgentflowConfig) -> dict[str, tuple[str, ...]]:
+        configs = [node.build(name) for name, node in settings.tools.items()]
+        embedded = [config.name for config in configs if config.embedded]
+        logs = Path(self.config.trainer.default_local_dir) / "tool_servers"
+        self.supervisor = Supervisor(configs, logs)
+        started = self.supervisor.start()
+        logger.info("embedded tool servers: %s", ", ".join(embedded) or "none")
+        return {config.name: config.urls for config in started if config.name in embedded}
+
+    def close(self) -> None:
+        """End the tool servers and the frozen replicas. Safe to call twice."""
+        if self.supervisor is not None:
+            self.supervisor.stop()
+            self.supervisor = None
+        for replica in self.replicas:
+            for actor in (*replica.servers, *replica.workers):
+                ray.kill(actor)
+        self.replicas = []

@@ -1,0 +1,72 @@
+"""What is logged under ``agentflow/``: a figure a trajectory, never a row."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from agentflow_verl.flow.records import Outcome
+from agentflow_verl.trainer.rows import BatchIndex
+
+MODULES = ("analyst", "planner", "executor", "verifier", "generator", "tools", "total")
+
+
+def batch_metrics(
+    ours: Sequence[dict[str, Any]], index: BatchIndex, valid_R: Tensor, score_R: Tensor, advantage_R: Tensor, mass_R: Tensor
+) -> dict[str, float]:
+    """Metrics of one batch.
+
+    Args:
+        ours: the ``agentflow`` dictionary of each row; the last row of a trajectory also has its ``summary``.
+        score_R: outcome reward, before any penalty.
+        mass_R: loss weight times tokens: each row's share of the objective.
+    """
+    last = [row for row, item in enumerate(ours) if "summary" in item and not index.padding_R[row]]
+    summaries = [ours[row]["summary"] for row in last]
+    valid = [row for row in last if valid_R[row]]
+    outcomes = Counter(ours[row]["outcome"] for row in last)
+    calls = Counter(tool for summary in summaries for tool in summary["calls"])
+    turns = sum(summary["turns"] for summary in summaries)
+    total = max(1, len(last))
+    metrics = {
+        "agentflow/trajectories": len(last),
+        "agentflow/rows": int((~index.padding_R).sum()),
+        "agentflow/success": _mean([float(score_R[row] >= 1.0) for row in valid]),
+        "agentflow/reward": _mean([float(score_R[row]) for row in valid]),
+        "agentflow/turns": turns / total,
+        "agentflow/planner_tokens_per_turn": sum(s["planner_tokens"] for s in summaries) / max(1, turns),
+        "agentflow/planner_tokens_per_trajectory": sum(s["planner_tokens"] for s in summaries) / total,
+        "agentflow/tool_error_rate": sum(s["tool_errors"] for s in summaries) / max(1, sum(calls.values())),
+        "agentflow/malformed_plan_rate": sum(s["malformed_plans"] for s in summaries) / max(1, turns),
+        "agentflow/malformed_call_rate": sum(s["malformed_calls"] for s in summaries) / max(1, turns),
+        "agentflow/malformed_verdict_rate": sum(s["malformed_verdicts"] for s in summaries) / max(1, turns),
+        "agentflow/cut_replies": sum(s["cut_replies"] for s in summaries) / total,
+        "agentflow/cached_token_share": sum(s["cached_tokens"] for s in summaries) / max(1, sum(s["prompt_tokens"] for s in summaries)),
+        "agentflow/objective_mass": float(mass_R.sum()),
+    }
+    metrics |= {f"agentflow/outcome/{outcome.value}": outcomes[outcome.value] / total for outcome in Outcome}
+    metrics |= {f"agentflow/calls/{tool}": count / total for tool, count in calls.items()}
+    metrics |= {f"agentflow/seconds/{part}": _mean([s["timings"].get(part, 0.0) for s in summaries]) for part in MODULES}
+    metrics |= _group_metrics(valid, index, score_R, advantage_R)
+    return metrics
+
+
+def _group_metrics(valid: Sequence[int], index: BatchIndex, score_R: Tensor, advantage_R: Tensor) -> dict[str, float]:
+    rewards: dict[int, list[float]] = {}
+    for row in valid:
+        rewards.setdefault(int(index.group_R[row]), []).append(float(score_R[row]))
+    flat = [len(set(group)) == 1 for group in rewards.values()]
+    return {
+        "agentflow/groups": len(rewards),
+        "agentflow/zero_variance_groups": _mean([float(is_flat) for is_flat in flat]),
+        "agentflow/thin_groups": _mean([float(len(group) < 2) for group in rewards.values()]),
+        "agentflow/advantage_spread": float(torch.stack([advantage_R[row] for row in valid]).std()) if len(valid) > 1 else 0.0,
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0

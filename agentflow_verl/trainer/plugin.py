@@ -1,0 +1,32 @@
+"""Entry point of the group ``verl.plugins``: loaded by ``import verl`` in the driver and in every Ray process.
+
+verl swallows an import error of this module at DEBUG level (verl/__init__.py, "Failed to load plugin"), so it stays
+small, and ``agentflow doctor`` asks ``LOADED`` whether it got to its end. A run that does not use the agentflow config
+is not changed: what happens here only adds names.
+"""
+
+from __future__ import annotations
+
+import wrapt
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+from agentflow_verl.trainer.cpu import platform
+
+CONFIG_PATH = "pkg://agentflow_verl.config"
+
+
+class AgentflowSearchPath(SearchPathPlugin):
+    """Makes ``--config-name agentflow`` known to any Hydra program that imports verl."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        search_path.append(provider="agentflow_verl", path=CONFIG_PATH)
+
+
+Plugins.instance().register(AgentflowSearchPath)
+platform.register()
+# The trainer's modules are heavy: they register ours when, and only where, the trainer itself is imported.
+wrapt.register_post_import_hook("agentflow_verl.trainer.modes:register", "verl.trainer.ppo.v1")
+
+LOADED = True

@@ -1,0 +1,92 @@
+"""What all trajectories of one worker process share: engines other than the policy, the tools, the trajectory log."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from agentflow_verl.config.schema import AgentflowConfig
+from agentflow_verl.engines.base import Engine
+from agentflow_verl.engines.endpoint import EndpointEngine
+from agentflow_verl.engines.replica import ReplicaClient
+from agentflow_verl.engines.tokens import TokenEngine
+from agentflow_verl.rewards.record import ScoredTrajectory
+from agentflow_verl.tools.registry import ToolBox
+
+
+class Services:
+    """Open once in a worker's event loop, used by every trajectory in it."""
+
+    def __init__(self, config: AgentflowConfig, engines: Mapping[str, Engine], tools: ToolBox, log: TrajectoryLog | None):
+        self.config = config
+        self.engines = engines
+        self.tools = tools
+        self.log = log
+
+    @classmethod
+    async def open(
+        cls,
+        config: AgentflowConfig,
+        tool_urls: Mapping[str, tuple[str, ...]],
+        base_servers: tuple[str, ...],
+        tokenizer: Any,
+        rollout_config: Any,
+        template_kwargs: Mapping[str, Any],
+    ) -> Services:
+        """Connect to everything that the manager started, and to what runs elsewhere.
+
+        Args:
+            tool_urls: URLs of the embedded tool servers, by name.
+            base_servers: Ray actor names of the frozen base's rollout servers.
+        """
+        tools = await ToolBox.open(
+            [node.model_copy(update=_running_at(tool_urls.get(name))).build(name) for name, node in config.tools.items()]
+        )
+        engines: dict[str, Engine] = {}
+        if config.needs_base:
+            engines["base"] = TokenEngine(
+                "base",
+                tokenizer,
+                ReplicaClient(base_servers).generate,
+                {"temperature": config.base.temperature, "top_p": 1.0, "top_k": -1, "max_tokens": config.base.max_tokens},
+                prompt_limit=rollout_config.max_model_len - 1,
+                response_limit=config.base.max_tokens,
+                template_kwargs=template_kwargs,
+            )
+        if config.endpoints:
+            session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+            engines |= {name: EndpointEngine(name, node.build(), session) for name, node in config.endpoints.items()}
+        log = TrajectoryLog(Path(config.trajectory_dir)) if config.trajectory_dir else None
+        return cls(config, engines, tools, log)
+
+
+def _running_at(urls: tuple[str, ...] | None) -> dict[str, Any]:
+    """The fields of a tool node once its embedded server is up: it is then like any server with a URL."""
+    return {} if urls is None else {"urls": urls, "command": None, "args": (), "env": ()}
+
+
+class TrajectoryLog:
+    """Scored trajectories as JSON lines: ``{folder}/{train|val}/step_{N}/{worker}.jsonl``."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.worker = f"{os.uname().nodename}-{os.getpid()}"
+
+    def write(self, scored: ScoredTrajectory) -> None:
+        path = self.folder / scored.split / f"step_{scored.step:06d}" / f"{self.worker}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(scored.model_dump_json() + "\n")
+
+
+def read_log(folder: Path, split: str = "train", step: int | None = None) -> list[ScoredTrajectory]:
+    """Read trajectories back, in the order of steps; all steps, or one."""
+    pattern = "step_*" if step is None else f"step_{step:06d}"
+    files = sorted((folder / split).glob(f"{pattern}/*.jsonl"))
+    lines = itertools.chain.from_iterable(file.read_text(encoding="utf-8").splitlines() for file in files)
+    return [ScoredTrajectory.model_validate_json(line) for line in lines]

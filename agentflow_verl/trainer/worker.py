@@ -1,0 +1,98 @@
+"""One Ray actor that runs many trajectories as coroutines, over one set of engines and tools."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
+from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
+
+from agentflow_verl.rewards.record import ScoredTrajectory
+from agentflow_verl.trainer import agent_loop  # noqa: F401 - registers the loop in this process
+from agentflow_verl.trainer.rows import FIELD, RECORD
+from agentflow_verl.trainer.runtime import Runtime
+from agentflow_verl.trainer.services import Services
+
+_WorkerTQ = AgentLoopWorkerTQ.__ray_metadata__.modified_class  # the class behind verl's ray.remote
+
+
+class FlowWorker(_WorkerTQ):
+    """verl's worker with ``Services`` in the place of its tools, and a log of scored trajectories."""
+
+    async def generate_sequences(self, batch: Any) -> None:
+        if not isinstance(self.tools, Services):
+            runtime = Runtime.of(self.config)
+            self.tools = await Services.open(
+                runtime.agentflow,
+                runtime.tool_urls,
+                runtime.base_servers,
+                self.tokenizer,
+                self.rollout_config,
+                self.config.data.get("apply_chat_template_kwargs", {}),
+            )
+        await super().generate_sequences(batch)
+
+    async def _agent_loop_postprocess(self, output: Any, validate: bool, **row: Any) -> None:
+        """Put rows into TransferQueue. A faulted trajectory of a validation is only logged: verl would score it 0."""
+        ours = output[-1].extra_fields[FIELD]
+        ours["split"] = "val" if validate else "train"
+        if validate and not ours["valid"]:
+            self._log(output, row)
+        else:
+            await super()._agent_loop_postprocess(output, validate, **row)
+
+    async def _compute_score(self, outputs: list[AgentLoopOutput], kwargs: dict[str, Any]) -> None:
+        """Have the reward worker score the trajectory, then log it. One score for all rows of the trajectory."""
+        await super()._compute_score(outputs, kwargs)
+        self._log(outputs, kwargs)
+
+    def _log(self, outputs: list[AgentLoopOutput], row: dict[str, Any]) -> None:
+        last = outputs[-1]
+        trajectory = last.extra_fields.pop(RECORD)
+        scores = last.extra_fields.get("reward_extra_info", {})
+        for output in outputs:
+            output.extra_fields[FIELD]["valid"] = trajectory.outcome.valid and scores.get("scored", 1.0) > 0
+        last.extra_fields[FIELD]["summary"] = summarise(trajectory)
+        if self.tools.log is None:
+            return
+        self.tools.log.write(
+            ScoredTrajectory(
+                step=int(row["global_steps"]),
+                split=last.extra_fields[FIELD]["split"],
+                group=str(row["uid"]),
+                session=int(row["session_id"]),
+                data_source=str(row.get("data_source", "")),
+                ground_truth=_plain(row.get("reward_model", {}).get("ground_truth")),
+                reward=last.reward_score if last.extra_fields[FIELD]["valid"] else None,
+                scores=_plain(scores),
+                trajectory=trajectory,
+            )
+        )
+
+
+def summarise(trajectory: Any) -> dict[str, Any]:
+    """What metrics need of a trajectory, small enough to travel with its last row."""
+    replies = trajectory.all_replies()
+    verdicts = [turn.verdict for turn in trajectory.turns if turn.verdict is not None]
+    return {
+        "turns": len(trajectory.turns),
+        "planner_tokens": sum(len(turn.tokens.response_ids) for turn in trajectory.turns if turn.tokens is not None),
+        "calls": [turn.call.tool for turn in trajectory.turns if turn.call is not None and turn.result is not None],
+        "tool_errors": sum(turn.result.is_error for turn in trajectory.turns if turn.result is not None),
+        "malformed_plans": sum(turn.plan is None for turn in trajectory.turns),
+        "malformed_calls": sum(turn.plan is not None and turn.error is not None for turn in trajectory.turns),
+        "malformed_verdicts": sum(not verdict.parsed for verdict in verdicts),
+        "cut_replies": sum(reply.cut for reply in replies),
+        "prompt_tokens": sum(reply.prompt_tokens for reply in replies),
+        "cached_tokens": sum(reply.cached_tokens or 0 for reply in replies),
+        "timings": dict(trajectory.timings),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """NumPy scalars and arrays as plain Python, for JSON."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value.tolist() if hasattr(value, "tolist") else value

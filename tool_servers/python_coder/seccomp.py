@@ -1,0 +1,157 @@
+"""The system calls a job may make, as a classic BPF program for seccomp(2).
+
+A deny list over the calls that existed when it was written, and an allow list over newer ones, so that a newer kernel
+adds nothing. It closes what namespaces leave open: tracing, new namespaces, mounts, keys, kernel objects that no
+resource limit counts, and socket families that are not confined to a network namespace.
+"""
+
+from __future__ import annotations
+
+import errno
+import platform
+import struct
+
+# name: numbers on (x86_64, aarch64), None where there is no such call; from the kernel's unistd headers
+DENIED: dict[str, tuple[int | None, int | None]] = {
+    # other processes' memory and state
+    "ptrace": (101, 117),
+    "process_vm_readv": (310, 270),
+    "process_vm_writev": (311, 271),
+    "kcmp": (312, 272),
+    "perf_event_open": (298, 241),
+    # namespaces and mounts
+    "unshare": (272, 97),
+    "setns": (308, 268),
+    "mount": (165, 40),
+    "umount2": (166, 39),
+    "pivot_root": (155, 41),
+    "chroot": (161, 51),
+    "name_to_handle_at": (303, 264),
+    "open_by_handle_at": (304, 265),
+    "setsid": (112, 157),  # a job is one session, so that the scheduler can treat it as one
+    # kernel objects and memory that outlive a process or that no limit counts
+    "keyctl": (250, 219),
+    "add_key": (248, 217),
+    "request_key": (249, 218),
+    "memfd_create": (319, 279),
+    "shmget": (29, 194),
+    "semget": (64, 190),
+    "msgget": (68, 186),
+    "mq_open": (240, 180),
+    "io_setup": (206, 0),
+    "vmsplice": (278, 75),
+    # the kernel itself
+    "bpf": (321, 280),
+    "userfaultfd": (323, 282),
+    "kexec_load": (246, 104),
+    "kexec_file_load": (320, 294),
+    "init_module": (175, 105),
+    "finit_module": (313, 273),
+    "delete_module": (176, 106),
+    "create_module": (174, None),
+    "get_kernel_syms": (177, None),
+    "query_module": (178, None),
+    "reboot": (169, 142),
+    "swapon": (167, 224),
+    "swapoff": (168, 225),
+    "acct": (163, 89),
+    "quotactl": (179, 60),
+    "syslog": (103, 116),
+    "settimeofday": (164, 170),
+    "clock_settime": (227, 112),
+    "clock_adjtime": (305, 266),
+    "adjtimex": (159, 171),
+    "sethostname": (170, 161),
+    "setdomainname": (171, 162),
+    "vhangup": (153, 58),
+    "fanotify_init": (300, 262),
+    "lookup_dcookie": (212, 18),
+    "nfsservctl": (180, 42),
+    "personality": (135, 92),
+    "iopl": (172, None),
+    "ioperm": (173, None),
+    "modify_ldt": (154, None),
+    "uselib": (134, None),
+    "ustat": (136, None),
+    "sysfs": (139, None),
+    "_sysctl": (156, None),
+    # placement of memory on the machine's nodes
+    "mbind": (237, 235),
+    "set_mempolicy": (238, 237),
+    "migrate_pages": (256, 238),
+    "move_pages": (279, 239),
+}
+CLONE = (56, 220)
+SOCKET = (41, 198)
+SOCKETPAIR = (53, 199)
+IOCTL = (16, 29)
+
+FIRST_NEW = 424
+"""From here on every architecture numbers calls alike."""
+ALLOWED_NEW = {"close_range": 436, "openat2": 437, "faccessat2": 439, "epoll_pwait2": 441, "futex_waitv": 449, "fchmodat2": 452}
+
+NEW_NAMESPACES = 0x7E02_0000
+"""CLONE_NEW{NS,CGROUP,UTS,IPC,USER,PID,NET}, sched.h."""
+FAMILIES = (1, 2, 10)
+"""AF_UNIX, AF_INET, AF_INET6."""
+TERMINAL_INJECTION = (0x5412, 0x541C)
+"""TIOCSTI, TIOCLINUX."""
+
+_ARCHITECTURES = {"x86_64": (0, 0xC000_003E), "aarch64": (1, 0xC000_00B7)}  # column above, AUDIT_ARCH_*
+_X32 = 0x4000_0000
+_NUMBER, _ARCHITECTURE, _ARGUMENT_0, _ARGUMENT_1 = 0, 4, 16, 24  # offsets in struct seccomp_data, low halves
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_KILL, _ALLOW, _ERRNO = 0x8000_0000, 0x7FFF_0000, 0x0005_0000
+
+Instruction = tuple[int, int, int, int]
+"""Code, steps to skip when true, steps to skip when false, operand (struct sock_filter)."""
+
+
+def program(machine: str = platform.machine()) -> bytes:
+    """The filter for bwrap's ``--seccomp``. Raises NotImplementedError for a machine it has no numbers for."""
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions(machine))
+
+
+def instructions(machine: str) -> list[Instruction]:
+    """The filter, step by step."""
+    if machine not in _ARCHITECTURES:
+        raise NotImplementedError(f"no seccomp filter for {machine!r}; known: {', '.join(_ARCHITECTURES)}")
+    column, architecture = _ARCHITECTURES[machine]
+    denied = [numbers[column] for numbers in DENIED.values() if numbers[column] is not None]
+    filtered = [(CLONE[column], _clone()), (IOCTL[column], _ioctl())]
+    filtered += [(numbers[column], _socket()) for numbers in (SOCKET, SOCKETPAIR)]
+    steps = [(_LOAD, 0, 0, _ARCHITECTURE), (_EQUAL, 1, 0, architecture), _end(_KILL), (_LOAD, 0, 0, _NUMBER)]
+    if machine == "x86_64":
+        steps += _when(_AT_LEAST, _X32, [_end(_ERRNO | errno.ENOSYS)])
+    steps += _when(_AT_LEAST, FIRST_NEW, _one_of(ALLOWED_NEW.values(), otherwise=_ERRNO | errno.ENOSYS))
+    for number in denied:
+        steps += _when(_EQUAL, number, [_end(_ERRNO | errno.EPERM)])
+    for number, block in filtered:
+        steps += _when(_EQUAL, number, block)
+    return [*steps, _end(_ALLOW)]
+
+
+def _when(test: int, operand: int, block: list[Instruction]) -> list[Instruction]:
+    return [(test, 0, len(block), operand), *block]
+
+
+def _one_of(values, otherwise: int) -> list[Instruction]:
+    steps = [step for value in values for step in _when(_EQUAL, value, [_end(_ALLOW)])]
+    return [*steps, _end(otherwise)]
+
+
+def _clone() -> list[Instruction]:
+    return [(_LOAD, 0, 0, _ARGUMENT_0), (_ANY_BIT, 0, 1, NEW_NAMESPACES), _end(_ERRNO | errno.EPERM), _end(_ALLOW)]
+
+
+def _socket() -> list[Instruction]:
+    return [(_LOAD, 0, 0, _ARGUMENT_0), *_one_of(FAMILIES, otherwise=_ERRNO | errno.EAFNOSUPPORT)]
+
+
+def _ioctl() -> list[Instruction]:
+    denied = [step for value in TERMINAL_INJECTION for step in _when(_EQUAL, value, [_end(_ERRNO | errno.EPERM)])]
+    return [(_LOAD, 0, 0, _ARGUMENT_1), *denied, _end(_ALLOW)]
+
+
+def _end(action: int) -> Instruction:
+    return (_RETURN, 0, 0, action)

@@ -1,0 +1,3 @@
+from tool_servers.wikipedia_search.server import main
+
+main()
