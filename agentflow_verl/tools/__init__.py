@@ -3,7 +3,9 @@
     spec.py         what a tool, its configuration and its result are
     schema.py       JSON arguments against the tool's JSON schema
     wire.py         one HTTP POST, one JSON-RPC answer
-    mcp_client.py   MCP on top of it: list tools, call a tool
+    protocol.py     an MCP request as headers and bytes
+    content.py      MCP's answers as specs and text
+    mcp_client.py   MCP on top of these: list tools, call a tool
     server.py       one configured server: concurrency limit, least-loaded URL, retries
     registry.py     ToolBox: every tool of every server under one roof, what the flow calls
     process.py      one embedded tool server as a child process

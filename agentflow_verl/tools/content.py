@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from agentflow_verl.tools.spec import ToolSpec
@@ -32,18 +32,6 @@ def result_text(result: Mapping[str, Any]) -> str:
     if not blocks and result.get("structuredContent") is not None:
         return json.dumps(result["structuredContent"], ensure_ascii=False)
     return "\n".join(blocks)
-
-
-def header_arguments(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The arguments that a server wants repeated in ``Mcp-Param-*`` headers (``x-mcp-header`` in its schema)."""
-    for name, part in (schema.get("properties") or {}).items():
-        value = arguments.get(name)
-        if not isinstance(part, dict) or value is None:
-            continue
-        if isinstance(part.get("x-mcp-header"), str) and isinstance(value, (str, bool, int, float)):
-            yield part["x-mcp-header"], str(value).lower() if isinstance(value, bool) else str(value)
-        elif isinstance(value, dict):
-            yield from header_arguments(part, value)
 
 
 def _block_text(block: Mapping[str, Any]) -> str:

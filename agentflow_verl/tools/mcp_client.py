@@ -18,47 +18,23 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
 from agentflow_verl.deadline import Deadline
 from agentflow_verl.errors import InfraError, OutOfTime
-from agentflow_verl.tools.content import header_arguments, result_text, to_spec
+from agentflow_verl.tools.content import result_text, to_spec
+from agentflow_verl.tools.protocol import CLIENT, HANDSHAKE, MODERN, Peer, is_plain
 from agentflow_verl.tools.spec import ToolResult, ToolSpec
-from agentflow_verl.tools.wire import (
-    MAX_REPLY_BYTES,
-    Reply,
-    ReplyTooLarge,
-    TransportError,
-    encode,
-    header_value,
-    new_session,
-    post,
-)
+from agentflow_verl.tools.wire import MAX_REPLY_BYTES, Reply, ReplyTooLarge, TransportError, new_session, post
 
-MODERN = "2026-07-28"
-HANDSHAKE = "2025-11-25"
 REMAINING = "agentflow/remaining_s"
 GRACE_S = 2.0  # how long a server may take to report that a call's own time limit passed
 _INVALID_PARAMS = -32602
 _MAX_PAGES = 100
-_INFO = {"name": "agentflow_verl", "version": "1"}
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class _Peer:
-    """How one server wants to be spoken to."""
-
-    version: str
-    session_id: str | None = None
-
-    @property
-    def modern(self) -> bool:
-        return self.version == MODERN
 
 
 class McpClient:
@@ -72,7 +48,7 @@ class McpClient:
         self._session = session
         self._owns_session = session is None
         self._closed = False
-        self._peers: dict[str, _Peer] = {}
+        self._peers: dict[str, Peer] = {}
         self._schemas: dict[tuple[str, str], dict[str, Any]] = {}
         self._ids = itertools.count(1)
         self._farewells: set[asyncio.Task] = set()
@@ -160,7 +136,7 @@ class McpClient:
         except TransportError as error:
             raise InfraError(f"{what}: {error}") from error
         except ReplyTooLarge:
-            if method == "tools/call":
+            if method == "tools/call" and peer is not None:
                 raise
             raise InfraError(f"{what}: the answer is larger than {MAX_REPLY_BYTES} bytes") from None
         except asyncio.TimeoutError:
@@ -177,29 +153,33 @@ class McpClient:
             raise InfraError(f"{what}: answer to request {reply.id!r} instead of {request_id}")
         return reply
 
-    async def _meet(self, url: str, deadline: Deadline) -> _Peer:
+    async def _meet(self, url: str, deadline: Deadline) -> Peer:
         """Find out which generation of the protocol the server speaks; start a session with an older one."""
-        reply = await self._send(url, _Peer(MODERN), next(self._ids), "server/discover", {}, deadline)
+        reply = await self._send(url, Peer(MODERN), next(self._ids), "server/discover", {}, deadline)
         if reply.status == 429 or reply.status >= 500:  # an outage says nothing about the protocol
             raise TransportError(reply.complaint())
-        if reply.result is not None and MODERN in (reply.result.get("supportedVersions") or ()):
-            peer = _Peer(MODERN)
+        versions = None if reply.result is None else reply.result.get("supportedVersions")
+        if isinstance(versions, list) and MODERN in versions:
+            peer = Peer(MODERN)
         else:
             peer = await self._shake_hands(url, deadline)
         logger.debug("%s speaks MCP %s", url, peer.version)
         return self._peers.setdefault(url, peer)
 
-    async def _shake_hands(self, url: str, deadline: Deadline) -> _Peer:
-        offer = {"protocolVersion": HANDSHAKE, "capabilities": {}, "clientInfo": _INFO}
-        reply = await self._send(url, _Peer(HANDSHAKE), next(self._ids), "initialize", offer, deadline)
+    async def _shake_hands(self, url: str, deadline: Deadline) -> Peer:
+        offer = {"protocolVersion": HANDSHAKE, "capabilities": {}, "clientInfo": CLIENT}
+        reply = await self._send(url, Peer(HANDSHAKE), next(self._ids), "initialize", offer, deadline)
         if reply.result is None:
             raise TransportError(f"not an MCP server: {reply.complaint()}")
-        peer = _Peer(str(reply.result.get("protocolVersion", HANDSHAKE)), reply.session_id)
+        version = reply.result.get("protocolVersion")
+        if not isinstance(version, str) or not is_plain(version):
+            raise TransportError(f"not an MCP server: it answers initialize with protocolVersion {str(version)[:80]!r}")
+        peer = Peer(version, reply.session_id)
         await self._notify(url, peer, "notifications/initialized", {}, deadline.remaining())
         return peer
 
     async def _send(
-        self, url: str, peer: _Peer, request_id: int, method: str, params: dict[str, Any], deadline: Deadline
+        self, url: str, peer: Peer, request_id: int, method: str, params: dict[str, Any], deadline: Deadline
     ) -> Reply:
         if self._closed:  # a call that was still under way must not open a session that nobody closes
             raise TransportError("this client is closed")
@@ -208,25 +188,11 @@ class McpClient:
         remaining = deadline.remaining()
         if remaining <= 0:  # to aiohttp, a total of 0 means no limit
             raise asyncio.TimeoutError
-        headers = _headers(peer)
-        if peer.modern:
-            meta = {
-                **params.get("_meta", {}),
-                "io.modelcontextprotocol/protocolVersion": MODERN,
-                "io.modelcontextprotocol/clientCapabilities": {},
-                "io.modelcontextprotocol/clientInfo": _INFO,
-            }
-            params = {**params, "_meta": meta}
-            headers["Mcp-Method"] = method
-            if method == "tools/call":
-                headers["Mcp-Name"] = header_value(params["name"])
-                schema = self._schemas.get((url, params["name"]), {})
-                for token, value in header_arguments(schema, params["arguments"]):
-                    headers[f"Mcp-Param-{token}"] = header_value(value)
-        body = encode({"jsonrpc": "2.0", "id": request_id, "method": method, "params": params})
+        schema = self._schemas.get((url, params["name"])) if method == "tools/call" else None
+        headers, body = peer.request(request_id, method, params, schema)
         return await post(self._session, url, body, headers, remaining)
 
-    def _farewell(self, url: str, peer: _Peer | None, request_id: int) -> None:
+    def _farewell(self, url: str, peer: Peer | None, request_id: int) -> None:
         """Tell an older server that nobody waits: unlike a newer one it does not stop when the connection closes."""
         if peer is not None and not peer.modern:
             params = {"requestId": request_id, "reason": "deadline passed"}
@@ -234,19 +200,12 @@ class McpClient:
             self._farewells.add(task)
             task.add_done_callback(self._farewells.discard)
 
-    async def _notify(self, url: str, peer: _Peer, method: str, params: dict[str, Any], timeout_s: float) -> None:
-        body = encode({"jsonrpc": "2.0", "method": method, "params": params})
+    async def _notify(self, url: str, peer: Peer, method: str, params: dict[str, Any], timeout_s: float) -> None:
+        headers, body = peer.notification(method, params)
         try:
-            await post(self._session, url, body, _headers(peer), max(0.05, timeout_s))
+            await post(self._session, url, body, headers, max(0.05, timeout_s))
         except (TransportError, ReplyTooLarge, asyncio.TimeoutError):
             pass  # 202 without a body is the expected answer; a server that is gone shows at the next request
-
-
-def _headers(peer: _Peer) -> dict[str, str]:
-    headers = {"MCP-Protocol-Version": peer.version}
-    if peer.session_id:
-        headers["Mcp-Session-Id"] = peer.session_id
-    return headers
 
 
 def _accepted(reply: Reply, what: str) -> dict[str, Any]:
@@ -255,10 +214,10 @@ def _accepted(reply: Reply, what: str) -> dict[str, Any]:
     return reply.result
 
 
-async def _end_session(session: aiohttp.ClientSession, url: str, peer: _Peer) -> None:
+async def _end_session(session: aiohttp.ClientSession, url: str, peer: Peer) -> None:
     try:
         timeout = aiohttp.ClientTimeout(total=1.0)
-        async with session.delete(url, headers=_headers(peer), timeout=timeout, allow_redirects=False):
+        async with session.delete(url, headers=peer.headers(), timeout=timeout, allow_redirects=False):
             pass
     except (aiohttp.ClientError, OSError, asyncio.TimeoutError):
         pass  # a courtesy: the server drops idle sessions by itself

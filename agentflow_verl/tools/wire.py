@@ -10,24 +10,17 @@ Both forms of an answer are read: one JSON document, or an event stream whose la
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import math
-import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
-from agentflow_verl.errors import MalformedOutput
-
 MAX_REPLY_BYTES = 4 * 1024 * 1024
-MAX_REQUEST_BYTES = 1024 * 1024  # servers on the official SDK refuse requests above 4 MiB
 _ACCEPT = "application/json, text/event-stream"
 _EXCERPT = 200
-_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-_PLAIN_HEADER = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 
 
 class TransportError(Exception):
@@ -92,24 +85,6 @@ async def post(
         raise
     except (aiohttp.ClientError, OSError) as error:
         raise TransportError(f"{type(error).__name__}: {_short(error)}") from error
-
-
-def header_value(value: str) -> str:
-    """``value`` for an HTTP header; what a header cannot hold goes as base64 in a sentinel (MCP 2026-07-28)."""
-    if _PLAIN_HEADER.fullmatch(value) and not value.startswith("=?base64?"):
-        return value
-    return f"=?base64?{base64.b64encode(value.encode()).decode()}?="
-
-
-def encode(message: dict[str, Any]) -> bytes:
-    """A JSON-RPC message as JSON. Raises ``MalformedOutput``: what cannot be encoded came from a model's text."""
-    try:
-        body = _JSON.encode(message).encode()
-    except (ValueError, TypeError, RecursionError) as error:  # NaN, half a surrogate pair, an endless nesting
-        raise MalformedOutput(f"arguments cannot be sent as JSON: {str(error)[:200]}") from None
-    if len(body) > MAX_REQUEST_BYTES:
-        raise MalformedOutput(f"arguments are {len(body)} bytes as JSON, the most is {MAX_REQUEST_BYTES}")
-    return body
 
 
 async def _read(response: aiohttp.ClientResponse) -> Reply:

@@ -15,10 +15,10 @@ import os
 import signal
 import socket
 import sys
-import threading
 
 import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
 from starlette.responses import JSONResponse, PlainTextResponse
 
 PR_SET_PDEATHSIG = 1
@@ -61,8 +61,6 @@ async def remaining(ctx: Context) -> str:
 @server.tool(structured_output=False)
 async def fail(reason: str) -> str:
     """Fail inside the contract."""
-    from mcp.server.mcpserver.exceptions import ToolError
-
     raise ToolError(reason)
 
 
@@ -121,8 +119,6 @@ def main() -> None:
     parser.add_argument("--sessions", action="store_true")
     parser.add_argument("--sse", action="store_true")
     parser.add_argument("--say", default="")
-    parser.add_argument("--fail-to-start", action="store_true")
-    parser.add_argument("--never-listen", action="store_true")
     parser.add_argument("--ignore-sigterm", action="store_true")
     parser.add_argument("--helper", action="store_true", help="leave a grandchild in the process group")
     args = parser.parse_args()
@@ -130,10 +126,6 @@ def main() -> None:
         exit_with_parent()
     if args.say:
         print(args.say, file=sys.stderr, flush=True)
-    if args.fail_to_start:
-        sys.exit("no index file: run the preparation first")
-    if args.never_listen:
-        threading.Event().wait()
     if args.helper and os.fork() == 0:
         signal.pause()
     app = server.streamable_http_app(stateless_http=not args.sessions, json_response=not args.sse)

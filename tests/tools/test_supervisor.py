@@ -24,6 +24,8 @@ from agentflow_verl.tools.supervisor import Supervisor
 from .servers import ECHO_SERVER, alive, embedded, get, soon, wait_until
 
 ROOT = Path(__file__).parents[2]
+BAD = ToolConfig(name="bad", command=(sys.executable, "-c", "import sys; sys.exit('no index file: prepare it first')"))
+MUTE = ToolConfig(name="mute", command=(sys.executable, "-c", "import time; time.sleep(60)"))
 
 
 def port_of(config: ToolConfig) -> int:
@@ -89,11 +91,11 @@ def deaths(caplog) -> list[str]:
 
 
 def test_a_failed_start_is_one_config_error_with_the_servers_last_words_and_stops_the_others():
-    supervisor = Supervisor([embedded("good"), embedded("bad", "--fail-to-start")])
+    supervisor = Supervisor([embedded("good"), BAD])
     with pytest.raises(ConfigError) as caught:
         supervisor.start()
     assert "tool server bad did not start: exited with status 1" in str(caught.value)
-    assert "no index file: run the preparation first" in str(caught.value)
+    assert "no index file: prepare it first" in str(caught.value)
     assert not alive(supervisor.pids["good"])
 
 
@@ -101,14 +103,14 @@ def test_the_last_words_come_from_the_log_file_where_there_is_one(tmp_path):
     folder = tmp_path / "logs"
     for _ in range(2):
         with pytest.raises(ConfigError, match="no index file") as caught:
-            Supervisor([embedded("bad", "--fail-to-start")], log_dir=folder).start()
+            Supervisor([BAD], log_dir=folder).start()
         assert str(caught.value).count("no index file") == 1
     assert (folder / "bad.log").read_text().count("no index file") == 2
 
 
 def test_a_server_that_never_listens_runs_into_the_start_timeout():
-    supervisor = Supervisor([embedded("mute", "--never-listen")], start_timeout_s=1.5)
-    with pytest.raises(ConfigError, match=r"tool server mute did not start: no answer after 1.5 s"):
+    supervisor = Supervisor([MUTE], start_timeout_s=0.5)
+    with pytest.raises(ConfigError, match=r"tool server mute did not start: no answer after 0.5 s"):
         supervisor.start()
     assert not alive(supervisor.pids["mute"])
 
@@ -162,7 +164,7 @@ def test_servers_outlive_the_thread_that_started_them():
     try:
         (config,) = supervisor.configs
         with pytest.raises(TimeoutError), socket.create_connection(("127.0.0.1", port_of(config))) as connection:
-            connection.settimeout(1)
+            connection.settimeout(0.5)
             connection.recv(1)  # a server that dies now would close the connection
         assert supervisor.restarts == {"echo": 0}
     finally:

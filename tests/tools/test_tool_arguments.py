@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import socket
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentflow_verl.errors import ConfigError, MalformedOutput
+from agentflow_verl.tools.protocol import MAX_REQUEST_BYTES, encode
 from agentflow_verl.tools.schema import ArgumentCheck
-from agentflow_verl.tools.wire import MAX_REQUEST_BYTES, encode
 
 SCHEMA = {
     "type": "object",
@@ -35,6 +36,7 @@ json_values = st.recursive(
 near_arguments = st.dictionaries(st.sampled_from([*SCHEMA["properties"], "other"]), json_values, max_size=4)
 
 
+@settings(deadline=None)
 @given(json_values | near_arguments)
 def test_exactly_what_satisfies_the_schema_passes_and_all_else_is_malformed(arguments):
     valid = jsonschema.Draft202012Validator(SCHEMA).is_valid(arguments)
@@ -90,9 +92,14 @@ def test_an_invalid_schema_is_the_servers_fault():
 
 
 def test_a_schema_cannot_make_this_process_fetch_a_url():
-    remote = ArgumentCheck("search", {"properties": {"q": {"$ref": "http://127.0.0.1:9/schema.json"}}})
-    with pytest.raises(ConfigError, match=r"refers to http://127.0.0.1:9/schema.json, outside itself"):
-        remote({"q": 1})
+    with socket.create_server(("127.0.0.1", 0)) as elsewhere:
+        url = f"http://127.0.0.1:{elsewhere.getsockname()[1]}/schema.json"
+        remote = ArgumentCheck("search", {"properties": {"q": {"$ref": url}}})
+        with pytest.raises(ConfigError, match=f"refers to {url}, outside itself"):
+            remote({"q": 1})
+        elsewhere.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            elsewhere.accept()
 
 
 UNSENDABLE = {
@@ -110,6 +117,7 @@ def test_what_cannot_travel_as_json_is_malformed(value):
         encode({"value": value})
 
 
+@settings(deadline=None)
 @given(json_values)
 def test_what_is_encoded_arrives_unchanged(value):
     try:

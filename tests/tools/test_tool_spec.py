@@ -8,14 +8,17 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from mcp.shared.inbound import decode_header_value
 
 from agentflow_verl.errors import ConfigError
-from agentflow_verl.tools.content import header_arguments, result_text, to_spec
+from agentflow_verl.tools.content import result_text, to_spec
+from agentflow_verl.tools.protocol import Peer, header_arguments, header_value
 from agentflow_verl.tools.spec import MIN_RESULT_CHARS, ToolConfig, cut
 
 
+@settings(deadline=None)
 @given(st.text(max_size=2000), st.integers(MIN_RESULT_CHARS, 1500))
 def test_a_cut_result_fits_its_limit_and_says_how_much_is_missing(text, limit):
     shown = cut(text, limit)
@@ -100,8 +103,25 @@ def test_annotated_arguments_are_repeated_as_headers():
     assert list(header_arguments(schema, {"other": "x"})) == []
 
 
+@settings(deadline=None)
+@given(st.text())
+def test_any_argument_fits_into_a_header_and_comes_back(value):
+    try:
+        header = header_value(value)
+    except UnicodeEncodeError:  # half a surrogate pair: refused before, by the encoding of the body
+        return
+    assert header.isascii() and "\n" not in header and "\r" not in header
+    assert decode_header_value(header) == value
+
+
+def test_a_header_name_that_http_does_not_allow_is_left_out():
+    schema = {"properties": {"q": {"x-mcp-header": "a\r\nEvil: 1"}}}
+    headers, _ = Peer("2026-07-28").request(1, "tools/call", {"name": "t", "arguments": {"q": "x"}}, schema)
+    assert sorted(headers) == ["MCP-Protocol-Version", "Mcp-Method", "Mcp-Name"]
+
+
 def test_the_tools_package_imports_no_trainer():
-    modules = "content mcp_client process registry schema server spec supervisor wire"
+    modules = "content mcp_client process protocol registry schema server spec supervisor wire"
     lines = [f"import agentflow_verl.tools.{name}" for name in modules.split()]
     lines.append("import sys")
     lines.append("assert not {'verl', 'ray', 'vllm', 'torch', 'mcp'} & set(sys.modules)")

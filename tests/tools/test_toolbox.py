@@ -128,6 +128,23 @@ async def test_slots_are_neither_lost_nor_doubled_under_cancellation(seed):
                 pass
 
 
+async def test_a_slot_granted_to_a_call_that_is_cancelled_at_that_moment_is_not_lost():
+    slots = Slots(1)
+
+    async def wait() -> None:
+        async with slots.one(soon(), "wait"):
+            pass
+
+    async with slots.one(soon(), "hold"):
+        waiting = asyncio.ensure_future(wait())
+        await asyncio.sleep(0)
+    waiting.cancel()  # the slot is already its own, it only has not run yet
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    async with slots.one(Deadline.after(0.1), "next"):
+        pass
+
+
 async def test_calls_spread_over_the_replicas(echo):
     echo.state()
     with echo_process() as other:

