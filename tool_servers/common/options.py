@@ -11,8 +11,12 @@ from collections.abc import Callable
 def parser(server: str, description: str) -> argparse.ArgumentParser:
     """An argument parser with the options every server has; a server adds its own."""
     options = argparse.ArgumentParser(prog=f"python -m tool_servers.{server}", description=description)
-    options.add_argument("--host", type=loopback, default="127.0.0.1", help="loopback address to listen on (default: %(default)s)")
-    options.add_argument("--port", type=integer(0, 65_535), default=0, help="port to listen on; 0 takes a free one (default)")
+    options.add_argument(
+        "--host", type=loopback, default="127.0.0.1", help="loopback address to listen on (default: %(default)s)"
+    )
+    options.add_argument(
+        "--port", type=integer(0, 65_535), default=0, help="port to listen on; 0 takes a free one (default)"
+    )
     options.add_argument(
         "--timeout",
         type=seconds(0.1, 3_600),
@@ -26,7 +30,8 @@ def parser(server: str, description: str) -> argparse.ArgumentParser:
         const=0,
         default=None,
         metavar="PID",
-        help="end when the thread that started this process ends, even by SIGKILL; give the parent's PID to close the race at start",
+        help="end when the thread that started this process ends, even by SIGKILL; "
+        "give the parent's PID to close the race at start",
     )
     return options
 
@@ -69,5 +74,7 @@ def loopback(text: str) -> str:
         raise argparse.ArgumentTypeError(f"{text!r} is not an address of this machine") from None
     addresses = [str(entry[4][0]) for entry in found]
     if not all(ipaddress.ip_address(address).is_loopback for address in addresses):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a loopback address; these servers have no access control, use 127.0.0.1")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a loopback address; these servers have no access control, use 127.0.0.1"
+        )
     return addresses[0]

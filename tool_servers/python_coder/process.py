@@ -1,8 +1,8 @@
 """One started sandbox, seen from the outside: what it prints, what it uses, how it ends.
 
-    Output          keeps the beginning and the end of what is printed, whatever its length
-    watch_memory    the job's use of memory and files, counted over all its processes
-    Started         the processes: feed the program, wait, kill
+Output          keeps the beginning and the end of what is printed, whatever its length
+over            the job's use of memory and files, counted over all its processes
+Started         the processes: feed the program, wait, kill
 """
 
 from __future__ import annotations
@@ -20,10 +20,6 @@ from tool_servers.python_coder.limits import Limits, SandboxError
 
 WATCH_INTERVAL_S = 0.05
 """Between two looks at a job's memory. What a job can take in between is not stopped in time."""
-DRAIN_S = 1.0
-"""How long to wait for the last output of processes that have been killed."""
-START_S = 10.0
-"""The most a sandbox may take to come up on a machine that works."""
 
 
 class Output:
@@ -53,30 +49,38 @@ class Output:
 
 
 class Started:
-    """A sandbox whose first process waits for a program. Single use."""
+    """A sandbox whose first process waits for a program. Single use.
 
-    def __init__(self, bwrap: asyncio.subprocess.Process, limits: Limits) -> None:
+    It is only ever ended through its first process. bubblewrap's own process waits for that one: killed before it,
+    it could leave it behind, half set up.
+    """
+
+    def __init__(self, bwrap: asyncio.subprocess.Process, news: asyncio.StreamReader, limits: Limits) -> None:
+        self.up = False
+        """Whether the launcher has reported. What is printed before that are bubblewrap's own words."""
+        self.output = Output(limits.shown_bytes)
+        self.pid: int | None = None
+        """The host's number of the first process, once it is known."""
         self._bwrap = bwrap
+        self._news = news
         self._limits = limits
         self._first_process: int | None = None  # a pidfd, so that a number used again is never killed
-        self.pid: int | None = None
-        self.output = Output(limits.shown_bytes)
+        self._known = asyncio.ensure_future(self._learn_pid())
 
     @classmethod
     async def start(cls, box: Bubblewrap, limits: Limits, uid: int, launcher: str) -> Started:
-        """Start one; ``uid`` is the host's user id for the job, 0 to keep the one it has.
+        """Start one; ``uid`` is the host's user id for the job, 0 to keep the one it has. Must not be cancelled.
 
-        Returns when the launcher is up. Raises SandboxError with bubblewrap's own words when it does not come up.
+        Raises SandboxError when bubblewrap cannot be started.
         """
         seccomp_fd = _filled_pipe(seccomp.program())
-        news, info_fd = os.pipe()
+        news_fd, info_fd = os.pipe()
         ready_fd = os.dup(info_fd)
         passed = (seccomp_fd, info_fd, ready_fd)
-        launch = _launch(box.packages, limits, uid, ready_fd)
         try:
             bwrap = await asyncio.create_subprocess_exec(
                 *box.command(limits, seccomp_fd, info_fd),
-                *("-c", launcher, *launch),
+                *("-c", launcher, *_launch(box.packages, limits, uid, ready_fd)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
@@ -86,38 +90,43 @@ class Started:
                 start_new_session=True,  # out of the server's process group, and a unit for the scheduler
             )
         except OSError as error:
-            os.close(news)
+            os.close(news_fd)
             raise SandboxError(f"{box.binary} cannot be started: {error}") from error
         finally:
             for fd in passed:
                 os.close(fd)
-        started = cls(bwrap, limits)
-        try:
-            await started._come_up(news)
-        except BaseException:
-            await started.end()
-            raise
-        return started
+        return cls(bwrap, await _reader(news_fd), limits)
 
-    async def _come_up(self, news: int) -> None:
+    async def _learn_pid(self) -> None:
         try:
-            said = await asyncio.wait_for(_read_pipe(news), START_S)
-        except asyncio.TimeoutError:
-            raise SandboxError(f"the sandbox did not come up within {START_S:g} s") from None
-        found = re.search(rb'"child-pid": (\d+)', said)
-        if not found or b"ready" not in said:
-            await self.drain(1 << 20, self.kill)
-            raise SandboxError(self.output.text().strip() or "the sandbox ended before it was up, without a word")
-        self.pid = int(found[1])
-        self._first_process = os.pidfd_open(self.pid)
+            said = await self._news.readuntil(b"}")
+        except asyncio.IncompleteReadError:
+            return  # bubblewrap gave up before it made a process
+        self.pid = int(re.search(rb'"child-pid": (\d+)', said)[1])
+        with contextlib.suppress(ProcessLookupError):
+            self._first_process = os.pidfd_open(self.pid)
 
-    async def feed(self, program: bytes) -> None:
-        """Hand over the program, which starts it. Returns when it is taken or the job is gone."""
+    async def play(self, program: bytes) -> str:
+        """Wait until the sandbox is up, run the program in it and watch it.
+
+        Returns what the job has too much of, once it has; never returns for a job that keeps its limits.
+        """
+        await asyncio.wait({self._known})
+        self.up = b"ready" in await self._news.read()
+        if self.up:
+            await self._feed(program)
+            return await self._watch_memory()
+        return await asyncio.get_running_loop().create_future()
+
+    async def _feed(self, program: bytes) -> None:
         stdin = self._bwrap.stdin
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        try:
             stdin.write(program)
             await stdin.drain()
-        stdin.close()
+        except ConnectionError:
+            pass  # it ended before it read all
+        finally:
+            stdin.close()
 
     async def drain(self, most: int, excess: Callable[[], None]) -> None:
         """Read what is printed until it ends; call ``excess`` once it is more than ``most`` bytes.
@@ -133,26 +142,21 @@ class Started:
         """The exit code of the program; 128 + N when signal N ended it."""
         return await self._bwrap.wait()
 
-    def kill(self) -> None:
+    async def kill(self) -> None:
         """End every process of the job at once: those of a pid namespace end with its first."""
+        await asyncio.wait({self._known})  # one of bubblewrap's first steps
         if self._first_process is not None:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._first_process, signal.SIGKILL)
-        elif self._bwrap.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._bwrap.kill()
 
-    async def end(self) -> None:
-        """Kill what is left and wait until it is gone. Safe to call at any time, and again."""
-        self.kill()
-        await self._bwrap.wait()
+    def close(self) -> None:
+        """Give back the descriptors of a job that has ended."""
         if self._first_process is not None:
             os.close(self._first_process)
             self._first_process = None
         self._bwrap._transport.close()  # the pipes; asyncio has no public name for it
 
-    async def watch_memory(self) -> str:
-        """Returns what the job has too much of, once it has. Never returns for a job that keeps its limits."""
+    async def _watch_memory(self) -> str:
         root = None
         try:
             while root is None:
@@ -198,7 +202,9 @@ def memory_in_use(root: int, exact: bool) -> int:
 
 def _memory(processes: int, pid: str, exact: bool) -> int:
     # proc_pid_status(5) and proc_pid_smaps(5), in kB
-    name, wanted = ("smaps_rollup", rb"(?:Pss_Anon|Pss_Shmem|SwapPss)") if exact else ("status", rb"(?:RssAnon|RssShmem|VmSwap)")
+    name, wanted = (
+        ("smaps_rollup", rb"(?:Pss_Anon|Pss_Shmem|SwapPss)") if exact else ("status", rb"(?:RssAnon|RssShmem|VmSwap)")
+    )
     try:
         file = os.open(f"{pid}/{name}", os.O_RDONLY, dir_fd=processes)
         try:
@@ -228,12 +234,9 @@ def _filled_pipe(data: bytes) -> int:
     return reader
 
 
-async def _read_pipe(fd: int) -> bytes:
-    """Everything from a pipe until its last writer closes it. Closes ``fd``."""
-    loop = asyncio.get_running_loop()
+async def _reader(fd: int) -> asyncio.StreamReader:
+    """A stream over the read end of a pipe, which is closed with the pipe's end."""
     reader = asyncio.StreamReader()
-    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(fd, "rb", 0))
-    try:
-        return await reader.read()
-    finally:
-        transport.close()
+    pipe = os.fdopen(fd, "rb", 0)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+    return reader

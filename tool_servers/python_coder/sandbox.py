@@ -12,7 +12,7 @@ from importlib import resources
 
 from tool_servers.python_coder.bubblewrap import Bubblewrap
 from tool_servers.python_coder.limits import Busy, JobResult, Limits, SandboxError, Status
-from tool_servers.python_coder.process import DRAIN_S, Started
+from tool_servers.python_coder.process import Started
 
 FIRST_UID = 1_879_048_192
 """Start of the user ids that systemd's list (UIDS-GIDS.md) leaves unused."""
@@ -20,7 +20,12 @@ FIRST_UID_OF_FEW = 40_000
 """The same where a container maps only 16 bits."""
 MOST_JOBS = 1_024
 
-_OUT_OF_MEMORY = ("MemoryError", "_ArrayMemoryError", "numpy._core._exceptions._ArrayMemoryError", "numpy.core._exceptions._ArrayMemoryError")
+_OUT_OF_MEMORY = (
+    "MemoryError",
+    "_ArrayMemoryError",
+    "numpy._core._exceptions._ArrayMemoryError",
+    "numpy.core._exceptions._ArrayMemoryError",
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,8 @@ class Sandbox:
     async def run(self, program: str, seconds: float | None = None, limits: Limits | None = None) -> JobResult:
         """Run one program; ``seconds`` from now it is over, waiting for a slot included.
 
-        Raises Busy when no slot came free in time, SandboxError when the sandbox itself failed. Cancelling kills the job.
+        Raises Busy when no slot came free in time, SandboxError when the sandbox itself failed.
+        Cancelling kills the job.
         """
         limits = limits or self.limits
         deadline = time.monotonic() + min(limits.seconds, limits.seconds if seconds is None else seconds)
@@ -91,43 +97,54 @@ class Sandbox:
             raise SandboxError("the server is shutting down")
         loop = asyncio.get_running_loop()
         begin = time.monotonic()
+        if deadline <= begin:
+            return JobResult("timeout", "[stopped: no time was left to start]", 0.0)
         verdict: asyncio.Future[Verdict] = loop.create_future()
         self._running.add(verdict)
         too_late = Verdict("timeout", f"ran longer than {max(0.0, deadline - begin):.1f} s")
         alarm = loop.call_later(max(0.0, deadline - begin), _decide, verdict, too_late)
-        starting = asyncio.ensure_future(Started.start(self.box, limits, self.uids[slot] if self.uids else 0, self._launcher))
         try:
-            await asyncio.wait({starting, verdict}, return_when=asyncio.FIRST_COMPLETED)
-            if not starting.done():
-                return JobResult(verdict.result().status, f"[stopped: {verdict.result().reason}]", time.monotonic() - begin)
-            return await self._supervise(starting.result(), program, verdict, limits, begin)
+            job = await self._start(limits, self.uids[slot] if self.uids else 0)
+            return await self._supervise(job, program, verdict, limits, begin)
         finally:
             alarm.cancel()
             self._running.discard(verdict)
-            if not starting.done():
-                starting.cancel()
-                await asyncio.wait({starting})
+
+    async def _start(self, limits: Limits, uid: int) -> Started:
+        starting = asyncio.ensure_future(Started.start(self.box, limits, uid, self._launcher))
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await asyncio.wait({starting})
+            if not starting.exception():
+                await _finish(starting.result())
+            raise
 
     async def _supervise(
         self, job: Started, program: bytes, verdict: asyncio.Future[Verdict], limits: Limits, begin: float
     ) -> JobResult:
-        feeding = asyncio.ensure_future(job.feed(program))
         too_much = Verdict("output", f"printed more than {limits.output_mb} MB")
         draining = asyncio.ensure_future(job.drain(limits.output_mb << 20, lambda: _decide(verdict, too_much)))
-        watching = asyncio.ensure_future(job.watch_memory())
+        playing = asyncio.ensure_future(job.play(program))
+        playing.add_done_callback(lambda done: _judge_memory(done, verdict))
         ending = asyncio.ensure_future(job.wait())
-        watching.add_done_callback(lambda done: _judge_memory(done, verdict))
         try:
             await asyncio.wait({ending, verdict}, return_when=asyncio.FIRST_COMPLETED)
-            job.kill()
-            code = await ending
-            await asyncio.wait({draining}, timeout=DRAIN_S)
         finally:
-            for task in (feeding, draining, watching, ending):
-                task.cancel()
-            await job.end()
+            playing.cancel()
+            await _finish(job, draining)
         stopped = verdict.result() if verdict.done() else None
-        return result(job.output.text(), code, stopped, time.monotonic() - begin)
+        if not stopped and not job.up:
+            raise SandboxError(job.output.text().strip() or "it ended before it was up, without a word")
+        return result(job.output.text(), await ending, stopped, time.monotonic() - begin)
+
+
+async def _finish(job: Started, draining: asyncio.Future[None] | None = None) -> None:
+    """End the job's processes, take their last output, give everything back."""
+    await job.kill()
+    await (draining or job.drain(0, lambda: None))
+    await job.wait()
+    job.close()
 
 
 def result(printed: str, code: int, stopped: Verdict | None, seconds: float) -> JobResult:
@@ -175,7 +192,11 @@ def _decide(verdict: asyncio.Future[Verdict], why: Verdict) -> None:
 
 
 def _judge_memory(watching: asyncio.Future[str], verdict: asyncio.Future[Verdict]) -> None:
-    if not watching.cancelled() and not watching.exception():
+    if watching.cancelled():
+        return
+    if error := watching.exception():  # a job that cannot be watched must not go on
+        _decide(verdict, Verdict("killed", f"its memory could not be watched: {error!r}"))
+    else:
         _decide(verdict, Verdict("memory", watching.result()))
 
 

@@ -10,6 +10,9 @@ from __future__ import annotations
 import errno
 import platform
 import struct
+from collections.abc import Iterable
+
+from tool_servers.python_coder.limits import SandboxError
 
 # name: numbers on (x86_64, aarch64), None where there is no such call; from the kernel's unistd headers
 DENIED: dict[str, tuple[int | None, int | None]] = {
@@ -88,7 +91,14 @@ IOCTL = (16, 29)
 
 FIRST_NEW = 424
 """From here on every architecture numbers calls alike."""
-ALLOWED_NEW = {"close_range": 436, "openat2": 437, "faccessat2": 439, "epoll_pwait2": 441, "futex_waitv": 449, "fchmodat2": 452}
+ALLOWED_NEW = {
+    "close_range": 436,
+    "openat2": 437,
+    "faccessat2": 439,
+    "epoll_pwait2": 441,
+    "futex_waitv": 449,
+    "fchmodat2": 452,
+}
 
 NEW_NAMESPACES = 0x7E02_0000
 """CLONE_NEW{NS,CGROUP,UTS,IPC,USER,PID,NET}, sched.h."""
@@ -108,14 +118,14 @@ Instruction = tuple[int, int, int, int]
 
 
 def program(machine: str = platform.machine()) -> bytes:
-    """The filter for bwrap's ``--seccomp``. Raises NotImplementedError for a machine it has no numbers for."""
+    """The filter for bwrap's ``--seccomp``. Raises SandboxError for a machine it has no numbers for."""
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions(machine))
 
 
 def instructions(machine: str) -> list[Instruction]:
     """The filter, step by step."""
     if machine not in _ARCHITECTURES:
-        raise NotImplementedError(f"no seccomp filter for {machine!r}; known: {', '.join(_ARCHITECTURES)}")
+        raise SandboxError(f"no seccomp filter for {machine!r}; known: {', '.join(_ARCHITECTURES)}")
     column, architecture = _ARCHITECTURES[machine]
     denied = [numbers[column] for numbers in DENIED.values() if numbers[column] is not None]
     filtered = [(CLONE[column], _clone()), (IOCTL[column], _ioctl())]
@@ -135,7 +145,7 @@ def _when(test: int, operand: int, block: list[Instruction]) -> list[Instruction
     return [(test, 0, len(block), operand), *block]
 
 
-def _one_of(values, otherwise: int) -> list[Instruction]:
+def _one_of(values: Iterable[int], otherwise: int) -> list[Instruction]:
     steps = [step for value in values for step in _when(_EQUAL, value, [_end(_ALLOW)])]
     return [*steps, _end(otherwise)]
 

@@ -41,7 +41,10 @@ def build(index: Index, k: int, passage_chars: int, timeout: float) -> MCPServer
         except asyncio.TimeoutError:
             log.info("call", extra={"tool": NAME, "status": "timeout", "seconds": round(time.monotonic() - start, 4)})
             return calls.failure(f"The search was stopped: no result within {max(left, 0):.1f} s.")
-        log.info("call", extra={"tool": NAME, "status": "ok", "found": len(found), "seconds": round(time.monotonic() - start, 4)})
+        log.info(
+            "call",
+            extra={"tool": NAME, "status": "ok", "found": len(found), "seconds": round(time.monotonic() - start, 4)},
+        )
         return calls.answer(show(query, found, passage_chars))
 
     mcp.add_tool(
@@ -58,7 +61,8 @@ def show(query: str, passages: Sequence[Passage], passage_chars: int) -> str:
     if not passages:
         return f"No result for {query!r}. Try other or fewer words."
     return "\n\n".join(
-        f"[{number}] {passage.title}\n{cut(passage.text, passage_chars)}" for number, passage in enumerate(passages, start=1)
+        f"[{number}] {passage.title}\n{cut(passage.text, passage_chars)}"
+        for number, passage in enumerate(passages, start=1)
     )
 
 
@@ -71,9 +75,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line entry. Exits with 2 and one line when an option or the corpus is wrong."""
     parser = options.parser(NAME, "Serve BM25 search over a local corpus as the MCP tool wikipedia_search.")
     parser.add_argument("--corpus", type=Path, required=True, metavar="FILE", help='JSON lines with "title" and "text"')
-    parser.add_argument("--k", type=options.integer(1, 100), default=3, help="passages a query returns (default: %(default)s)")
     parser.add_argument(
-        "--passage-chars", type=options.integer(50, 100_000), default=1_200, help="characters shown of each (default: %(default)s)"
+        "--k", type=options.integer(1, 100), default=3, help="passages a query returns (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--passage-chars",
+        type=options.integer(50, 100_000),
+        default=1_200,
+        help="characters shown of each (default: %(default)s)",
     )
     given = parser.parse_args(arguments)
     logs.configure()

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from server_processes import Bait, Running, start, stop
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    """Start servers that end with the test."""
+    started: list[Running] = []
+
+    def run(line: list[str], **options) -> Running:
+        started.append(start(line, tmp_path / f"server{len(started)}.log", **options))
+        return started[-1]
+
+    yield run
+    for running in started:
+        stop(running)
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rows = [
+        {"title": "Paris", "text": "Paris is the capital of France, on the river Seine."},
+        {"title": "Berlin", "text": "Berlin is the capital of Germany.", "id": 7},
+        {"title": "Tuna", "text": "Tuna is a fish. " * 200},
+        {"title": "Curie", "text": "Marie Skłodowska Curie discovered polonium."},
+    ]
+    path = tmp_path_factory.mktemp("corpus") / "corpus.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def bait(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bait]:
+    folder = tmp_path_factory.mktemp("bait")
+    for place in (folder, *folder.parents[:2]):
+        place.chmod(0o755)
+    file = folder / "secret"
+    file.write_text("a secret")
+    abstract = f"\0agentflow-test-{os.getpid()}"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as tcp,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+        socket.socket(socket.AF_UNIX) as listener,
+    ):
+        udp.bind(("127.0.0.1", 0))
+        listener.bind(abstract)
+        listener.listen()
+        yield Bait(file, tcp, udp, abstract, listener)

@@ -1,0 +1,188 @@
+"""Programs that attack the sandbox, and how each must end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tool_servers.python_coder.limits import Limits
+
+LIMITS = Limits(seconds=8.0, memory_mb=160, processes=32, disk_mb=8, files=500, output_mb=4)
+MARK = "AGENTFLOW_TEST_SECRET"
+
+
+@dataclass(frozen=True)
+class Attack:
+    """``says`` must be in the output. ``FILE``, ``TCP``, ``UDP`` and ``ABSTRACT`` are defined in each program."""
+
+    name: str
+    program: str
+    status: str = "ok"
+    says: str = ""
+    seconds: float = LIMITS.seconds
+
+
+def refused(expression: str, what: str = "OSError") -> str:
+    """A program that says "refused" when the expression raises, and else prints its value."""
+    return f"""
+import ctypes, os, pathlib, socket, sys, urllib.request
+libc = ctypes.CDLL(None, use_errno=True)
+def tell(address, family=socket.AF_INET, kind=socket.SOCK_STREAM):
+    link = socket.socket(family, kind); link.settimeout(1); link.connect(address); link.send(b"escaped"); return "sent"
+def call(name, *arguments):
+    if libc[name](*arguments) == -1: raise OSError(ctypes.get_errno(), name)
+    return "done"
+try: print("got", {expression})
+except {what} as error: print("refused", error)
+"""
+
+
+def cannot(name: str, expression: str, what: str = "OSError") -> Attack:
+    return Attack(name, refused(expression, what), says="refused")
+
+
+ATTACKS = [
+    # using everything up
+    Attack("fork bomb", "import os\nwhile True:\n  try: os.fork()\n  except OSError: pass", "timeout", seconds=1.0),
+    Attack(
+        "fork bomb of setsid daemons",
+        "import os\nwhile True:\n  try: os.fork() or os.setsid()\n  except OSError: pass",
+        "timeout",
+        seconds=1.0,
+    ),
+    Attack("memory bomb", "held = b'x' * (1 << 30)", "memory", "MemoryError"),
+    Attack(
+        "memory bomb, split",
+        "import os, time\nfor _ in range(6):\n  if os.fork() == 0:\n    held = b'x' * (60 << 20); time.sleep(60)\ntime.sleep(60)",
+        "memory",
+        "more than 160 MB",
+    ),
+    Attack(
+        "memory bomb, split, shared mappings",
+        "import mmap, os, time\nfor _ in range(6):\n  if os.fork() == 0:\n    held = mmap.mmap(-1, 60 << 20); held.write(b'x' * (50 << 20)); time.sleep(60)\ntime.sleep(60)",
+        "memory",
+        "more than 160 MB",
+    ),
+    cannot("memory in files without a name", "os.memfd_create('x')"),
+    cannot("memory in System V segments", "call('shmget', 0, 1 << 20, 0o1600)"),
+    Attack("CPU loop", "while True: pass", "timeout", seconds=1.0),
+    Attack("sleep", "print('first'); import time; time.sleep(60)", "timeout", "first", seconds=1.0),
+    Attack(
+        "thread flood",
+        "import threading, time, os\ncount = 0\ntry:\n  while count < 1000: threading.Thread(target=time.sleep, args=(60,), daemon=True).start(); count += 1\n"
+        "except RuntimeError: pass\nprint('stopped' if count < 64 else count, flush=True); os._exit(0)",
+        says="stopped",
+    ),
+    Attack("stdout flood", "print('x' * 20_000_000)", "output", "bytes left out"),
+    Attack("stderr flood", "import sys\nwhile True: sys.stderr.write('line\\n' * 10_000)", "output", "more than 4 MB"),
+    Attack("long but fair output", "for i in range(20_000): print(i)\nprint('the end')", says="the end"),
+    Attack("invalid UTF-8", "import os; os.write(1, b'\\xff\\xfe after'); print('\\udc80')", says="\ufffd after"),
+    Attack(
+        "disk fill",
+        "import os\ntry:\n  for i in range(99): open(f'/tmp/{i}', 'wb').write(bytes(1 << 20))\nexcept OSError as error: print('stopped', i)",
+        says="stopped 8",
+    ),
+    Attack(
+        "one large file",
+        "try:\n  with open('/dev/shm/x', 'wb') as file: file.truncate(1 << 40)\nexcept OSError as error: print('stopped')",
+        says="stopped",
+    ),
+    Attack(
+        "inode fill",
+        "import time\nfor i in range(5000): open(f'/tmp/{i}', 'w').close()\ntime.sleep(60)",
+        "memory",
+        "more than 500 files",
+    ),
+    # seeing what is not its own
+    Attack("environment", f"import os; print('seen' if '{MARK}' in os.environ else 'nothing')", says="nothing"),
+    Attack(
+        "environment of all processes",
+        f"import glob\nfor path in glob.glob('/proc/[0-9]*/environ'):\n  try:\n    if b'{MARK}' in open(path, 'rb').read(): print('seen in', path)\n"
+        "  except OSError: pass\nprint('looked at', len(glob.glob('/proc/[0-9]*/environ')))",
+        says="looked at 2",  # no line before it
+    ),
+    cannot("secret file", "open(FILE).read()"),
+    cannot("secret file over ..", "open('/tmp/../../..' + FILE).read()"),
+    cannot("secret file over a symbolic link", "os.symlink(FILE, '/tmp/link') or open('/tmp/link').read()"),
+    cannot("secret file over a hard link", "os.link(FILE, '/tmp/link')"),
+    cannot("secret file over the first process", "open('/proc/1/root' + FILE).read()"),
+    cannot("password hashes", "open('/etc/shadow').read()"),
+    cannot("home folders", "os.listdir('/home')"),
+    cannot("memory of the machine", "open('/dev/mem', 'rb').read(1)"),
+    cannot("kernel log", "open('/dev/kmsg').read(1)"),
+    Attack(
+        "inherited descriptors",
+        "import os\nfor fd in range(3, 128):\n  try: os.fstat(fd); print('open', fd)\n  except OSError: pass\nprint('done')",
+        says="done",
+    ),
+    cannot("standard input", "input()", "EOFError"),
+    # changing what is not its own
+    cannot("write to the interpreter", "open(os.__file__, 'w')"),
+    cannot("write to the root", "open('/x', 'w')"),
+    cannot("write to devices", "open('/dev/x', 'w')"),
+    cannot("write kernel settings", "open('/proc/sys/vm/overcommit_memory', 'w').write('1')"),
+    Attack(
+        "import hijack through the folder it runs in",
+        "open('/tmp/json.py', 'w').write('print(1)'); import json; print(json.dumps('real'))",
+        says='"real"',
+    ),
+    # reaching out
+    cannot("TCP to a port of the machine", "tell(('127.0.0.1', TCP))"),
+    cannot(
+        "UDP to a port of the machine",
+        "tell(('127.0.0.1', UDP), kind=socket.SOCK_DGRAM) and socket.create_connection(('127.0.0.1', TCP), 1)",
+    ),
+    cannot("TCP to a cloud's metadata service", "tell(('169.254.169.254', 80))"),
+    cannot("DNS", "socket.getaddrinfo('example.com', 80)"),
+    cannot("HTTP", "urllib.request.urlopen('http://192.0.2.1', timeout=1)"),
+    cannot("abstract Unix socket", "tell(ABSTRACT, family=socket.AF_UNIX)"),
+    cannot("socket to the virtual machine's host", "socket.socket(40, socket.SOCK_STREAM)"),
+    cannot("raw packets", "socket.socket(socket.AF_PACKET, socket.SOCK_RAW)"),
+    # hurting other processes
+    Attack("kill everything", "import os\ntry: os.kill(-1, 9)\nexcept OSError: pass\nprint('alive')", says="alive"),
+    Attack("kill its process group", "import os; os.kill(0, 9)", "error", "SIGKILL"),
+    Attack(
+        "kill its parent",
+        "import os\nfor s in (9, 15, 2):\n  try: os.kill(os.getppid(), s)\n  except OSError: pass\nprint('alive')",
+        says="alive",
+    ),
+    cannot("trace its parent", "call('ptrace', 16, os.getppid(), 0, 0)"),
+    cannot("read another process's memory", "call('process_vm_readv', 1, 0, 0, 0, 0, 0)"),
+    cannot("leave the session", "os.fork() or os.setsid()"),
+    Attack(
+        "daemon left behind",
+        "import os, time\nif os.fork() == 0:\n  if os.fork() == 0:\n    time.sleep(60)\n  os._exit(0)\nos.wait(); print('parent done')",
+        says="parent done",
+    ),
+    # more rights
+    cannot("new user namespace", "call('unshare', 0x10000000)"),
+    cannot(
+        "clone into a user namespace",
+        "call('syscall', {'x86_64': 56, 'aarch64': 220}[os.uname().machine], 0x10000000 | 17, 0, 0, 0, 0)",
+    ),
+    cannot("clone3", "call('syscall', 435, 0, 0)"),
+    cannot("io_uring", "call('syscall', 425, 1, 0)"),
+    cannot("mount", "call('mount', b'none', b'/tmp', b'tmpfs', 0, None)"),
+    cannot("chroot", "os.chroot('/tmp')"),
+    cannot("become root", "os.setuid(0)"),
+    cannot(
+        "raise its own limit",
+        "__import__('resource').setrlimit(__import__('resource').RLIMIT_NPROC, (999, 999))",
+        "(OSError, ValueError)",
+    ),
+    # odd ends
+    Attack("sys.exit", "import sys; sys.exit(3)", "error", "exit code 3"),
+    Attack("exit without a word", "exit()"),
+    Attack("os._exit", "import os; os._exit(5)", "error", "exit code 5"),
+    Attack("segmentation fault", "import ctypes; ctypes.string_at(0)", "error", "SIGSEGV"),
+    Attack("deep recursion", "def f(): f()\nf()", "error", "RecursionError"),
+    Attack(
+        "deep recursion without a guard",
+        "import sys\nsys.setrecursionlimit(10**9)\ndef f(x): return [f(x)]\nf(1)",
+        "*",
+        seconds=1.0,
+    ),
+    Attack("deep nesting", "eval('(' * 100_000)", "*", "Error"),
+    Attack("syntax error", "print('a'\nx", "error", "SyntaxError"),
+    Attack("null bytes", "print(1)\0", "error", "Error"),
+    Attack("exception that lies", "class E(Exception):\n  def __str__(self): raise SystemExit(0)\nraise E", "error"),
+]

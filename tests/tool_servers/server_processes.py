@@ -1,0 +1,120 @@
+"""Start real servers, look after their processes, and set out bait that jobs must not reach."""
+
+from __future__ import annotations
+
+import json
+import re
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+START_S = 60.0
+
+
+@dataclass
+class Running:
+    """A server process that listens."""
+
+    process: subprocess.Popen
+    line: dict
+    log: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.line['port']}"
+
+    @property
+    def pid(self) -> int:
+        return self.line["pid"]
+
+
+def command(server: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", f"tool_servers.{server}", *arguments]
+
+
+def start(line: list[str], log: Path, **options) -> Running:
+    """Start a server and wait for its listening line."""
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, **options)
+    ready, _, _ = select.select([process.stdout], [], [], START_S)
+    said = process.stdout.readline() if ready else b""
+    if not said:
+        process.kill()
+        process.wait()
+        raise AssertionError(f"no listening line; standard error: {log.read_text()[-2000:]}")
+    return Running(process, json.loads(said), log)
+
+
+def stop(running: Running) -> None:
+    if running.process.poll() is None:
+        running.process.kill()
+    running.process.wait()
+    running.process.stdout.close()
+
+
+@dataclass
+class Bait:
+    """What a job would find if it got out."""
+
+    file: Path
+    tcp: socket.socket
+    udp: socket.socket
+    abstract: str
+    listener: socket.socket
+
+    def names(self) -> str:
+        """Lines that define, in a job, where the bait is."""
+        ports = f"TCP = {self.tcp.getsockname()[1]}\nUDP = {self.udp.getsockname()[1]}"
+        return f"FILE = {str(self.file)!r}\n{ports}\nABSTRACT = {self.abstract!r}\n"
+
+    def reached(self) -> bool:
+        ready, _, _ = select.select([self.tcp, self.udp, self.listener], [], [], 0)
+        return bool(ready)
+
+
+def descendants(pid: int) -> set[tuple[int, str]]:
+    """Every process below ``pid``, by number and start time."""
+    parents, births = {}, {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = re.sub(r"^.*\) ", "", (entry / "stat").read_text(errors="replace"), flags=re.DOTALL).split()
+            except OSError:
+                continue
+            parents[int(entry.name)], births[int(entry.name)] = int(stat[1]), stat[19]
+    below, found = {pid}, set()
+    while True:
+        more = {child for child, parent in parents.items() if parent in below} - below
+        if not more:
+            return found
+        below |= more
+        found |= {(child, births[child]) for child in more}
+
+
+def alive(processes: set[tuple[int, str]]) -> set[tuple[int, str]]:
+    """Those of the processes that are still there, dead ones nobody waited for not counted."""
+    left = set()
+    for pid, birth in processes:
+        try:
+            stat = re.sub(r"^.*\) ", "", Path(f"/proc/{pid}/stat").read_text(errors="replace"), flags=re.DOTALL).split()
+        except OSError:
+            continue
+        if stat[19] == birth and stat[0] != "Z":
+            left.add((pid, birth))
+    return left
+
+
+def eventually(condition: Callable[[], bool], within: float = 10.0) -> bool:
+    """Whether the condition comes true in time."""
+    end = time.monotonic() + within
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return condition()

@@ -1,0 +1,3 @@
+from tool_servers.python_coder.server import main
+
+main()
