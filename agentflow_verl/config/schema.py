@@ -128,6 +128,8 @@ def load(node: Mapping[str, Any]) -> AgentflowConfig:
             raise ConfigError(f"agentflow.endpoints.{name}: the name is taken by a built-in engine; choose another")
     if not config.tools:
         raise ConfigError("agentflow.tools is empty: list at least one tool server")
+    for name, tool in config.tools.items():
+        tool.build(name)  # ToolConfig checks more: names, URLs, what excludes what
     return config
 
 

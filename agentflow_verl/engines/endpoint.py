@@ -16,6 +16,7 @@ import aiohttp
 from agentflow_verl.deadline import Deadline
 from agentflow_verl.engines.base import Message, Reply
 from agentflow_verl.errors import ConfigError, InfraError, PromptTooLong
+from agentflow_verl.text import well_formed
 
 RETRIED = {408, 409, 425, 429, 500, 502, 503, 504}
 CHARS_PER_TOKEN = 4  # an estimate for English; an endpoint shows no tokenizer
@@ -85,19 +86,24 @@ class EndpointEngine:
                 if response.status != 200:
                     raise InfraError(f"endpoint {self.name}: HTTP {response.status}: {text[:200]}")
                 return self._read(await response.json())
-        except (aiohttp.ClientError, asyncio.TimeoutError, ValueError, KeyError, TypeError, IndexError) as fault:
+        except (_Retry, InfraError):
+            raise
+        except Exception as fault:  # the boundary: a connection can break, and a reply be malformed, in any way
             raise _Retry(f"{type(fault).__name__}: {fault}") from fault
 
     def _read(self, payload: dict[str, Any]) -> Reply:
         choice = payload["choices"][0]
+        text = choice["message"]["content"] or ""
+        if not isinstance(text, str):
+            raise TypeError(f"content is {type(text).__name__}, not text")
         usage = payload.get("usage") or {}
         details = usage.get("prompt_tokens_details") or {}
         return Reply(
-            text=choice["message"]["content"] or "",
+            text=well_formed(text),
             engine=self.name,
-            prompt_tokens=usage.get("prompt_tokens", 0),
-            response_tokens=usage.get("completion_tokens", 0),
-            cached_tokens=details.get("cached_tokens"),
+            prompt_tokens=int(usage.get("prompt_tokens") or 0),
+            response_tokens=int(usage.get("completion_tokens") or 0),
+            cached_tokens=None if details.get("cached_tokens") is None else int(details["cached_tokens"]),
             cut=choice.get("finish_reason") == "length",
         )
 

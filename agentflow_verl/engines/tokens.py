@@ -54,12 +54,15 @@ class TokenEngine:
         return len(self.tokenizer.encode(text, add_special_tokens=False))
 
     def encode(self, messages: list[Message]) -> list[int]:
-        """The prompt's ids. Raises PromptTooLong over ``prompt_limit``."""
+        """The prompt's ids. Raises PromptTooLong over ``prompt_limit``, InfraError where the chat template fails."""
         try:
             ids = self._template(messages)
         except TemplateError:  # a template without a system role (Gemma): the system part leads the user's
             system, user = messages
-            ids = self._template([{"role": "user", "content": f"{system['content']}\n\n{user['content']}"}])
+            try:
+                ids = self._template([{"role": "user", "content": f"{system['content']}\n\n{user['content']}"}])
+            except TemplateError as fault:
+                raise InfraError(f"engine {self.name}: its chat template fails: {fault}") from fault
         if len(ids) > self.prompt_limit:
             raise PromptTooLong(f"engine {self.name}: the prompt has {len(ids)} tokens, the limit is {self.prompt_limit}")
         return ids

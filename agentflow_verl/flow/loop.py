@@ -15,6 +15,7 @@ from agentflow_verl.flow.modules import Caller, tokens_of
 from agentflow_verl.flow.parse import parse_arguments, parse_plan, parse_verdict
 from agentflow_verl.flow.records import Call, Outcome, Result, Trajectory, Turn
 from agentflow_verl.rewards.extract import extract_answer
+from agentflow_verl.text import well_formed
 from agentflow_verl.tools.spec import ToolResult, ToolSpec
 
 
@@ -120,7 +121,7 @@ class Flow:
         finally:
             caller.timings["tools"] = caller.timings.get("tools", 0.0) + time.monotonic() - started
         parts["result"] = Result(
-            text=result.text,
+            text=well_formed(result.text),
             is_error=result.is_error,
             truncated=result.truncated,
             seconds=result.seconds,
@@ -129,6 +130,6 @@ class Flow:
 
 
 def _why_malformed(turns: list[Turn]) -> str:
-    if turns and turns[-1].plan is None:
+    if turns and all(turn.plan is None for turn in turns):
         return f"no turn had a readable plan; the last: {turns[-1].error}"
     return "the generator gave no answer"

@@ -16,22 +16,21 @@ from typing import Any
 
 from agentflow_verl.errors import MalformedOutput
 from agentflow_verl.flow.records import Plan, Verdict
+from agentflow_verl.text import well_formed
 
+MAX_DEPTH = 64  # of a call's arguments; pydantic writes no JSON deeper than 255
+MAX_READS = 100  # of a text in the search for an object, so that hostile text costs linear time
 PLAN_LABELS = ("Justification", "Context", "Sub-goal", "Tool")
-_STRICT_PLAN = re.compile(
-    r"\s*Justification: ?(?P<justification>.*?)\nContext: ?(?P<context>.*?)\nSub-goal: ?(?P<sub_goal>.*?)\nTool: ?(?P<tool>[^\n]*)\s*",
-    re.DOTALL,
-)
 _LABEL = re.compile(r"^[ \t>#*_-]*(justification|context|sub[- _]?goal|tool(?:[ _]name)?)[*_ \t]*:[*_ \t]*", re.I | re.M)
 _CONCLUSION = re.compile(r"^[ \t>#*_-]*conclusion[*_ \t]*:[*_ \t]*(stop|continue)\b", re.I | re.M)
 _STRICT_VERDICT = re.compile(r"\s*Analysis: ?(?P<analysis>.*?)\nConclusion: (?P<word>STOP|CONTINUE)\s*", re.DOTALL)
+_OBJECT = re.compile(r'\{\s*["}]')  # how a JSON object starts, and LaTeX seldom
 _FENCE = re.compile(r"```[\w+-]*\n(.*?)```", re.DOTALL)
 
 
 def parse_plan(text: str) -> Plan:
     """The planner's four lines. Raises MalformedOutput naming the missing lines."""
-    strict = _STRICT_PLAN.fullmatch(text)
-    found = strict.groupdict() if strict and text.count("\nTool:") == 1 else _last_labels(text)
+    found = _strict_labels(text) or _last_labels(text)
     missing = [label for label in PLAN_LABELS[2:] if not found.get(_key(label), "").strip()]
     if missing:
         raise MalformedOutput(f"the plan has no {' and no '.join(f'{label}: line' for label in missing)}")
@@ -41,6 +40,19 @@ def parse_plan(text: str) -> Plan:
 def _key(label: str) -> str:
     word = label.lower().replace("-", "_").replace(" ", "_")
     return {"subgoal": "sub_goal", "tool_name": "tool"}.get(word, word)
+
+
+def _strict_labels(text: str) -> dict[str, str] | None:
+    """The four labels once and in order, each at the start of its line, nothing before and nothing after."""
+    rest, values = "\n" + text.strip(), []
+    for label in PLAN_LABELS:
+        value, mark, rest = rest.partition(f"\n{label}:")
+        if not mark:
+            return None
+        values.append(value)
+    if values[0] or "\n" in rest:
+        return None
+    return dict(zip(map(_key, PLAN_LABELS), [*values[1:], rest]))
 
 
 def _last_labels(text: str) -> dict[str, str]:
@@ -55,15 +67,15 @@ def _last_labels(text: str) -> dict[str, str]:
 
 def parse_arguments(text: str, schema: dict[str, Any]) -> dict[str, Any]:
     """The executor's JSON arguments, not yet checked against ``schema``. Raises MalformedOutput."""
-    for candidate in (text.strip(), *reversed(_FENCE.findall(text))):
+    blocks = _FENCE.findall(text)
+    for candidate in (text.strip(), *reversed(blocks)):
         arguments = _load_object(candidate)
         if arguments is not None:
-            return arguments
+            return _recordable(arguments)
     arguments = _last_object(text)
     if arguments is not None:
-        return arguments
+        return _recordable(arguments)
     required = schema.get("required", [])
-    blocks = _FENCE.findall(text)
     if blocks and len(required) == 1 and schema.get("properties", {}).get(required[0], {}).get("type") == "string":
         return {required[0]: blocks[-1]}
     raise MalformedOutput("the tool call is not a JSON object of arguments")
@@ -77,19 +89,31 @@ def _load_object(text: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _last_object(text: str, tries: int = 32) -> dict[str, Any] | None:
-    """The last JSON object that starts at one of the last ``tries`` opening braces, outermost first."""
-    decoder = json.JSONDecoder()
-    starts = [position for position, char in enumerate(text) if char == "{"][-tries:]
-    best: tuple[int, int, dict[str, Any]] | None = None
-    for start in starts:
+def _last_object(text: str) -> dict[str, Any] | None:
+    """The last JSON object that is inside no other. Gives up on text that would have to be read too often."""
+    decoder, found = json.JSONDecoder(), None
+    start, reread = _OBJECT.search(text), 0
+    while start and reread <= MAX_READS * len(text):
         try:
-            value, end = decoder.raw_decode(text, start)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, dict) and (best is None or end > best[1]):
-            best = (start, end, value)
-    return best[2] if best else None
+            found, end = decoder.raw_decode(text, start.start())
+        except (ValueError, RecursionError) as wrong:
+            reread += getattr(wrong, "pos", len(text))  # json counts the lines up to the error
+            end = start.start() + 1
+        start = _OBJECT.search(text, end)
+    return found
+
+
+def _recordable(value: Any, depth: int = MAX_DEPTH) -> Any:
+    """``value`` as a trajectory's JSON can hold it: well-formed text, nested at most ``depth`` deep."""
+    if isinstance(value, str):
+        return well_formed(value)
+    if not isinstance(value, (dict, list)):
+        return value
+    if depth == 0:
+        raise MalformedOutput(f"the arguments are nested more than {MAX_DEPTH} deep")
+    if isinstance(value, list):
+        return [_recordable(item, depth - 1) for item in value]
+    return {well_formed(key): _recordable(item, depth - 1) for key, item in value.items()}
 
 
 def parse_verdict(text: str) -> Verdict:

@@ -77,7 +77,8 @@ def weights(
 ) -> Tensor:
     """The factor 1/(N G_g T_i |a_it|) of each token of a row, float64 (R,).
 
-    The weights of one optimizer step, times their rows' tokens, sum to 1 (to 0 when no group counts).
+    The weights of one optimizer step, times their rows' tokens, sum to 1 less the shares of rows without tokens (to 0
+    when no group counts).
 
     Args:
         tokens_R: |a|, trained tokens of the row. A row with none has weight 0 but still counts in T_i.
@@ -113,11 +114,12 @@ def objective(
 
     The KL term is the k3 estimator of KL(π_θ || π_ref), r - 1 - log r with r = π_ref/π_θ (GRPO, arXiv 2402.03300).
     """
-    ratio_RL = (logprob_RL - old_logprob_RL).exp()
+    masked_RL = mask_RL == 0  # what such a token holds must reach neither value nor gradient, however large its ratio
+    ratio_RL = (logprob_RL - old_logprob_RL).masked_fill(masked_RL, 0.0).exp()
     advantage_R1 = advantage_R.to(logprob_RL.dtype).unsqueeze(-1)
     gain_RL = torch.minimum(ratio_RL * advantage_R1, ratio_RL.clamp(1 - clip_low, 1 + clip_high) * advantage_R1)
     if ref_logprob_RL is not None and beta:
-        log_ratio_RL = ref_logprob_RL - logprob_RL
+        log_ratio_RL = (ref_logprob_RL - logprob_RL).masked_fill(masked_RL, 0.0)
         gain_RL = gain_RL - beta * (log_ratio_RL.exp() - 1 - log_ratio_RL)
     return (gain_RL * mask_RL * weight_R.to(logprob_RL.dtype).unsqueeze(-1)).sum()
 
@@ -126,15 +128,15 @@ class _Members:
     """Group statistics over valid members, by scatter: linear in rows, no loop over them."""
 
     def __init__(self, reward_R: Tensor, trajectory_R: Tensor, group_R: Tensor, valid_R: Tensor, options: FlowGRPO):
-        self.reward_R = reward_R.double()
+        self.reward_R = torch.where(valid_R.bool(), reward_R.double(), 0.0)  # a fault's reward may be anything, nan too
         self.group_R, groups = _index(group_R)
         trajectory_R, trajectories = _index(trajectory_R)
         valid_R = valid_R.bool().double()
 
-        turns_I = torch.zeros(trajectories, dtype=torch.float64).index_add(0, trajectory_R, valid_R)
+        turns_I = self.reward_R.new_zeros(trajectories).index_add(0, trajectory_R, valid_R)
         self.turns_R = turns_I[trajectory_R]
         each_R = valid_R / self.turns_R.clamp(min=1)  # sums to 1 over a valid trajectory's rows
-        zero_G = torch.zeros(groups, dtype=torch.float64)
+        zero_G = self.reward_R.new_zeros(groups)
         self.size_G = zero_G.index_add(0, self.group_R, each_R).round()
 
         member_R = each_R if options.statistic == "trajectory" else valid_R

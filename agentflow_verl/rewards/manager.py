@@ -14,7 +14,7 @@ from verl import DataProto
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
 from agentflow_verl.flow.records import Trajectory
-from agentflow_verl.rewards.compute import compute_score as score_by_rule
+from agentflow_verl.rewards.compute import score_answer
 from agentflow_verl.trainer.rows import RECORD
 
 logger = logging.getLogger(__name__)
@@ -25,8 +25,7 @@ class FlowRewardManager(RewardManagerBase):
 
     def __init__(self, config: Any, tokenizer: Any, compute_score: Any, reward_router_address: Any = None, reward_model_tokenizer: Any = None):
         super().__init__(config, tokenizer, compute_score)
-        custom = config.reward.custom_reward_function.path is not None
-        self.score = compute_score if custom else score_by_rule
+        self.custom = compute_score if config.reward.custom_reward_function.path is not None else None
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
         """One trajectory, of which ``data`` holds all rows. A scorer that raises is a fault, not a reward of 0."""
@@ -35,25 +34,24 @@ class FlowRewardManager(RewardManagerBase):
         if not trajectory.outcome.valid:
             return _unscored()
         try:
-            result = self._call(row, trajectory)
-            if inspect.isawaitable(result):
-                result = await result
+            info = await self._score(row, trajectory)
         except Exception:
             logger.exception("the scorer failed on trajectory %s; it leaves the loss", trajectory.id)
             return _unscored()
-        info = dict(result) if isinstance(result, dict) else {"score": float(result)}
         reward = float(info.pop("score"))
         info.pop("acc", None)  # verl counts a trajectory that is missing in a validation as acc 0
         return {"reward_score": reward, "reward_extra_info": {**info, "success": float(reward >= 1.0), "scored": 1.0}}
 
-    def _call(self, row: dict[str, Any], trajectory: Trajectory) -> Any:
-        extra = {**(row.get("extra_info") or {}), "question": trajectory.query, "trajectory": trajectory}
-        return self.score(
-            data_source=row["data_source"],
-            solution_str=f"<answer>{trajectory.answer}</answer>",
-            ground_truth=row["reward_model"]["ground_truth"],
-            extra_info=extra,
-        )
+    async def _score(self, row: dict[str, Any], trajectory: Trajectory) -> dict[str, Any]:
+        source, truth = row["data_source"], row["reward_model"]["ground_truth"]
+        extra = {**(row.get("extra_info") or {}), "question": trajectory.query}
+        if self.custom is None:
+            score, name = await self.loop.run_in_executor(None, lambda: score_answer(source, trajectory.answer, truth, extra))
+            return {"score": score.value, "f1": score.exact if score.f1 is None else score.f1, "scorer": name, "reason": score.reason}
+        extra["trajectory"] = trajectory
+        result = self.custom(data_source=source, solution_str=trajectory.answer, ground_truth=truth, extra_info=extra)
+        result = await result if inspect.isawaitable(result) else result
+        return dict(result) if isinstance(result, dict) else {"score": float(result)}
 
 
 def _unscored() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from agentflow_verl.config import schema
 from agentflow_verl.errors import ConfigError
+from agentflow_verl.rewards import registry
 from agentflow_verl.trainer.runtime import plain
 
 ESTIMATOR = "flow_grpo"
@@ -19,13 +20,16 @@ MODES = ("agentflow_sync", "agentflow_colocate_async", "agentflow_separate_async
 
 def check(config: DictConfig) -> schema.AgentflowConfig:
     """All checks, cheapest first. Returns the validated ``agentflow`` node."""
-    settings = schema.load(_resolved(config, "agentflow"))
-    check_keys(settings)
-    check_algorithm(config)
-    check_model(config)
-    check_data(config)
-    check_folders(config, settings)
-    check_devices(config, settings)
+    try:
+        settings = schema.load(_resolved(config, "agentflow"))
+        check_keys(settings)
+        check_algorithm(config)
+        check_model(config)
+        check_data(config)
+        check_folders(config, settings)
+        check_devices(config, settings)
+    except OmegaConfBaseException as wrong:  # a mandatory value that is missing, an interpolation that leads nowhere
+        raise ConfigError(f"{wrong.full_key}: {str(wrong).splitlines()[0]}") from None
     return settings
 
 
@@ -59,6 +63,8 @@ def check_model(config: DictConfig) -> None:
     path = config.actor_rollout_ref.model.path
     if path is None:
         raise ConfigError("actor_rollout_ref.model.path is not set: name a model folder or a hub id")
+    if "://" in path:  # verl fetches it
+        return
     folder = Path(path).expanduser()
     looks_local = path.startswith(("/", "./", "../", "~")) or path.count("/") != 1
     if looks_local and not folder.is_dir():
@@ -72,6 +78,8 @@ def check_data(config: DictConfig) -> None:
 
     for key in ("train_files", "val_files"):
         files = config.data[key]
+        if not files:
+            raise ConfigError(f"data.{key} is not set: name a parquet file, or a list of them")
         for name in [files] if isinstance(files, str) else files:
             if "://" in name:
                 continue
@@ -88,9 +96,22 @@ def check_data(config: DictConfig) -> None:
             missing = {config.data.prompt_key, "data_source", "reward_model"} - set(columns)
             if missing:
                 raise ConfigError(f"data.{key}: {name} has no column {', '.join(sorted(missing))}")
+            if config.reward.custom_reward_function.path is None:
+                check_scorers(parquet, path, key)
             needed = config.data.train_batch_size if key == "train_files" and isinstance(files, str) else 1
             if rows < needed:
                 raise ConfigError(f"data.{key}: {name} has {rows} rows, fewer than the {needed} that one batch needs")
+
+
+def check_scorers(parquet: Any, path: Path, key: str) -> None:
+    """Every data source has a rule, or its rows name one."""
+    columns = [name for name in ("data_source", "extra_info") if name in parquet.read_schema(path).names]
+    table = parquet.read_table(path, columns=columns).to_pylist()
+    for source, scorer in {(row["data_source"], (row.get("extra_info") or {}).get("scorer")) for row in table}:
+        try:
+            registry.scorer(scorer or registry.scorer_name(source))
+        except ConfigError as wrong:
+            raise ConfigError(f"data.{key}: {path.name}: {wrong}") from None
 
 
 def check_folders(config: DictConfig, settings: schema.AgentflowConfig) -> None:
@@ -118,7 +139,7 @@ def check_devices(config: DictConfig, settings: schema.AgentflowConfig) -> None:
 
 
 def _resolved(config: DictConfig, key: str) -> dict[str, Any]:
-    try:
-        return plain(OmegaConf.select(config, key))
-    except OmegaConfBaseException as wrong:
-        raise ConfigError(f"{key}: {wrong}") from None
+    node = OmegaConf.select(config, key)
+    if not isinstance(node, DictConfig):
+        raise ConfigError(f"{key}: there must be a node of settings, not {node!r}; start from --config-name agentflow")
+    return plain(node)

@@ -30,7 +30,7 @@ def to_rows(trajectory: Trajectory, placeholder_id: int, policy_version: int) ->
         placeholder_id: token id for the placeholder.
         policy_version: version to note where no token was sampled.
     """
-    turns = [turn.tokens for turn in trajectory.turns if turn.tokens is not None]
+    turns = [turn.tokens for turn in trajectory.turns if turn.tokens is not None and turn.tokens.response_ids]
     if not turns or trajectory.outcome is Outcome.INFRA_ERROR:
         turns = [Tokens(prompt_ids=(placeholder_id,), response_ids=(placeholder_id,), logprobs=(0.0,))]
         trained = 0

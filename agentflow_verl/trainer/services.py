@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ import aiohttp
 from agentflow_verl.config.schema import AgentflowConfig
 from agentflow_verl.engines.base import Engine
 from agentflow_verl.engines.endpoint import EndpointEngine
-from agentflow_verl.engines.replica import ReplicaClient
+from agentflow_verl.engines.replica import ReplicaClient, context_length
 from agentflow_verl.engines.tokens import TokenEngine
 from agentflow_verl.rewards.record import ScoredTrajectory
 from agentflow_verl.tools.registry import ToolBox
@@ -54,7 +53,7 @@ class Services:
                 tokenizer,
                 ReplicaClient(base_servers).generate,
                 {"temperature": config.base.temperature, "top_p": 1.0, "top_k": -1, "max_tokens": config.base.max_tokens},
-                prompt_limit=rollout_config.max_model_len - 1,
+                prompt_limit=context_length(rollout_config, config.base.max_tokens) - 1,
                 response_limit=config.base.max_tokens,
                 template_kwargs=template_kwargs,
             )
@@ -88,5 +87,5 @@ def read_log(folder: Path, split: str = "train", step: int | None = None) -> lis
     """Read trajectories back, in the order of steps; all steps, or one."""
     pattern = "step_*" if step is None else f"step_{step:06d}"
     files = sorted((folder / split).glob(f"{pattern}/*.jsonl"))
-    lines = itertools.chain.from_iterable(file.read_text(encoding="utf-8").splitlines() for file in files)
-    return [ScoredTrajectory.model_validate_json(line) for line in lines]
+    lines = (line for file in files for line in file.read_text(encoding="utf-8").split("\n"))  # not splitlines: U+2028
+    return [ScoredTrajectory.model_validate_json(line) for line in lines if line]

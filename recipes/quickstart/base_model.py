@@ -1,6 +1,6 @@
-"""The quickstart's base model: ``python base_model.py --data DIR --out DIR --seconds 90``.
+"""The quickstart's base model: ``python base_model.py --data DIR --out DIR``. Its result is shipped in ``base/``.
 
-A Llama of a few million parameters, trained from nothing for a minute or two on the teacher's trajectories. Its
+A Llama of a million parameters, trained from nothing for about ten minutes on the teacher's trajectories. Its
 tokenizer holds each fixed line of the prompts as one token: the prompts are those of any other model, five times
 shorter. Everything after this step treats it as a pretrained checkpoint.
 """
@@ -56,7 +56,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that data.py wrote")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=90.0, help="training time")
+    parser.add_argument("--steps", type=int, default=5000)
     parser.add_argument("--search-args", nargs="*", default=["--k", "1", "--passage-chars", "50"])
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -69,8 +69,8 @@ def main() -> None:
     logger.info("%d examples of %d trajectories in %.0f s", len(examples), len(questions), time.monotonic() - started)
     with (given.data / "corpus.jsonl").open(encoding="utf-8") as file:
         tokenizer = make_tokenizer(examples, ["{title} {text}".format_map(json.loads(line))[:120] for line in file])
-    model = train(make_model(tokenizer), encode(tokenizer, examples), given.seconds, given.seed)
-    model.save_pretrained(given.out)
+    model = train(make_model(tokenizer), encode(tokenizer, examples), given.steps, given.seed)
+    model.half().save_pretrained(given.out)
     tokenizer.save_pretrained(given.out)
 
 
@@ -151,21 +151,20 @@ def encode(tokenizer: PreTrainedTokenizerFast, examples: list[Example]) -> list[
     return encoded
 
 
-def train(model: LlamaForCausalLM, examples: list[tuple[list[int], int]], seconds: float, seed: int, batch_tokens: int = 2048) -> LlamaForCausalLM:
-    """Next-token training on the replies (and lightly on the prompts, whose copies teach copying) until time is up."""
+def train(model: LlamaForCausalLM, examples: list[tuple[list[int], int]], steps: int, seed: int, batch_tokens: int = 1536) -> LlamaForCausalLM:
+    """Next-token training on the replies, and lightly on the prompts, whose repetitions teach copying."""
     lengths = [len(ids) for ids, _ in examples]
     logger.info("%.1f M parameters, %d tokens, longest example %d", model.num_parameters() / 1e6, sum(lengths), max(lengths))
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
-    rng, started, step, seen = random.Random(seed), time.monotonic(), 0, 0
+    rng, started, seen = random.Random(seed), time.monotonic(), 0
     batches: list[list[int]] = []
-    while (spent := time.monotonic() - started) < seconds:
+    for step in range(steps):
         if not batches:
             batches = make_batches(lengths, batch_tokens, rng)
         batch = [examples[i] for i in batches.pop()]
         ids, labels, weight = pad(batch)
-        share = spent / seconds
         for group in optimizer.param_groups:
-            group["lr"] = 3e-3 * min(1.0, (step + 1) / 50) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * share)))
+            group["lr"] = 3e-3 * min(1.0, (step + 1) / 50) * (0.02 + 0.49 * (1 + math.cos(math.pi * step / steps)))
         with torch.autocast("cpu", dtype=torch.bfloat16):  # padded on the right under a causal mask: no mask is needed
             logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100, reduction="none")
@@ -174,9 +173,9 @@ def train(model: LlamaForCausalLM, examples: list[tuple[list[int], int]], second
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        step, seen = step + 1, seen + len(batch)
-        if step % 100 == 0:
-            logger.info("step %d, %.0f s, %.1f passes, loss %.4f", step, spent, seen / len(examples), loss.item())
+        seen += len(batch)
+        if step % 200 == 0:
+            logger.info("step %d, %.0f s, %.1f passes, loss %.4f", step, time.monotonic() - started, seen / len(examples), loss.item())
     return model
 
 

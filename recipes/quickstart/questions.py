@@ -86,17 +86,16 @@ def topics(first: dict[str, str], second: dict[str, str]) -> Question:
     return Question("wiki/topics", query, answer, "Two facts to look up.", (look_up(first["title"]), look_up(second["title"])), "qa")
 
 
-def make(articles: Sequence[dict[str, str]], count: int, seed: int, kinds: Sequence[str], taken: set[str]) -> list[Question]:
+def make(articles: Iterator[dict[str, str]], count: int, seed: int, kinds: Sequence[str], taken: set[str]) -> list[Question]:
     """``count`` questions that are not ``taken`` yet (and then are), the kinds in equal shares, shuffled by ``seed``.
-    An article is used once."""
+    Takes what it needs of ``articles``."""
     rng = random.Random(seed)
-    pool = iter(rng.sample(list(articles), len(articles)))
     streams: dict[str, Iterator[Question]] = {
         "reasoning_gym/chain_sum": map(chain_sum, _reasoning_gym("chain_sum", count, seed, min_terms=3, max_terms=4, min_digits=1, max_digits=2)),
         "reasoning_gym/gcd": map(gcd, _reasoning_gym("gcd", count, seed, min_value=10, max_value=400)),
-        "wiki/topic": (topic(article) for article in pool),
-        "wiki/letters": (letters(article, rng.randint(2, 9)) for article in pool),
-        "wiki/topics": (topics(article, next(pool)) for article in pool),
+        "wiki/topic": (topic(article) for article in articles),
+        "wiki/letters": (letters(article, rng.randint(2, 9)) for article in articles),
+        "wiki/topics": (topics(article, next(articles)) for article in articles),
     }
     questions: list[Question] = []
     while len(questions) < count:

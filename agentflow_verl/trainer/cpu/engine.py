@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from verl.workers.engine.base import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
@@ -12,9 +13,14 @@ from verl.workers.engine_workers import TrainingWorker
 
 
 class CpuTrainingWorker(TrainingWorker):
-    """Starts gloo first: verl would ask for "cpu:gloo,cpu:gloo", which torch refuses (utils/distributed.py:89)."""
+    """Starts gloo first: verl would ask for "cpu:gloo,cpu:gloo", which torch refuses (utils/distributed.py:89).
+
+    Takes its share of the cores: while it works, the rollout engines wait.
+    """
 
     def __init__(self, config: Any):
+        ranks = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", 1)))
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks))
         if not dist.is_initialized():
             dist.init_process_group(
                 backend="gloo",

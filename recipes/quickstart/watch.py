@@ -1,0 +1,67 @@
+"""Run a command and note the memory of its whole process tree: ``python watch.py --out DIR -- COMMAND``.
+
+Writes ``memory.json`` with the peak in GB (proportional set size: a page that n processes share counts once). Ends the
+command's processes when it is ended itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+
+EVERY_S = 2.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    command = given.command[1:] if given.command[:1] == ["--"] else given.command
+
+    process = subprocess.Popen(command)
+    signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT))
+    done = threading.Event()
+    peak = [0.0]
+
+    def sample() -> None:
+        while not done.wait(EVERY_S):
+            peak[0] = max(peak[0], tree_gb(process.pid))
+
+    sampler = threading.Thread(target=sample, daemon=True)
+    sampler.start()
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        code = process.wait()
+    done.set()
+    sampler.join()
+    (given.out / "memory.json").write_text(json.dumps({"peak_memory_gb": round(peak[0], 2)}) + "\n")
+    return code
+
+
+def tree_gb(pid: int) -> float:
+    """Proportional set size of ``pid`` and everything below it, in GB."""
+    total = 0
+    try:
+        tree = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0.0
+    for process in tree:
+        try:
+            total += process.memory_full_info().pss
+        except psutil.Error:
+            continue
+    return total / 1e9
+
+
+if __name__ == "__main__":
+    sys.exit(main())

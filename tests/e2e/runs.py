@@ -1,0 +1,88 @@
+"""The real ``python -m verl.trainer.main_ppo`` as a subprocess, and what it left."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas
+
+REWARD = '''
+def compute_score(data_source, solution_str, ground_truth, extra_info=None, **kwargs):
+    """Dense, so that a group of a tiny model has variance: the share of odd token ids in the planner's replies."""
+    turns = [turn.tokens.response_ids for turn in extra_info["trajectory"].turns if turn.tokens]
+    ids = [token for turn in turns for token in turn]
+    return {"score": sum(token % 2 for token in ids) / max(1, len(ids))}
+'''
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its exit code, output, logged metrics by step, and folder."""
+
+    code: int
+    output: str
+    metrics: dict[int, dict[str, float]]
+    folder: Path
+
+
+def write_questions(folder: Path, count: int = 16) -> None:
+    """``train.parquet``, ``val.parquet`` and the toy reward."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split, size in (("train", count), ("val", 4)):
+        rows = [
+            {
+                "data_source": "maths",
+                "prompt": [{"role": "user", "content": f"What is {number} plus 2?"}],
+                "reward_model": {"style": "rule", "ground_truth": str(number + 2)},
+                "extra_info": {"split": split, "index": number},
+            }
+            for number in range(size)
+        ]
+        pandas.DataFrame(rows).to_parquet(folder / f"{split}.parquet")
+    (folder / "reward.py").write_text(REWARD)
+
+
+def train(model: Path, data: Path, folder: Path, *overrides: str, during: Callable[[int], None] | None = None, timeout: float = 400) -> Run:
+    """One run on the CPU platform. ``during`` is called every second with the process id."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / f"metrics-{time.time_ns()}.jsonl"
+    command = [
+        *(sys.executable, "-m", "verl.trainer.main_ppo", "--config-name", "agentflow", "platform=cpu"),
+        *(f"actor_rollout_ref.model.path={model}", f"data.train_files={data}/train.parquet", f"data.val_files={data}/val.parquet"),
+        *("data.train_batch_size=2", "actor_rollout_ref.actor.ppo_mini_batch_size=2", "actor_rollout_ref.rollout.n=3"),
+        *("data.max_prompt_length=900", "data.max_response_length=48", "actor_rollout_ref.rollout.max_model_len=1024"),
+        *("agentflow.base.max_tokens=40", "agentflow.max_turns=2", "actor_rollout_ref.actor.optim.lr=1e-2"),
+        *("actor_rollout_ref.rollout.temperature=1.0", "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=4096"),
+        *(f"reward.custom_reward_function.path={data}/reward.py", f"trainer.default_local_dir={folder}", "trainer.logger=[console,file]"),
+        *("trainer.val_before_train=false", "trainer.total_epochs=10", f"hydra.run.dir={folder}/hydra"),
+        *overrides,
+    ]
+    environment = {**os.environ, "VERL_FILE_LOGGER_PATH": str(log)}
+    output = folder / f"output-{log.stem}.txt"
+    with output.open("w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment, cwd=folder)
+        ended = threading.Event()
+        if during is not None:
+            threading.Thread(target=_every_second, args=(during, process.pid, ended), daemon=True).start()
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise AssertionError(f"the run did not end within {timeout} s:\n{output.read_text()[-3000:]}") from None
+        finally:
+            ended.set()
+    entries = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    return Run(code, output.read_text(), {entry["step"]: entry["data"] for entry in entries}, folder)
+
+
+def _every_second(call: Callable[[int], None], pid: int, ended: threading.Event) -> None:
+    while not ended.wait(1.0):
+        call(pid)

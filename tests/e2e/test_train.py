@@ -1,0 +1,205 @@
+"""The real trainer, the real engines and the real tool server, two steps on a tiny model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from agentflow_verl.flow import prompts
+from agentflow_verl.rewards.record import ScoredTrajectory
+from agentflow_verl.trainer.services import read_log
+from tests.e2e.models import save_random, save_taught
+from tests.e2e.runs import Run, train, write_questions
+
+STEPS = 2
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_questions(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_taught(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def left_before() -> set[str]:
+    return set(os.listdir("/dev/shm"))
+
+
+@pytest.fixture(scope="module")
+def run(base: Path, data: Path, left_before: set[str], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("run")
+    run = train(
+        base,
+        data,
+        folder,
+        f"trainer.total_training_steps={STEPS}",
+        "trainer.save_freq=2",
+        f"trainer.rollout_data_dir={folder}/rows",
+        "actor_rollout_ref.actor.checkpoint.save_contents=[model,optimizer,extra,hf_model]",
+    )
+    assert run.code == 0, run.output[-4000:]
+    return run
+
+
+def logged(run: Run) -> list[ScoredTrajectory]:
+    return read_log(run.folder / "trajectories", "train")
+
+
+def exported(run: Run) -> Path:
+    return run.folder / f"global_step_{STEPS}" / "actor" / "huggingface"
+
+
+def test_every_step_is_logged(run: Run) -> None:
+    assert sorted(run.metrics) == [1, 2]
+    assert all(metrics["agentflow/objective_mass"] == pytest.approx(1.0) for metrics in run.metrics.values())
+    assert all(metrics["agentflow/optimizer_steps"] == 1 for metrics in run.metrics.values())
+
+
+def test_the_whole_loop_ran_with_the_real_tool(run: Run) -> None:
+    turns = [turn for scored in logged(run) for turn in scored.trajectory.turns if turn.result is not None]
+    assert turns and all(turn.result.text.strip() == "4" for turn in turns if turn.call.arguments == {"code": "print(2 + 2)"})
+    answered_by = {reply.module: reply.engine for scored in logged(run) for reply in scored.trajectory.all_replies()}
+    assert answered_by == {"analyst": "base", "planner": "policy", "executor": "base", "verifier": "base", "generator": "base"}
+
+
+def test_the_actor_moved(run: Run, base: Path) -> None:
+    before = AutoModelForCausalLM.from_pretrained(base).state_dict()
+    after = AutoModelForCausalLM.from_pretrained(exported(run)).state_dict()
+    assert max((before[name].float() - after[name].float()).abs().max().item() for name in before) > 1e-4
+
+
+def test_the_frozen_base_did_not_move(run: Run, base: Path) -> None:
+    """What the frozen analyst said in the last step is what the checkpoint says, token for token."""
+    tokenizer, model = AutoTokenizer.from_pretrained(base), AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    tools = next(text for text in _texts(run, "- python_coder"))
+    for scored in [scored for scored in logged(run) if scored.step == STEPS]:
+        messages = prompts.load("analyst").render(tools=tools, query=scored.trajectory.query, analysis="", memory="")
+        ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
+        reply = model.generate(torch.tensor([ids]), max_new_tokens=40, do_sample=False)[0][len(ids) :]
+        assert tokenizer.decode(reply, skip_special_tokens=True).strip() == scored.trajectory.analysis
+
+
+def _texts(run: Run, start: str) -> list[str]:
+    """Lines of the planner's prompts that begin with ``start``."""
+    rows = [json.loads(line) for line in (run.folder / "rows" / "1.jsonl").read_text().splitlines()]
+    return [line for row in rows for line in row["input"].split("\n") if line.startswith(start)]
+
+
+def test_rollout_and_actor_agree_on_log_probabilities(run: Run) -> None:
+    worst = max(metrics["training/rollout_probs_diff_max"] for metrics in run.metrics.values())
+    print(f"largest difference of rollout and actor probabilities: {worst:.2e}")
+    assert worst < 1e-5
+
+
+def test_a_row_is_a_planner_turn(run: Run) -> None:
+    for step, metrics in run.metrics.items():
+        turns = sum(len(scored.trajectory.turns) for scored in logged(run) if scored.step == step)
+        assert metrics["agentflow/rows"] == turns
+
+
+def test_every_trained_token_was_sampled_by_the_rollout_engine(run: Run, base: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    for step in run.metrics:
+        rows = [json.loads(line) for line in (run.folder / "rows" / f"{step}.jsonl").read_text().splitlines()]
+        trained = sorted(row["output"] for row in rows if not row["uid"].startswith("pad"))
+        tokens = [turn.tokens for scored in logged(run) if scored.step == step for turn in scored.trajectory.turns]
+        assert trained == sorted(tokenizer.decode(t.response_ids, skip_special_tokens=True) for t in tokens)
+        assert all(len(t.logprobs) == len(t.response_ids) > 0 for t in tokens)
+
+
+def test_recorded_log_probabilities_are_the_models_own(run: Run, base: Path) -> None:
+    """Step 1 is sampled from the base checkpoint: recomputing with transformers gives the same numbers."""
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+    tokens = next(turn.tokens for scored in logged(run) if scored.step == 1 for turn in scored.trajectory.turns)
+    ids = torch.tensor([[*tokens.prompt_ids, *tokens.response_ids]])
+    with torch.no_grad():
+        logprobs = model(ids).logits[0, len(tokens.prompt_ids) - 1 : -1].log_softmax(-1)
+    own = logprobs.gather(1, torch.tensor(tokens.response_ids).unsqueeze(1)).squeeze(1)
+    assert torch.allclose(own, torch.tensor(tokens.logprobs), atol=1e-4)
+
+
+def test_trajectories_read_back_equal(run: Run) -> None:
+    for scored in logged(run):
+        assert ScoredTrajectory.model_validate_json(scored.model_dump_json()) == scored
+
+
+def test_nothing_of_the_run_is_left(run: Run, left_before: set[str]) -> None:
+    deadline = time.monotonic() + 10
+    while (alive := _processes_of(run)) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert not alive, alive
+    assert not [name for name in set(os.listdir("/dev/shm")) - left_before if name.startswith(("psm_", "verl_"))]
+
+
+def _processes_of(run: Run) -> list[str]:
+    """Processes that were started with this run's metrics file in their environment."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and str(run.folder) in process.environ().get("VERL_FILE_LOGGER_PATH", ""):
+                found.append(" ".join(process.cmdline())[:120])
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_a_run_goes_on_from_its_checkpoint_and_survives_a_tool_server_that_dies(run: Run, base: Path, data: Path) -> None:
+    killed: list[int] = []
+
+    def kill_once(pid: int) -> None:
+        for child in psutil.Process(pid).children(recursive=True) if not killed else ():
+            up_for = time.time() - child.create_time()
+            if "tool_servers.python_coder" in " ".join(child.cmdline()) and up_for > 15:
+                child.send_signal(signal.SIGKILL)
+                killed.append(child.pid)
+
+    more = train(base, data, run.folder, f"trainer.total_training_steps={STEPS + 1}", during=kill_once)
+    assert more.code == 0, more.output[-4000:]
+    assert sorted(more.metrics) == [STEPS + 1]
+    assert killed
+    assert sum(more.metrics[STEPS + 1][f"agentflow/outcome/{outcome}"] for outcome in ("answered", "out_of_turns", "malformed", "out_of_time", "infra_error")) == pytest.approx(1.0)
+
+
+def test_the_exported_checkpoint_can_be_trained_on(run: Run, data: Path, tmp_path: Path) -> None:
+    """transformers loads it and vLLM serves it, both as policy and as frozen base."""
+    more = train(exported(run), data, tmp_path, "trainer.total_training_steps=1")
+    assert more.code == 0, more.output[-4000:]
+    assert more.metrics[1]["training/rollout_probs_diff_max"] < 1e-5
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma"])
+def test_swapping_the_base_model_is_one_override(family: str, data: Path, tmp_path: Path) -> None:
+    model = save_random(family, tmp_path / "model")
+    before = _digest(model)
+    run = train(model, data, tmp_path / "run", "trainer.total_training_steps=1")
+    assert run.code == 0, run.output[-4000:]
+    assert run.metrics[1]["training/rollout_probs_diff_max"] < 1e-5
+    assert run.metrics[1]["actor/grad_norm"] > 0
+    assert _digest(model) == before
+
+
+def _digest(folder: Path) -> str:
+    return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(folder.glob("*.safetensors")))).hexdigest()
+
+
+def test_a_wrong_key_is_one_line_before_anything_starts(base: Path, data: Path, tmp_path: Path) -> None:
+    run = train(base, data, tmp_path, "+agentflow.max_turn=3", timeout=120)
+    assert run.code == 2
+    assert "agentflow: agentflow.max_turn: unknown key; did you mean 'max_turns'?" in run.output
+    assert "Traceback" not in run.output
+    assert "ray init" not in run.output
