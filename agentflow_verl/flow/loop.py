@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from agentflow_verl.flow.records import Call, Outcome, Result, Trajectory, Turn
 from agentflow_verl.rewards.extract import extract_answer
 from agentflow_verl.text import well_formed
 from agentflow_verl.tools.spec import ToolResult, ToolSpec
+
+logger = logging.getLogger(__name__)
 
 
 class Tools(Protocol):
@@ -67,6 +70,9 @@ class Flow:
             outcome, error = Outcome.OUT_OF_TIME, str(late)
         except InfraError as fault:
             outcome, error = Outcome.INFRA_ERROR, str(fault)
+        except Exception as bug:  # ours or an engine's, not the model's
+            logger.exception("trajectory %s broke", trajectory_id)
+            outcome, error = Outcome.INFRA_ERROR, f"{type(bug).__name__}: {bug}"
         caller.timings["total"] = time.monotonic() - started
         return Trajectory(
             id=trajectory_id,

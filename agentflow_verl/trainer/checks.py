@@ -23,6 +23,8 @@ def check(config: DictConfig) -> schema.AgentflowConfig:
     try:
         settings = schema.load(_resolved(config, "agentflow"))
         check_keys(settings)
+    if settings.engines.planner != "policy":
+        raise ConfigError(f"agentflow.engines.planner={settings.engines.planner}: in training the planner is the policy")
         check_algorithm(config)
         check_model(config)
         check_data(config)

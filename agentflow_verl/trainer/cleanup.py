@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 def sweep_shared_memory(folder: Path = SHARED_MEMORY) -> list[str]:
     """Remove this user's segments with such a name that no living process maps. Returns the names removed."""
-    ours = [file for file in folder.glob("*") if file.name.startswith(PREFIXES) and file.stat().st_uid == os.getuid()]
+    ours = [file for file in folder.glob("*") if file.name.startswith(PREFIXES) and _owner(file) == os.getuid()]
     mapped = _mapped_names() if ours else set()
     removed = []
     for file in ours:
@@ -28,6 +28,13 @@ def sweep_shared_memory(folder: Path = SHARED_MEMORY) -> list[str]:
     if removed:
         logger.info("removed %d shared-memory segments of processes that are gone", len(removed))
     return removed
+
+
+def _owner(file: Path) -> int | None:
+    try:
+        return file.stat().st_uid
+    except FileNotFoundError:  # its owner was quicker
+        return None
 
 
 def _mapped_names() -> set[str]:

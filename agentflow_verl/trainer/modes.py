@@ -239,8 +239,10 @@ class FlowTrainerSeparateAsync(FlowTrainer, PPOTrainerSeparateAsync):
     base_mode = "separate_async"
 
 
-def register(_: Any = None) -> None:
-    """Called by the plugin once verl.trainer.ppo.v1 is imported."""
+def _register() -> None:
     for trainer in (FlowTrainerSync, FlowTrainerColocateAsync, FlowTrainerSeparateAsync):
         register_trainer(f"agentflow_{trainer.base_mode}")(trainer)
     cpu.register_rollout()
+
+
+_register()

@@ -7,6 +7,8 @@ is not changed: what happens here only adds names.
 
 from __future__ import annotations
 
+import importlib
+
 import wrapt
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.plugins import Plugins
@@ -26,7 +28,7 @@ class AgentflowSearchPath(SearchPathPlugin):
 
 Plugins.instance().register(AgentflowSearchPath)
 platform.register()
-# The trainer's modules are heavy: they register ours when, and only where, the trainer itself is imported.
-wrapt.register_post_import_hook("agentflow_verl.trainer.modes:register", "verl.trainer.ppo.v1")
+# The trainer's modules are heavy: ours, which register themselves, are imported where the trainer itself is.
+wrapt.register_post_import_hook(lambda _: importlib.import_module("agentflow_verl.trainer.modes"), "verl.trainer.ppo.v1")
 
 LOADED = True

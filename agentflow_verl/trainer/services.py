@@ -48,12 +48,13 @@ class Services:
         )
         engines: dict[str, Engine] = {}
         if config.needs_base:
+            context = context_length(rollout_config, config.base.max_tokens)
             engines["base"] = TokenEngine(
                 "base",
                 tokenizer,
                 ReplicaClient(base_servers).generate,
                 {"temperature": config.base.temperature, "top_p": 1.0, "top_k": -1, "max_tokens": config.base.max_tokens},
-                prompt_limit=context_length(rollout_config, config.base.max_tokens) - 1,
+                prompt_limit=max(context - config.base.max_tokens, context // 2),
                 response_limit=config.base.max_tokens,
                 template_kwargs=template_kwargs,
             )

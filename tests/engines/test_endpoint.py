@@ -218,7 +218,7 @@ async def test_the_server_may_say_when_to_come_back(served, monkeypatch):
     async def sleep(seconds: float) -> None:
         waited.append(seconds)
 
-    script.script = [status(429, **{"Retry-After": "7"}), status(429, **{"Retry-After": "999"}), status(429, **{"Retry-After": "soon"}), good]
+    script.script = [*(status(429, **{"Retry-After": after}) for after in ("7", "999", "soon")), good]
     monkeypatch.setattr(endpoint.asyncio, "sleep", sleep)
     await ask(make(retries=3))
     assert waited[:2] == [7.0, 30.0]

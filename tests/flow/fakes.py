@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from agentflow_verl.deadline import Deadline
@@ -129,9 +129,6 @@ def engines(**scripts: Step | Sequence[Step]) -> dict[str, ScriptedEngine]:
 
 def flow(tools: ScriptedTools | None = None, limits: Limits = Limits(), **scripts: Step | Sequence[Step]) -> Flow:
     return Flow(engines(**scripts), tools or ScriptedTools(), limits)
-
-
-Asked = Callable[[str], str]
 
 
 def field_of(messages: list[Message], label: str) -> str:

@@ -32,7 +32,9 @@ def turns(draw: st.DrawFn, min_tokens: int = 0) -> Turn:
 
 
 @st.composite
-def worlds(draw: st.DrawFn, steps: int = 1, min_tokens: int = 0, valid: bool = False, max_turns: int = 3, min_group: int = 1) -> list[Group]:
+def worlds(
+    draw: st.DrawFn, steps: int = 1, min_tokens: int = 0, valid: bool = False, max_turns: int = 3, min_group: int = 1
+) -> list[Group]:
     """``valid``: every trajectory is. ``min_group``: fewest trajectories of a group."""
     trajectories = st.builds(
         Trajectory,

@@ -172,7 +172,7 @@ def test_dual_clip_bounds_what_a_bad_token_costs():
     cost = 1 / math.sqrt(2)  # |A| of two rewards that differ
     for limit, times in ((UNLIMITED, 10), (3.0, 3)):
         loss, _ = Batch(rows, wanted).loss_of(actor_config(wanted, clip_ratio_c=limit))
-        assert float(loss) == pytest.approx((times * cost - cost) / 2, abs=1e-9)
+        assert float(loss.detach()) == pytest.approx((times * cost - cost) / 2, abs=1e-9)
 
 
 def test_rollout_correction_weighs_the_policy_term_only():
@@ -201,7 +201,8 @@ def test_a_micro_batch_of_padding_alone_is_zero_and_finite():
 
 def test_single_precision_columns_are_precise_enough():
     """verl's columns are float32, a token's weight is of the order of 1e-6."""
-    world = [Group([Trajectory(float(i % 2), [Turn([-1.0] * 4, [-1.3] * 4, [-1.1] * 4, [1] * 4)] * 3) for i in range(8)]) for _ in range(32)]
+    turn = Turn([-1.0] * 4, [-1.3] * 4, [-1.1] * 4, [1] * 4)
+    world = [Group([Trajectory(float(i % 2), [turn] * 3) for i in range(8)]) for _ in range(32)]
     rows, wanted = to_rows(world), Options(beta=0.001)
     single = Batch(rows, wanted)
     names = ("old_log_probs", "advantages", LOSS_WEIGHT, "ref_log_prob")
@@ -225,13 +226,15 @@ def test_a_batch_without_weights_gets_verls_own_loss():
     assert float(choose_loss(actor_config(wanted), output, batch.data)[0]) != float(expected)
 
 
-def test_nothing_of_an_earlier_call_of_verls_loss_stays_in_the_config():
+def test_the_data_parallel_size_is_this_batchs_and_not_an_earlier_ones():
+    """verl keeps it in the config, which outlives the batch."""
     wanted = Options()
-    batch, config = Batch(to_rows(example()), wanted), actor_config(wanted)
-    before, _ = batch.loss_of(config)
-    ppo_loss(config, {"log_probs": packed(batch.full_sequences(batch.new_RL))}, batch.data.exclude(LOSS_WEIGHT))
-    after, _ = batch.loss_of(config)
-    assert float(after) == float(before)
+    rows, config = to_rows(example()), actor_config(Options())
+    alone, _ = Batch(rows, wanted).loss_of(config)
+    one_of_four, _ = Batch(rows, wanted, dp_size=4).loss_of(config)
+    again, _ = Batch(rows, wanted).loss_of(config)
+    assert float(again) == float(alone)
+    assert float(one_of_four) == pytest.approx(4 * float(alone))
 
 
 def example() -> list[Group]:

@@ -1,0 +1,82 @@
+"""verl's reward manager over trajectories, called as verl's reward worker calls it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from tensordict import TensorDict
+from verl import DataProto
+
+from agentflow_verl.flow.records import Outcome, Trajectory
+from agentflow_verl.rewards.manager import FlowRewardManager
+from agentflow_verl.trainer.rows import RECORD
+
+
+def manager(custom: Any = None) -> FlowRewardManager:
+    config = OmegaConf.create({"reward": {"custom_reward_function": {"path": "mine.py" if custom else None}}})
+    return FlowRewardManager(config, tokenizer=None, compute_score=custom)
+
+
+def rows(answer: str, outcome: Outcome = Outcome.ANSWERED, source: str = "maths", turns: int = 2) -> DataProto:
+    """A trajectory's rows; as in verl, the record travels on the last one."""
+    trajectory = Trajectory(id="a_0", query="What is 2 + 2?", answer=answer, outcome=outcome)
+    fields = [{} for _ in range(turns - 1)] + [{RECORD: trajectory}]
+    columns = {
+        "data_source": [source] * turns,
+        "reward_model": [{"ground_truth": "4"}] * turns,
+        "extra_info": [{"index": 1}] * turns,
+        "tool_extra_fields": fields,
+    }
+    non_tensor = {key: np.array(values, dtype=object) for key, values in columns.items()}
+    return DataProto(batch=TensorDict({"responses": torch.zeros(turns, 1)}, batch_size=turns), non_tensor_batch=non_tensor)
+
+
+async def test_a_right_answer_is_rewarded_by_the_rule_of_its_data_source() -> None:
+    result = await manager().run_single(rows("4.0"))
+    assert result["reward_score"] == 1.0
+    assert result["reward_extra_info"]["scored"] == 1.0
+    assert result["reward_extra_info"]["scorer"] == "maths"
+
+
+@pytest.mark.parametrize("outcome", [Outcome.OUT_OF_TURNS, Outcome.OUT_OF_TIME, Outcome.MALFORMED])
+async def test_the_models_own_failures_are_scored(outcome: Outcome) -> None:
+    result = await manager().run_single(rows("", outcome))
+    assert (result["reward_score"], result["reward_extra_info"]["scored"]) == (0.0, 1.0)
+
+
+async def test_an_infrastructure_fault_is_not_scored_even_with_the_right_answer() -> None:
+    result = await manager().run_single(rows("4", Outcome.INFRA_ERROR))
+    assert result["reward_extra_info"]["scored"] == 0.0
+
+
+async def test_a_scorer_that_raises_is_a_fault_not_a_wrong_answer() -> None:
+    def broken(**_: Any) -> float:
+        raise ConnectionError("the judge is down")
+
+    assert (await manager(broken).run_single(rows("4")))["reward_extra_info"]["scored"] == 0.0
+
+
+async def test_a_data_source_without_a_rule_is_not_scored() -> None:
+    assert (await manager().run_single(rows("4", source="no such source")))["reward_extra_info"]["scored"] == 0.0
+
+
+async def test_a_users_own_reward_sees_the_answer_and_the_whole_trajectory() -> None:
+    seen: dict[str, Any] = {}
+
+    async def mine(**given: Any) -> dict[str, float]:
+        seen.update(given)
+        return {"score": 0.5, "style": 1.0}
+
+    result = await manager(mine).run_single(rows("four"))
+    assert (result["reward_score"], result["reward_extra_info"]["style"]) == (0.5, 1.0)
+    assert (seen["solution_str"], seen["ground_truth"]) == ("four", "4")
+    assert seen["extra_info"]["trajectory"].query == "What is 2 + 2?"
+
+
+async def test_verl_never_sees_acc_which_it_would_fill_with_zeros() -> None:
+    """verl's validation counts a session that is missing as acc 0 (metric_utils.py, expected_acc_counts)."""
+    assert "acc" not in (await manager().run_single(rows("4")))["reward_extra_info"]

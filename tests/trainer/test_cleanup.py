@@ -1,0 +1,71 @@
+"""Shared memory of dead processes goes; everything else stays."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from agentflow_verl.trainer import cleanup
+from agentflow_verl.trainer.cleanup import SHARED_MEMORY, sweep_shared_memory
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder of our own in shared memory: other runs on this machine are not a test's business."""
+    if not os.access(SHARED_MEMORY, os.W_OK):
+        pytest.skip("no writable /dev/shm")
+    with TemporaryDirectory(dir=SHARED_MEMORY, prefix="agentflow_test_") as name:
+        yield Path(name)
+
+
+def segment(folder: Path, name: str) -> Path:
+    path = folder / name
+    path.write_bytes(b"\0" * mmap.PAGESIZE)
+    return path
+
+
+def test_what_no_process_maps_is_removed(folder):
+    left = [segment(folder, "psm_0123abcd"), segment(folder, "verl_weights_7")]
+    assert sorted(sweep_shared_memory(folder)) == ["psm_0123abcd", "verl_weights_7"]
+    assert not any(path.exists() for path in left)
+
+
+def test_what_a_process_maps_stays(folder):
+    used = segment(folder, "psm_used")
+    with used.open("r+b") as file, mmap.mmap(file.fileno(), 0):
+        assert sweep_shared_memory(folder) == []
+    assert used.exists()
+    assert sweep_shared_memory(folder) == ["psm_used"]
+
+
+def test_other_names_stay(folder):
+    other = [segment(folder, name) for name in ("plasma", "sem.mp-1", "xpsm_1", "user_psm_1")]
+    assert sweep_shared_memory(folder) == []
+    assert all(path.exists() for path in other)
+
+
+def test_another_users_segments_stay(folder, monkeypatch):
+    path = segment(folder, "psm_theirs")
+    monkeypatch.setattr(cleanup.os, "getuid", lambda: path.stat().st_uid + 1)
+    assert sweep_shared_memory(folder) == []
+    assert path.exists()
+
+
+def test_a_segment_that_goes_by_itself_meanwhile_is_no_error(folder, monkeypatch):
+    """Its owner may unlink it between the listing and the look at it."""
+    gone = segment(folder, "psm_gone")
+    segment(folder, "psm_left")
+    listing = list(folder.glob("*"))
+    gone.unlink()
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: iter(listing) if self == folder else Path.rglob(self, pattern))
+    monkeypatch.setattr(cleanup, "_mapped_names", set)
+    assert sweep_shared_memory(folder) == ["psm_left"]
+
+
+def test_an_empty_folder_is_fine(folder):
+    assert sweep_shared_memory(folder) == []

@@ -1,0 +1,153 @@
+"""What is logged counts trajectories, never rows, and never padding."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from agentflow_verl.flow.records import Call, ModuleReply, Outcome, Plan, Result, Tokens, Trajectory, Turn, Verdict
+from agentflow_verl.trainer.metrics import MODULES, batch_metrics
+from agentflow_verl.trainer.rows import BatchIndex
+from agentflow_verl.trainer.worker import summarise
+
+PLAN = Plan(justification="", context="", sub_goal="s", tool="python_coder")
+
+
+def reply(module: str, **more: Any) -> ModuleReply:
+    usual = {"engine": "e", "text": "", "prompt_tokens": 100, "response_tokens": 10, "cached_tokens": 60, "seconds": 0.1}
+    return ModuleReply(module=module, **{**usual, **more})
+
+
+def turn(index: int, tokens: int = 10, **parts: Any) -> Turn:
+    usual = {
+        "plan": PLAN,
+        "call": Call(tool="python_coder", arguments={}),
+        "result": Result(text="4"),
+        "verdict": Verdict(stop=True, analysis=""),
+        "tokens": Tokens(prompt_ids=(1,), response_ids=tuple(range(tokens))),
+        "replies": (reply("planner"),),
+    }
+    return Turn(index=index, **{**usual, **parts})
+
+
+def trajectory(*turns: Turn, outcome: Outcome = Outcome.ANSWERED, **more: Any) -> Trajectory:
+    return Trajectory(id="t", query="q", turns=turns, outcome=outcome, timings={"planner": 2.0, "total": 5.0}, **more)
+
+
+class Batch:
+    """Rows as the trainer sees them: the summary on each trajectory's last row."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+        self.tags: list[dict[str, Any]] = []
+        self.ours: list[dict[str, Any]] = []
+        self.scores: list[float] = []
+        self.advantages: list[float] = []
+        self.valid: list[bool] = []
+
+    def add(self, group: str, session: int, trajectory: Trajectory, score: float, advantage: float = 0.0) -> None:
+        rows = max(1, len(trajectory.turns)) if trajectory.outcome.valid else 1
+        for row in range(rows):
+            item: dict[str, Any] = {"outcome": trajectory.outcome.value, "valid": trajectory.outcome.valid}
+            if row == rows - 1:
+                item["summary"] = summarise(trajectory)
+            self._row(f"{group}_{session}_{row}", item, {}, score, advantage, trajectory.outcome.valid)
+
+    def pad(self, count: int) -> None:
+        """verl's padding is a copy of the first row, summary and all, with a tag."""
+        for number in range(count):
+            self._row(f"pad_{number}_0", dict(self.ours[-1]), {"is_padding": True}, 99.0, 99.0, False)
+
+    def _row(self, key: str, item: dict[str, Any], tag: dict[str, Any], score: float, advantage: float, valid: bool) -> None:
+        self.keys.append(key)
+        self.ours.append(item)
+        self.tags.append(tag)
+        self.scores.append(score)
+        self.advantages.append(advantage)
+        self.valid.append(valid)
+
+    def metrics(self) -> dict[str, float]:
+        mass_R = torch.full((len(self.keys),), 0.5) * torch.tensor(self.valid)
+        columns = torch.tensor(self.valid), torch.tensor(self.scores), torch.tensor(self.advantages, dtype=torch.float64), mass_R
+        figures = batch_metrics(self.ours, BatchIndex.of(self.keys, self.tags), *columns)
+        assert all(math.isfinite(value) for value in figures.values())
+        return {name.removeprefix("agentflow/"): value for name, value in figures.items()}
+
+
+@pytest.fixture
+def batch() -> Batch:
+    batch = Batch()
+    batch.add("a", 0, trajectory(turn(0), turn(1), turn(2)), score=1.0, advantage=1.0)
+    batch.add("a", 1, trajectory(turn(0, tokens=30), outcome=Outcome.OUT_OF_TURNS), score=0.0, advantage=-1.0)
+    batch.add("b", 0, trajectory(turn(0), outcome=Outcome.INFRA_ERROR), score=0.0)
+    batch.add("b", 1, trajectory(turn(0)), score=0.5, advantage=0.0)
+    return batch
+
+
+def test_figures_are_per_trajectory_and_not_per_row(batch):
+    figures = batch.metrics()
+    assert figures["trajectories"] == 4
+    assert figures["rows"] == 6
+    assert figures["turns"] == 6 / 4
+    assert figures["planner_tokens_per_turn"] == (30 + 30 + 10 + 10) / 6
+    assert figures["planner_tokens_per_trajectory"] == 80 / 4
+    assert figures["calls/python_coder"] == 6 / 4
+
+
+def test_faults_are_counted_but_not_scored(batch):
+    figures = batch.metrics()
+    assert figures["reward"] == pytest.approx(0.5)
+    assert figures["success"] == pytest.approx(1 / 3)
+    assert figures["outcome/infra_error"] == 1 / 4
+    assert figures["outcome/answered"] == 2 / 4
+    assert figures["outcome/malformed"] == 0
+    assert sum(value for name, value in figures.items() if name.startswith("outcome/")) == 1
+
+
+def test_padding_changes_nothing(batch):
+    before = batch.metrics()
+    batch.pad(3)
+    assert batch.metrics() == before
+
+
+def test_groups_are_told_apart(batch):
+    figures = batch.metrics()
+    assert figures["groups"] == 2
+    assert figures["thin_groups"] == 1 / 2, "b has one valid trajectory left"
+    assert figures["zero_variance_groups"] == 1 / 2
+    assert figures["advantage_spread"] == pytest.approx(1.0)
+    assert figures["objective_mass"] == pytest.approx(0.5 * 5)
+
+
+def test_mistakes_are_rates():
+    batch = Batch()
+    bad_plan = turn(0, plan=None, call=None, result=None, verdict=None, error="no plan")
+    bad_call = turn(1, call=None, result=None, error="no JSON", verdict=Verdict(stop=False, analysis="", parsed=False))
+    failed = turn(2, result=Result(text="boom", is_error=True), replies=(reply("planner", cut=True, cached_tokens=None),))
+    batch.add("a", 0, trajectory(bad_plan, bad_call, failed, turn(3), replies=(reply("analyst"),)), score=0.0)
+    figures = batch.metrics()
+    assert figures["malformed_plan_rate"] == 1 / 4
+    assert figures["malformed_call_rate"] == 1 / 4
+    assert figures["malformed_verdict_rate"] == 1 / 4
+    assert figures["tool_error_rate"] == 1 / 2
+    assert figures["cut_replies"] == 1
+    assert figures["cached_token_share"] == 240 / 500
+
+
+def test_seconds_are_means_over_trajectories(batch):
+    figures = batch.metrics()
+    assert figures["seconds/planner"] == 2.0
+    assert figures["seconds/total"] == 5.0
+    assert {f"seconds/{part}" for part in MODULES} <= set(figures)
+
+
+def test_a_batch_of_faults_alone_has_figures():
+    batch = Batch()
+    batch.add("a", 0, trajectory(outcome=Outcome.INFRA_ERROR), score=0.0)
+    figures = batch.metrics()
+    assert figures["outcome/infra_error"] == 1
+    assert figures["reward"] == 0
+    assert figures["groups"] == 0
