@@ -5,7 +5,7 @@
     maths.py       numbers and expressions (quantity.py: plain numbers; algebra.py, sympy_worker.py: the bounded rest)
     qa.py          short answers, exact match and F1 (wording.py: the canonical wording)
     choice.py      multiple choice
-    game24.py      the 24-game and countdown
+    game24.py      the 24-game and countdown (arithmetic.py: the grammar)
     registry.py    data source -> scorer
     compute.py     text -> reward, in verl's shape
 

@@ -26,7 +26,11 @@ WORKERS = 4
 WALL_SECONDS = 60.0
 """For one question, or for a start. Only a stalled machine reaches it: the worker's own limits are in CPU seconds."""
 
-FATAL = {signal.SIGXCPU: "took too much processor time", signal.SIGSEGV: "crashed the algebra", signal.SIGABRT: "crashed the algebra"}
+FATAL = {
+    signal.SIGXCPU: "took too much processor time",
+    signal.SIGSEGV: "crashed the algebra",
+    signal.SIGABRT: "crashed the algebra",
+}
 
 logger = logging.getLogger(__name__)
 

@@ -32,7 +32,7 @@ MARKUP = re.compile(r"\\(?:text|textbf|mathbf|mathrm|boxed)(?![a-zA-Z])|[{}$`]|\
 
 
 def score(answer: str, ground_truth: GroundTruth, **extra: Any) -> Score:
-    """1 when ``answer`` names the gold option. ``extra["options"]``: a list (labels "A. " optional) or a dict by letter.
+    """1 when ``answer`` names the gold option. ``extra["options"]``: a list (with "A. " or without), or a dict.
 
     Raises:
         ConfigError: no gold answer, or one that is no option.
@@ -59,7 +59,7 @@ def read_options(options: Any) -> dict[str, str]:
         return {label.group(1).upper(): label.group(2) for label in labels}
     if len(texts) > len(string.ascii_uppercase):
         raise ConfigError(f"{len(texts)} options: at most 26 can be lettered")
-    return dict(zip(string.ascii_uppercase, texts))
+    return dict(zip(string.ascii_uppercase, texts, strict=False))
 
 
 def read_gold(ground_truth: GroundTruth, options: dict[str, str]) -> set[str]:

@@ -45,10 +45,7 @@ def extract_answer(text: object) -> str:
 
 def after_reasoning(text: str) -> str:
     """What follows the last ``</think>``, or the whole text when nothing does."""
-    end = None
-    for end in END_OF_REASONING.finditer(text):
-        pass
-    rest = text[end.end() :] if end else ""
+    rest = END_OF_REASONING.split(text)[-1]
     return rest if rest.strip() else text
 
 

@@ -55,8 +55,9 @@ ROOT_SIGN = re.compile(r"√\s*(?:\(([^()]*)\)|\{([^{}]*)\}|([0-9]+|[a-zA-Z]))")
 ROOT_CALL = re.compile(r"(?<![\\a-zA-Z])sqrt\s*\(([^()]*)\)")
 NAMES = re.compile(r"(?<![\\a-zA-Z])(pi|sin|cos|tan|log|ln|exp)(?![a-zA-Z])")
 TIMES = re.compile(r"(?<=[0-9a-zA-Z)\]}])\s*\*\s*(?=[0-9a-zA-Z(\\\-{])")
-LONG_NUMERAL = re.compile(r"[0-9]{%d}" % (MAX_DIGITS + 1))
-LONG_EXPONENT = re.compile(r"(?:\^|\*\*)[\s({]*-?[0-9]{%d}|[0-9]{%d}[\s)}]*!" % ((MAX_EXPONENT_DIGITS + 1,) * 2))
+LONG_NUMERAL = re.compile(rf"[0-9]{{{MAX_DIGITS + 1}}}")
+BIG = f"[0-9]{{{MAX_EXPONENT_DIGITS + 1}}}"
+LONG_EXPONENT = re.compile(rf"(?:\^|\*\*)[\s({{]*-?{BIG}|{BIG}[\s)}}]*!")
 
 
 def score(answer: str, ground_truth: GroundTruth, **extra: Any) -> Score:
@@ -141,7 +142,7 @@ def strip(text: str) -> str:
 
 def latex(text: str) -> str:
     """Calculator spellings as LaTeX."""
-    text = ROOT_SIGN.sub(lambda match: r"\sqrt{%s}" % next(filter(None, match.groups()), ""), text)
+    text = ROOT_SIGN.sub(lambda match: r"\sqrt{" + next(filter(None, match.groups()), "") + "}", text)
     for _ in range(3):
         text = ROOT_CALL.sub(r"\\sqrt{\1}", text)
     text = NAMES.sub(r"\\\1 ", text.replace("**", "^"))

@@ -1,4 +1,6 @@
-r"""Plain numbers in maths answers, read exactly: ``1,000``, ``-.5``, ``3/4``, ``1 1/2``, ``50\%``, ``$12``, ``1.5 × 10^3``, ``12 cm``.
+r"""Plain numbers in maths answers, read exactly.
+
+Read are ``1,000``, ``-.5``, ``3/4``, ``1 1/2``, ``50\%``, ``$12``, ``1.5 × 10^3``, ``12 cm``.
 
 The fast path of the maths scorer: no algebra, no other process. What it cannot read, it leaves to the algebra.
 """
@@ -22,7 +24,8 @@ NUMBER = re.compile(
     re.DOTALL,
 )
 FRACTION = re.compile(
-    r"(?P<sign>[-+]?)\s*(?:(?P<mixed>[0-9]+)(?:\s+|\s*(?=\\frac)))?(?:\\frac\s*\{\s*(?P<a>-?[0-9]+)\s*\}\s*\{\s*(?P<b>[0-9]+)\s*\}|(?P<c>[0-9]+)\s*/\s*(?P<d>[0-9]+))(?P<rest>.*)",
+    r"(?P<sign>[-+]?)\s*(?:(?P<mixed>[0-9]+)(?:\s+|\s*(?=\\frac)))?"
+    r"(?:\\frac\s*\{\s*(?P<a>-?[0-9]+)\s*\}\s*\{\s*(?P<b>[0-9]+)\s*\}|(?P<c>[0-9]+)\s*/\s*(?P<d>[0-9]+))(?P<rest>.*)",
     re.DOTALL,
 )
 PERCENT = re.compile(r"\s*(?:\\?%|per\s?cent\b|percentage\b)\.?\s*", re.IGNORECASE)
@@ -30,7 +33,9 @@ DEGREES = re.compile(r"\^\s*\{?\s*\\circ\s*\}?|°")
 PACKED = re.compile(r"\\(?:text|mathrm|textrm|mbox|operatorname|rm|,|;|!|\s)|[{}~]")
 UNIT = re.compile(r"[^\W\d_]+(?:[/ .]+[^\W\d_]+){0,3}(?:\s?\^?\s?[23²³])?")
 TRAILING = re.compile(
-    r"(?P<expression>.*[0-9a-zA-Z)}])(?:\s*(?P<text>\\(?:text|mathrm|textrm)\s?\{[^{}]*\}(?:\^\{?[23]\}?)?)|(?<=[0-9)}])\s+(?P<word>[a-zA-Z]{2,12}))",
+    r"(?P<expression>.*[0-9a-zA-Z)}])(?:"
+    r"(?:\s|\\,)*(?P<text>\\(?:text|mathrm|textrm)\s?\{[^{}]*\}(?:\^\{?[23]\}?)?)"
+    r"|(?<=[0-9)}])(?:\s|\\,)+(?P<word>[a-zA-Z]{2,12}))",
     re.DOTALL,
 )
 SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
@@ -38,8 +43,8 @@ SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**
 ONE_LETTER = frozenset("mgshLlVWNJKCFA")
 GLUED = frozenset("km cm mm kg mg lb lbs ft mi min sec hr hrs mph kph ml mL deg am pm".split())
 NO_UNITS = frozenset(
-    "and or not more less least most over plus minus times squared cubed factorial pi sqrt root sin cos tan cot sec csc "
-    "log ln exp mod if for when with to than by choose factor infinity inf half third quarter if is are".split()
+    "and or not more less least most over plus minus times squared cubed factorial pi sqrt root sin cos tan cot sec "
+    "csc log ln exp mod if for when with to than by choose factor infinity inf half third quarter if is are".split()
 )
 
 

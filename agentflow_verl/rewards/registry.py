@@ -23,7 +23,7 @@ SCORERS: dict[str, Scorer] = {"maths": maths.score, "qa": qa.score, "choice": ch
 DATA_SOURCES: dict[str, str] = {
     source: name
     for name, sources in {
-        "maths": "maths math mathhard math500 math_lighteval math_dapo math_dapo_reasoning gsm8k deepmath deepmath_103k "
+        "maths": "maths math mathhard math500 math_500 math_lighteval math_dapo math_dapo_reasoning gsm8k deepmath deepmath_103k "
         "aime aime24 aime25 amc amc23 olympiadbench minerva numina_aops_forum numina_synthetic_math numina_amc_aime "
         "numina_synthetic_amc numina_cn_k12 numina_olympiads reasoning_gym/chain_sum reasoning_gym/basic_arithmetic "
         "reasoning_gym/products reasoning_gym/gcd reasoning_gym/lcm reasoning_gym/leg_counting "
@@ -81,8 +81,7 @@ def scorer_name(data_source: str) -> str:
 
 
 def plain(source: str) -> str:
-    source = source.strip().lower().replace("-", "_").replace(" ", "_")
-    return source if source in DATA_SOURCES else source.replace("math_500", "math500").replace("aime_", "aime").replace("amc_", "amc")
+    return source.strip().lower().replace("-", "_").replace(" ", "_")
 
 
 def nearest(name: str, known: dict) -> str:

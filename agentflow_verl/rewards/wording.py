@@ -50,7 +50,9 @@ SMALL = {
         "seventeen eighteen nineteen".split()
     )
 }
-TENS = {word: 10 * value for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)}
+TENS = {
+    word: 10 * value for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)
+}
 SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 ORDINALS = {
     word: value
@@ -68,11 +70,16 @@ MONTHS = {
     )
 }
 MONTHS |= {name[:3]: number for name, number in MONTHS.items()} | {"sept": 9}
-WEEKDAYS = frozenset("monday tuesday wednesday thursday friday saturday sunday mon tue tues wed thu thur thurs fri sat sun".split())
+WEEKDAYS = frozenset(
+    "monday tuesday wednesday thursday friday saturday sunday mon tue tues wed thu thur thurs fri sat sun".split()
+)
+DATE_FILLERS = WEEKDAYS | {"of", "the", "on", "in", "st", "nd", "rd", "th"}
 MAX_DATE_CHARS = 48
 
 APOSTROPHES = dict.fromkeys(map(ord, "'’‘ʻʼ`´′"), "")
-LETTERS = str.maketrans({"ø": "o", "đ": "d", "ł": "l", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "&": " and "})
+LETTERS = str.maketrans(
+    {"ø": "o", "đ": "d", "ł": "l", "ð": "d", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "&": " and "}
+)
 MARKS = re.compile("[\u0300-\u036f]")
 INITIALS = re.compile(r"(?<=\b[^\W\d_])\.(?:\s(?=[^\W\d_]\.))?")
 TOKEN = re.compile(
@@ -86,7 +93,13 @@ NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 def fold(text: str) -> str:
     """Lower case, without accents and apostrophes, in compatibility width."""
-    text = unicodedata.normalize("NFKC", text).casefold().translate(LETTERS).translate(APOSTROPHES).replace("per cent", "percent")
+    text = (
+        unicodedata.normalize("NFKC", text)
+        .casefold()
+        .translate(LETTERS)
+        .translate(APOSTROPHES)
+        .replace("per cent", "percent")
+    )
     if text.isascii():
         return text
     return unicodedata.normalize("NFC", MARKS.sub("", unicodedata.normalize("NFD", text)))
@@ -227,8 +240,7 @@ def dates_in(text: str) -> frozenset[tuple[int | None, int, int | None]]:
         return frozenset()
     if not re.fullmatch(r"[a-z0-9\s,./-]+", text):
         return frozenset()
-    parts = re.findall(r"[a-z]+|\d+", text)
-    parts = [part for part in parts if part not in WEEKDAYS and part not in ("of", "the", "on", "in", "st", "nd", "rd", "th")]
+    parts = [part for part in re.findall(r"[a-z]+|\d+", text) if part not in DATE_FILLERS]
     if not 2 <= len(parts) <= 3 or sum(part in MONTHS for part in parts) != 1:
         return frozenset()
     place = next(index for index, part in enumerate(parts) if part in MONTHS)

@@ -23,8 +23,7 @@ def check(config: DictConfig) -> schema.AgentflowConfig:
     try:
         settings = schema.load(_resolved(config, "agentflow"))
         check_keys(settings)
-    if settings.engines.planner != "policy":
-        raise ConfigError(f"agentflow.engines.planner={settings.engines.planner}: in training the planner is the policy")
+        check_planner(settings)
         check_algorithm(config)
         check_model(config)
         check_data(config)
@@ -39,6 +38,11 @@ def check_keys(settings: schema.AgentflowConfig) -> None:
     for name, endpoint in settings.endpoints.items():
         if endpoint.api_key_env and endpoint.api_key_env not in os.environ:
             raise ConfigError(f"agentflow.endpoints.{name}.api_key_env: {endpoint.api_key_env} is not set in the environment")
+
+
+def check_planner(settings: schema.AgentflowConfig) -> None:
+    if settings.engines.planner != "policy":
+        raise ConfigError(f"agentflow.engines.planner={settings.engines.planner}: in training the planner is the policy")
 
 
 def check_algorithm(config: DictConfig) -> None:

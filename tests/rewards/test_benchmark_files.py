@@ -10,7 +10,7 @@ import pytest
 
 from agentflow_verl.rewards import compute_score, score_answer
 from agentflow_verl.rewards.score import as_list
-from test_game24 import brute_force, mutate
+from tests.rewards.judge24 import brute_force, mutate
 
 FILES = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "benchmarks"
 NAMES = ["bamboogle", "2wiki", "hotpotqa", "musique", "aime24", "amc23", "gameof24", "medqa"]
@@ -64,6 +64,8 @@ def test_mutated_example_solutions_are_judged_as_the_brute_force_judges_them() -
         row = chance.choice(table)
         text = mutate(chance.choice(row["answer"]), chance)
         expected = brute_force(text, row["question"], 24)
-        assert score_answer("gameof24", text, row["answer"], {"question": row["question"]})[0].value == float(expected), text
+        assert score_answer("gameof24", text, row["answer"], {"question": row["question"]})[0].value == float(
+            expected
+        ), text
         verdicts.append(expected)
     assert 0 < sum(verdicts) < len(verdicts)

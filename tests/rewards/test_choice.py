@@ -12,25 +12,79 @@ from agentflow_verl.errors import ConfigError
 from agentflow_verl.rewards import choice
 
 OPTIONS = ["Hemolytic uremic syndrome", "Oral ulcers", "Colorectal cancer", "Pancreatic cancer"]
-LABELLED = [f"{letter}. {text}" for letter, text in zip("ABCD", OPTIONS)]
+LABELLED = [f"{letter}. {text}" for letter, text in zip("ABCD", OPTIONS, strict=True)]
 
 NAMES_C = [
-    "C", "c", "C.", "(C)", "[C]", "**C**", "$C$", "\\text{C}", "\\textbf{(C)}", "Option C", "option (c)", "Answer: C", "The answer is C.",
-    "C. Colorectal cancer", "C) Colorectal cancer", "(C) colorectal cancer", "C: Colorectal cancer", "C. colorectal cancer, most likely",
-    "Colorectal cancer", "colorectal cancer.", "COLORECTAL  CANCER", "“Colorectal cancer”", "Colorectal-cancer",
-    "It is most likely colorectal cancer", "The correct answer is (C) because ulcerative colitis predisposes", "\\boxed{C}",
-    "The correct option is C. Colorectal cancer", "C. It is a tumour", "c) colorectal cancer", "(C)", "C)",
-]  # fmt: skip
+    "C",
+    "c",
+    "C.",
+    "(C)",
+    "[C]",
+    "**C**",
+    "$C$",
+    "\\text{C}",
+    "\\textbf{(C)}",
+    "Option C",
+    "option (c)",
+    "Answer: C",
+    "The answer is C.",
+    "C. Colorectal cancer",
+    "C) Colorectal cancer",
+    "(C) colorectal cancer",
+    "C: Colorectal cancer",
+    "C. colorectal cancer, most likely",
+    "Colorectal cancer",
+    "colorectal cancer.",
+    "COLORECTAL  CANCER",
+    "“Colorectal cancer”",
+    "Colorectal-cancer",
+    "It is most likely colorectal cancer",
+    "The correct answer is (C) because ulcerative colitis predisposes",
+    "\\boxed{C}",
+    "The correct option is C. Colorectal cancer",
+    "C. It is a tumour",
+    "c) colorectal cancer",
+    "(C)",
+    "C)",
+]
 
 NAMES_NOT_C = [
-    "", " ", "A", "(B)", "D. Pancreatic cancer", "E", "cancer", "A or C", "A and C", "(A), (C)", "C and D", "(C) or (D)", "C, D",
-    "A. Colorectal cancer", "C. Oral ulcers", "Oral ulcers", "Colorectal cancer or pancreatic cancer", "all of the above", "none",
-    "Colorectal", "A patient with colitis", "I do not know", "ABCD", "CC", "C3", "Colorectal cancers", "3", "the third one", "?",
+    "",
+    " ",
+    "A",
+    "(B)",
+    "D. Pancreatic cancer",
+    "E",
+    "cancer",
+    "A or C",
+    "A and C",
+    "(A), (C)",
+    "C and D",
+    "(C) or (D)",
+    "C, D",
+    "A. Colorectal cancer",
+    "C. Oral ulcers",
+    "Oral ulcers",
+    "Colorectal cancer or pancreatic cancer",
+    "all of the above",
+    "none",
+    "Colorectal",
+    "A patient with colitis",
+    "I do not know",
+    "ABCD",
+    "CC",
+    "C3",
+    "Colorectal cancers",
+    "3",
+    "the third one",
+    "?",
     "Colorectal cancer, oral ulcers, pancreatic cancer",
-]  # fmt: skip
+]
 
 
-@pytest.mark.parametrize("options", [OPTIONS, LABELLED, dict(zip("ABCD", OPTIONS))], ids=["texts", "labelled", "dict"])
+@pytest.mark.parametrize(
+    "options", [OPTIONS, LABELLED, dict(zip("ABCD", OPTIONS, strict=True))], ids=["texts", "labelled", "dict"]
+)
 @pytest.mark.parametrize("gold", ["Colorectal cancer", "C", "C. Colorectal cancer", "c"])
 def test_gold_and_options_come_in_every_form(options, gold: str) -> None:
     assert choice.score("(C)", gold, options=options).value == 1.0
@@ -72,8 +126,15 @@ def test_text_that_names_letters_is_still_the_option() -> None:
 
 
 def test_without_options_letters_and_equal_texts_match() -> None:
-    assert choice.score("(B)", "B").value == choice.score("B. Paris", "b").value == choice.score("paris.", "Paris").value == 1.0
-    assert choice.score("A", "B").value == choice.score("London", "Paris").value == choice.score("B", "Paris").value == 0.0
+    assert (
+        choice.score("(B)", "B").value
+        == choice.score("B. Paris", "b").value
+        == choice.score("paris.", "Paris").value
+        == 1.0
+    )
+    assert (
+        choice.score("A", "B").value == choice.score("London", "Paris").value == choice.score("B", "Paris").value == 0.0
+    )
 
 
 def test_a_gold_answer_that_is_no_option_is_the_rows_fault() -> None:
@@ -89,7 +150,13 @@ def test_no_text_breaks_the_scorer(text: str) -> None:
     assert choice.score(text, "Paris").value in (0.0, 1.0)
 
 
-@given(st.lists(st.text("abcXYZ 12↑%", min_size=2, max_size=8).filter(lambda text: len(text.strip()) > 1), min_size=2, max_size=6))
+@given(
+    st.lists(
+        st.text("abcXYZ 12↑%", min_size=2, max_size=8).filter(lambda text: len(text.strip()) > 1),
+        min_size=2,
+        max_size=6,
+    )
+)
 def test_each_option_names_only_itself(options: list[str]) -> None:
     assume(len({choice.tidy(option) for option in options}) == len(options))
     for index, option in enumerate(options):

@@ -16,12 +16,27 @@ from agentflow_verl.rewards import Score, compute_score, registry, score_answer
 @pytest.mark.parametrize(
     ("source", "name"),
     [
-        ("nq", "qa"), ("searchR1_nq", "qa"), ("searchR1_2wikimultihopqa", "qa"), ("Bamboogle", "qa"), ("HuggingFaceH4/MATH-500", "maths"),
-        ("openai/gsm8k", "maths"), ("DeepMath-103K", "maths"), ("mathhard", "maths"), ("aime_2024", "maths"), ("AIME24", "maths"),
-        ("amc23", "maths"), ("reasoning_gym/chain_sum", "maths"), ("reasoning_gym/countdown", "game24"), ("gameof24", "game24"),
-        ("gpqa", "choice"), ("medqa", "choice"), ("DigitalLearningGmbH/MATH-lighteval", "maths"), ("maths", "maths"), ("qa", "qa"),
+        ("nq", "qa"),
+        ("searchR1_nq", "qa"),
+        ("searchR1_2wikimultihopqa", "qa"),
+        ("Bamboogle", "qa"),
+        ("HuggingFaceH4/MATH-500", "maths"),
+        ("openai/gsm8k", "maths"),
+        ("DeepMath-103K", "maths"),
+        ("mathhard", "maths"),
+        ("aime_2024", "maths"),
+        ("AIME24", "maths"),
+        ("amc23", "maths"),
+        ("reasoning_gym/chain_sum", "maths"),
+        ("reasoning_gym/countdown", "game24"),
+        ("gameof24", "game24"),
+        ("gpqa", "choice"),
+        ("medqa", "choice"),
+        ("DigitalLearningGmbH/MATH-lighteval", "maths"),
+        ("maths", "maths"),
+        ("qa", "qa"),
     ],
-)  # fmt: skip
+)
 def test_a_data_source_has_its_scorer(source: str, name: str) -> None:
     assert registry.scorer_name(source) == name
 
@@ -44,7 +59,13 @@ def test_any_data_source_is_known_or_refused(source: str) -> None:
 
 
 def test_the_shape_is_verls() -> None:
-    result = compute_score(data_source="nq", solution_str="<answer>Paris</answer>", ground_truth=["paris"], extra_info={"num_turns": None}, reward_router_address="x")
+    result = compute_score(
+        data_source="nq",
+        solution_str="<answer>Paris</answer>",
+        ground_truth=["paris"],
+        extra_info={"num_turns": None},
+        reward_router_address="x",
+    )
     assert result == {"score": 1.0, "acc": 1.0, "f1": 1.0, "scorer": "qa", "pred": "Paris", "reason": "same words"}
 
 
@@ -71,7 +92,10 @@ def test_arrays_from_parquet_are_lists() -> None:
     assert compute_score("nq", "Paris", numpy.array(["Rome", "Paris"], dtype=object))["score"] == 1.0
     assert compute_score("nq", "Paris", {"target": numpy.array(["Paris"])})["score"] == 1.0
     assert compute_score("medqa", "B", "Rome", {"options": numpy.array(["Paris", "Rome"])})["score"] == 1.0
-    assert compute_score("game24", "8*(1+1+1)", {"numbers": numpy.array([1, 1, 1, 8]), "target": numpy.int64(24)})["score"] == 1.0
+    assert (
+        compute_score("game24", "8*(1+1+1)", {"numbers": numpy.array([1, 1, 1, 8]), "target": numpy.int64(24)})["score"]
+        == 1.0
+    )
 
 
 def test_a_users_scorer_joins_the_registry(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,4 +120,6 @@ def test_any_response_gets_a_reward(text: str, source: str) -> None:
 
 def test_rewards_import_no_trainer() -> None:
     code = "import sys, agentflow_verl.rewards; print(sorted({'verl','ray','vllm','torch','sympy','math_verify'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    )

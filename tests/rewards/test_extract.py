@@ -62,7 +62,9 @@ def test_no_text_is_no_answer() -> None:
     assert extract_answer(42) == "42"
 
 
-PIECES = st.sampled_from(["<answer>", "</answer>", "\\boxed{", "{", "}", "\\", "Answer:", "\n", "</think>", "**", "x", "\ud800"])
+PIECES = st.sampled_from(
+    ["<answer>", "</answer>", "\\boxed{", "{", "}", "\\", "Answer:", "\n", "</think>", "**", "x", "\ud800"]
+)
 
 
 @given(st.one_of(st.text(st.characters()), st.lists(PIECES, max_size=60).map("".join)))
@@ -72,14 +74,18 @@ def test_any_text_gives_a_trimmed_string(text: str) -> None:
     assert answer == answer.strip()
 
 
-@given(st.text(st.characters(exclude_characters="<>\\*`"), min_size=1).map(str.strip).filter(bool), st.text(max_size=40))
+@given(
+    st.text(st.characters(exclude_characters="<>\\*`"), min_size=1).map(str.strip).filter(bool), st.text(max_size=40)
+)
 def test_a_tagged_plain_answer_comes_back_whole(answer: str, before: str) -> None:
     if "answer" in answer.lower():
         return
     assert extract_answer(f"{before}<answer>{answer}</answer>") == answer
 
 
-@pytest.mark.parametrize("piece", ["<answer>", "</answer>", "\\boxed{", "{", "}", "Answer: ", "\n", "answer", " ", "**", "\\", "<think>"])
+@pytest.mark.parametrize(
+    "piece", ["<answer>", "</answer>", "\\boxed{", "{", "}", "Answer: ", "\n", "answer", " ", "**", "\\", "<think>"]
+)
 def test_a_megabyte_is_read_within_a_second(piece: str) -> None:
     text = piece * (1_000_000 // len(piece))
     start = time.process_time()

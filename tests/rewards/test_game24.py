@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import operator
 import random
 import time
 from fractions import Fraction
@@ -13,30 +11,82 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentflow_verl.errors import ConfigError
-from agentflow_verl.rewards import game24
+from agentflow_verl.rewards import arithmetic, game24
+from tests.rewards.judge24 import SIGNS, brute_force, mutate
 
 RIGHT = [
-    ((1, 1, 1, 8), "(1+1+1)×8"), ((1, 1, 1, 8), "(1+1+1)*8 = 24"), ((1, 1, 1, 8), "24 = 8*(1+1+1)"), ((1, 1, 1, 8), "8(1+1+1)"),
-    ((1, 1, 1, 8), "(1 + 1 + 1) x 8"), ((1, 1, 1, 8), "$(1+1+1) \\times 8 = 24$"), ((1, 1, 1, 8), "\\[(1+1+1)\\cdot 8\\]"),
-    ((1, 1, 1, 8), "**(1+1+1)*8**"), ((1, 1, 1, 8), "`(1+1+1)*8`"), ((1, 1, 1, 8), "One solution is (1+1+1)×8."), ((1, 1, 1, 8), "\\left(1+1+1\\right)8"),
-    ((1, 1, 1, 8), "[1+1+1]*8"), ((1, 1, 1, 8), "(1+1+1)*8 = 3*8 = 24"), ((1, 1, 1, 8), "((((1))+1+1))*8"), ((1, 1, 1, 8), "Expression: (1+1+1)*8 = 24!"),
-    ((3, 3, 8, 8), "8/(3-8/3)"), ((3, 3, 8, 8), "8÷(3−8÷3)"), ((3, 3, 8, 8), "\\frac{8}{3-\\frac{8}{3}}"), ((3, 3, 8, 8), "\\dfrac{8}{3-\\tfrac{8}{3}} = 24"),
-    ((1, 5, 5, 5), "5*(5-1/5)"), ((1, 11, 11, 5), "(11×11-1)/5"), ((1, 7, 9, 9), "9+9+7-1"), ((1, 7, 9, 9), "-1+7+9+9"),
-    ((1, 7, 9, 9), "9–1+7+9"), ((4, 4, 10, 10), "(10*10-4)/4"), ((2, 7, 8, 9), "2*(7+9)-8"),
-    ((1, 2, 12, 12), "12+12*(2-1)"), ((6, 6, 6, 6), "6+6+6+6"), ((24, 1, 1, 1), "24*1*1*1"), ((24, 1, 1, 1), "24 = 24*1*1*1"),
-    ((1, 3, 4, 6), "6/(1-3/4)"), ((2, 3, 4, 1), "1*2*3*4"), ((0, 0, 4, 6), "4*6+0*0"),
-]  # fmt: skip
+    ((1, 1, 1, 8), "(1+1+1)×8"),
+    ((1, 1, 1, 8), "(1+1+1)*8 = 24"),
+    ((1, 1, 1, 8), "24 = 8*(1+1+1)"),
+    ((1, 1, 1, 8), "8(1+1+1)"),
+    ((1, 1, 1, 8), "(1 + 1 + 1) x 8"),
+    ((1, 1, 1, 8), "$(1+1+1) \\times 8 = 24$"),
+    ((1, 1, 1, 8), "\\[(1+1+1)\\cdot 8\\]"),
+    ((1, 1, 1, 8), "**(1+1+1)*8**"),
+    ((1, 1, 1, 8), "`(1+1+1)*8`"),
+    ((1, 1, 1, 8), "One solution is (1+1+1)×8."),
+    ((1, 1, 1, 8), "\\left(1+1+1\\right)8"),
+    ((1, 1, 1, 8), "[1+1+1]*8"),
+    ((1, 1, 1, 8), "(1+1+1)*8 = 3*8 = 24"),
+    ((1, 1, 1, 8), "((((1))+1+1))*8"),
+    ((1, 1, 1, 8), "Expression: (1+1+1)*8 = 24!"),
+    ((3, 3, 8, 8), "8/(3-8/3)"),
+    ((3, 3, 8, 8), "8÷(3−8÷3)"),
+    ((3, 3, 8, 8), "\\frac{8}{3-\\frac{8}{3}}"),
+    ((3, 3, 8, 8), "\\dfrac{8}{3-\\tfrac{8}{3}} = 24"),
+    ((1, 5, 5, 5), "5*(5-1/5)"),
+    ((1, 11, 11, 5), "(11×11-1)/5"),
+    ((1, 7, 9, 9), "9+9+7-1"),
+    ((1, 7, 9, 9), "-1+7+9+9"),
+    ((1, 7, 9, 9), "9–1+7+9"),
+    ((4, 4, 10, 10), "(10*10-4)/4"),
+    ((2, 7, 8, 9), "2*(7+9)-8"),
+    ((1, 2, 12, 12), "12+12*(2-1)"),
+    ((6, 6, 6, 6), "6+6+6+6"),
+    ((24, 1, 1, 1), "24*1*1*1"),
+    ((24, 1, 1, 1), "24 = 24*1*1*1"),
+    ((1, 3, 4, 6), "6/(1-3/4)"),
+    ((2, 3, 4, 1), "1*2*3*4"),
+    ((0, 0, 4, 6), "4*6+0*0"),
+]
 
 WRONG = [
-    ((1, 1, 1, 8), ""), ((1, 1, 1, 8), "24"), ((1, 1, 1, 8), "8*3"), ((1, 1, 1, 8), "(1+1)*8+8"), ((1, 1, 1, 8), "(1+1+1+1)*8-8"),
-    ((1, 1, 1, 8), "(1+1+1)*8*1"), ((1, 1, 1, 8), "(1+1+1)+8"), ((1, 1, 1, 8), "(1+1+1)*8 = 25"), ((1, 1, 1, 8), "(1+1+1)*8+1-1"),
-    ((1, 1, 1, 8), "(1+1+1*8"), ((1, 1, 1, 8), "1+1+1)*8"), ((1, 1, 1, 8), "(1+1+1)**8"), ((1, 1, 1, 8), "(1+1+1)^8"),
-    ((2, 4, 1, 1), "4!*(2-1*1)"), ((1, 1, 1, 8), "3*8*1^1"), ((3, 8), "8*3^1"), ((1, 1, 4, 2), "24*1*1"), ((1, 2, 4, 5), "(12-4)*... "),
-    ((1, 1, 1, 8), "__import__('os').getpid()"), ((1, 1, 1, 8), "(1+1+1)*8 or (1+1)*1*8"), ((1, 1, 1, 8), "no solution"),
-    ((0, 1, 2, 12), "12*2+0/0+1"), ((0, 1, 12, 2), "2*12/(1-1+0)"), ((1, 1, 1, 8), "1 1 1 8"), ((1, 1, 1, 8), "(1+1+1)*"), ((3, 8), "8*3%5"),
-    ((1, 1, 1, 8), "(1+1+1)*8x"), ((12, 12), "(1+1)*12"), ((12, 2), "12²"), ((2, 12), "(2)**12"),
-    ((4, 6), "√16*6"), ((1, 1, 1, 8), "((1+1+1)*8"), ((3, 8), "3//8*64"), ((1, 1, 1, 8), "1+1+1*8, then 3*8"), ((2, 12), "1_2*2"),
-]  # fmt: skip
+    ((1, 1, 1, 8), ""),
+    ((1, 1, 1, 8), "24"),
+    ((1, 1, 1, 8), "8*3"),
+    ((1, 1, 1, 8), "(1+1)*8+8"),
+    ((1, 1, 1, 8), "(1+1+1+1)*8-8"),
+    ((1, 1, 1, 8), "(1+1+1)*8*1"),
+    ((1, 1, 1, 8), "(1+1+1)+8"),
+    ((1, 1, 1, 8), "(1+1+1)*8 = 25"),
+    ((1, 1, 1, 8), "(1+1+1)*8+1-1"),
+    ((1, 1, 1, 8), "(1+1+1*8"),
+    ((1, 1, 1, 8), "1+1+1)*8"),
+    ((1, 1, 1, 8), "(1+1+1)**8"),
+    ((1, 1, 1, 8), "(1+1+1)^8"),
+    ((2, 4, 1, 1), "4!*(2-1*1)"),
+    ((1, 1, 1, 8), "3*8*1^1"),
+    ((3, 8), "8*3^1"),
+    ((1, 1, 4, 2), "24*1*1"),
+    ((1, 2, 4, 5), "(12-4)*... "),
+    ((1, 1, 1, 8), "__import__('os').getpid()"),
+    ((1, 1, 1, 8), "(1+1+1)*8 or (1+1)*1*8"),
+    ((1, 1, 1, 8), "no solution"),
+    ((0, 1, 2, 12), "12*2+0/0+1"),
+    ((0, 1, 12, 2), "2*12/(1-1+0)"),
+    ((1, 1, 1, 8), "1 1 1 8"),
+    ((1, 1, 1, 8), "(1+1+1)*"),
+    ((3, 8), "8*3%5"),
+    ((1, 1, 1, 8), "(1+1+1)*8x"),
+    ((12, 12), "(1+1)*12"),
+    ((12, 2), "12²"),
+    ((2, 12), "(2)**12"),
+    ((4, 6), "√16*6"),
+    ((1, 1, 1, 8), "((1+1+1)*8"),
+    ((3, 8), "3//8*64"),
+    ((1, 1, 1, 8), "1+1+1*8, then 3*8"),
+    ((2, 12), "1_2*2"),
+]
 
 
 @pytest.mark.parametrize(("numbers", "answer"), RIGHT)
@@ -71,11 +121,15 @@ def test_countdown_has_its_own_target_and_may_leave_numbers_out() -> None:
     assert game24.score("55+36-19", {"numbers": [19, 36, 55, 7], "target": 72}).value == 0.0
     assert game24.score("55+36-19", {"numbers": [19, 36, 55, 7], "target": 72, "allow_subset": True}).value == 1.0
     assert game24.score("55+55-38", {"numbers": [19, 36, 55, 7], "target": 72, "allow_subset": True}).value == 0.0
-    assert game24.score("55+36-7-19", "", question="Using the numbers [19, 36, 55, 7], create an equation that equals 65.").value == 1.0
+    assert (
+        game24.score(
+            "55+36-7-19", "", question="Using the numbers [19, 36, 55, 7], create an equation that equals 65."
+        ).value
+        == 1.0
+    )
 
 
 NUMBERS = st.lists(st.integers(1, 13), min_size=4, max_size=4)
-SIGNS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
 
 
 @st.composite
@@ -94,66 +148,19 @@ def expressions(draw, numbers):
 @given(NUMBERS.flatmap(lambda numbers: st.tuples(st.just(numbers), expressions(numbers))))
 def test_the_value_is_the_trees(case) -> None:
     numbers, (text, value) = case
-    assert game24.evaluate(text) == (value, game24.evaluate(text)[1])
+    used, wanted = arithmetic.evaluate(text), sorted(numbers)
+    assert (used[0], sorted(used[1])) == (value, wanted)
     target = 24 if value is None else value
     assert game24.score(text, {"numbers": numbers, "target": target}).value == float(value is not None)
 
 
-def brute_force(text: str, numbers: list[int], target: int) -> bool:
-    """An independent judge: read by shunting-yard into postfix, evaluate with a stack, compare sorted numbers."""
-    rank = {"+": 1, "-": 1, "*": 2, "/": 2}
-    output: list = []
-    stack: list[str] = []
-    digits = ""
-    for sign in text.replace("×", "*") + " ":
-        if sign.isdigit():
-            digits += sign
-            continue
-        if digits:
-            output.append(int(digits))
-            digits = ""
-        if sign in rank:
-            while stack and rank.get(stack[-1], 0) >= rank[sign]:
-                output.append(stack.pop())
-            stack.append(sign)
-        elif sign == "(":
-            stack.append(sign)
-        elif sign == ")":
-            while stack[-1] != "(":
-                output.append(stack.pop())
-            stack.pop()
-    output += reversed(stack)
-    values: list[Fraction] = []
-    for item in output:
-        if isinstance(item, int):
-            values.append(Fraction(item))
-            continue
-        b, a = values.pop(), values.pop()
-        if item == "/" and b == 0:
-            return False
-        values.append(SIGNS[item](a, b))
-    used = sorted(item for item in output if isinstance(item, int))
-    return values == [target] and used == sorted(numbers)
-
-
-def mutate(text: str, chance: random.Random) -> str:
-    """Change, swap or move one number or sign, keeping the text well formed."""
-    places = [index for index, sign in enumerate(text) if sign in "+-*/×"]
-    kind = chance.randrange(3)
-    if kind == 0:
-        at = chance.choice(places)
-        return text[:at] + chance.choice("+-*/") + text[at + 1 :]
-    tokens = ["".join(group) for _, group in itertools.groupby(text, key=lambda sign: (sign.isdigit(), "" if sign.isdigit() else object()))]
-    at = [index for index, token in enumerate(tokens) if token.isdigit()]
-    if kind == 1:
-        tokens[chance.choice(at)] = str(chance.randint(1, 13))
-    else:
-        one, other = chance.sample(at, 2)
-        tokens[one], tokens[other] = tokens[other], tokens[one]
-    return "".join(tokens)
-
-
-SEEDS = [((3, 3, 8, 8), "8/(3-8/3)"), ((1, 1, 1, 8), "(1+1+1)×8"), ((1, 4, 5, 6), "4/(1-5/6)"), ((1, 7, 9, 9), "9+9+7-1"), ((6, 6, 6, 6), "6+6+6+6")]
+SEEDS = [
+    ((3, 3, 8, 8), "8/(3-8/3)"),
+    ((1, 1, 1, 8), "(1+1+1)×8"),
+    ((1, 4, 5, 6), "4/(1-5/6)"),
+    ((1, 7, 9, 9), "9+9+7-1"),
+    ((6, 6, 6, 6), "6+6+6+6"),
+]
 
 
 @given(st.sampled_from(SEEDS), st.integers(0, 2**32), st.integers(1, 3))
@@ -174,7 +181,9 @@ def test_no_text_breaks_the_scorer(text: str) -> None:
         pass
 
 
-@given(st.lists(st.sampled_from(list("0189+-*/()= .x") + ["\\frac", "{", "}", "×", "\\times "]), max_size=40).map("".join))
+@given(
+    st.lists(st.sampled_from(list("0189+-*/()= .x") + ["\\frac", "{", "}", "×", "\\times "]), max_size=40).map("".join)
+)
 def test_no_expression_breaks_the_scorer(text: str) -> None:
     assert game24.score(text, {"numbers": [1, 1, 1, 8]}).value in (0.0, 1.0)
 
