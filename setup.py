@@ -14,7 +14,7 @@ FLOW = [
     "aiohttp>=3.9,<4",
     "jinja2>=3.1",
     "jsonschema>=4.18,<5",
-    "math-verify[antlr4_9_3]>=0.8,<0.10",  # antlr 4.9.3 is what hydra-core and omegaconf need
+    "math-verify[antlr4_9_3]>=0.9,<0.10",  # antlr 4.9.3 is what hydra-core and omegaconf need
     "pydantic>=2.12,<3",
 ]
 

@@ -18,13 +18,18 @@ from agentflow_verl.rewards.score import Score
 
 Scorer = Callable[..., Score]
 
-SCORERS: dict[str, Scorer] = {"maths": maths.score, "qa": qa.score, "choice": choice.score, "game24": game24.score}
+SCORERS: dict[str, Scorer] = {
+    "maths": maths.score,
+    "qa": qa.score,
+    "choice": choice.score,
+    "game24": game24.score,
+}
 
 DATA_SOURCES: dict[str, str] = {
     source: name
     for name, sources in {
-        "maths": "maths math mathhard math500 math_500 math_lighteval math_dapo math_dapo_reasoning gsm8k deepmath deepmath_103k "
-        "aime aime24 aime25 amc amc23 olympiadbench minerva numina_aops_forum numina_synthetic_math numina_amc_aime "
+        "maths": "maths math mathhard math500 math_500 math_lighteval math_dapo math_dapo_reasoning gsm8k deepmath "
+        "deepmath_103k aime aime24 aime25 amc amc23 olympiadbench minerva numina_aops_forum numina_synthetic_math numina_amc_aime "
         "numina_synthetic_amc numina_cn_k12 numina_olympiads reasoning_gym/chain_sum reasoning_gym/basic_arithmetic "
         "reasoning_gym/products reasoning_gym/gcd reasoning_gym/lcm reasoning_gym/leg_counting "
         "reasoning_gym/simple_equations reasoning_gym/fraction_simplification reasoning_gym/gsm_symbolic",
@@ -35,9 +40,9 @@ DATA_SOURCES: dict[str, str] = {
     for source in sources.split()
 }
 BEGINNINGS = {
-    "searchr1_": "qa", "hotpotqa": "qa", "2wiki": "qa", "musique": "qa", "bamboogle": "qa", "aime": "maths", "amc": "maths",
-    "deepmath": "maths", "gsm8k": "maths", "numina": "maths", "gpqa": "choice", "medqa": "choice", "mmlu": "choice",
-    "countdown": "game24", "gameof24": "game24", "game24": "game24",
+    "searchr1_": "qa", "hotpotqa": "qa", "2wiki": "qa", "musique": "qa", "bamboogle": "qa", "aime": "maths",
+    "amc": "maths", "deepmath": "maths", "gsm8k": "maths", "numina": "maths", "gpqa": "choice", "medqa": "choice",
+    "mmlu": "choice", "countdown": "game24", "gameof24": "game24", "game24": "game24",
 }  # fmt: skip
 
 

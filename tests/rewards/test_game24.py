@@ -102,7 +102,7 @@ def test_anything_else_is_wrong(numbers, answer: str) -> None:
 
 
 def test_the_numbers_come_from_the_row_or_the_question() -> None:
-    text = "Using the numbers [1, 1, 1, 8], create an expression that equals 24. Example: for [1, 2, 3, 4], one solution is (1+2+3)×4."
+    text = "Using the numbers [1, 1, 1, 8], make 24. Example: for [1, 2, 3, 4], one solution is (1+2+3)×4."
     assert game24.score("(1+1+1)*8", "", question=text).value == 1.0
     assert game24.score("(1+2+3)*4", "", question=text).value == 0.0
     assert game24.score("(1+1+1)*8", ["whatever"], question=[1, 1, 1, 8]).value == 1.0
