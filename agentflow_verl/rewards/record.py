@@ -1,7 +1,9 @@
-"""A trajectory with its outcome reward: what the log holds and what reports and viewers read."""
+"""Trajectories with their outcome reward: the record, the log of a run, and how reports and viewers read it."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 from agentflow_verl.flow.records import Record, Trajectory
@@ -19,3 +21,25 @@ class ScoredTrajectory(Record):
     reward: float | None = None  # None: not scored, an infrastructure fault
     scores: dict[str, Any] = {}
     trajectory: Trajectory
+
+
+class TrajectoryLog:
+    """Scored trajectories as JSON lines: ``{folder}/{train|val}/step_{N}/{worker}.jsonl``."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.worker = f"{os.uname().nodename}-{os.getpid()}"
+
+    def write(self, scored: ScoredTrajectory) -> None:
+        path = self.folder / scored.split / f"step_{scored.step:06d}" / f"{self.worker}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(scored.model_dump_json() + "\n")
+
+
+def read_log(folder: Path, split: str = "train", step: int | None = None) -> list[ScoredTrajectory]:
+    """Read trajectories back, in the order of steps; all steps, or one."""
+    pattern = "step_*" if step is None else f"step_{step:06d}"
+    files = sorted((folder / split).glob(f"{pattern}/*.jsonl"))
+    lines = (line for file in files for line in file.read_text(encoding="utf-8").split("\n"))  # not splitlines: U+2028
+    return [ScoredTrajectory.model_validate_json(line) for line in lines if line]

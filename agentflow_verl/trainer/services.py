@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from agentflow_verl.engines.base import Engine
 from agentflow_verl.engines.endpoint import EndpointEngine
 from agentflow_verl.engines.replica import ReplicaClient, context_length
 from agentflow_verl.engines.tokens import TokenEngine
-from agentflow_verl.rewards.record import ScoredTrajectory
+from agentflow_verl.rewards.record import TrajectoryLog
 from agentflow_verl.tools.registry import ToolBox
 
 
@@ -68,25 +67,3 @@ class Services:
 def _running_at(urls: tuple[str, ...] | None) -> dict[str, Any]:
     """The fields of a tool node once its embedded server is up: it is then like any server with a URL."""
     return {} if urls is None else {"urls": urls, "command": None, "args": (), "env": ()}
-
-
-class TrajectoryLog:
-    """Scored trajectories as JSON lines: ``{folder}/{train|val}/step_{N}/{worker}.jsonl``."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.worker = f"{os.uname().nodename}-{os.getpid()}"
-
-    def write(self, scored: ScoredTrajectory) -> None:
-        path = self.folder / scored.split / f"step_{scored.step:06d}" / f"{self.worker}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(scored.model_dump_json() + "\n")
-
-
-def read_log(folder: Path, split: str = "train", step: int | None = None) -> list[ScoredTrajectory]:
-    """Read trajectories back, in the order of steps; all steps, or one."""
-    pattern = "step_*" if step is None else f"step_{step:06d}"
-    files = sorted((folder / split).glob(f"{pattern}/*.jsonl"))
-    lines = (line for file in files for line in file.read_text(encoding="utf-8").split("\n"))  # not splitlines: U+2028
-    return [ScoredTrajectory.model_validate_json(line) for line in lines if line]

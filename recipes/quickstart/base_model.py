@@ -1,8 +1,8 @@
 """The quickstart's base model: ``python base_model.py --data DIR --out DIR``. Its result is shipped in ``base/``.
 
-A Llama of a million parameters, trained from nothing for about ten minutes on the teacher's trajectories. Its
-tokenizer holds each fixed line of the prompts as one token: the prompts are those of any other model, five times
-shorter. Everything after this step treats it as a pretrained checkpoint.
+A Llama of a million parameters, trained from nothing for some minutes on the teacher's trajectories. Its
+tokenizer holds each fixed line of the prompts, each title and each number as one token: the prompts are those of any
+other model, five times shorter, and copying a name is copying one token. Everything after this step treats it as a pretrained checkpoint.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from questions import Question, Step
+from questions import Question, Step, compute, look_up
 from teacher import Carelessness, Teacher
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from agentflow_verl.engines.base import Message
+from agentflow_verl.flow import prompts
 from agentflow_verl.flow.loop import Flow, Limits
+from agentflow_verl.flow.modules import describe_tool
 from agentflow_verl.tools.registry import ToolBox
 from agentflow_verl.tools.spec import ToolConfig
 from agentflow_verl.tools.supervisor import Supervisor
@@ -43,7 +45,7 @@ LABELS = [  # parts of a line, from the templates, the questions and the tools
     *(f"<|im_start|>{role}\n" for role in ("system", "user", "assistant")),
     *("Question: ", "Analysis: ", "Sub-goal: ", "Arguments: ", "Result: ", "\n\nTools:\n", "Turn 1\n", "Turn 2\n", "Turn 3\n", "\n\n"),
     *("Under which topic is ", " filed?", "Take the topic under which ", " is filed. What is ", " times its number of letters?"),
-    *("What is the greatest common divisor of ", "State the final answer to the following arithmetic problem: "),
+    *(" + ", " - ", " =", "What is the greatest common divisor of ", "State the final answer to the following arithmetic problem: "),
     *("Find ", "Compute ", "gcd of ", " and ", " times the letters of ", '{"query": "', '{"code": "', "print(", ')"}', '"}'),
     *("import math; print(math.gcd(", "))\"}", " * sum(map(str.isalpha, '", "')))\"}", "[1] ", "Topic: ", " [... ", " characters left out]"),
     *("<answer>", "</answer>", "Conclusion: STOP", "Conclusion: CONTINUE"),
@@ -56,7 +58,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that data.py wrote")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=3200)
+    parser.add_argument("--steps", type=int, default=2400)
     parser.add_argument("--search-args", nargs="*", default=["--k", "1", "--passage-chars", "50"])
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -66,10 +68,13 @@ def main() -> None:
     questions = [read(line) for line in (given.data / "warm_start.jsonl").read_text(encoding="utf-8").splitlines()]
     started = time.monotonic()
     given.out.mkdir(parents=True, exist_ok=True)
-    examples = asyncio.run(collect(questions, given.data / "corpus.jsonl", given.search_args, given.seed, given.out / "tool_servers"))
+    titles = (given.data / "titles.txt").read_text(encoding="utf-8").split()
+    examples = asyncio.run(collect(questions, given.data / "corpus.jsonl", given.search_args, given.seed, given.out / "tool_servers", titles))
     logger.info("%d examples of %d trajectories in %.0f s", len(examples), len(questions), time.monotonic() - started)
     with (given.data / "corpus.jsonl").open(encoding="utf-8") as file:
-        tokenizer = make_tokenizer(examples, ["{title} {text}".format_map(json.loads(line))[:120] for line in file])
+        articles = [json.loads(line) for line in file]
+    words = [*titles, *sorted({article["text"].split(".")[0].removeprefix("Topic: ") for article in articles})]
+    tokenizer = make_tokenizer(examples, ["{title} {text}".format_map(article)[:120] for article in articles], words)
     model = train(make_model(tokenizer), encode(tokenizer, examples), given.steps, given.seed)
     model.half().save_pretrained(given.out)
     tokenizer.save_pretrained(given.out)
@@ -80,17 +85,17 @@ def read(line: str) -> Question:
     return Question(**{**fields, "steps": tuple(Step(**step) for step in fields["steps"])})
 
 
-async def collect(questions: list[Question], corpus: Path, search_args: list[str], seed: int, logs: Path) -> list[Example]:
-    """The teacher's calls on every question, in the real loop with the real tool servers."""
+async def collect(questions: list[Question], corpus: Path, search_args: list[str], seed: int, logs: Path, titles: list[str]) -> list[Example]:
+    """The teacher's calls on every question, in the real loop with the real tool servers; then the drills."""
     configs = (
         ToolConfig("python_coder", concurrency=4),
         ToolConfig("wikipedia_search", args=("--corpus", str(corpus), *search_args)),
     )
     rng = random.Random(seed)
-    titles = [q.steps[0].arguments["query"] for q in questions if q.steps[0].tool == "wikipedia_search"]
+    asked = [q.steps[0].arguments["query"] for q in questions if q.steps[0].tool == "wikipedia_search"]
     with Supervisor(configs, log_dir=logs) as supervisor:
         tools = await ToolBox.open(supervisor.configs)
-        teachers = [Teacher(question, random.Random(rng.random()), titles, Carelessness()) for question in questions]
+        teachers = [Teacher(question, random.Random(rng.random()), asked, Carelessness()) for question in questions]
         slots = asyncio.Semaphore(16)
 
         async def one(number: int, teacher: Teacher) -> None:
@@ -99,19 +104,41 @@ async def collect(questions: list[Question], corpus: Path, search_args: list[str
 
         await asyncio.gather(*(one(number, teacher) for number, teacher in enumerate(teachers)))
         await tools.close()
-    return [example for teacher in teachers for example in teacher.examples]
+    return [example for teacher in teachers for example in teacher.examples] + drills(tools, titles, rng)
 
 
-def make_tokenizer(examples: list[Example], articles: Iterable[str], size: int = 1024) -> PreTrainedTokenizerFast:
-    """Byte-level BPE of the articles' words with single digits, and a token for each fixed part of a prompt: the lines
-    that many prompts share, and the labels that begin the other lines."""
+def drills(tools: ToolBox, titles: list[str], rng: random.Random) -> list[Example]:
+    """The executor's copying, for every word and number that a question may hold. Says nothing about any answer."""
+    steps = [look_up(title) for title in titles for _ in range(2)]
+    for _ in range(len(titles)):
+        terms = " ".join(f"{rng.choice('+-')} {rng.randint(0, 99)}" for _ in range(rng.randint(2, 3)))
+        expression = f"{rng.randint(0, 99)} {terms}"
+        first, second = rng.randint(10, 400), rng.randint(10, 400)
+        steps.append(compute(f"Compute {expression}", f"print({expression})"))
+        steps.append(compute(f"Compute gcd of {first} and {second}", f"import math; print(math.gcd({first}, {second}))"))
+    examples = []
+    for step in steps:
+        spec = tools.resolve(step.tool)
+        messages = prompts.load("executor").render(
+            tool=spec.name,
+            description=describe_tool(spec),
+            schema=json.dumps(spec.parameters, ensure_ascii=False, sort_keys=True),
+            query=step.sub_goal,
+            context="none",
+            sub_goal=step.sub_goal,
+        )
+        examples.append((messages, json.dumps(step.arguments)))
+    return examples
+
+
+def make_tokenizer(examples: list[Example], articles: Iterable[str], words: list[str], size: int = 1024) -> PreTrainedTokenizerFast:
+    """Byte-level BPE of the articles' words, and one token each for the lines that many prompts share, for the labels
+    that begin the other lines, for the titles and topics, and for the numbers below 1000."""
     texts = ([*(message["content"] for message in messages), reply] for messages, reply in examples)
     lines = Counter(line for parts in texts for part in parts for line in set(part.split("\n")))
     fixed = [line for line, count in lines.items() if len(line) > 12 and count >= 0.02 * len(examples)]
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     replies = (reply for _, reply in examples)
     trainer = trainers.BpeTrainer(
@@ -120,6 +147,8 @@ def make_tokenizer(examples: list[Example], articles: Iterable[str], size: int =
     tokenizer.train_from_iterator(itertools.chain(replies, articles), trainer)
     parts = sorted({*fixed, *LABELS}, key=len, reverse=True)
     tokenizer.add_tokens([AddedToken(part, normalized=False) for part in parts])
+    tokenizer.add_tokens([AddedToken(word, normalized=False, single_word=True) for word in words])
+    tokenizer.add_tokens([AddedToken(str(number), normalized=False) for number in range(1000)])
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
     fast.chat_template = TEMPLATE
     return fast

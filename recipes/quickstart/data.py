@@ -19,8 +19,9 @@ from questions import Question, make, usable
 from tool_servers.wikipedia_search.corpus import read as read_corpus
 from tool_servers.wikipedia_search.index import Index
 
+ARTICLES = 1500  # that questions are made of; the search server has them all
 WARM_SEED = 987
-WARM_COUNT = 2400
+WARM_COUNT = 1200
 KINDS = ("reasoning_gym/chain_sum", "reasoning_gym/gcd", "wiki/topic", "wiki/letters")
 
 
@@ -40,6 +41,8 @@ def main() -> None:
     # Half of the articles belong to the warm start, which is the same for every seed: the shipped base model has seen it.
     named = [article for article in articles if usable(article)]
     random.Random(WARM_SEED).shuffle(named)
+    named = named[:ARTICLES]
+    (given.out / "titles.txt").write_text("\n".join(article["title"] for article in named) + "\n", encoding="utf-8")
     warm_half, rest = named[: len(named) // 2], named[len(named) // 2 :]
     random.Random(given.seed).shuffle(rest)
     index = Index(read_corpus(given.out / "corpus.jsonl"))

@@ -115,6 +115,5 @@ def _reasoning_gym(name: str, size: int, seed: int, **options: Any) -> Iterator[
 
 
 def usable(article: dict[str, str]) -> bool:
-    """Articles a small model can name: one or two plain words, and a topic."""
-    title = article["title"]
-    return bool(re.fullmatch(r"[A-Z][a-z]+( [A-Za-z][a-z]+)?", title)) and len(title) <= 14 and article["topic"] != "Uncategorized"
+    """Articles a small model can name: one plain word, and a topic."""
+    return bool(re.fullmatch(r"[A-Z][a-z]{2,11}", article["title"])) and article["topic"] != "Uncategorized"

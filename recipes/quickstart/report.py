@@ -15,7 +15,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from agentflow_verl.trainer.services import read_log
+from agentflow_verl.rewards.record import read_log
 
 
 def main() -> None:

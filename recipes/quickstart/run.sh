@@ -51,7 +51,7 @@ python "$here/watch.py" --out "$run" -- \
   actor_rollout_ref.actor.optim.lr=5e-4 actor_rollout_ref.rollout.n=8 actor_rollout_ref.rollout.seed="$seed" \
   actor_rollout_ref.rollout.temperature=1.0 actor_rollout_ref.rollout.max_model_len=512 \
   actor_rollout_ref.rollout.val_kwargs.do_sample=true actor_rollout_ref.rollout.val_kwargs.temperature=1.0 \
-  agentflow.base.max_tokens=96 agentflow.time_budget_s=60 agentflow.memory_tokens=300 \
+  agentflow.base.max_tokens=96 agentflow.time_budget_s=300 agentflow.memory_tokens=300 \
   "+agentflow.tools.wikipedia_search.args=[--corpus,$data/corpus.jsonl,--k,'1',--passage-chars,'50']" \
   agentflow.trajectory_dir="$run/trajectories" \
   trainer.total_epochs=100 trainer.total_training_steps="$steps" trainer.test_freq=10 trainer.save_freq=20 \

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agentflow_verl.flow import prompts
 from agentflow_verl.rewards.record import ScoredTrajectory
-from agentflow_verl.trainer.services import read_log
+from agentflow_verl.rewards.record import read_log
 from tests.e2e.models import save_random, save_taught
 from tests.e2e.runs import Run, train, write_questions
 
