@@ -59,7 +59,7 @@ def train(model: Path, data: Path, folder: Path, *overrides: str, during: Callab
         *(f"actor_rollout_ref.model.path={model}", f"data.train_files={data}/train.parquet", f"data.val_files={data}/val.parquet"),
         *("data.train_batch_size=2", "actor_rollout_ref.actor.ppo_mini_batch_size=2", "actor_rollout_ref.rollout.n=3"),
         *("data.max_prompt_length=900", "data.max_response_length=48", "actor_rollout_ref.rollout.max_model_len=1024"),
-        *("agentflow.base.max_tokens=40", "agentflow.max_turns=2", "actor_rollout_ref.actor.optim.lr=1e-2"),
+        *("agentflow.base.max_tokens=40", "agentflow.max_turns=2", "actor_rollout_ref.actor.optim.lr=1e-3"),
         *("actor_rollout_ref.rollout.temperature=1.0", "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=4096"),
         *(f"reward.custom_reward_function.path={data}/reward.py", f"trainer.default_local_dir={folder}", "trainer.logger=[console,file]"),
         *("trainer.val_before_train=false", "trainer.total_epochs=10", f"hydra.run.dir={folder}/hydra"),
