@@ -111,7 +111,8 @@ def drills(tools: ToolBox, titles: list[str], rng: random.Random) -> list[Exampl
     """The executor's copying, for every word and number that a question may hold. Says nothing about any answer."""
     steps = [look_up(title) for title in titles for _ in range(2)]
     for _ in range(len(titles)):
-        expression = f"{rng.randint(10, 999)} {rng.choice('+-')} {rng.randint(10, 999)}"
+        terms = " ".join(f"{rng.choice('+-')} {rng.randint(0, 99)}" for _ in range(rng.randint(2, 3)))
+        expression = f"{rng.randint(0, 99)} {terms}"
         first, second = rng.randint(10, 400), rng.randint(10, 400)
         steps.append(compute(f"Compute {expression}", f"print({expression})"))
         steps.append(compute(f"Compute gcd of {first} and {second}", f"import math; print(math.gcd({first}, {second}))"))

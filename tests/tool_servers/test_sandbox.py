@@ -44,13 +44,14 @@ async def run(sandbox: Sandbox, attack: Attack, bait: Bait) -> JobResult:
 async def test_attack_ends_as_expected(
     sandbox: Sandbox, bait: Bait, monkeypatch: pytest.MonkeyPatch, attack: Attack
 ) -> None:
+    others = descendants(os.getpid())  # other tests' helpers, such as the maths scorer's worker
     monkeypatch.setenv(MARK, "seen")
     result = await run(sandbox, attack, bait)
     assert attack.says in result.output
     assert attack.status in (result.status, "*"), result.output
     assert not {"seen in", "escaped", "a secret", "open "} & {result.output[:8], *result.output.split("\n")}
     assert not bait.reached()
-    assert not descendants(os.getpid())
+    assert not descendants(os.getpid()) - others
 
 
 async def test_honest_job_beside_attackers_gets_its_answer(sandbox: Sandbox, bait: Bait) -> None:
@@ -127,7 +128,7 @@ async def test_waiting_for_a_slot_counts_against_the_deadline(uids: range | None
 
 
 async def test_cancelling_kills_the_job_and_frees_its_slot(uids: range | None) -> None:
-    sandbox = Sandbox(bubblewrap.find(), LIMITS, jobs=1, uids=uids)
+    sandbox, others = Sandbox(bubblewrap.find(), LIMITS, jobs=1, uids=uids), descendants(os.getpid())
     endless = replace(LIMITS, output_mb=1 << 20)
     for program in ("import time; time.sleep(60)", "while True: print('x' * 1000)"):
         for delay in (0.0, 0.02, 0.3):
@@ -138,7 +139,7 @@ async def test_cancelling_kills_the_job_and_frees_its_slot(uids: range | None) -
             waiting.cancel()
             await asyncio.wait({task, waiting})
             assert task.cancelled() and waiting.cancelled()
-            assert eventually(lambda: not alive(descendants(os.getpid())))
+            assert eventually(lambda: not alive(descendants(os.getpid()) - others))
     assert (await sandbox.run(HONEST)).output == HONEST_ANSWER
 
 
