@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from agentflow_verl.flow.modules import MODULES
 from agentflow_verl.flow.records import Outcome
 from agentflow_verl.trainer.rows import BatchIndex
 
-MODULES = ("analyst", "planner", "executor", "verifier", "generator", "tools", "total")
+PARTS = (*MODULES, "tools", "total")
 
 
 def batch_metrics(
@@ -50,7 +51,7 @@ def batch_metrics(
     }
     metrics |= {f"agentflow/outcome/{outcome.value}": outcomes[outcome.value] / total for outcome in Outcome}
     metrics |= {f"agentflow/calls/{tool}": count / total for tool, count in calls.items()}
-    metrics |= {f"agentflow/seconds/{part}": _mean([s["timings"].get(part, 0.0) for s in summaries]) for part in MODULES}
+    metrics |= {f"agentflow/seconds/{part}": _mean([s["timings"].get(part, 0.0) for s in summaries]) for part in PARTS}
     metrics |= _group_metrics(valid, index, score_R, advantage_R)
     return metrics
 

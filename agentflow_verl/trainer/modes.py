@@ -39,12 +39,12 @@ from verl.workers.utils.padding import response_to_nested
 from agentflow_verl.config import schema
 from agentflow_verl.flow_grpo import advantages, weights
 from agentflow_verl.trainer.actor import LOSS_WEIGHT, FlowActorWorker
+from agentflow_verl.trainer.checks import ESTIMATOR
 from agentflow_verl.trainer.cpu import platform as cpu
 from agentflow_verl.trainer.metrics import batch_metrics
 from agentflow_verl.trainer.rows import FIELD, BatchIndex, plan_steps
 from agentflow_verl.trainer.runtime import plain
 
-ESTIMATOR = "flow_grpo"
 POLL_S = 0.1
 
 
