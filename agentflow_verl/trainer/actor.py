@@ -10,8 +10,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import ray
 import torch
 from tensordict import TensorDict
+from verl.experimental.separation.engine_workers import DetachActorWorker
 from verl.single_controller.base.decorator import Dispatch, register
 from verl.trainer.ppo.core_algos import agg_loss, get_policy_loss_fn, kl_penalty
 from verl.utils.metric import AggregationType, Metric
@@ -75,8 +77,8 @@ def choose_loss(config: Any, model_output: dict[str, Any], data: TensorDict, dp_
     return loss(config, model_output, data, dp_group)
 
 
-class FlowActorWorker(ActorRolloutRefWorker):
-    """verl's actor worker with our loss; on the CPU platform also with workers that start gloo."""
+class _FlowLoss:
+    """An actor worker with our loss; on the CPU platform also with workers that start gloo."""
 
     actor_worker_cls = cpu.training_worker()
     ref_worker_cls = cpu.training_worker()
@@ -86,3 +88,23 @@ class FlowActorWorker(ActorRolloutRefWorker):
         super().init_model()
         if self.actor is not None:
             self.actor.set_loss_fn(partial(choose_loss, config=self.loss_fn.keywords["config"]))
+
+
+class FlowActorWorker(_FlowLoss, ActorRolloutRefWorker):
+    """For the modes whose actor and rollout share their devices."""
+
+
+class FlowDetachActorWorker(_FlowLoss, DetachActorWorker):
+    """For ``separate_async``, which keeps older weights beside the newest."""
+
+
+def with_flow_loss(worker: type) -> type:
+    """Our worker in the place of verl's, by name: what verl hands over is already wrapped for Ray.
+
+    Raises TypeError for a worker that is not known here, whose loss would silently be verl's.
+    """
+    ours = {"ActorRolloutRefWorker": FlowActorWorker, "DetachActorWorker": FlowDetachActorWorker}
+    name = worker.__ray_metadata__.class_name
+    if name not in ours:
+        raise TypeError(f"verl's actor worker is {name}, which flow_grpo's loss was not made for ({' or '.join(ours)})")
+    return ray.remote(ours[name])

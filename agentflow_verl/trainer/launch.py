@@ -6,6 +6,7 @@ Hydra turns an exception of a callback into a warning; only SystemExit ends the 
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
@@ -37,14 +38,20 @@ class LaunchCallback(Callback):
             print(f"agentflow: {wrong}", file=sys.stderr)
             raise SystemExit(2) from None
         signal.signal(signal.SIGTERM, _end)
+        atexit.register(_clean)  # Hydra calls on_job_end for no interrupted job
 
     def on_job_end(self, config: DictConfig, **_: Any) -> None:
-        import ray
+        _clean()
 
-        ray.shutdown()
-        sweep_shared_memory()
+
+def _clean() -> None:
+    import ray
+
+    ray.shutdown()
+    sweep_shared_memory()
 
 
 def _end(*_: Any) -> None:
-    """SIGTERM as Ctrl-C: Ray and its children are shut down, and Hydra ends the job."""
+    """The first SIGTERM as Ctrl-C: Ray and its children are shut down. Further ones must not cut that short."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt

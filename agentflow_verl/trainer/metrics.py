@@ -69,5 +69,13 @@ def _group_metrics(valid: Sequence[int], index: BatchIndex, score_R: Tensor, adv
     }
 
 
+def policy_rollout_kl(old_logprob_RL: Tensor, rollout_logprob_RL: Tensor, mask_RL: Tensor) -> dict[str, float]:
+    """KL(rollout || policy) a trained token, in nats, by the k3 estimator (as the reference's in flow_grpo/): how far the
+    policy that is updated is from the one that sampled, by engine or by age."""
+    log_ratio_RL = (old_logprob_RL - rollout_logprob_RL).double().masked_fill(mask_RL == 0, 0.0)
+    kl_RL = log_ratio_RL.exp() - 1 - log_ratio_RL
+    return {"agentflow/policy_rollout_kl": float(kl_RL.sum() / mask_RL.sum().clamp(min=1))}
+
+
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0

@@ -17,7 +17,6 @@ import math
 from typing import Any
 
 import numpy as np
-import ray
 import torch
 import transfer_queue as tq
 from tensordict import TensorDict
@@ -26,25 +25,26 @@ from verl.protocol import DataProto
 from verl.trainer.ppo.padding_utils import upsample_batch_to_divisible_size
 from verl.trainer.ppo.ray_trainer import apply_kl_penalty
 from verl.trainer.ppo.rollout_corr_helper import compute_rollout_correction_and_add_to_batch
+from verl.trainer.ppo.utils import Role
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer, register_trainer
 from verl.trainer.ppo.v1.trainer_colocate_async import PPOTrainerColocateAsync
 from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.metric import reduce_metrics
 from verl.utils.py_functional import rename_dict
-from verl.utils.seqlen_balancing import calculate_workload, get_seqlen_balanced_partitions, log_seqlen_unbalance
-from verl.workers.engine_workers import ActorRolloutRefWorker
+from verl.utils.seqlen_balancing import log_seqlen_unbalance
 from verl.workers.utils.padding import response_to_nested
 
 from agentflow_verl.config import schema
 from agentflow_verl.flow_grpo import advantages, weights
-from agentflow_verl.trainer.actor import LOSS_WEIGHT, FlowActorWorker
+from agentflow_verl.trainer.actor import LOSS_WEIGHT, with_flow_loss
 from agentflow_verl.trainer.checks import ESTIMATOR
 from agentflow_verl.trainer.cpu import platform as cpu
-from agentflow_verl.trainer.metrics import batch_metrics
-from agentflow_verl.trainer.rows import FIELD, BatchIndex, plan_steps
+from agentflow_verl.trainer.metrics import batch_metrics, policy_rollout_kl
+from agentflow_verl.trainer.rows import FIELD, BatchIndex, deal, plan_steps
 from agentflow_verl.trainer.runtime import plain
 
+ACTOR_ROLES = (Role.Actor, Role.ActorRollout, Role.ActorRolloutRef, Role.RefPolicy)
 POLL_S = 0.1
 
 
@@ -78,10 +78,9 @@ class FlowTrainer(PPOTrainer):
 
     def _init_resource_pool_mgr(self) -> None:
         super()._init_resource_pool_mgr()
-        stock = ActorRolloutRefWorker.__name__
         for role, worker in self.role_worker_mapping.items():
-            if worker.__ray_metadata__.class_name == stock:
-                self.role_worker_mapping[role] = ray.remote(FlowActorWorker)
+            if role in ACTOR_ROLES:
+                self.role_worker_mapping[role] = with_flow_loss(worker)
 
     # ---- a batch of rows, dealt to optimizer steps ----
 
@@ -93,26 +92,20 @@ class FlowTrainer(PPOTrainer):
         if not self.flow_grpo:
             return super()._balance_batch(batch, metrics, logging_prefix, keep_minibatch)
         ranks = self._ranks()
-        per_step = self.config.actor_rollout_ref.actor.ppo_mini_batch_size // self.parameter_sync_step
+        per_step = self.config.actor_rollout_ref.actor.ppo_mini_batch_size
         index = BatchIndex.of(batch.keys, batch.tags)
-        step_R = plan_steps(index.group_R.tolist(), max(1, per_step))
+        step_R = plan_steps(index.group_R.tolist(), per_step)
         steps = max(step_R) + 1
         largest = max(step_R.count(step) for step in range(steps))
         per_rank = _ceil_to(math.ceil(largest / ranks), self._row_multiple())
         batch = upsample_batch_to_divisible_size(batch, steps * ranks * per_rank, self.tokenizer.eos_token_id)
 
-        rows_of = [[row for row, step in enumerate(step_R) if step == wanted] for wanted in range(steps)]
-        spare = iter(range(len(step_R), len(batch)))
-        for rows in rows_of:
-            rows.extend(next(spare) for _ in range(ranks * per_rank - len(rows)))
-        lengths = torch.tensor([tag["seq_len"] for tag in batch.tags], dtype=torch.int64)
-        dealt: list[list[int]] = [[] for _ in range(ranks)]
-        for rows in rows_of:
-            work = calculate_workload(lengths[rows])
-            for rank, part in enumerate(get_seqlen_balanced_partitions(work, k_partitions=ranks, equal_size=True)):
-                dealt[rank].extend(rows[position] for position in part)
-        metrics.update(log_seqlen_unbalance(lengths.tolist(), dealt, prefix=logging_prefix))
-        batch.reorder([row for rows in dealt for row in rows])
+        length_R = torch.tensor([tag["seq_len"] for tag in batch.tags], dtype=torch.int64)
+        order = deal(step_R, length_R, ranks, per_rank)
+        share = len(order) // ranks
+        dealt = [order[rank * share : (rank + 1) * share] for rank in range(ranks)]
+        metrics.update(log_seqlen_unbalance(length_R.tolist(), dealt, prefix=logging_prefix))
+        batch.reorder(order)
         self._steps = steps
         return batch
 
@@ -167,6 +160,8 @@ class FlowTrainer(PPOTrainer):
         advantage_R = advantages(reward_R, index.trajectory_R, index.group_R, valid_R, options)
         weight_R = weights(reward_R, index.trajectory_R, index.group_R, valid_R, tokens_R, self._step_of_rows(index), options)
         metrics.update(batch_metrics(ours, index, valid_R, data.batch["rm_scores"].sum(-1), advantage_R, weight_R * tokens_R))
+        if "rollout_log_probs" in data.batch:
+            metrics.update(policy_rollout_kl(*(data.batch[name] for name in ("old_log_probs", "rollout_log_probs", "response_mask"))))
 
         mask_RL = data.batch["response_mask"]
         data.batch["advantages"] = data.batch["returns"] = (advantage_R.unsqueeze(-1) * mask_RL).float()

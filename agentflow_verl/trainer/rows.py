@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics, AgentLoopOutput
+from verl.utils.seqlen_balancing import calculate_workload, get_seqlen_balanced_partitions
 
 from agentflow_verl.flow.records import Outcome, Tokens, Trajectory
 
@@ -91,3 +92,28 @@ def plan_steps(group_R: Sequence[int], groups_per_step: int) -> list[int]:
     order = {group: position for position, group in enumerate(dict.fromkeys(group_R))}
     steps = -(-len(order) // groups_per_step)
     return [order[group] * steps // len(order) for group in group_R]
+
+
+def deal(step_R: Sequence[int], length_R: Tensor, ranks: int, per_rank: int) -> list[int]:
+    """The order of rows that gives every rank the same number of rows of every step, and about the same work.
+
+    Rank by rank, within a rank step by step, as verl splits a batch over ranks and a rank's share over mini-batches.
+
+    Args:
+        step_R: step of each row that counts; the rows after them, up to the length of ``length_R``, are padding.
+        length_R: tokens of each row.
+        per_rank: rows of one step on one rank. There must be just enough padding rows to fill the gaps.
+    """
+    steps = max(step_R) + 1
+    rows_of = [[row for row, step in enumerate(step_R) if step == wanted] for wanted in range(steps)]
+    padding = iter(range(len(step_R), len(length_R)))
+    for rows in rows_of:
+        rows.extend(next(padding) for _ in range(ranks * per_rank - len(rows)))
+    dealt: list[list[int]] = [[] for _ in range(ranks)]
+    for rows in rows_of:
+        work = calculate_workload(length_R[rows])
+        for rank, part in enumerate(get_seqlen_balanced_partitions(work, k_partitions=ranks, equal_size=True)):
+            dealt[rank].extend(rows[position] for position in part)
+    order = [row for rows in dealt for row in rows]
+    assert sorted(order) == list(range(len(length_R)))
+    return order

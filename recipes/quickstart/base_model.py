@@ -20,22 +20,23 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+import questions
 import torch
-from questions import Question, Step, compute, look_up
 from teacher import Carelessness, Teacher
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from agentflow_verl.engines.base import Message
+from agentflow_verl.flow import modules as flow
 from agentflow_verl.flow import prompts
 from agentflow_verl.flow.loop import Flow, Limits
-from agentflow_verl.flow.modules import describe_tool
 from agentflow_verl.tools.registry import ToolBox
 from agentflow_verl.tools.spec import ToolConfig
 from agentflow_verl.tools.supervisor import Supervisor
 
 Example = tuple[list[Message], str]
 
+SUM = "State the final answer to the following arithmetic problem:"
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -45,7 +46,7 @@ LABELS = [  # parts of a line, from the templates, the questions and the tools
     *(f"<|im_start|>{role}\n" for role in ("system", "user", "assistant")),
     *("Question: ", "Analysis: ", "Sub-goal: ", "Arguments: ", "Result: ", "\n\nTools:\n", "Turn 1\n", "Turn 2\n", "Turn 3\n", "\n\n"),
     *("Under which topic is ", " filed?", "Take the topic under which ", " is filed. What is ", " times its number of letters?"),
-    *(" + ", " - ", " =", "What is the greatest common divisor of ", "State the final answer to the following arithmetic problem: "),
+    *(" + ", " - ", " =", "What is the greatest common divisor of ", f"{SUM} "),
     *("Find ", "Compute ", "gcd of ", " and ", " times the letters of ", '{"query": "', '{"code": "', "print(", ')"}', '"}'),
     *("import math; print(math.gcd(", "))\"}", " * sum(map(str.isalpha, '", "')))\"}", "[1] ", "Topic: ", " [... ", " characters left out]"),
     *("<answer>", "</answer>", "Conclusion: STOP", "Conclusion: CONTINUE"),
@@ -65,12 +66,12 @@ def main() -> None:
     torch.manual_seed(given.seed)
     torch.set_flush_denormal(True)  # Adam's moments of rare tokens decay into denormals, which cost ten times the time
 
-    questions = [read(line) for line in (given.data / "warm_start.jsonl").read_text(encoding="utf-8").splitlines()]
+    asked = [read(line) for line in (given.data / "warm_start.jsonl").read_text(encoding="utf-8").splitlines()]
     started = time.monotonic()
     given.out.mkdir(parents=True, exist_ok=True)
     titles = (given.data / "titles.txt").read_text(encoding="utf-8").split()
-    examples = asyncio.run(collect(questions, given.data / "corpus.jsonl", given.search_args, given.seed, given.out / "tool_servers", titles))
-    logger.info("%d examples of %d trajectories in %.0f s", len(examples), len(questions), time.monotonic() - started)
+    examples = asyncio.run(collect(asked, given.data / "corpus.jsonl", given.search_args, given.seed, given.out / "tool_servers", titles))
+    logger.info("%d examples of %d trajectories in %.0f s", len(examples), len(asked), time.monotonic() - started)
     with (given.data / "corpus.jsonl").open(encoding="utf-8") as file:
         articles = [json.loads(line) for line in file]
     words = [*titles, *sorted({article["text"].split(".")[0].removeprefix("Topic: ") for article in articles})]
@@ -80,22 +81,22 @@ def main() -> None:
     tokenizer.save_pretrained(given.out)
 
 
-def read(line: str) -> Question:
+def read(line: str) -> questions.Question:
     fields = json.loads(line)
-    return Question(**{**fields, "steps": tuple(Step(**step) for step in fields["steps"])})
+    return questions.Question(**{**fields, "steps": tuple(questions.Step(**step) for step in fields["steps"])})
 
 
-async def collect(questions: list[Question], corpus: Path, search_args: list[str], seed: int, logs: Path, titles: list[str]) -> list[Example]:
+async def collect(asked: list[questions.Question], corpus: Path, search_args: list[str], seed: int, logs: Path, titles: list[str]) -> list[Example]:
     """The teacher's calls on every question, in the real loop with the real tool servers; then the drills."""
     configs = (
         ToolConfig("python_coder", concurrency=4),
         ToolConfig("wikipedia_search", args=("--corpus", str(corpus), *search_args)),
     )
     rng = random.Random(seed)
-    asked = [q.steps[0].arguments["query"] for q in questions if q.steps[0].tool == "wikipedia_search"]
+    others = [q.steps[0].arguments["query"] for q in asked if q.steps[0].tool == "wikipedia_search"]
     with Supervisor(configs, log_dir=logs) as supervisor:
         tools = await ToolBox.open(supervisor.configs)
-        teachers = [Teacher(question, random.Random(rng.random()), asked, Carelessness()) for question in questions]
+        teachers = [Teacher(question, random.Random(rng.random()), others, Carelessness()) for question in asked]
         slots = asyncio.Semaphore(16)
 
         async def one(number: int, teacher: Teacher) -> None:
@@ -107,27 +108,35 @@ async def collect(questions: list[Question], corpus: Path, search_args: list[str
     return [example for teacher in teachers for example in teacher.examples] + drills(tools, titles, rng)
 
 
-def drills(tools: ToolBox, titles: list[str], rng: random.Random) -> list[Example]:
-    """The executor's copying, for every word and number that a question may hold. Says nothing about any answer."""
-    steps = [look_up(title) for title in titles for _ in range(2)]
-    for _ in range(len(titles)):
-        terms = " ".join(f"{rng.choice('+-')} {rng.randint(0, 99)}" for _ in range(rng.randint(2, 3)))
-        expression = f"{rng.randint(0, 99)} {terms}"
-        first, second = rng.randint(10, 400), rng.randint(10, 400)
-        steps.append(compute(f"Compute {expression}", f"print({expression})"))
-        steps.append(compute(f"Compute gcd of {first} and {second}", f"import math; print(math.gcd({first}, {second}))"))
+def drills(tools: ToolBox, titles: list[str], rng: random.Random, rounds: int = 2) -> list[Example]:
+    """The planner's and the executor's copying, for every title and many numbers. They say nothing about any answer:
+    the planner's tool is the careless teacher's choice."""
+    catalogue = flow.catalogue([tools.resolve("python_coder"), tools.resolve("wikipedia_search")])
     examples = []
-    for step in steps:
-        spec = tools.resolve(step.tool)
-        messages = prompts.load("executor").render(
-            tool=spec.name,
-            description=describe_tool(spec),
-            schema=json.dumps(spec.parameters, ensure_ascii=False, sort_keys=True),
-            query=step.sub_goal,
-            context="none",
-            sub_goal=step.sub_goal,
-        )
-        examples.append((messages, json.dumps(step.arguments)))
+    for title in titles * rounds:
+        first, second, sign = rng.randint(10, 999), rng.randint(10, 999), rng.choice("+-")
+        sum_ = f"{first} {sign} {second}"
+        article = {"title": title, "topic": ""}
+        for question in (
+            questions.topic(article),
+            questions.letters(article, rng.randint(2, 9)),
+            questions.chain_sum({"question": f"{SUM} {sum_} =", "answer": "", "metadata": {"expression": sum_}}),
+            questions.gcd({"answer": "", "metadata": {"numbers": (rng.randint(10, 400), rng.randint(10, 400))}}),
+        ):
+            teacher = Teacher(question, rng, titles, Carelessness())
+            memory = {"query": question.query, "analysis": question.hint, "memory": "None yet.", "turns_left": "3"}
+            examples.append((prompts.load("planner").render(tools=catalogue, **memory), teacher.plan()))
+            step = teacher.move[1]
+            spec = tools.resolve(step.tool)
+            messages = prompts.load("executor").render(
+                tool=spec.name,
+                description=flow.describe_tool(spec),
+                schema=json.dumps(spec.parameters, ensure_ascii=False, sort_keys=True),
+                query=question.query,
+                context="none",
+                sub_goal=step.sub_goal,
+            )
+            examples.append((messages, json.dumps(step.arguments)))
     return examples
 
 
@@ -181,31 +190,35 @@ def encode(tokenizer: PreTrainedTokenizerFast, examples: list[Example]) -> list[
     return encoded
 
 
-def train(model: LlamaForCausalLM, examples: list[tuple[list[int], int]], steps: int, seed: int, batch_tokens: int = 1536) -> LlamaForCausalLM:
-    """Next-token training on the replies, and lightly on the prompts, whose repetitions teach copying."""
+def train(
+    model: LlamaForCausalLM, examples: list[tuple[list[int], int]], steps: int, seed: int, batch_tokens: int = 1536, batches_per_step: int = 3
+) -> LlamaForCausalLM:
+    """Next-token training on the replies, and lightly on the prompts, whose repetitions teach copying. A batch holds
+    examples of one length, mostly of one module, so a step takes several."""
     lengths = [len(ids) for ids, _ in examples]
     logger.info("%.1f M parameters, %d tokens, longest example %d", model.num_parameters() / 1e6, sum(lengths), max(lengths))
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
     rng, started, seen = random.Random(seed), time.monotonic(), 0
     batches: list[list[int]] = []
     for step in range(steps):
-        if not batches:
-            batches = make_batches(lengths, batch_tokens, rng)
-        batch = [examples[i] for i in batches.pop()]
-        ids, labels, weight = pad(batch)
         for group in optimizer.param_groups:
             group["lr"] = 3e-3 * min(1.0, (step + 1) / 50) * (0.02 + 0.49 * (1 + math.cos(math.pi * step / steps)))
-        with torch.autocast("cpu", dtype=torch.bfloat16):  # padded on the right under a causal mask: no mask is needed
-            logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100, reduction="none")
-        loss = (loss * weight[:, 1:].flatten()).sum() / weight[:, 1:].sum()
         optimizer.zero_grad()
-        loss.backward()
+        for _ in range(batches_per_step):
+            if not batches:
+                batches = make_batches(lengths, batch_tokens, rng)
+            batch = [examples[i] for i in batches.pop()]
+            ids, labels, weight = pad(batch)
+            with torch.autocast("cpu", dtype=torch.bfloat16):  # padded on the right under a causal mask: no mask is needed
+                logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100, reduction="none")
+            loss = (loss * weight[:, 1:].flatten()).sum() / weight[:, 1:].sum() / batches_per_step
+            loss.backward()
+            seen += len(batch)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        seen += len(batch)
         if step % 200 == 0:
-            logger.info("step %d, %.0f s, %.1f passes, loss %.4f", step, time.monotonic() - started, seen / len(examples), loss.item())
+            logger.info("step %d, %.0f s, %.1f passes, loss %.4f", step, time.monotonic() - started, seen / len(examples), batches_per_step * loss.item())
     return model
 
 

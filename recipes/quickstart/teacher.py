@@ -22,8 +22,8 @@ from agentflow_verl.engines.base import Message, Reply
 class Carelessness:
     """Chances of the planner's moves; the rest is the right step."""
 
-    wrong_tool: float = 0.42
-    wrong_goal: float = 0.28
+    wrong_tool: float = 0.72
+    wrong_goal: float = 0.05
 
 
 class Teacher:

@@ -16,8 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agentflow_verl.flow import prompts
 from agentflow_verl.flow.records import Outcome
-from agentflow_verl.rewards.record import ScoredTrajectory
-from agentflow_verl.rewards.record import read_log
+from agentflow_verl.rewards.record import ScoredTrajectory, read_log
 from tests.e2e.models import save_random, save_taught
 from tests.e2e.runs import Run, train, write_questions
 
@@ -140,11 +139,15 @@ def test_trajectories_read_back_equal(run: Run) -> None:
 
 
 def test_nothing_of_the_run_is_left(run: Run, left_before: set[str]) -> None:
+    assert_nothing_is_left(run, left_before)
+
+
+def assert_nothing_is_left(run: Run, left_before: set[str]) -> None:
     deadline = time.monotonic() + 10
     while (alive := _processes_of(run)) and time.monotonic() < deadline:
         time.sleep(0.5)
     assert not alive, alive
-    assert not [name for name in set(os.listdir("/dev/shm")) - left_before if name.startswith(("psm_", "verl_"))]
+    assert not [name for name in set(os.listdir("/dev/shm")) - left_before if name.startswith(("psm_", "sem.mp-", "verl_"))]
 
 
 def _processes_of(run: Run) -> list[str]:
@@ -180,14 +183,21 @@ def test_a_run_goes_on_from_its_checkpoint_with_the_export_as_base_and_survives_
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma"])
-def test_swapping_the_base_model_is_one_override(family: str, data: Path, tmp_path: Path) -> None:
+def test_swapping_the_base_model_is_one_override_and_sigterm_ends_a_run_cleanly(family: str, data: Path, tmp_path: Path, left_before: set[str]) -> None:
     model = save_random(family, tmp_path / "model")
     before = _digest(model)
-    run = train(model, data, tmp_path / "run", "trainer.total_training_steps=1")
-    assert run.code == 0, run.output[-4000:]
+
+    def end_after_a_step(pid: int) -> None:
+        if any(log.read_text() for log in (tmp_path / "run").glob("metrics-*.jsonl")):
+            os.kill(pid, signal.SIGTERM)
+
+    run = train(model, data, tmp_path / "run", "trainer.total_training_steps=9", during=end_after_a_step)
+    assert run.code != 0
+    assert 1 <= len(run.metrics) < 9, run.output[-4000:]
     assert run.metrics[1]["training/rollout_probs_diff_max"] < 1e-5
     assert run.metrics[1]["actor/grad_norm"] > 0
     assert _digest(model) == before
+    assert_nothing_is_left(run, left_before)
 
 
 def _digest(folder: Path) -> str:

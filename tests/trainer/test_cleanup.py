@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import multiprocessing
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,8 +31,8 @@ def segment(folder: Path, name: str) -> Path:
 
 
 def test_what_no_process_maps_is_removed(folder):
-    left = [segment(folder, "psm_0123abcd"), segment(folder, "verl_weights_7")]
-    assert sorted(sweep_shared_memory(folder)) == ["psm_0123abcd", "verl_weights_7"]
+    left = [segment(folder, name) for name in ("psm_0123abcd", "sem.mp-x1", "verl_weights_7")]
+    assert sorted(sweep_shared_memory(folder)) == ["psm_0123abcd", "sem.mp-x1", "verl_weights_7"]
     assert not any(path.exists() for path in left)
 
 
@@ -43,8 +44,16 @@ def test_what_a_process_maps_stays(folder):
     assert sweep_shared_memory(folder) == ["psm_used"]
 
 
+def test_a_semaphore_in_use_stays_though_it_is_mapped_under_another_name():
+    lock = multiprocessing.get_context("spawn").Lock()
+    name = f"sem.{lock._semlock.name.lstrip('/')}"
+    assert (SHARED_MEMORY / name).exists()
+    assert name not in sweep_shared_memory()
+    assert (SHARED_MEMORY / name).exists()
+
+
 def test_other_names_stay(folder):
-    other = [segment(folder, name) for name in ("plasma", "sem.mp-1", "xpsm_1", "user_psm_1")]
+    other = [segment(folder, name) for name in ("plasma", "sem.mine-1", "xpsm_1", "user_psm_1")]
     assert sweep_shared_memory(folder) == []
     assert all(path.exists() for path in other)
 
@@ -63,7 +72,7 @@ def test_a_segment_that_goes_by_itself_meanwhile_is_no_error(folder, monkeypatch
     listing = list(folder.glob("*"))
     gone.unlink()
     monkeypatch.setattr(Path, "glob", lambda self, pattern: iter(listing) if self == folder else Path.rglob(self, pattern))
-    monkeypatch.setattr(cleanup, "_mapped_names", set)
+    monkeypatch.setattr(cleanup, "_mapped_inodes", set)
     assert sweep_shared_memory(folder) == ["psm_left"]
 
 

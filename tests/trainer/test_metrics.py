@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from agentflow_verl.flow.records import Call, ModuleReply, Outcome, Plan, Result, Tokens, Trajectory, Turn, Verdict
-from agentflow_verl.trainer.metrics import MODULES, batch_metrics
+from agentflow_verl.trainer.metrics import MODULES, batch_metrics, policy_rollout_kl
 from agentflow_verl.trainer.rows import BatchIndex
 from agentflow_verl.trainer.worker import summarise
 
@@ -151,3 +151,17 @@ def test_a_batch_of_faults_alone_has_figures():
     assert figures["outcome/infra_error"] == 1
     assert figures["reward"] == 0
     assert figures["groups"] == 0
+
+
+def test_the_kl_to_the_rollout_is_the_mean_over_trained_tokens():
+    """Two tokens with ratios 2 and 1/2: (2 - 1 - ln 2 + 1/2 - 1 + ln 2) / 2 = 1/4; a masked one may hold anything."""
+    rollout_RL = torch.tensor([[-1.0, -1.0, -50.0]])
+    old_RL = rollout_RL + torch.tensor([[math.log(2), -math.log(2), 40.0]])
+    found = policy_rollout_kl(old_RL, rollout_RL, torch.tensor([[1, 1, 0]]))
+    assert found == {"agentflow/policy_rollout_kl": pytest.approx(0.25, abs=1e-6)}
+
+
+def test_equal_policies_have_no_kl_and_padding_alone_has_none_either():
+    logprob_RL = torch.tensor([[-1.0, -2.0]])
+    assert policy_rollout_kl(logprob_RL, logprob_RL, torch.ones(1, 2))["agentflow/policy_rollout_kl"] == 0.0
+    assert policy_rollout_kl(logprob_RL, logprob_RL - 1, torch.zeros(1, 2))["agentflow/policy_rollout_kl"] == 0.0

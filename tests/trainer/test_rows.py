@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentflow_verl.flow.records import Outcome, Tokens, Trajectory, Turn
-from agentflow_verl.trainer.rows import FIELD, RECORD, BatchIndex, plan_steps, to_rows
+from agentflow_verl.trainer.rows import FIELD, RECORD, BatchIndex, deal, plan_steps, to_rows
 
 PLACEHOLDER = 99
 VERSION = 7
@@ -152,3 +152,16 @@ def test_steps_keep_groups_whole_and_do_not_depend_on_turns(group_R, per_step):
     assert len(sizes) == -(-len(step_of) // per_step)
     longer = [group for group in group_R for _ in range(1 + group % 3)]
     assert dict(zip(longer, plan_steps(longer, per_step))) == step_of
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=30), st.integers(1, 4), st.integers(0, 2), st.randoms(use_true_random=False))
+def test_every_rank_gets_as_many_rows_of_each_step_and_every_row_once(step_R, ranks, spare, random):
+    step_R = [sorted(set(step_R)).index(step) for step in step_R]  # no step without rows
+    steps = max(step_R) + 1
+    per_rank = -(-max(step_R.count(step) for step in range(steps)) // ranks) + spare
+    length_R = torch.tensor([random.randint(1, 500) for _ in range(steps * ranks * per_rank)])
+    order = deal(step_R, length_R, ranks, per_rank)
+    assert sorted(order) == list(range(len(length_R)))
+    for position, row in enumerate(order):
+        if row < len(step_R):
+            assert step_R[row] == position % (steps * per_rank) // per_rank

@@ -6,8 +6,7 @@ from types import SimpleNamespace
 
 from agentflow_verl.engines.replica import context_length
 from agentflow_verl.flow.records import Outcome, Trajectory
-from agentflow_verl.rewards.record import ScoredTrajectory
-from agentflow_verl.rewards.record import TrajectoryLog, read_log
+from agentflow_verl.rewards.record import ScoredTrajectory, TrajectoryLog, read_log
 
 
 def scored(step: int, split: str = "train", query: str = "q") -> ScoredTrajectory:
