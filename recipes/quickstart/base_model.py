@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that data.py wrote")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--steps", type=int, default=2200)
     parser.add_argument("--search-args", nargs="*", default=["--k", "1", "--passage-chars", "50"])
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -1,4 +1,4 @@
-"""What a run has learnt: a table, ``summary.json``, and the learning curve.
+"""What a run has learnt: a table, ``summary.json``, and the learning curve beside those of the other runs.
 
     python report.py --run outputs/quickstart/run-0 --out outputs/quickstart --seed 0
 """
@@ -49,7 +49,7 @@ def main() -> None:
     }
     reported.write_text(json.dumps({**summary, **curves}, indent=2) + "\n")
     (given.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    draw(curves, given.out / "learning_curve.png", given.seed)
+    draw(given.out, given.out / "learning_curve.png")
     print(f"\ncurve: {given.out / 'learning_curve.png'}\ntrajectories: {given.run / 'trajectories'}\nsummary: {json.dumps(summary)}")
 
 
@@ -79,12 +79,17 @@ def read_metrics(run: Path) -> dict[int, dict[str, float]]:
     return metrics
 
 
-def draw(curves: dict[str, dict[str, float]], path: Path, seed: int) -> None:
+def draw(out: Path, path: Path) -> None:
+    """Training success (mean of five steps) and held-out success of every run in ``out``, a colour each."""
     figure, axes = plt.subplots(figsize=(7, 4))
-    for name, style in (("training", {"alpha": 0.5}), ("held_out", {"marker": "o"})):
-        points = sorted((int(step), value) for step, value in curves[name].items())
-        axes.plot(*zip(*points), label=name.replace("_", "-"), **style) if points else None
-    axes.set(xlabel="step", ylabel="success", ylim=(0, 1), title=f"Flow-GRPO on the quickstart's questions, seed {seed}")
+    for number, file in enumerate(sorted(out.glob("run-*/summary.json"))):
+        curves, name = json.loads(file.read_text()), file.parent.name.removeprefix("run-")
+        steps = sorted(map(int, curves["training"]))
+        means = [sum(curves["training"][str(near)] for near in steps[max(0, i - 4) : i + 1]) / min(i + 1, 5) for i in range(len(steps))]
+        axes.plot(steps, means, color=f"C{number}", alpha=0.5)
+        held_out = sorted((int(step), share) for step, share in curves["held_out"].items())
+        axes.plot(*zip(*held_out), color=f"C{number}", marker="o", linestyle="none", label=f"{name}, held-out")
+    axes.set(xlabel="step", ylabel="success", ylim=(0, 1), title="Flow-GRPO on the quickstart's questions (lines: training)")
     axes.grid(alpha=0.3)
     axes.legend()
     figure.tight_layout()

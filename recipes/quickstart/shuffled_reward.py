@@ -1,6 +1,6 @@
 """A control: in training, each trajectory gets the true reward of some other recent one. Nothing can be learnt from it.
 
-    bash recipes/quickstart/run.sh reward.custom_reward_function.path=recipes/quickstart/shuffled_reward.py
+    bash recipes/quickstart/run.sh --name shuffled reward.custom_reward_function.path=recipes/quickstart/shuffled_reward.py
 
 Held-out questions keep their true reward.
 """

@@ -182,8 +182,10 @@ def test_a_run_goes_on_from_its_checkpoint_with_the_export_as_base_and_survives_
     assert sum(metrics[f"agentflow/outcome/{outcome.value}"] for outcome in Outcome) == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("family", ["llama", "gemma"])
-def test_swapping_the_base_model_is_one_override_and_sigterm_ends_a_run_cleanly(family: str, data: Path, tmp_path: Path, left_before: set[str]) -> None:
+@pytest.mark.parametrize(("family", "mode"), [("llama", "agentflow_colocate_async"), ("gemma", "agentflow_sync")])
+def test_swapping_the_base_model_is_one_override_and_sigterm_ends_a_run_cleanly(
+    family: str, mode: str, data: Path, tmp_path: Path, left_before: set[str]
+) -> None:
     model = save_random(family, tmp_path / "model")
     before = _digest(model)
 
@@ -191,7 +193,7 @@ def test_swapping_the_base_model_is_one_override_and_sigterm_ends_a_run_cleanly(
         if any(log.read_text() for log in (tmp_path / "run").glob("metrics-*.jsonl")):
             os.kill(pid, signal.SIGTERM)
 
-    run = train(model, data, tmp_path / "run", "trainer.total_training_steps=9", during=end_after_a_step)
+    run = train(model, data, tmp_path / "run", "trainer.total_training_steps=9", f"trainer.v1.trainer_mode={mode}", during=end_after_a_step)
     assert run.code != 0
     assert 1 <= len(run.metrics) < 9, run.output[-4000:]
     assert run.metrics[1]["training/rollout_probs_diff_max"] < 1e-5

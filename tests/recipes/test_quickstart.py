@@ -48,7 +48,7 @@ def questions(folder: Path, split: str) -> list[str]:
 def test_no_question_and_no_article_is_in_two_splits(data: Path) -> None:
     warm = [json.loads(line) for line in (data / "warm_start.jsonl").read_text().splitlines()]
     splits = [{question["query"] for question in warm}, set(questions(data, "train")), set(questions(data, "val"))]
-    assert [len(split) for split in splits] == [1200, 40, 20]
+    assert [len(split) for split in splits] == [2400, 40, 20]
     assert not splits[0] & splits[1] and not splits[0] & splits[2] and not splits[1] & splits[2]
     named = [{word for text in split for word in text.replace("?", "").split() if word.endswith("i")} for split in splits]
     assert not named[0] & named[1] and not named[0] & named[2] and not named[1] & named[2]
