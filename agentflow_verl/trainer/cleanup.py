@@ -3,18 +3,46 @@
 vLLM's message queues (vllm/distributed/device_communicators/shm_broadcast.py) are named ``psm_*`` by Python, and the
 semaphores of multiprocessing ``sem.mp-*``. Both are removed by their creator; Ray ends that process with SIGKILL, so
 even a run that ends well leaves about seven segments and two semaphores.
+
+A run that is killed cannot sweep: Ray replaces the driver's SIGTERM handler with one that ends it at once. So a small
+process waits for the driver's end, however it comes, and sweeps then: ``python -m agentflow_verl.trainer.cleanup``.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 SHARED_MEMORY = Path("/dev/shm")
 PREFIXES = ("psm_", "sem.mp-", "verl_weights_")
 
+WAIT_S = 20.0
+"""How long the processes of a killed run may take to end before the sweeper gives up."""
+
 logger = logging.getLogger(__name__)
+
+
+def sweep_after_this_process() -> subprocess.Popen:
+    """Start the sweeper. It holds the read end of a pipe whose other end closes with this process."""
+    command = [sys.executable, "-m", "agentflow_verl.trainer.cleanup"]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
+
+
+def sweep_until_gone(folder: Path = SHARED_MEMORY, wait_s: float = WAIT_S) -> None:
+    """Sweep until everything with such a name that is there now has gone, or ``wait_s`` seconds are over."""
+    there = _named(folder)
+    deadline = time.monotonic() + wait_s
+    while there & _named(folder) and time.monotonic() < deadline:
+        sweep_shared_memory(folder)
+        time.sleep(0.2)
+
+
+def _named(folder: Path) -> set[str]:
+    return {file.name for file in folder.glob("*") if file.name.startswith(PREFIXES)}
 
 
 def sweep_shared_memory(folder: Path = SHARED_MEMORY) -> list[str]:
@@ -49,3 +77,8 @@ def _mapped_inodes() -> set[int]:
             continue
         inodes.update(int(line.split()[4]) for line in lines if "/dev/shm/" in line)
     return inodes
+
+
+if __name__ == "__main__":
+    sys.stdin.buffer.read()
+    sweep_until_gone()

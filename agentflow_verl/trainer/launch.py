@@ -6,10 +6,8 @@ Hydra turns an exception of a callback into a warning; only SystemExit ends the 
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
-import signal
 import sys
 from typing import Any
 
@@ -19,7 +17,7 @@ from verl.plugin.platform.platform_manager import set_platform
 
 from agentflow_verl.errors import ConfigError
 from agentflow_verl.trainer import checks
-from agentflow_verl.trainer.cleanup import sweep_shared_memory
+from agentflow_verl.trainer.cleanup import sweep_after_this_process, sweep_shared_memory
 from agentflow_verl.trainer.cpu.platform import CpuPlatform
 
 logger = logging.getLogger(__name__)
@@ -37,21 +35,10 @@ class LaunchCallback(Callback):
         except ConfigError as wrong:
             print(f"agentflow: {wrong}", file=sys.stderr)
             raise SystemExit(2) from None
-        signal.signal(signal.SIGTERM, _end)
-        atexit.register(_clean)  # Hydra calls on_job_end for no interrupted job
+        self._sweeper = sweep_after_this_process()  # Hydra calls on_job_end for no job that is interrupted or killed
 
     def on_job_end(self, config: DictConfig, **_: Any) -> None:
-        _clean()
+        import ray
 
-
-def _clean() -> None:
-    import ray
-
-    ray.shutdown()
-    sweep_shared_memory()
-
-
-def _end(*_: Any) -> None:
-    """The first SIGTERM as Ctrl-C: Ray and its children are shut down. Further ones must not cut that short."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise KeyboardInterrupt
+        ray.shutdown()
+        sweep_shared_memory()

@@ -143,7 +143,7 @@ def test_nothing_of_the_run_is_left(run: Run, left_before: set[str]) -> None:
 
 
 def assert_nothing_is_left(run: Run, left_before: set[str]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while (alive := _processes_of(run)) and time.monotonic() < deadline:
         time.sleep(0.5)
     assert not alive, alive

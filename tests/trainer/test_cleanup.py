@@ -5,6 +5,9 @@ from __future__ import annotations
 import mmap
 import multiprocessing
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -78,3 +81,32 @@ def test_a_segment_that_goes_by_itself_meanwhile_is_no_error(folder, monkeypatch
 
 def test_an_empty_folder_is_fine(folder):
     assert sweep_shared_memory(folder) == []
+
+
+def test_the_sweeper_waits_for_processes_that_are_still_ending(folder):
+    used = segment(folder, "psm_used")
+    holder = subprocess.Popen(
+        [sys.executable, "-c", f"import mmap, time; f = open({str(used)!r}, 'r+b'); m = mmap.mmap(f.fileno(), 0); print(1, flush=True); time.sleep(1)"],
+        stdout=subprocess.PIPE,
+    )
+    holder.stdout.readline()
+    cleanup.sweep_until_gone(folder, wait_s=30)
+    assert not used.exists()
+    assert holder.wait(10) == 0
+
+
+def test_the_sweeper_gives_up_on_what_stays_in_use(folder):
+    used = segment(folder, "psm_used")
+    with used.open("r+b") as file, mmap.mmap(file.fileno(), 0):
+        cleanup.sweep_until_gone(folder, wait_s=0.5)
+        assert used.exists()
+
+
+def test_the_sweeper_ends_with_the_process_that_started_it():
+    code = "from agentflow_verl.trainer.cleanup import sweep_after_this_process as sweep; print(sweep().pid, flush=True); import os; os.kill(os.getpid(), 9)"
+    started = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, timeout=60)
+    sweeper = int(started.stdout)
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{sweeper}").exists() and "cleanup" in Path(f"/proc/{sweeper}/cmdline").read_text() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert time.monotonic() < deadline
