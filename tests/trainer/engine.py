@@ -19,7 +19,7 @@ from tensordict import TensorDict
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-LR = 10.0  # so that a step is far above the rounding of the weights
+LR = 0.05  # far above the rounding of the weights in one step, and small enough that several do not diverge
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def build(index: Index, k: int, passage_chars: int, timeout: float) -> MCPServer
         query: Annotated[str, Field(description="The words to look for.", max_length=LONGEST_QUERY)], context: Context
     ) -> CallToolResult:
         start = time.monotonic()
-        left = calls.deadline(context, timeout) - start
+        left = calls.deadline(context, timeout) - time.monotonic()
         try:
             found = await asyncio.wait_for(asyncio.to_thread(index.search, query, k), left)
         except asyncio.TimeoutError:
