@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=512, help="response tokens of a row")
     parser.add_argument("--rounds", type=int, default=7)
     given = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)  # verl has set one up at import
     found = []
     for count in SIZES:
         found.append(compare(count, given.tokens, given.rounds))
