@@ -10,6 +10,7 @@ process waits for the driver's end, however it comes, and sweeps then: ``python 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import subprocess
@@ -34,20 +35,16 @@ def sweep_after_this_process() -> subprocess.Popen:
 
 def sweep_until_gone(folder: Path = SHARED_MEMORY, wait_s: float = WAIT_S) -> None:
     """Sweep until everything with such a name that is there now has gone, or ``wait_s`` seconds are over."""
-    there = _named(folder)
+    there = set(_ours(folder))
     deadline = time.monotonic() + wait_s
-    while there & _named(folder) and time.monotonic() < deadline:
+    while there & set(_ours(folder)) and time.monotonic() < deadline:
         sweep_shared_memory(folder)
         time.sleep(0.2)
 
 
-def _named(folder: Path) -> set[str]:
-    return {file.name for file in folder.glob("*") if file.name.startswith(PREFIXES)}
-
-
 def sweep_shared_memory(folder: Path = SHARED_MEMORY) -> list[str]:
     """Remove this user's segments with such a name that no living process maps. Returns the names removed."""
-    ours = {file: found.st_ino for file in folder.glob("*") if file.name.startswith(PREFIXES) and (found := _ours(file))}
+    ours = _ours(folder)
     mapped = _mapped_inodes() if ours else set()
     removed = []
     for file, inode in ours.items():
@@ -59,12 +56,16 @@ def sweep_shared_memory(folder: Path = SHARED_MEMORY) -> list[str]:
     return removed
 
 
-def _ours(file: Path) -> os.stat_result | None:
-    try:
-        found = file.stat()
-    except FileNotFoundError:  # its owner was quicker
-        return None
-    return found if found.st_uid == os.getuid() else None
+def _ours(folder: Path) -> dict[Path, int]:
+    """This user's segments with such a name, and their inodes."""
+    ours = {}
+    for file in folder.glob("*"):
+        if file.name.startswith(PREFIXES):
+            with contextlib.suppress(FileNotFoundError):  # its owner was quicker
+                found = file.stat()
+                if found.st_uid == os.getuid():
+                    ours[file] = found.st_ino
+    return ours
 
 
 def _mapped_inodes() -> set[int]:

@@ -41,7 +41,7 @@ from agentflow_verl.trainer.actor import LOSS_WEIGHT, with_flow_loss
 from agentflow_verl.trainer.checks import ESTIMATOR
 from agentflow_verl.trainer.cpu import platform as cpu
 from agentflow_verl.trainer.metrics import batch_metrics, policy_rollout_kl
-from agentflow_verl.trainer.rows import FIELD, BatchIndex, deal, plan_steps
+from agentflow_verl.trainer.rows import FIELD, BatchIndex, deal, plan_steps, rows_per_rank
 from agentflow_verl.trainer.runtime import plain
 
 ACTOR_ROLES = (Role.Actor, Role.ActorRollout, Role.ActorRolloutRef, Role.RefPolicy)
@@ -96,8 +96,7 @@ class FlowTrainer(PPOTrainer):
         index = BatchIndex.of(batch.keys, batch.tags)
         step_R = plan_steps(index.group_R.tolist(), per_step)
         steps = max(step_R) + 1
-        largest = max(step_R.count(step) for step in range(steps))
-        per_rank = _ceil_to(math.ceil(largest / ranks), self._row_multiple())
+        per_rank = rows_per_rank(step_R, ranks, self._row_multiple())
         batch = upsample_batch_to_divisible_size(batch, steps * ranks * per_rank, self.tokenizer.eos_token_id)
 
         length_R = torch.tensor([tag["seq_len"] for tag in batch.tags], dtype=torch.int64)
@@ -216,10 +215,6 @@ class FlowTrainer(PPOTrainer):
         metrics.update(reduce_metrics(output))
         metrics["agentflow/optimizer_steps"] = self._steps * actor.ppo_epochs
         return batch
-
-
-def _ceil_to(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
 
 
 class FlowTrainerSync(FlowTrainer, PPOTrainerSync):

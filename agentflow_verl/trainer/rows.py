@@ -6,6 +6,7 @@ that verl adds carry ``is_padding`` in their tag.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -92,6 +93,12 @@ def plan_steps(group_R: Sequence[int], groups_per_step: int) -> list[int]:
     order = {group: position for position, group in enumerate(dict.fromkeys(group_R))}
     steps = -(-len(order) // groups_per_step)
     return [order[group] * steps // len(order) for group in group_R]
+
+
+def rows_per_rank(step_R: Sequence[int], ranks: int, multiple: int) -> int:
+    """Rows of one step on one rank, the same for all: enough for the largest step, and divisible by ``multiple``."""
+    largest = max(Counter(step_R).values())
+    return -(-largest // (ranks * multiple)) * multiple
 
 
 def deal(step_R: Sequence[int], length_R: Tensor, ranks: int, per_rank: int) -> list[int]:

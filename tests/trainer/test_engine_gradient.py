@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from agentflow_verl.flow_grpo import advantages, weights
 from agentflow_verl.trainer.actor import LOSS_WEIGHT
-from agentflow_verl.trainer.rows import deal, plan_steps
+from agentflow_verl.trainer.rows import deal, plan_steps, rows_per_rank
 
 from ..e2e.models import save_random
 from ..flow_grpo import oracle
@@ -105,8 +105,7 @@ def case_of(batch: Batch, groups_per_step: int, ranks: int, multiple: int, split
     group_R = [row.place[0] for row in batch.rows]
     step_R = plan_steps(group_R, groups_per_step)
     steps = max(step_R) + 1
-    largest = max(step_R.count(step) for step in range(steps))
-    per_rank = -(-largest // (ranks * multiple)) * multiple
+    per_rank = rows_per_rank(step_R, ranks, multiple)
     rows = [*batch.rows, *[Row([1], [1], None)] * (steps * ranks * per_rank - real)]
 
     ids = [row.place or (1000 + n, 0, 0) for n, row in enumerate(rows)]
