@@ -1,8 +1,9 @@
-"""Shared memory that a run leaves behind.
+"""What a run leaves behind outside its folder: shared memory, and files in the system's temporary folder.
 
 vLLM's message queues (vllm/distributed/device_communicators/shm_broadcast.py) are named ``psm_*`` by Python, and the
 semaphores of multiprocessing ``sem.mp-*``. Both are removed by their creator; Ray ends that process with SIGKILL, so
-even a run that ends well leaves about seven segments and two semaphores.
+even a run that ends well leaves about seven segments and two semaphores. vLLM leaves its sockets and verl its lock files
+too, a dozen a run: they get a folder of the run's own. Ray's session folders stay where Ray keeps them: they hold the logs.
 
 A run that is killed cannot sweep: Ray replaces the driver's SIGTERM handler with one that ends it at once. So a small
 process waits for the driver's end, however it comes, and sweeps then: ``python -m agentflow_verl.trainer.cleanup``.
@@ -11,10 +12,13 @@ process waits for the driver's end, however it comes, and sweeps then: ``python 
 from __future__ import annotations
 
 import contextlib
+import getpass
 import logging
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -27,9 +31,19 @@ WAIT_S = 20.0
 logger = logging.getLogger(__name__)
 
 
-def sweep_after_this_process() -> subprocess.Popen:
-    """Start the sweeper. It holds the read end of a pipe whose other end closes with this process."""
-    command = [sys.executable, "-m", "agentflow_verl.trainer.cleanup"]
+def use_own_temporary_folder() -> Path:
+    """Make a temporary folder for this process and every process that it starts. The sweeper removes it."""
+    system = tempfile.gettempdir()
+    os.environ.setdefault("RAY_TMPDIR", os.environ.get("TMPDIR", "/tmp"))  # else Ray would miss a cluster started before
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{system}/torchinductor_{getpass.getuser()}")  # shared by runs
+    folder = tempfile.mkdtemp(prefix="agentflow-", dir=system)
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
+    return Path(folder)
+
+
+def sweep_after_this_process(folder: Path) -> subprocess.Popen:
+    """Start the sweeper. It holds the read end of a pipe whose other end closes with this process. Removes ``folder``."""
+    command = [sys.executable, "-m", "agentflow_verl.trainer.cleanup", str(folder)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
 
 
@@ -39,6 +53,14 @@ def sweep_until_gone(folder: Path = SHARED_MEMORY, wait_s: float = WAIT_S) -> No
     deadline = time.monotonic() + wait_s
     while there & set(_ours(folder)) and time.monotonic() < deadline:
         sweep_shared_memory(folder)
+        time.sleep(0.2)
+
+
+def remove_until_gone(folder: Path, wait_s: float = WAIT_S) -> None:
+    """Remove a folder into which processes that are still ending may write."""
+    deadline = time.monotonic() + wait_s
+    while folder.exists() and time.monotonic() < deadline:
+        shutil.rmtree(folder, ignore_errors=True)
         time.sleep(0.2)
 
 
@@ -83,3 +105,4 @@ def _mapped_inodes() -> set[int]:
 if __name__ == "__main__":
     sys.stdin.buffer.read()
     sweep_until_gone()
+    remove_until_gone(Path(sys.argv[1]))

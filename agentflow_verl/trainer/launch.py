@@ -17,7 +17,7 @@ from verl.plugin.platform.platform_manager import set_platform
 
 from agentflow_verl.errors import ConfigError
 from agentflow_verl.trainer import checks
-from agentflow_verl.trainer.cleanup import sweep_after_this_process, sweep_shared_memory
+from agentflow_verl.trainer.cleanup import sweep_after_this_process, sweep_shared_memory, use_own_temporary_folder
 from agentflow_verl.trainer.cpu.platform import CpuPlatform
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class LaunchCallback(Callback):
         except ConfigError as wrong:
             print(f"agentflow: {wrong}", file=sys.stderr)
             raise SystemExit(2) from None
-        self._sweeper = sweep_after_this_process()  # Hydra calls on_job_end for no job that is interrupted or killed
+        self._sweeper = sweep_after_this_process(use_own_temporary_folder())  # Hydra calls on_job_end for no job that is interrupted or killed
 
     def on_job_end(self, config: DictConfig, **_: Any) -> None:
         import ray

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
+import tempfile
 import time
 from pathlib import Path
 
@@ -21,6 +23,8 @@ from tests.e2e.models import save_random, save_taught
 from tests.e2e.runs import Run, train, write_questions
 
 STEPS = 2
+OF_A_RUN = re.compile(r"agentflow-|vllm_dist_|ckpt_|rl-colocate-zmq-|[0-9a-f]{8}-[0-9a-f]{4}-")
+"""How names begin that a run makes in the temporary folder. vLLM's sockets are plain UUIDs."""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +41,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def left_before() -> set[str]:
-    return set(os.listdir("/dev/shm"))
+    return {*os.listdir("/dev/shm"), *os.listdir(tempfile.gettempdir())}
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +152,7 @@ def assert_nothing_is_left(run: Run, left_before: set[str]) -> None:
         time.sleep(0.5)
     assert not alive, alive
     assert not [name for name in set(os.listdir("/dev/shm")) - left_before if name.startswith(("psm_", "sem.mp-", "verl_"))]
+    assert not [name for name in set(os.listdir(tempfile.gettempdir())) - left_before if OF_A_RUN.match(name)]
 
 
 def _processes_of(run: Run) -> list[str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import psutil
 import pytest
 
 from agentflow_verl.trainer import cleanup
@@ -102,11 +103,32 @@ def test_the_sweeper_gives_up_on_what_stays_in_use(folder):
         assert used.exists()
 
 
-def test_the_sweeper_ends_with_the_process_that_started_it():
-    code = "from agentflow_verl.trainer.cleanup import sweep_after_this_process as sweep; print(sweep().pid, flush=True); import os; os.kill(os.getpid(), 9)"
-    started = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, timeout=60)
-    sweeper = int(started.stdout)
+def test_the_sweeper_ends_after_the_process_that_started_it_and_takes_its_temporary_folder_along():
+    code = (
+        "import os, tempfile\n"
+        "from agentflow_verl.trainer.cleanup import sweep_after_this_process, use_own_temporary_folder\n"
+        "folder = use_own_temporary_folder()\n"
+        "tempfile.NamedTemporaryFile(delete=False)\n"
+        "print(folder, len(os.listdir(folder)), sweep_after_this_process(folder).pid, flush=True)\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    started = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, timeout=60, text=True)
+    folder, files, sweeper = started.stdout.split()
+    assert files == "1"
     deadline = time.monotonic() + 60
-    while Path(f"/proc/{sweeper}").exists() and "cleanup" in Path(f"/proc/{sweeper}/cmdline").read_text() and time.monotonic() < deadline:
+    while (psutil.pid_exists(int(sweeper)) or Path(folder).exists()) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert time.monotonic() < deadline
+
+
+def test_a_runs_temporary_folder_moves_neither_ray_nor_the_compile_cache(tmp_path, monkeypatch):
+    """Ray finds a cluster that was started before through a file in its temporary folder."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    for name in ("RAY_TMPDIR", "TORCHINDUCTOR_CACHE_DIR"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    folder = cleanup.use_own_temporary_folder()
+    assert folder.parent == tmp_path and os.environ["TMPDIR"] == str(folder)
+    assert os.environ["RAY_TMPDIR"] == str(tmp_path)
+    assert Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).parent == tmp_path
