@@ -22,9 +22,9 @@ def context_length(rollout: Any, reply_limit: int) -> int:
     return rollout.max_model_len or rollout.prompt_length + max(rollout.response_length, reply_limit)
 
 
-async def start_base(config: DictConfig, replicas: int, reply_limit: int) -> list[RolloutReplica]:
-    """Start ``replicas`` frozen servers of ``actor_rollout_ref.model.path``. Takes as many GPUs as their parallel
-    sizes say, beside the trainer's."""
+def make_base(config: DictConfig, replicas: int, reply_limit: int) -> list[RolloutReplica]:
+    """``replicas`` frozen servers of ``actor_rollout_ref.model.path``, not yet started. Each takes as many GPUs as its
+    parallel sizes say, beside the trainer's."""
     rollout = copy.deepcopy(config.actor_rollout_ref.rollout)
     with open_dict(rollout):
         rollout.load_format = "auto"
@@ -42,7 +42,7 @@ async def start_base(config: DictConfig, replicas: int, reply_limit: int) -> lis
     )
     replica_class = get_rollout_replica_class(rollout.name)
     suffix = f"agentflow_base_{uuid4().hex[:8]}"
-    started = [
+    return [
         replica_class(
             replica_rank=rank,
             config=rollout,
@@ -53,8 +53,6 @@ async def start_base(config: DictConfig, replicas: int, reply_limit: int) -> lis
         )
         for rank in range(replicas)
     ]
-    await asyncio.gather(*(replica.init_standalone() for replica in started))
-    return started
 
 
 def server_name(replica: RolloutReplica) -> str:

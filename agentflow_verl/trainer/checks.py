@@ -61,6 +61,8 @@ def check_algorithm(config: DictConfig) -> None:
         )
     if config.algorithm.get("rollout_correction") and config.algorithm.rollout_correction.get("bypass_mode", False):
         raise ConfigError("algorithm.rollout_correction.bypass_mode=true replaces the loss of flow_grpo; leave it false")
+    if config.distillation.enabled:
+        raise ConfigError("distillation.enabled=true replaces the loss of flow_grpo; leave it false, or choose another algorithm.adv_estimator")
     if config.actor_rollout_ref.rollout.n < 2:
         raise ConfigError(f"actor_rollout_ref.rollout.n={config.actor_rollout_ref.rollout.n}: a group needs at least 2")
 

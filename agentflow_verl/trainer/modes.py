@@ -2,7 +2,7 @@
 
 One mixin over verl's three trainers. It changes five things, each a method of verl's PPOTrainer:
 
-    _build_replay_buffer     polls ten times a second; verl's 2 s are 2 s of idle a step
+    _build_replay_buffer     polls ten times a second (verl's 2 s are 2 s of idle a step), and filters by valid trajectories
     _init_resource_pool_mgr  the actor worker is ours (actor.py), which holds the loss
     _balance_batch           rows are dealt to optimizer steps by group, not by row count
     _compute_advantage       over trajectories, with the loss weight of each row beside the advantage
@@ -14,6 +14,7 @@ With any other ``algorithm.adv_estimator`` the last three are verl's own.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,7 @@ from agentflow_verl.flow_grpo import advantages, weights
 from agentflow_verl.trainer.actor import LOSS_WEIGHT, with_flow_loss
 from agentflow_verl.trainer.checks import ESTIMATOR
 from agentflow_verl.trainer.cpu import platform as cpu
+from agentflow_verl.trainer.filtering import without_signal
 from agentflow_verl.trainer.metrics import batch_metrics, policy_rollout_kl
 from agentflow_verl.trainer.rows import FIELD, BatchIndex, deal, plan_steps, rows_per_rank
 from agentflow_verl.trainer.runtime import plain
@@ -74,6 +76,7 @@ class FlowTrainer(PPOTrainer):
     def _build_replay_buffer(self) -> Any:
         buffer = super()._build_replay_buffer()
         buffer.poll_interval = POLL_S
+        buffer._dapo_filtered_keys = partial(without_signal, buffer)
         return buffer
 
     def _init_resource_pool_mgr(self) -> None:

@@ -22,6 +22,16 @@ def compute_score(data_source, solution_str, ground_truth, extra_info=None, **kw
     return {"score": sum(token % 2 for token in ids) / max(1, len(ids))}
 '''
 
+FLAT_REWARD = REWARD + '''
+
+dense = compute_score
+
+
+def compute_score(data_source, solution_str, ground_truth, extra_info=None, **kwargs):
+    """Three questions of four have the same reward whatever was said."""
+    return dense(data_source, solution_str, ground_truth, extra_info) if int(ground_truth) % 4 == 0 else {"score": 0.5}
+'''
+
 
 @dataclass(frozen=True)
 class Run:
@@ -34,7 +44,7 @@ class Run:
 
 
 def write_questions(folder: Path, count: int = 16) -> None:
-    """``train.parquet``, ``val.parquet`` and the toy reward."""
+    """``train.parquet``, ``val.parquet`` and two toy rewards."""
     folder.mkdir(parents=True, exist_ok=True)
     for split, size in (("train", count), ("val", 4)):
         rows = [
@@ -48,6 +58,7 @@ def write_questions(folder: Path, count: int = 16) -> None:
         ]
         pandas.DataFrame(rows).to_parquet(folder / f"{split}.parquet")
     (folder / "reward.py").write_text(REWARD)
+    (folder / "flat_reward.py").write_text(FLAT_REWARD)
 
 
 def train(model: Path, data: Path, folder: Path, *overrides: str, during: Callable[[int], None] | None = None, timeout: float = 400) -> Run:

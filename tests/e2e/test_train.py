@@ -168,7 +168,10 @@ def _processes_of(run: Run) -> list[str]:
 
 
 def test_a_run_goes_on_from_its_checkpoint_with_the_export_as_base_and_survives_a_tool_server_that_dies(run: Run, data: Path) -> None:
-    """The exported folder is a checkpoint like any other: transformers loads it as the reference, vLLM serves it."""
+    """The exported folder is a checkpoint like any other: transformers loads it as the reference, vLLM serves it.
+
+    With group filtering, a KL penalty in the reward and dual clip.
+    """
     killed: list[int] = []
 
     def kill_once(pid: int) -> None:
@@ -178,13 +181,21 @@ def test_a_run_goes_on_from_its_checkpoint_with_the_export_as_base_and_survives_
                 child.send_signal(signal.SIGKILL)
                 killed.append(child.pid)
 
-    more = train(exported(run), data, run.folder, f"trainer.total_training_steps={STEPS + 1}", during=kill_once)
+    overrides = (
+        f"trainer.total_training_steps={STEPS + 1}",
+        f"reward.custom_reward_function.path={data}/flat_reward.py",
+        *("algorithm.filter_groups.enable=true", "algorithm.use_kl_in_reward=true", "actor_rollout_ref.actor.clip_ratio_c=3.0"),
+    )
+    more = train(exported(run), data, run.folder, *overrides, during=kill_once)
     assert more.code == 0, more.output[-4000:]
     assert sorted(more.metrics) == [STEPS + 1]
     assert killed
     metrics = more.metrics[STEPS + 1]
     assert metrics["training/rollout_probs_diff_max"] < 1e-5
     assert sum(metrics[f"agentflow/outcome/{outcome.value}"] for outcome in Outcome) == pytest.approx(1.0)
+    assert metrics["training/filter_groups/evicted_samples"] > 0
+    assert metrics["agentflow/zero_variance_groups"] == 0 and metrics["agentflow/groups"] == 2
+    assert "actor/reward_kl_penalty" in metrics
 
 
 @pytest.mark.parametrize(("family", "mode"), [("llama", "agentflow_colocate_async"), ("gemma", "agentflow_sync")])

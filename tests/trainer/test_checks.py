@@ -78,6 +78,7 @@ def test_a_good_run_passes_and_leaves_its_folders_ready(good, tmp_path):
         ("trainer.use_v1=false", "trainer.use_v1=false"),
         ("trainer.v1.trainer_mode=sync", "trainer.v1.trainer_mode=sync: with agentflow use one of agentflow_sync"),
         ("actor_rollout_ref.actor.policy_loss.loss_mode=gspo", "policy_loss.loss_mode=gspo"),
+        ("distillation.enabled=true", "distillation.enabled=true replaces the loss of flow_grpo"),
         ("actor_rollout_ref.rollout.n=1", "actor_rollout_ref.rollout.n=1: a group needs at least 2"),
         ("actor_rollout_ref.model.path=null", "actor_rollout_ref.model.path is not set"),
         ("actor_rollout_ref.model.path=/no/such/folder", "there is no folder /no/such/folder"),

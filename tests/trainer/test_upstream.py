@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+from collections.abc import Callable
 
 import pytest
+from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
 REPEATED = {  # verl's method: the first 16 digits of its source's sha256 in verl 0.9.1
@@ -20,7 +22,15 @@ REPEATED = {  # verl's method: the first 16 digits of its source's sha256 in ver
 }
 
 
+def digest(method: Callable) -> str:
+    return hashlib.sha256(inspect.getsource(method).encode()).hexdigest()[:16]
+
+
 @pytest.mark.parametrize("name", REPEATED)
 def test_the_method_that_modes_repeats_is_unchanged(name):
-    source = inspect.getsource(getattr(PPOTrainer, name))
-    assert hashlib.sha256(source.encode()).hexdigest()[:16] == REPEATED[name], f"verl changed PPOTrainer.{name}: compare trainer/modes.py"
+    assert digest(getattr(PPOTrainer, name)) == REPEATED[name], f"verl changed PPOTrainer.{name}: compare trainer/modes.py"
+
+
+def test_the_method_that_filtering_stands_in_for_is_unchanged():
+    changed = "verl changed ReplayBuffer._dapo_filtered_keys: compare trainer/filtering.py"
+    assert digest(ReplayBuffer._dapo_filtered_keys) == "790dfb4e7ffb4d1b", changed

@@ -1,0 +1,209 @@
+"""A batch through verl's real queue: sampled from its replay buffer, padded, dealt to ranks and steps, weighed.
+
+What comes out is compared with tests/flow_grpo/oracle.py, which has never heard of rows, queues or padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import ray
+import torch
+import transfer_queue as tq
+from tensordict import TensorDict
+from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.core_algos import FixedKLController
+from verl.utils.tensordict_utils import list_of_dict_to_tensordict
+
+from agentflow_verl.flow.records import Outcome, Tokens, Trajectory, Turn
+from agentflow_verl.trainer import modes
+from agentflow_verl.trainer.actor import LOSS_WEIGHT
+from agentflow_verl.trainer.rows import FIELD, RECORD, to_rows
+from agentflow_verl.trainer.worker import summarise
+from tests.config.test_hydra import composed, hydra  # noqa: F401 - the fixture composes in verl's search path
+from tests.flow_grpo import oracle
+from tests.trainer.test_modes import bare
+
+BETA = 0.1
+FAULT, NO_TURN = "fault", "no turn"
+MIXED = {  # group: of each trajectory the reward and the tokens of its turns
+    "a": [(1.0, (3,)), (0.0, (2, 5, 1)), (1.0, (4, 4))],
+    "b": [(1.0, (2,)), (0.0, (6, 1)), (FAULT, (3, 3))],
+    "c": [(1.0, (2, 2)), (FAULT, (1,)), (FAULT, (1,))],
+    "d": [(0.5, (3,)), (0.5, (2, 2)), (0.5, (1,))],
+    "e": [(0.0, NO_TURN), (1.0, (7,)), (0.0, (1, 1, 1))],
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def queue(hydra: None) -> Iterator[None]:  # noqa: F811
+    ray.init(num_cpus=8, include_dashboard=False)
+    config = composed("transfer_queue.enable=true", "transfer_queue.backend.SimpleStorage.num_data_storage_units=1")
+    tq.init(config.transfer_queue)
+    yield
+    tq.close()
+    ray.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def empty(queue: None) -> Iterator[None]:
+    yield
+    for partition, items in (tq.kv_list() or {}).items():
+        tq.kv_clear(partition_id=partition, keys=list(items))
+
+
+def put(groups: dict[str, list[tuple[Any, Any]]]) -> list[str]:
+    """Store groups as the agent-loop worker does. Returns the keys of their rows."""
+    keys, fields, tags = [], [], []
+    for group, trajectories in groups.items():
+        for session, (reward, lengths) in enumerate(trajectories):
+            for index, output in enumerate(_rows(reward, lengths)):
+                keys.append(f"{group}_{session}_{index}")
+                field = output.as_dict()
+                length = len(field["prompts"]) + len(field["responses"])
+                ids = torch.cat([field["prompts"], field["responses"]])
+                field |= {"uid": group, "session_id": session, "loss_mask": field["response_mask"], "input_ids": ids}
+                fields.append(field | {"position_ids": torch.arange(length), "multi_modal_inputs": {}})
+                tags.append({"status": "success", "prompt_len": length - len(field["responses"]), "seq_len": length, "global_steps": 1})
+        tq.kv_put(key=group, partition_id="train", tag={"is_prompt": True, "status": "finished", "global_steps": 1})
+    tq.kv_batch_put(keys=keys, fields=list_of_dict_to_tensordict(fields), tags=tags, partition_id="train")
+    return keys
+
+
+def _rows(reward: Any, lengths: Any) -> list[Any]:
+    sampled = [] if lengths == NO_TURN else lengths
+    turns = tuple(
+        Turn(index=index, tokens=Tokens(prompt_ids=(1, 2), response_ids=(5,) * length, logprobs=(-1.0,) * length))
+        for index, length in enumerate(sampled)
+    )
+    outcome = Outcome.INFRA_ERROR if reward == FAULT else Outcome.ANSWERED
+    trajectory = Trajectory(id="t", query="q", turns=turns, outcome=outcome, timings={})
+    rows = to_rows(trajectory, placeholder_id=0, policy_version=1)
+    for row in rows:
+        row.extra_fields.pop(RECORD, None)
+        row.extra_fields["reward_extra_info"] = {"half": 0.5}
+        row.reward_score = 0.0 if reward == FAULT else reward
+    rows[-1].extra_fields[FIELD]["summary"] = summarise(trajectory)
+    return rows
+
+
+def weigh(keys: list[str], *overrides: str, ranks: int = 1) -> tuple[dict[str, tuple[float, float]], dict[str, float], modes.FlowTrainer]:
+    """Advantage and loss weight of every row, by key."""
+    trainer = bare("sync", "actor_rollout_ref.actor.ppo_mini_batch_size=2", *overrides)
+    trainer.use_reference_policy = True
+    trainer.tokenizer = SimpleNamespace(eos_token_id=0)
+    trainer.actor_rollout_wg = SimpleNamespace(_dispatch_info={"actor": list(range(ranks))})
+    trainer.kl_ctrl_in_reward = FixedKLController(BETA)
+    metrics: dict[str, float] = {}
+    tags = tq.kv_list()["train"]
+    batch = trainer._balance_batch(KVBatchMeta(partition_id="train", keys=keys, tags=[tags[key] for key in keys]), metrics)
+    data = tq.kv_batch_get(keys=batch.keys, partition_id="train", select_fields=["response_mask"])
+    masks = list(data["response_mask"].unbind())
+    columns = {"old_log_probs": -1.0, "ref_log_prob": -1.5}
+    nested = {
+        name: torch.nested.as_nested_tensor([torch.full(mask.shape, value) for mask in masks], layout=torch.jagged) for name, value in columns.items()
+    }
+    tq.kv_batch_put(keys=batch.keys, partition_id="train", fields=TensorDict(nested, batch_size=len(batch)))
+    trainer._compute_advantage(batch, metrics)
+    written = tq.kv_batch_get(keys=batch.keys, partition_id="train", select_fields=["advantages", LOSS_WEIGHT])
+    found = {}
+    for key, advantage, weight in zip(batch.keys, written["advantages"].unbind(), written[LOSS_WEIGHT].unbind()):
+        found[key] = (float(advantage.max() if advantage.max() else advantage.min()), float(weight.max()))
+    return found, metrics, trainer
+
+
+def expected(keys: list[str], groups: dict[str, list[tuple[Any, Any]]], beta: float = 0.0, per_step: int = 2) -> dict[str, tuple[float, float]]:
+    """The oracle's advantage and weight of every row. Groups are dealt to steps in the order of their rows."""
+    order = list(dict.fromkeys(key.split("_")[0] for key in keys))
+    steps = -(-len(order) // per_step)
+    world = {}
+    for group, trajectories in groups.items():
+        made = []
+        for reward, lengths in trajectories:
+            turns = [oracle.Turn([], [], [], [0])] if lengths == NO_TURN else [oracle.Turn([], [], [], [1] * length) for length in lengths]
+            penalty = beta * 0.5 * sum(turn.tokens for turn in turns)  # KL estimated as old - ref = 0.5 a token
+            made.append(oracle.Trajectory(0.0 if reward == FAULT else reward - penalty, turns, reward != FAULT))
+        world[group] = oracle.Group(made, order.index(group) * steps // len(order))
+    found = {}
+    for group, members in world.items():
+        for session, trajectory in enumerate(members.trajectories):
+            for index, turn in enumerate(trajectory.turns if trajectory.valid else trajectory.turns[:1]):
+                weight = oracle.weight(list(world.values()), members, trajectory, turn, oracle.Options())
+                advantage = oracle.advantage(members, trajectory, oracle.Options()) if turn.tokens else 0.0
+                found[f"{group}_{session}_{index}"] = (advantage, weight)
+    return found
+
+
+def assert_weighed(found: dict[str, tuple[float, float]], wanted: dict[str, tuple[float, float]]) -> None:
+    assert set(wanted) <= set(found)
+    for key, figures in found.items():
+        assert figures == pytest.approx(wanted.get(key, (0.0, 0.0)), rel=1e-5, abs=1e-7), key  # what is not wanted is padding
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("beta", [0.0, BETA])
+def test_faults_thin_groups_flat_groups_and_padding_are_weighed_as_the_oracle_does(ranks, beta):
+    keys = put(MIXED)
+    found, metrics, trainer = weigh(keys, f"algorithm.use_kl_in_reward={bool(beta)}", ranks=ranks)
+    assert_weighed(found, expected(keys, MIXED, beta))
+    assert trainer._steps == 3
+    assert len(found) % (ranks * trainer._steps) == 0
+    assert metrics["agentflow/outcome/infra_error"] == 3 / 15
+    assert metrics["agentflow/thin_groups"] == 1 / 5
+    assert metrics["agentflow/rows"] == len(keys)
+
+
+def test_rollout_correction_adds_a_weight_a_token_and_moves_neither_advantage_nor_weight():
+    keys = put(MIXED)
+    plain, *_ = weigh(keys)
+    corrected, metrics, _ = weigh(keys, "algorithm.rollout_correction.rollout_is=token")
+    assert {key: corrected[key] for key in keys} == {key: plain[key] for key in keys}
+    data = tq.kv_batch_get(keys=keys, partition_id="train", select_fields=["rollout_is_weights", "response_mask"])
+    for weight, mask in zip(data["rollout_is_weights"].unbind(), data["response_mask"].unbind()):
+        assert torch.allclose(weight[mask.bool()], torch.ones(int(mask.sum())))  # rollout and actor agree here
+    assert any(name.startswith("rollout_corr/") for name in metrics)
+
+
+def buffer_of(metric: str = "reward") -> tuple[Any, list[int]]:
+    """verl's own replay buffer as our trainer builds it, and how many prompts it asked for."""
+    trainer = bare("sync", "algorithm.filter_groups.enable=true", f"algorithm.filter_groups.metric={metric}", "data.train_batch_size=2")
+    trainer.trainer_mode = "agentflow_sync"
+    asked: list[int] = []
+
+    def refill(count: int) -> None:
+        asked.append(count)
+        put({f"new{len(asked)}x{number}": MIXED["a"] for number in range(count)})
+
+    trainer._add_prompts_to_generate = refill
+    return trainer._build_replay_buffer(), asked
+
+
+def test_group_filtering_evicts_what_teaches_nothing_and_refills_it():
+    """Flat groups, flat but for a fault, and thin ones go; the replacements are weighed like any group."""
+    flat_but_for_a_fault = [(1.0, (2,)), (1.0, (1, 1)), (FAULT, (3,))]
+    put({"a": MIXED["a"], "c": MIXED["c"], "d": MIXED["d"], "f": flat_but_for_a_fault})
+    buffer, asked = buffer_of()
+    batch, metrics = buffer.sample(global_steps=1, partition_id="train", batch_size=2)
+    groups = list(dict.fromkeys(key.split("_")[0] for key in batch.keys))
+    assert asked and groups[0] == "a" and groups[1].startswith("new")
+    assert metrics["training/filter_groups/evicted_samples"] == 3
+    found, *_ = weigh(batch.keys)
+    assert_weighed(found, expected(batch.keys, {group: MIXED["a"] for group in groups}))
+
+
+def test_groups_may_be_filtered_by_another_figure_of_the_reward():
+    put({"a": MIXED["a"]})
+    buffer, _ = buffer_of("half")
+    buffer._sync_metadata_from_transfer_queue()
+    assert buffer._dapo_filtered_keys("train")[0] == {"a"}
+
+
+def test_a_figure_that_the_reward_does_not_give_is_named():
+    put({"a": MIXED["a"]})
+    buffer, _ = buffer_of("f1")
+    buffer._sync_metadata_from_transfer_queue()
+    with pytest.raises(Exception, match="filter_groups.metric=f1: the reward gives reward, half"):
+        buffer._dapo_filtered_keys("train")
