@@ -5,6 +5,8 @@ What comes out is compared with tests/flow_grpo/oracle.py, which has never heard
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -19,10 +21,11 @@ from verl.trainer.ppo.core_algos import FixedKLController
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
 from agentflow_verl.flow.records import Outcome, Tokens, Trajectory, Turn
+from agentflow_verl.rewards.manager import FlowRewardManager
 from agentflow_verl.trainer import modes
 from agentflow_verl.trainer.actor import LOSS_WEIGHT
 from agentflow_verl.trainer.rows import FIELD, RECORD, to_rows
-from agentflow_verl.trainer.worker import summarise
+from agentflow_verl.trainer.worker import FlowWorker, summarise
 from tests.config.test_hydra import composed, hydra  # noqa: F401 - the fixture composes in verl's search path
 from tests.flow_grpo import oracle
 from tests.trainer.test_modes import bare
@@ -48,11 +51,16 @@ def queue(hydra: None) -> Iterator[None]:  # noqa: F811
     ray.shutdown()
 
 
-@pytest.fixture(autouse=True)
-def empty(queue: None) -> Iterator[None]:
-    yield
+def clear() -> None:
     for partition, items in (tq.kv_list() or {}).items():
-        tq.kv_clear(partition_id=partition, keys=list(items))
+        if items:
+            tq.kv_clear(partition_id=partition, keys=list(items))
+
+
+@pytest.fixture(autouse=True)
+def empty_after(queue: None) -> Iterator[None]:
+    yield
+    clear()
 
 
 def put(groups: dict[str, list[tuple[Any, Any]]]) -> list[str]:
@@ -165,6 +173,77 @@ def test_rollout_correction_adds_a_weight_a_token_and_moves_neither_advantage_no
     for weight, mask in zip(data["rollout_is_weights"].unbind(), data["response_mask"].unbind()):
         assert torch.allclose(weight[mask.bool()], torch.ones(int(mask.sum())))  # rollout and actor agree here
     assert any(name.startswith("rollout_corr/") for name in metrics)
+
+
+# ---- known bugs of the field: each check passes on ours and fails on the bug ----
+
+
+def check_the_survivor_of_a_failed_group_teaches_nothing(weights_of: Any) -> None:
+    keys = put({"c": MIXED["c"], "a": MIXED["a"]})
+    found = weights_of(keys)
+    assert all(found[key][1] == 0 for key in keys if key.startswith("c"))
+    assert any(found[key][1] > 0 for key in keys if key.startswith("a"))
+
+
+def test_the_survivor_of_a_failed_group_is_not_trained_on():
+    def as_if_faults_were_wrong_answers(keys: list[str]) -> dict[str, tuple[float, float]]:
+        clear()
+        keys[:] = put({"c": [(0.0 if reward == FAULT else reward, lengths) for reward, lengths in MIXED["c"]], "a": MIXED["a"]})
+        return weigh(keys)[0]
+
+    check_the_survivor_of_a_failed_group_teaches_nothing(lambda keys: weigh(keys)[0])
+    clear()
+    with pytest.raises(AssertionError):
+        check_the_survivor_of_a_failed_group_teaches_nothing(as_if_faults_were_wrong_answers)
+
+
+def check_every_turn_is_trained(deal: Any) -> None:
+    keys = put(MIXED)
+    assert set(keys) <= set(deal(keys))
+
+
+def test_agentflow_turns_that_do_not_fill_a_mini_batch_are_not_dropped():
+    """The reference code discards rows at random until their number divides by the mini-batch."""
+    check_every_turn_is_trained(lambda keys: weigh(keys, ranks=2)[0])
+    clear()
+    with pytest.raises(AssertionError):
+        check_every_turn_is_trained(lambda keys: random.Random(0).sample(keys, len(keys) // 8 * 8))
+
+
+def check_every_turn_of_a_trajectory_is_stored(outputs: list[Any]) -> None:
+    worker = object.__new__(FlowWorker)
+    worker.processor, worker.mm_processor_kwargs, worker.distillation_enabled = None, None, False
+    worker.tools = SimpleNamespace(log=None)
+    manager = FlowRewardManager(composed(), None, None)
+    scores = SimpleNamespace(compute_score=SimpleNamespace(remote=manager.run_single))
+    worker.reward_loop_worker_handles = [scores]
+    row = {"uid": "m", "session_id": 0, "global_steps": 1, "data_source": "maths", "reward_model": {"ground_truth": "4"}}
+
+    async def store() -> None:
+        manager.loop = asyncio.get_running_loop()
+        await worker._agent_loop_postprocess(outputs, validate=False, **row)
+
+    asyncio.run(store())
+    keys = ["m_0_0", "m_0_1", "m_0_2"]
+    assert set(keys) <= set(tq.kv_list()["train"])
+    data = tq.kv_batch_get(keys=keys, partition_id="train", select_fields=["rm_scores"])
+    assert [float(score.sum()) for score in data["rm_scores"].unbind()] == [1.0, 1.0, 1.0]
+
+
+def test_verl_key_error_that_loses_trajectories_of_several_turns():
+    """verl copies the last row's ``reward_extra_info`` to the others: a loop that scores by itself and sets none loses
+    every trajectory but those of one turn."""
+    turns = tuple(Turn(index=index, tokens=Tokens(prompt_ids=(1,), response_ids=(5,), logprobs=(-1.0,))) for index in range(3))
+    trajectory = Trajectory(id="t", query="q", turns=turns, answer="4", outcome=Outcome.ANSWERED, timings={})
+    check_every_turn_of_a_trajectory_is_stored(to_rows(trajectory, placeholder_id=0, policy_version=1))
+    clear()
+    scored = to_rows(trajectory, placeholder_id=0, policy_version=1)
+    scored[-1].reward_score = 1.0
+    with pytest.raises(KeyError, match="reward_extra_info"):
+        check_every_turn_of_a_trajectory_is_stored(scored)
+
+
+# ---- group filtering ----
 
 
 def buffer_of(metric: str = "reward") -> tuple[Any, list[int]]:
