@@ -96,6 +96,8 @@ class AgentflowConfig(Node):
     """Wall clock of one trajectory, in seconds."""
     memory_tokens: int = Field(2048, ge=64)
     """What earlier turns may take of a prompt, in tokens."""
+    max_fault_rate: float = Field(0.5, ge=0, le=1)
+    """Share of a batch's trajectories that may end in an infrastructure fault; above it the run stops."""
     engines: EnginesNode = EnginesNode()
     base: BaseNode = BaseNode()
     endpoints: dict[str, EndpointNode] = {}

@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import ray
 from omegaconf import DictConfig, OmegaConf, open_dict
+from verl.workers.rollout.llm_server import LLMServerClient
 from verl.workers.rollout.replica import RolloutReplica, TokenOutput, get_rollout_replica_class
 
 
@@ -67,11 +68,38 @@ class ReplicaClient:
         self.servers = [ray.get_actor(name) for name in names]
 
     async def generate(self, request_id: str, *, prompt_ids: list[int], sampling_params: dict[str, Any]) -> TokenOutput:
-        """As verl's LLMServerClient.generate. When the caller is cancelled, the request is aborted in the server."""
+        """As verl's LLMServerClient.generate."""
         server = self.servers[zlib.crc32(request_id.encode()) % len(self.servers)]
-        call = server.generate.remote(prompt_ids=prompt_ids, sampling_params=sampling_params, request_id=uuid4().hex)
+        return await Abortable(server).remote(prompt_ids=prompt_ids, sampling_params=sampling_params, request_id=uuid4().hex)
+
+
+class Abortable:
+    """A rollout server whose ``generate`` ends when its caller is cancelled: Ray cancels the task in the server, and
+    vLLM and SGLang abort the request of a task that is cancelled. Awaiting a Ray call alone leaves it running."""
+
+    def __init__(self, server: Any):
+        self.server = server
+
+    @property
+    def generate(self) -> Abortable:
+        return self
+
+    async def remote(self, **arguments: Any) -> TokenOutput:
+        call = self.server.generate.remote(**arguments)
         try:
             return await call
         except asyncio.CancelledError:
             ray.cancel(call)
             raise
+
+
+def abort_when_cancelled(client: LLMServerClient) -> LLMServerClient:
+    """Make verl's client of the policy hand out servers that are ``Abortable``."""
+    acquire = client._acquire_server
+
+    async def acquire_abortable(*args: Any, **kwargs: Any) -> tuple[str, Abortable]:
+        name, server = await acquire(*args, **kwargs)
+        return name, Abortable(server)
+
+    client._acquire_server = acquire_abortable
+    return client

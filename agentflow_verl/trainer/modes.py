@@ -41,6 +41,7 @@ from agentflow_verl.flow_grpo import advantages, weights
 from agentflow_verl.trainer.actor import LOSS_WEIGHT, with_flow_loss
 from agentflow_verl.trainer.checks import ESTIMATOR
 from agentflow_verl.trainer.cpu import platform as cpu
+from agentflow_verl.trainer.faults import stop_on_faults
 from agentflow_verl.trainer.filtering import without_signal
 from agentflow_verl.trainer.metrics import batch_metrics, policy_rollout_kl
 from agentflow_verl.trainer.rows import FIELD, BatchIndex, deal, plan_steps, rows_per_rank
@@ -138,6 +139,7 @@ class FlowTrainer(PPOTrainer):
         fields = ["uid", "response_mask", "rm_scores", "rollout_log_probs", "old_log_probs", "ref_log_prob", "values"]
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=[*fields, "extra_fields"])
         ours = [item.get(FIELD, {}) for item in data.pop("extra_fields").tolist()]
+        stop_on_faults([row for row, tag in zip(ours, batch.tags) if not tag.get("is_padding")], self.config.agentflow.max_fault_rate)
         response_mask = data["response_mask"]
         data = DataProto(batch=data.to_padded_tensor())
         data.non_tensor_batch["uid"] = np.array(data.batch.pop("uid").tolist(), dtype=object)

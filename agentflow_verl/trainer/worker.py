@@ -7,6 +7,7 @@ from typing import Any
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 
+from agentflow_verl.engines.replica import abort_when_cancelled
 from agentflow_verl.rewards.record import ScoredTrajectory
 from agentflow_verl.trainer import agent_loop  # noqa: F401 - registers the loop in this process
 from agentflow_verl.trainer.rows import FIELD, RECORD
@@ -18,6 +19,9 @@ _WorkerTQ = AgentLoopWorkerTQ.__ray_metadata__.modified_class  # the class behin
 
 class FlowWorker(_WorkerTQ):
     """verl's worker with ``Services`` in the place of its tools, and a log of scored trajectories."""
+
+    def __init__(self, config: Any, llm_client: Any, *args: Any, **kwargs: Any):
+        super().__init__(config, abort_when_cancelled(llm_client), *args, **kwargs)
 
     async def generate_sequences(self, batch: Any) -> None:
         if not isinstance(self.tools, Services):
@@ -86,6 +90,7 @@ def summarise(trajectory: Any) -> dict[str, Any]:
         "prompt_tokens": sum(reply.prompt_tokens for reply in replies),
         "cached_tokens": sum(reply.cached_tokens or 0 for reply in replies),
         "timings": dict(trajectory.timings),
+        "error": trajectory.error,
     }
 
 

@@ -20,6 +20,7 @@ from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.core_algos import FixedKLController
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
+from agentflow_verl.errors import InfraError
 from agentflow_verl.flow.records import Outcome, Tokens, Trajectory, Turn
 from agentflow_verl.rewards.manager import FlowRewardManager
 from agentflow_verl.trainer import modes
@@ -88,7 +89,8 @@ def _rows(reward: Any, lengths: Any) -> list[Any]:
         for index, length in enumerate(sampled)
     )
     outcome = Outcome.INFRA_ERROR if reward == FAULT else Outcome.ANSWERED
-    trajectory = Trajectory(id="t", query="q", turns=turns, outcome=outcome, timings={})
+    error = "the server is gone" if reward == FAULT else None
+    trajectory = Trajectory(id="t", query="q", turns=turns, outcome=outcome, error=error, timings={})
     rows = to_rows(trajectory, placeholder_id=0, policy_version=1)
     for row in rows:
         row.extra_fields.pop(RECORD, None)
@@ -162,6 +164,13 @@ def test_faults_thin_groups_flat_groups_and_padding_are_weighed_as_the_oracle_do
     assert metrics["agentflow/outcome/infra_error"] == 3 / 15
     assert metrics["agentflow/thin_groups"] == 1 / 5
     assert metrics["agentflow/rows"] == len(keys)
+
+
+def test_a_batch_of_faults_stops_the_run_and_says_why():
+    keys = put({"c": MIXED["c"]})
+    with pytest.raises(InfraError, match=r"2 of 3 trajectories .* agentflow.max_fault_rate=0.5; the last: the server is gone"):
+        weigh(keys)
+    weigh(keys, "agentflow.max_fault_rate=0.7")
 
 
 def test_rollout_correction_adds_a_weight_a_token_and_moves_neither_advantage_nor_weight():
