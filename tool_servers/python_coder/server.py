@@ -6,7 +6,6 @@ import asyncio
 import importlib.util
 import logging
 import os
-import sys
 import time
 from collections.abc import Sequence
 from typing import Annotated
@@ -54,10 +53,9 @@ def build(sandbox: Sandbox) -> MCPServer:
             raise calls.broken(f"the program was ended before it was done: {job.output[-200:]}")
         return calls.answer(job.output or NOTHING_PRINTED) if job.status == "ok" else calls.failure(job.output)
 
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
     mcp.add_tool(
         python_coder,
-        description=f"Run one Python {version} program and return what it prints.",
+        description="Run one Python 3 program and return what it prints.",  # no minor version: prompts are the same anywhere
         meta=calls.meta(notes(sandbox.limits), pure=False),
         structured_output=False,
     )

@@ -3,4 +3,5 @@
     platform.py   verl's device interface over torch's CPU, and what must be registered for it
     engine.py     FSDP2 over gloo
     rollout.py    vLLM's CPU backend as a rollout replica whose weights can be updated
+    checkpoint.py weights to rollout replicas on other devices, for agentflow_separate_async
 """
