@@ -19,6 +19,7 @@ from agentflow_verl.view.index import Index
 
 PAGE = Path(__file__).parent / "page"
 LIBRARY = "vendor/uPlot.iife.min.js"
+LICENCE = "vendor/uPlot.LICENSE"
 STYLES = ("vendor/uPlot.min.css", "style.css")
 MODULES = ("dom", "data", "charts", "parts", "run", "list", "group", "tokens", "timeline", "trajectory", "compare", "main")
 IMPORT = re.compile(r'^import (\{.*\}) from "\./(\w+)\.js";$', re.MULTILINE)
@@ -35,7 +36,7 @@ def write(index: Index, path: Path, title: str) -> None:
 def page(title: str, index: Index | None) -> Iterator[str]:
     """The page in pieces. Without an ``index`` it asks the server that it came from (serve.py)."""
     connect = "'self'" if index is None else "'none'"
-    style, library, script = style_text(), text_of(LIBRARY), script_text()
+    style, library, script = style_text(), library_text(), script_text()
     policy = (
         f"default-src 'none'; script-src {digest(library)} {digest(script)}; style-src {digest(style)}; "
         f"img-src data:; connect-src {connect}; base-uri 'none'; form-action 'none'"
@@ -69,6 +70,12 @@ def scope(name: str, source: str) -> str:
     """A module as a constant that holds what it exports."""
     body = EXPORT.sub("", IMPORT.sub(r"const \1 = \2Module;", source))
     return f"const {name}Module = (() => {{\n{body}return {{ {', '.join(EXPORT.findall(source))} }};\n}})();\n"
+
+
+@cache
+def library_text() -> str:
+    """The charting library under its licence, which asks to be in every copy."""
+    return f"/*\n{text_of(LICENCE)}\n*/\n{text_of(LIBRARY)}"
 
 
 @cache

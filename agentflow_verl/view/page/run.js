@@ -8,6 +8,9 @@ const scored = (rows) => rows.filter((row) => row.reward !== null);
 const successOf = (rows) => mean(scored(rows).map((row) => +succeeded(row)));
 const rewardOf = (rows) => mean(scored(rows).map((row) => row.reward));
 
+/** The share of groups that the update learns from: where all rewards are equal, every advantage is 0. */
+const signalOf = (rows) => mean([...new Set(rows.map((row) => row.group))].map((group) => +(new Set(scored(group.members).map((row) => row.reward)).size > 1)));
+
 export function rowsOf(run, split, step) {
   return store.trajectories.filter(({ group }) => group.run === run && (!split || group.split === split) && (step === undefined || group.step === step));
 }
@@ -31,6 +34,8 @@ export function runPage({ parts }) {
       overSteps("Tool calls a trajectory", by[main], store.tools.map((name) => [name, (some) => mean(some.map((row) => row.tools.filter((tool) => tool === name).length))]), figure, "lines", open(main)),
       turnHistogram(rows),
       overSteps("Time a trajectory", by[main], store.parts.slice(0, -1).map((name, at) => [name, (some) => mean(some.map((row) => row.seconds[at]))]), seconds, "stack", open(main)),
+      overSteps("Planner tokens a trajectory", by[main], [["tokens", (some) => mean(some.map((row) => row.tokens))]], figure, "lines", open(main)),
+      by.train.size > 0 && overSteps("Groups whose rewards differ", by.train, [["groups", signalOf]], percent, "lines", open("train"), [0, 1]),
       metricPicker(run)),
     sources(rows, by)];
 }
@@ -93,15 +98,15 @@ function turnHistogram(rows) {
 function metricPicker(run) {
   const names = Object.keys(run.curves);
   if (!names.length) return h("div", { class: "panel muted" }, "No metrics file in the run's folder: add “file” to trainer.logger for the trainer's own curves.");
-  const holder = h("div", { class: "grow" });
+  const holder = h("div");
   const show = () => {
     const points = run.curves[select.value];
     holder.replaceChildren(chart({ title: select.value, x: points.map(([step]) => step), series: [{ label: "value", values: points.map(([, value]) => (typeof value === "number" ? value : null)) }] }));
   };
-  const select = h("select", { id: "metric", onchange: show }, names.map((name) => h("option", { value: name }, name)));
+  const select = h("select", { name: "metric", onchange: show }, names.map((name) => h("option", { value: name }, name)));
   select.value = names.find((name) => name === "actor/entropy") ?? names[0];
   show();
-  return h("div", { class: "picker" }, h("label", { for: "metric" }, "Metric"), select, holder);
+  return h("div", { class: "panel picker" }, h("label", {}, "Metric", select), holder);
 }
 
 function sources(rows, { train, val }) {
