@@ -13,7 +13,7 @@ from tokenizers.models import WordLevel
 from agentflow_verl.flow.records import Trajectory
 from agentflow_verl.rewards.record import ScoredTrajectory, TrajectoryLog
 
-from ..flow.fakes import flow
+from ..flow.fakes import ScriptedTools, flow
 
 QUICKSTART = Path(__file__).parent / "quickstart"
 RUN = QUICKSTART / "run-0"
@@ -34,9 +34,9 @@ def groups(run: Path = RUN) -> dict[tuple[str, int, str], list[dict[str, Any]]]:
     return found
 
 
-def trajectory(query: str = "What is 2 * 2?", **script: Any) -> Trajectory:
+def trajectory(query: str = "What is 2 * 2?", tools: ScriptedTools | None = None, **script: Any) -> Trajectory:
     """One of the real loop, with engines and tools that follow a script."""
-    return asyncio.run(flow(**script).run(query, "g_0"))
+    return asyncio.run(flow(tools, **script).run(query, "g_0"))
 
 
 def scored(made: Trajectory, **fields: Any) -> ScoredTrajectory:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import statistics
+from decimal import ROUND_HALF_UP, Decimal
+from functools import partial
 
 import pytest
 
@@ -44,9 +46,19 @@ def varied():
     return next((place, members) for place, members in groups().items() if place[:2] == ("train", 24) and len({line["reward"] for line in members}) > 1)
 
 
-def shown_number(value):
-    """As the page writes it: at most two digits after the point."""
-    return f"{value:.2f}".rstrip("0").rstrip(".").replace("-", "−")
+def shown_number(value, digits=2):
+    """As the page writes it: at most two digits after the point, halves away from zero."""
+    exact = Decimal(value).quantize(Decimal(10) ** -digits, ROUND_HALF_UP)
+    return f"{exact:f}".rstrip("0").rstrip(".").replace("-", "−")
+
+
+def percent(share):
+    return f"{shown_number(100 * share, 1)} %"
+
+
+def calls(line, tool):
+    made = (turn["call"] for turn in line["trajectory"]["turns"] if turn["call"] and turn["result"])
+    return sum(call["tool"] == tool for call in made)
 
 
 def figures_of(page, title):
@@ -68,7 +80,6 @@ def mean_of(split, step, value):
 def test_the_run_page_agrees_with_the_log(page):
     assert page.text("h1") == "run-0"
     assert "Trajectories32" in page.text(".key-figures")
-    percent = lambda share: f"{shown_number(round(100 * share, 1))} %"  # noqa: E731
     success = {("train", step): percent(mean_of("train", step, lambda line: line["reward"])) for step in (1, 24)}
     held = {step: percent(mean_of("val", step, lambda line: line["reward"])) for step in (0, 24)}
     assert figures_of(page, "Success") == [["0", "–", held[0]], ["1", success["train", 1], "–"], ["24", success["train", 24], held[24]]]
@@ -76,9 +87,9 @@ def test_the_run_page_agrees_with_the_log(page):
     assert [row[1] for row in figures_of(page, "Outcomes")] == answered
     turns = [len(line["trajectory"]["turns"]) for line in lines()]
     assert figures_of(page, "Turns") == [[str(count), str(turns.count(count))] for count in (1, 2, 3)]
-    calls = lambda line, tool: sum(turn["call"] is not None and turn["result"] is not None and turn["call"]["tool"] == tool for turn in line["trajectory"]["turns"])  # noqa: E731
-    expected = [[str(step), *(shown_number(mean_of("train", step, lambda line: calls(line, tool))) for tool in ("python_coder", "wikipedia_search"))] for step in (1, 24)]
-    assert figures_of(page, "Tool calls a trajectory") == expected
+    tools = ("python_coder", "wikipedia_search")
+    mix = [[str(step), *(shown_number(mean_of("train", step, partial(calls, tool=tool))) for tool in tools)] for step in (1, 24)]
+    assert figures_of(page, "Tool calls a trajectory") == mix
     planner = [mean_of("train", step, lambda line: line["trajectory"]["timings"]["planner"]) for step in (1, 24)]
     assert [float(row[2].removesuffix(" s")) for row in figures_of(page, "Time a trajectory")] == pytest.approx(planner, abs=0.006)
 

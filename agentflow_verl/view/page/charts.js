@@ -21,6 +21,7 @@ export function clearCharts() {
  * each series stands on the one before. `open(x)` is what a click or Enter on a value does.
  */
 export function chart({ title, x, series, kind = "lines", range, format = figure, unit = "step", open }) {
+  if (!series.length) return h("figure", { class: "panel chart", "data-chart": title }, h("figcaption", {}, title), h("p", { class: "muted" }, "Nothing recorded."));
   const shown = kind === "stack" ? stacked(series) : series.map(({ values }) => values);
   const last = x.length - 1;
   const readout = series.map(() => h("b"));
