@@ -1,8 +1,8 @@
 """The page: one HTML file that needs no network, with a policy that lets nothing run but its own two scripts.
 
 The scripts in page/ are ES modules. A file opened from disk may not import another, so they are joined here: each
-becomes a function's scope that returns its exports, in the order of ``MODULES``, and an import takes from those before. The data are compressed and base64, so that
-no text of a model can end a tag.
+becomes a function's scope that returns its exports, in the order of ``MODULES``, and an import takes from those before.
+The data are compressed and base64, so that no text of a model can end a tag.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LICENCE = "vendor/uPlot.LICENSE"
 STYLES = ("vendor/uPlot.min.css", "style.css")
 MODULES = ("dom", "data", "charts", "parts", "run", "list", "group", "tokens", "timeline", "trajectory", "compare", "main")
 IMPORT = re.compile(r'^import (\{.*\}) from "\./(\w+)\.js";$', re.MULTILINE)
-EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const) (\w+))", re.MULTILINE)
+EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|class) (\w+))", re.MULTILINE)
 
 
 def write(index: Index, path: Path, title: str) -> None:

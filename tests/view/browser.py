@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 CHROMIUM = shutil.which("chromium")
 DRIVER = shutil.which("chromedriver")
@@ -24,6 +27,10 @@ FLAGS = (
     "--hide-scrollbars",
 )
 PATIENCE_S = 60.0
+
+needs_chromium = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER and importlib.util.find_spec("selenium")), reason="needs selenium, and chromium and chromedriver on the PATH"
+)
 
 
 @contextmanager

@@ -9,11 +9,10 @@ from agentflow_verl.tools.spec import ToolResult, ToolSpec
 from agentflow_verl.view.command import write as write_page
 
 from ..flow.fakes import ScriptedTools
-from .browser import CHROMIUM, DRIVER, Page, chromium
+from .browser import Page, needs_chromium
 from .logs import scored, trajectory, write
 
-pytest.importorskip("selenium", reason="selenium drives the browser")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver on the PATH")
+pytestmark = needs_chromium
 
 ATTACK = "<img src=x onerror=window.hacked=1><script>window.hacked=1</script></script><!-- ]]> ${window.hacked=1} \"'>&lt;b&gt; \u2028\u202e"
 LINK = "javascript:window.hacked=1"
@@ -21,7 +20,7 @@ PLAN = f"Justification: {ATTACK}\nContext: {ATTACK}\nSub-goal: {ATTACK}\nTool: p
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
+def page(driver, tmp_path_factory):
     folder = tmp_path_factory.mktemp("hostile")
     tool = ToolSpec(name=f"{ATTACK}", description=ATTACK, parameters={"type": "object"})
 
@@ -44,10 +43,9 @@ def page(tmp_path_factory):
     (run / "metrics.jsonl").write_text('{"step": 1, "data": {"<img src=x onerror=window.hacked=1>": 1.0}}\n')
     file = folder / "view.html"
     write_page([run, run], None, file)
-    with chromium() as driver:
-        opened = Page(driver)
-        opened.open(file)
-        yield opened
+    opened = Page(driver)
+    opened.open(file)
+    return opened
 
 
 def addresses(page):
@@ -70,7 +68,7 @@ def test_no_page_runs_or_builds_what_a_text_says(page):
     kinds = set()
     for address in addresses(page):
         page.driver.execute_script("document.querySelectorAll('details').forEach((node) => (node.open = true))")
-        assert page.text("h1") != "Not found", address
+        assert page.text("h1") not in ("Not found", "This page could not be shown"), address
         assert not page.all("#app img, #app script, #app iframe, #app b b, #app [onerror]"), address
         assert page.driver.execute_script("return window.hacked") is None, address
         kinds.add(address.split("/")[1].split("?")[0])

@@ -9,35 +9,10 @@ from functools import partial
 
 import pytest
 
-from agentflow_verl.view.command import write
+from .browser import needs_chromium
+from .logs import CONTROL, RUN, groups, lines
 
-from .browser import CHROMIUM, DRIVER, Page, chromium
-from .logs import CONTROL, RUN, groups, lines, tokenizer
-
-pytest.importorskip("selenium", reason="selenium drives the browser")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver on the PATH")
-
-
-@pytest.fixture(scope="module")
-def driver():
-    with chromium() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def file(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("view")
-    path = folder / "view.html"
-    write([RUN, CONTROL], tokenizer(folder / "tokenizer.json"), path)
-    return path
-
-
-@pytest.fixture
-def page(driver, file):
-    opened = Page(driver)
-    opened.open(file)
-    yield opened
-    assert opened.complaints() == []
+pytestmark = needs_chromium
 
 
 @pytest.fixture
@@ -69,8 +44,8 @@ def figures_of(page, title):
     return page.table(f'[data-chart="{title}"] table')
 
 
-def of(split, step):
-    return [line for line in lines() if line["split"] == split and line["step"] == step]
+def of(split, step, run=RUN):
+    return [line for line in lines(run) if line["split"] == split and line["step"] == step]
 
 
 def mean_of(split, step, value):
@@ -214,9 +189,9 @@ def test_filters_and_search_keep_what_the_log_says(page, query, keeps):
 
 def test_a_column_sorts_both_ways(page):
     page.go("#/list?run=0", "Trajectories")
-    for arrow, reverse in (("↓", True), ("↑", False)):
+    for order, reverse in (("descending", True), ("ascending", False)):
         page.all('[data-sort="turns"]')[0].click()
-        page.wait(lambda: arrow in page.text('[data-sort="turns"]'))
+        page.wait(partial(page.all, f'th[aria-sort="{order}"]'))
         turns = [int(row[7]) for row in page.table(".results table")]
         assert turns == sorted(turns, reverse=reverse)
     assert page.driver.switch_to.active_element.get_attribute("data-sort") == "turns"
@@ -224,7 +199,7 @@ def test_a_column_sorts_both_ways(page):
 
 @pytest.mark.parametrize(("a", "b"), [((RUN, 0, 0), (RUN, 0, 24)), ((RUN, 0, 24), (CONTROL, 1, 24))], ids=["checkpoints", "runs"])
 def test_two_sides_are_compared_on_the_same_question(page, a, b):
-    rewards = [{line["trajectory"]["query"]: line["reward"] for line in lines(run) if (line["split"], line["step"]) == ("val", step)} for run, _, step in (a, b)]
+    rewards = [{line["trajectory"]["query"]: line["reward"] for line in of("val", step, run)} for run, _, step in (a, b)]
     page.go(f"#/compare?a={a[1]}.val.{a[2]}&b={b[1]}.val.{b[2]}", "Compare")
     rows = {row[0]: row[2:] for row in page.table("table.rows")}
     expected = {}

@@ -8,35 +8,13 @@ import pytest
 
 from agentflow_verl.view import command, serve
 
-from .browser import CHROMIUM, DRIVER, Page, chromium
-from .logs import CONTROL, RUN, scored, trajectory, write
+from .browser import Page, needs_chromium
+from .logs import scored, trajectory, write
 
-pytest.importorskip("selenium", reason="selenium drives the browser")
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver on the PATH")
+pytestmark = needs_chromium
 
 ENTER, TAB, RIGHT, ESCAPE = "\ue007", "\ue004", "\ue014", "\ue00c"
 READABLE = 4.5  # contrast of text, WCAG 2.2 level AA
-
-
-@pytest.fixture(scope="module")
-def driver():
-    with chromium() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def file(tmp_path_factory):
-    path = tmp_path_factory.mktemp("view") / "view.html"
-    command.write([RUN, CONTROL], None, path)
-    return path
-
-
-@pytest.fixture
-def page(driver, file):
-    opened = Page(driver)
-    opened.open(file)
-    yield opened
-    assert opened.complaints() == []
 
 
 def focused(page):

@@ -1,6 +1,6 @@
 // Two runs, or two checkpoints of one, on the questions that both answered.
 import { chart } from "./charts.js";
-import { address, detailsOf, distinct, store } from "./data.js";
+import { Missing, address, detailsOf, distinct, store } from "./data.js";
 import { figure, h, mean, percent, signed } from "./dom.js";
 import { columns, field, text } from "./parts.js";
 import { rowsOf } from "./run.js";
@@ -32,10 +32,11 @@ function chosen(query) {
   const all = sides();
   const held = all.filter((side) => side.split === "val");
   const usual = held.length > 1 ? held : all;
-  const a = all.find((side) => side.key === query.a) ?? usual[0];
+  const first = store.runs.length > 1 ? usual.findLast((side) => side.run === usual[0].run) : usual[0];
+  const a = all.find((side) => side.key === query.a) ?? first;
   const shares = (side) => [...questionsOf(side).keys()].some((key) => mine.has(key));
   const mine = a && questionsOf(a);
-  const b = all.find((side) => side.key === query.b) ?? usual.findLast(shares);
+  const b = all.find((side) => side.key === query.b) ?? usual.findLast(shares) ?? a;
   return { all, a, b };
 }
 
@@ -89,7 +90,7 @@ function curves(one, other) {
 export async function questionPage({ parts, query }) {
   const { a, b } = chosen(query);
   const pair = a && pairs(a, b)[+parts[0]];
-  if (!pair) throw new Error("there is no such question in both");
+  if (!pair) throw new Missing("there is no such question in both");
   const side = async (label, { name }, groups, reward) => [
     h("h2", {}, `${label}: ${name}`, h("span", { class: "muted" }, ` mean reward ${figure(reward, 3)}`)),
     columns(groups.flatMap((group) => group.members), (await Promise.all(groups.map(detailsOf))).flat())];

@@ -5,6 +5,12 @@ const KEPT_CHUNKS = 24;
 const chunks = new Map();
 export const store = { runs: [], groups: [], trajectories: [], outcomes: [], parts: [], tools: [], sources: [], version: null };
 
+/** What an address names is not here. */
+export class Missing extends Error {}
+
+/** The server has a newer table than this page. */
+export class Stale extends Error {}
+
 export const isLive = () => document.getElementById("index") === null;
 
 async function inflate(bytes) {
@@ -60,7 +66,9 @@ export async function detailsOf(group) {
 
 async function loadChunk(number) {
   if (!chunks.has(number)) {
-    chunks.set(number, readChunk(number));
+    const reading = readChunk(number);
+    reading.catch(() => chunks.delete(number));
+    chunks.set(number, reading);
     if (chunks.size > KEPT_CHUNKS) chunks.delete(chunks.keys().next().value);
   }
   return chunks.get(number);
@@ -70,7 +78,8 @@ async function readChunk(number) {
   let bytes;
   if (isLive()) {
     const answer = await fetch(`/chunk?version=${store.version}&number=${number}`);
-    if (!answer.ok) throw new Error(answer.status === 410 ? "the run went on; this page follows in a moment" : `the server said ${answer.status}`);
+    if (answer.status === 410) throw new Stale();
+    if (!answer.ok) throw new Error(`the server said ${answer.status}`);
     bytes = await answer.arrayBuffer();
   } else {
     if (document.readyState === "loading") await new Promise((done) => document.addEventListener("DOMContentLoaded", done));

@@ -1,11 +1,11 @@
 // The page of a group: the trajectories of one prompt, side by side.
-import { address, detailsOf, findGroup, store } from "./data.js";
+import { Missing, address, detailsOf, findGroup, store } from "./data.js";
 import { deviation, figure, h, mean } from "./dom.js";
 import { columns, field, text } from "./parts.js";
 
 export async function groupPage({ parts }) {
   const group = findGroup(parts);
-  if (!group) throw new Error("there is no such group");
+  if (!group) throw new Missing("there is no such group");
   const rewards = group.members.map((row) => row.reward).filter((reward) => reward !== null);
   return [
     trail(group), h("h1", { class: "question" }, group.query),

@@ -1,7 +1,7 @@
 // The frame around every page: navigation, addresses, theme, keys, and following a live run.
 import { clearCharts } from "./charts.js";
 import { comparePage, questionPage } from "./compare.js";
-import { address, isLive, loadTable, readAddress, store } from "./data.js";
+import { Missing, Stale, address, isLive, loadTable, readAddress, store } from "./data.js";
 import { h } from "./dom.js";
 import { groupPage } from "./group.js";
 import { listPage } from "./list.js";
@@ -30,7 +30,9 @@ async function show(keepPlace = false) {
   try {
     content = await PAGES[name](asked);
   } catch (error) {
-    content = [h("h1", {}, "Not found"), h("p", { class: "note bad" }, error.message)];
+    if (error instanceof Stale) return loadTable().then(() => show(keepPlace));
+    if (!(error instanceof Missing)) console.error(error);
+    content = [h("h1", {}, error instanceof Missing ? "Not found" : "This page could not be shown"), h("p", { class: "note bad" }, error.message)];
   }
   if (turn !== shown) return;
   const place = window.scrollY;

@@ -1,6 +1,6 @@
 // The page of a run: how it learned, how trajectories ended, which tools they called, what took the time.
 import { chart } from "./charts.js";
-import { address, distinct, store } from "./data.js";
+import { Missing, address, distinct, store } from "./data.js";
 import { figure, h, mean, percent, seconds, table, words } from "./dom.js";
 
 const succeeded = (row) => row.reward >= 1;
@@ -18,7 +18,7 @@ export function rowsOf(run, split, step) {
 export function runPage({ parts }) {
   const number = +(parts[0] ?? 0);
   const run = store.runs[number];
-  if (!run) throw new Error(`there is no run ${parts[0]}`);
+  if (!run) throw new Missing(`there is no run ${parts[0]}`);
   const rows = rowsOf(number);
   if (!rows.length) return [h("h1", {}, run.name), h("p", { class: "muted" }, "No trajectories yet. This page follows the run.")];
   const by = { train: stepsOf(rows, "train"), val: stepsOf(rows, "val") };

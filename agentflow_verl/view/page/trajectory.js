@@ -1,5 +1,5 @@
 // The page of a trajectory: every turn's plan, call, result, verdict and memory, its tokens, and when it all happened.
-import { detailsOf, findGroup, groupLink, rowAddress } from "./data.js";
+import { Missing, detailsOf, findGroup, groupLink, rowAddress } from "./data.js";
 import { figure, h, seconds, table } from "./dom.js";
 import { trail } from "./group.js";
 import { advantageMark, argumentsOf, field, outcomeMark, resultMark, rewardMark, text, verdictMark } from "./parts.js";
@@ -9,7 +9,7 @@ import { folded, tokenStrip } from "./tokens.js";
 export async function trajectoryPage({ parts }) {
   const group = findGroup(parts);
   const place = group ? group.members.findIndex((row) => row.session === +parts[4]) : -1;
-  if (place < 0) throw new Error("there is no such trajectory");
+  if (place < 0) throw new Missing("there is no such trajectory");
   const row = group.members[place];
   const detail = (await detailsOf(group))[place];
   const trained = group.split === "train" && row.outcome !== "infra_error";
