@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import Any
 
 from agentflow_verl.flow.records import Outcome
-from agentflow_verl.view.advantages import advantages_of
+from agentflow_verl.view.advantages import Estimator, advantages_of
 from agentflow_verl.view.detail import Pack, Pieces
 from agentflow_verl.view.runs import Entry, Run
 
@@ -50,12 +50,11 @@ class Index:
     def add(self, run: Run, pieces: Pieces) -> None:
         """Append a run: ordered by split, step, group, and a trajectory's number in it."""
         self.runs.append({"name": run.name, "curves": {name: sorted(curve.items()) for name, curve in sorted(run.curves.items())}})
-        entries = in_order(run.entries)
-        advantage = dict(zip(map(id, entries), advantages_of(entries, run.options)))
-        for groups in batches(entries):
+        estimator = Estimator.of(run.config)
+        for groups in batches(in_order(run.entries)):
             for place, members in groups:
                 self.groups.append(self._group(members[0], place))
-                self.trajectories += (self._trajectory(entry, advantage[id(entry)]) for entry in members)
+                self.trajectories += map(self._trajectory, members, advantages_of(members, estimator))
             self.chunks.append(Chunk(tuple(entry for _, members in groups for entry in members), pieces))
 
     def packed(self) -> bytes:

@@ -17,10 +17,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from agentflow_verl.config.schema import FlowGRPONode
 from agentflow_verl.errors import ConfigError
 from agentflow_verl.flow.records import Outcome
-from agentflow_verl.flow_grpo import FlowGRPO
 from agentflow_verl.rewards.record import ScoredTrajectory
 
 logger = logging.getLogger(__name__)
@@ -111,13 +109,6 @@ class Run:
         """What Hydra wrote; empty where it wrote nothing here."""
         path = next(self.folder.glob("**/.hydra/config.yaml"), None)
         return {} if path is None else yaml.safe_load(path.read_text(encoding="utf-8"))
-
-    @property
-    def options(self) -> FlowGRPO | None:
-        """How the run weighed its groups; None where another estimator did."""
-        if self.config.get("algorithm", {}).get("adv_estimator", "flow_grpo") != "flow_grpo":
-            return None
-        return FlowGRPONode(**self.config.get("agentflow", {}).get("flow_grpo", {})).build()
 
     @cached_property
     def tokenizer(self) -> Path | None:

@@ -45,7 +45,7 @@ def main() -> int:
         best = next(link for row, link in rows(page) if row[6].startswith("+") and row[7] != "1")
         page.go(best)
         page.wait(lambda: page.all(".timeline"))
-        take(page, given.out / "trajectory.png", 1200)
+        take(page, given.out / "trajectory.png", 1420)
         page.all(".trail a")[2].click()
         page.wait(lambda: page.all(".columns"))
         page.press("t")

@@ -6,17 +6,13 @@ import base64
 import gzip
 import json
 import re
-import statistics
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentflow_verl.errors import InfraError
 from agentflow_verl.flow.memory import describe
-from agentflow_verl.flow_grpo import FlowGRPO
 from agentflow_verl.view import index as index_module
-from agentflow_verl.view.advantages import advantages_of
 from agentflow_verl.view.command import write as write_page
 from agentflow_verl.view.detail import Pieces, difference, timeline
 from agentflow_verl.view.index import Index
@@ -96,33 +92,6 @@ def test_a_difference_is_enough_to_build_the_second_from_the_first(before, ids):
     head, middle, tail = difference(before, ids)
     assert [*before[:head], *middle, *before[len(before) - tail :]] == ids
     assert len(middle) == 0 or head + tail < len(ids)
-
-
-def test_advantages_are_rewards_normalised_over_the_group():
-    log = entries(RUN)
-    found = {(entry.group, entry.session): advantage for entry, advantage in zip(log, advantages_of(log, FlowGRPO()))}
-    for (split, _, uid), members in groups().items():
-        rewards = [line["reward"] for line in members]
-        for line in members:
-            advantage = found[uid, line["session"]]
-            if split == "val":
-                assert advantage is None
-            else:
-                assert advantage == pytest.approx((line["reward"] - statistics.mean(rewards)) / (statistics.stdev(rewards) + 1e-6))
-    assert any(advantage for advantage in found.values() if advantage is not None)
-
-
-def test_a_fault_has_no_advantage_and_moves_no_other(tmp_path):
-    made = trajectory()
-    fault = trajectory(planner=[InfraError("the server is gone")])
-    rows = [scored(made, session=0, reward=1.0), scored(made, session=1, reward=0.0), scored(fault, session=2, reward=None)]
-    log = entries(write(tmp_path, *rows))
-    assert advantages_of(log, FlowGRPO()) == [pytest.approx(0.7071, abs=1e-4), pytest.approx(-0.7071, abs=1e-4), None]
-
-
-def test_another_estimator_has_none_of_ours():
-    log = entries(RUN)
-    assert advantages_of(log, None) == [None] * len(log)
 
 
 def test_a_timeline_shows_recorded_starts():

@@ -9,7 +9,6 @@ import pytest
 
 from agentflow_verl.cli import main
 from agentflow_verl.errors import ConfigError
-from agentflow_verl.flow_grpo import FlowGRPO
 from agentflow_verl.view.runs import Run
 
 from .logs import RUN, lines, scored, tokenizer, trajectory, write
@@ -88,14 +87,12 @@ def test_other_lines_beside_the_metrics_are_left_out(tmp_path, caplog):
     assert "notes.jsonl" in caplog.text
 
 
-def test_the_options_and_the_estimator_are_the_runs(tmp_path):
+def test_the_config_is_what_hydra_wrote(tmp_path):
+    assert opened(tmp_path).config == {}
     config = tmp_path / "hydra" / ".hydra" / "config.yaml"
     config.parent.mkdir(parents=True)
-    assert opened(tmp_path).options == FlowGRPO()
-    config.write_text(json.dumps({"algorithm": {"adv_estimator": "flow_grpo"}, "agentflow": {"flow_grpo": {"std": False}}}))
-    assert opened(tmp_path).options == FlowGRPO(std=False)
-    config.write_text(json.dumps({"algorithm": {"adv_estimator": "grpo"}}))
-    assert opened(tmp_path).options is None
+    config.write_text("algorithm:\n  adv_estimator: grpo\n")
+    assert opened(tmp_path).config == {"algorithm": {"adv_estimator": "grpo"}}
 
 
 def test_the_tokenizer_is_that_of_the_weights_or_of_the_model(tmp_path):
