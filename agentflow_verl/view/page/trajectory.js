@@ -12,7 +12,7 @@ export async function trajectoryPage({ parts }) {
   if (place < 0) throw new Missing("there is no such trajectory");
   const row = group.members[place];
   const detail = (await detailsOf(group))[place];
-  const trained = group.split === "train" && row.outcome !== "infra_error";
+  const trained = group.split === "train" && row.reward !== null; // not scored: left out of the loss
   return [
     h("div", { class: "head" }, trail(group, groupLink(group, `group of ${group.members.length}`), h("span", {}, `trajectory ${row.session}`)), neighbours(group, place)),
     h("h1", { class: "question" }, group.query),
