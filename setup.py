@@ -104,6 +104,7 @@ TEST = [
     "pytest>=8",
     "pytest-asyncio>=1,<2",
     "pytest-timeout>=2.3",
+    "selenium>=4.20,<5",  # drives the viewer's pages in Chromium, where there is one
     "pytz",  # with sympy, all that the reasoning-gym datasets of the quickstart need
     "sympy>=1.13",
 ]
@@ -117,7 +118,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["agentflow_verl", "agentflow_verl.*", "tool_servers", "tool_servers.*"]),
-    package_data={"agentflow_verl": ["config/*.yaml", "config/*/*.yaml", "flow/prompts/*.md"]},
+    package_data={"agentflow_verl": ["config/*.yaml", "config/*/*.yaml", "flow/prompts/*.md", "view/page/*", "view/page/vendor/*"]},
     install_requires=FLOW + TRAIN + TOOLS,
     extras_require={
         "cpu": CPU,

@@ -1,12 +1,16 @@
 """``agentflow``: the command line.
 
     agentflow doctor [CONFIG OVERRIDES…]   what loaded, which versions, and whether engines and tools answer
+    agentflow view RUN_DIR…                a run's trajectories and curves as one HTML page
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
+
+from agentflow_verl.errors import ConfigError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -15,10 +19,43 @@ def main(arguments: list[str] | None = None) -> int:
     doctor = commands.add_parser("doctor", help="check this installation, and a run's configuration")
     doctor.add_argument("overrides", nargs="*", help="Hydra overrides of the run, such as platform=cpu")
     doctor.add_argument("--config-name", default="agentflow")
+    doctor.set_defaults(run=_doctor)
+    view = commands.add_parser("view", help="look at runs: one HTML page, or a local server that follows them")
+    view.add_argument("folders", nargs="+", type=Path, metavar="RUN_DIR", help="a folder with trajectories/; several are compared")
+    view.add_argument("--out", type=Path, help="the page; view.html in the first folder if not given")
+    view.add_argument("--serve", action="store_true", help="serve the page on this machine and follow the runs")
+    view.add_argument("--port", type=int, default=8765, help="for --serve; 0 takes a free one")
+    view.add_argument("--tokenizer", type=Path, help="a tokenizer.json; the one saved with the run if not given")
+    view.set_defaults(run=_view)
     given = parser.parse_args(arguments)
+    try:
+        return given.run(given)
+    except ConfigError as wrong:
+        print(f"agentflow {given.command}: {wrong}", file=sys.stderr)
+        return 2
+
+
+def _doctor(given: argparse.Namespace) -> int:
     from agentflow_verl import doctor as checks  # imports verl: only when asked
 
     return checks.report(given.config_name, given.overrides)
+
+
+def _view(given: argparse.Namespace) -> int:
+    from agentflow_verl.view import command
+
+    if given.serve:
+        with command.serve(given.folders, given.tokenizer, given.port) as server:
+            print(f"http://127.0.0.1:{server.server_port}/", flush=True)
+            try:
+                server.serve_forever()
+            except KeyboardInterrupt:
+                pass
+        return 0
+    path = given.out or given.folders[0] / "view.html"
+    count = command.write(given.folders, given.tokenizer, path)
+    print(f"{path}: {count} trajectories, {path.stat().st_size / 1e6:.1f} MB")
+    return 0
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ class Flow:
         started = time.monotonic()
         memory = Memory(self.limits.memory_tokens, self.engines["planner"].count)
         deadline = Deadline.after(self.limits.time_budget_s)
-        caller = Caller(self.engines, trajectory_id, query, memory, deadline)
+        caller = Caller(self.engines, trajectory_id, query, memory, deadline, began=started)
         replies = []
         answer, error = "", None
         try:
@@ -131,6 +131,7 @@ class Flow:
             is_error=result.is_error,
             truncated=result.truncated,
             seconds=result.seconds,
+            started=started - caller.began,
             attempts=result.attempts,
         )
 

@@ -51,6 +51,7 @@ class Caller:
     query: str
     memory: Memory
     deadline: Deadline
+    began: float = field(default_factory=time.monotonic)
     analysis: str = ""
     timings: dict[str, float] = field(default_factory=dict)
     replies: list[ModuleReply] = field(default_factory=list)  # since the last take_replies()
@@ -111,6 +112,7 @@ class Caller:
                 response_tokens=reply.response_tokens,
                 cached_tokens=reply.cached_tokens,
                 seconds=seconds,
+                started=started - self.began,
                 cut=reply.cut,
             )
         )

@@ -53,6 +53,7 @@ class ModuleReply(Record):
     response_tokens: int
     cached_tokens: int | None = None  # prompt tokens that the engine served from its prefix cache
     seconds: float
+    started: float | None = None  # seconds after the trajectory began; None in older records
     cut: bool = False  # stopped by its token limit
 
 
@@ -79,6 +80,7 @@ class Result(Record):
     is_error: bool = False
     truncated: bool = False
     seconds: float = 0.0
+    started: float | None = None  # seconds after the trajectory began; None in older records
     attempts: int = 1
 
 

@@ -28,6 +28,20 @@ async def run(flow: Flow, query: str = QUERY) -> Trajectory:
     return trajectory
 
 
+async def test_every_call_notes_when_it_began():
+    """In seconds since the trajectory began: the calls of a trajectory follow each other, inside its total."""
+    trajectory = await run(flow(verifier=[CONTINUE, STOP]))
+    analyst, generator = trajectory.replies
+    calls = [(analyst.started, analyst.seconds)]
+    for turn in trajectory.turns:
+        planner, executor, verifier = turn.replies
+        calls += [(planner.started, planner.seconds), (executor.started, executor.seconds), (turn.result.started, 0.0)]
+        calls.append((verifier.started, verifier.seconds))
+    calls.append((generator.started, generator.seconds))
+    for (start, seconds), (following, _) in zip(calls, calls[1:]):
+        assert 0 <= start <= start + seconds <= following <= trajectory.timings["total"]
+
+
 # ---- endings ----
 
 

@@ -31,6 +31,7 @@ REPLIES = st.lists(
         response_tokens=COUNT,
         cached_tokens=st.none() | COUNT,
         seconds=NUMBERS,
+        started=st.none() | NUMBERS,
         cut=st.booleans(),
     ),
     max_size=2,
@@ -41,7 +42,16 @@ TURNS = st.builds(
     index=COUNT,
     plan=st.none() | st.builds(Plan, justification=TEXT, context=TEXT, sub_goal=TEXT, tool=TEXT),
     call=st.none() | st.builds(Call, tool=TEXT, arguments=st.dictionaries(TEXT, JSON, max_size=3)),
-    result=st.none() | st.builds(Result, text=TEXT, is_error=st.booleans(), truncated=st.booleans(), seconds=NUMBERS, attempts=COUNT),
+    result=st.none()
+    | st.builds(
+        Result,
+        text=TEXT,
+        is_error=st.booleans(),
+        truncated=st.booleans(),
+        seconds=NUMBERS,
+        started=st.none() | NUMBERS,
+        attempts=COUNT,
+    ),
     verdict=st.none() | st.builds(Verdict, stop=st.booleans(), analysis=TEXT, parsed=st.booleans()),
     error=st.none() | TEXT,
     tokens=st.none()
@@ -102,6 +112,12 @@ def test_half_a_surrogate_pair_is_no_text_that_json_can_hold():
     """Hence flow/parse.py and flow/loop.py make foreign text well-formed before they record it."""
     with pytest.raises(ValueError, match="surrogates not allowed"):
         Result(text="\ud83d").model_dump_json()
+
+
+def test_a_record_from_before_starts_were_noted_still_loads():
+    reply = {"module": "planner", "engine": "policy", "text": "", "prompt_tokens": 1, "response_tokens": 1, "seconds": 0.5}
+    assert ModuleReply.model_validate(reply).started is None
+    assert Result.model_validate({"text": "4", "seconds": 0.5}).started is None
 
 
 def test_other_json_readers_can_read_it():

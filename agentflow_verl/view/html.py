@@ -1,0 +1,94 @@
+"""The page: one HTML file that needs no network, with a policy that lets nothing run but its own two scripts.
+
+The scripts in page/ are ES modules. A file opened from disk may not import another, so they are joined here: each
+becomes a function's scope that returns its exports, in the order of ``MODULES``, and an import takes from those before.
+The data are compressed and base64, so that no text of a model can end a tag.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from agentflow_verl.view.index import Index
+
+PAGE = Path(__file__).parent / "page"
+LIBRARY = "vendor/uPlot.iife.min.js"
+LICENCE = "vendor/uPlot.LICENSE"
+STYLES = ("vendor/uPlot.min.css", "style.css")
+MODULES = ("dom", "data", "charts", "parts", "run", "list", "group", "tokens", "timeline", "trajectory", "compare", "main")
+IMPORT = re.compile(r'^import (\{.*\}) from "\./(\w+)\.js";$', re.MULTILINE)
+EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|class) (\w+))", re.MULTILINE)
+
+
+def write(index: Index, path: Path, title: str) -> None:
+    """Write the whole page to ``path``, chunk by chunk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(page(title, index))
+
+
+def page(title: str, index: Index | None) -> Iterator[str]:
+    """The page in pieces. Without an ``index`` it asks the server that it came from (serve.py)."""
+    connect = "'self'" if index is None else "'none'"
+    style, library, script = style_text(), library_text(), script_text()
+    policy = (
+        f"default-src 'none'; script-src {digest(library)} {digest(script)}; style-src {digest(style)}; "
+        f"img-src data:; connect-src {connect}; base-uri 'none'; form-action 'none'"
+    )
+    yield "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+    yield f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n'
+    yield f"<title>{html.escape(title)}</title>\n<style>{style}</style>\n</head>\n<body>\n"
+    yield '<noscript>This page needs JavaScript.</noscript>\n<div id="app"></div>\n'
+    if index is not None:
+        yield block("index", index.packed())
+    yield f"<script>{library}</script>\n<script>{script}</script>\n"
+    for number, chunk in enumerate(index.chunks if index is not None else ()):
+        yield block(f"chunk-{number}", chunk.packed())
+    yield "</body>\n</html>\n"
+
+
+def block(name: str, content: bytes) -> str:
+    """Bytes that the page's script finds by name. Never run: its type is no script's."""
+    return f'<script type="application/gzip" id="{name}">{base64.b64encode(content).decode()}</script>\n'
+
+
+@cache
+def script_text() -> str:
+    """All modules as one script."""
+    joined = "\n".join(scope(name, text_of(f"{name}.js")) for name in MODULES)
+    return f'(() => {{\n"use strict";\n{joined}}})();\n'
+
+
+def scope(name: str, source: str) -> str:
+    """A module as a constant that holds what it exports."""
+    body = EXPORT.sub("", IMPORT.sub(r"const \1 = \2Module;", source))
+    return f"const {name}Module = (() => {{\n{body}return {{ {', '.join(EXPORT.findall(source))} }};\n}})();\n"
+
+
+@cache
+def library_text() -> str:
+    """The charting library under its licence, which asks to be in every copy."""
+    return f"/*\n{text_of(LICENCE)}\n*/\n{text_of(LIBRARY)}"
+
+
+@cache
+def style_text() -> str:
+    return "\n".join(text_of(name) for name in STYLES)
+
+
+def text_of(name: str) -> str:
+    """A file of page/. One that could end its own tag is refused."""
+    text = (PAGE / name).read_text(encoding="utf-8")
+    assert "</script" not in text.lower() and "</style" not in text.lower(), name
+    return text
+
+
+def digest(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

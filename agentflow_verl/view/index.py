@@ -1,0 +1,151 @@
+"""The table of all trajectories, by columns, and the chunks that hold the rest of them.
+
+A chunk is a few whole groups: enough text to compress well, little enough to open at once.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+from agentflow_verl.flow.records import Outcome
+from agentflow_verl.view.advantages import Estimator, advantages_of
+from agentflow_verl.view.detail import Pack, Pieces
+from agentflow_verl.view.runs import Entry, Run
+
+PARTS = ("analyst", "planner", "executor", "tools", "verifier", "generator", "total")  # as they follow each other
+OUTCOMES = [outcome.value for outcome in Outcome]
+CHUNK_BYTES = 1 << 18  # of the log
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Whole groups of one run, in the order of the table."""
+
+    entries: tuple[Entry, ...]
+    pieces: Pieces
+
+    def packed(self) -> bytes:
+        """The trajectories, read from disk, as compressed JSON."""
+        pack = Pack(self.pieces)
+        for entry in self.entries:
+            pack.add(entry.read())
+        return compress(pack.content())
+
+
+@dataclass
+class Index:
+    """What the page reads first. ``packed`` is its bytes; ``chunks`` are fetched when they are looked at."""
+
+    runs: list[dict[str, Any]] = field(default_factory=list)
+    groups: list[dict[str, Any]] = field(default_factory=list)
+    trajectories: list[dict[str, Any]] = field(default_factory=list)
+    chunks: list[Chunk] = field(default_factory=list)
+
+    def add(self, run: Run, pieces: Pieces) -> None:
+        """Append a run: ordered by split, step, group, and a trajectory's number in it."""
+        self.runs.append({"name": run.name, "curves": {name: sorted(curve.items()) for name, curve in sorted(run.curves.items())}})
+        estimator = Estimator.of(run.config)
+        for groups in batches(in_order(run.entries)):
+            for place, members in groups:
+                self.groups.append(self._group(members[0], place))
+                self.trajectories += map(self._trajectory, members, advantages_of(members, estimator))
+            self.chunks.append(Chunk(tuple(entry for _, members in groups for entry in members), pieces))
+
+    def packed(self) -> bytes:
+        """The table as compressed JSON, column by column."""
+        table = {
+            "runs": self.runs,
+            "outcomes": OUTCOMES,
+            "parts": PARTS,
+            "groups": columns(self.groups),
+            "trajectories": columns(self.trajectories),
+            "chunks": len(self.chunks),
+        }
+        return compress(table)
+
+    def _group(self, first: Entry, place: int) -> dict[str, Any]:
+        truth = first.ground_truth
+        return {
+            "run": len(self.runs) - 1,
+            "split": first.split,
+            "step": first.step,
+            "uid": first.group,
+            "source": first.data_source,
+            "query": first.query,
+            "truth": truth if isinstance(truth, str) else json.dumps(truth, ensure_ascii=False),
+            "chunk": len(self.chunks),
+            "place": place,
+        }
+
+    def _trajectory(self, entry: Entry, advantage: float | None) -> dict[str, Any]:
+        return {
+            "group": len(self.groups) - 1,
+            "session": entry.session,
+            "outcome": OUTCOMES.index(entry.outcome.value),
+            "reward": entry.reward,
+            "advantage": advantage,
+            "answer": entry.answer,
+            "turns": entry.turns,
+            "tokens": entry.tokens,
+            "tools": entry.tools,
+            "seconds": [round(entry.timings.get(part, 0.0), 3) for part in PARTS],
+        }
+
+
+def in_order(entries: Sequence[Entry]) -> list[Entry]:
+    """By split and step; groups in the order of the log; members by number."""
+    seen: dict[tuple[str, int, str], int] = {}
+    for entry in entries:
+        seen.setdefault(_group_of(entry), len(seen))
+    return sorted(entries, key=lambda entry: (entry.split, entry.step, seen[_group_of(entry)], entry.session))
+
+
+def batches(entries: Sequence[Entry]) -> Iterator[list[tuple[int, list[Entry]]]]:
+    """Groups dealt into chunks, each with its place: how many trajectories of the chunk come before it."""
+    batch: list[tuple[int, list[Entry]]] = []
+    size = place = 0
+    for _, members in groupby(entries, key=_group_of):
+        group = list(members)
+        batch.append((place, group))
+        place += len(group)
+        size += sum(entry.size for entry in group)
+        if size >= CHUNK_BYTES:
+            yield batch
+            batch, size, place = [], 0, 0
+    if batch:
+        yield batch
+
+
+def columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    """A list a field: names are written once."""
+    return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
+
+
+def compress(value: Any) -> bytes:
+    """``value`` as JSON that a browser can parse, compressed. The same value gives the same bytes."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    except ValueError:  # JSON has no nan
+        text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"))
+    return gzip.compress(text.encode(), 6, mtime=0)
+
+
+def _finite(value: Any) -> Any:
+    """nan and infinities as the words that the page shows."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _group_of(entry: Entry) -> tuple[str, int, str]:
+    return entry.split, entry.step, entry.group

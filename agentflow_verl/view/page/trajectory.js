@@ -1,0 +1,63 @@
+// The page of a trajectory: every turn's plan, call, result, verdict and memory, its tokens, and when it all happened.
+import { Missing, detailsOf, findGroup, groupLink, rowAddress } from "./data.js";
+import { figure, h, seconds, table } from "./dom.js";
+import { trail } from "./group.js";
+import { advantageMark, argumentsOf, field, outcomeMark, resultMark, rewardMark, text, verdictMark } from "./parts.js";
+import { timeline } from "./timeline.js";
+import { folded, tokenStrip } from "./tokens.js";
+
+export async function trajectoryPage({ parts }) {
+  const group = findGroup(parts);
+  const place = group ? group.members.findIndex((row) => row.session === +parts[4]) : -1;
+  if (place < 0) throw new Missing("there is no such trajectory");
+  const row = group.members[place];
+  const detail = (await detailsOf(group))[place];
+  const trained = group.split === "train" && row.reward !== null; // not scored: left out of the loss
+  return [
+    h("div", { class: "head" }, trail(group, groupLink(group, `group of ${group.members.length}`), h("span", {}, `trajectory ${row.session}`)), neighbours(group, place)),
+    h("h1", { class: "question" }, group.query),
+    h("dl", { class: "facts panel" },
+      field("Outcome", outcomeMark(row)), field("Reward", rewardMark(row.reward)), field("Advantage", advantageMark(row.advantage)),
+      field("Answer", text(row.answer || "none", "strong")), field("Truth", text(group.truth, "strong")),
+      field("Turns", figure(row.turns)), field("Planner tokens", figure(row.tokens)), field("Time", seconds(row.seconds.at(-1)))),
+    detail.error && h("p", { class: "note bad" }, detail.error),
+    timeline(detail, row.seconds.at(-1)),
+    detail.analysis && h("section", { class: "panel" }, h("h2", {}, "Analysis"), text(detail.analysis)),
+    detail.turns.map((turn) => turnPanel(turn, detail.pieces, trained, row.advantage)),
+    h("section", { class: "panel answer" }, h("h2", {}, "Answer"), row.answer ? text(row.answer, "strong") : h("p", { class: "muted" }, "none"),
+      detail.scores.length > 0 && h("dl", { class: "facts" }, detail.scores.map(([name, value]) => field(name, value))), replies(detail.replies))];
+}
+
+function neighbours(group, place) {
+  const link = (at, label, key) => {
+    const row = group.members[at];
+    return row ? h("a", { href: rowAddress(row), class: "button", "data-key": key }, label) : h("span", { class: "button off" }, label);
+  };
+  return h("nav", { class: "chips", "aria-label": "Trajectories of the group" }, link(place - 1, "← previous", "["), link(place + 1, "next →", "]"));
+}
+
+function turnPanel(turn, pieces, trained, advantage) {
+  const { plan, call, result, verdict, tokens } = turn;
+  const missing = (what) => h("p", { class: "muted" }, `no ${what}`);
+  return h("section", { class: "panel turn", "data-turn": turn.index },
+    h("h2", {}, `Turn ${turn.index + 1}`, plan && h("span", { class: "tool" }, plan.tool)),
+    turn.error && h("p", { class: "note bad" }, turn.error),
+    h("div", { class: "steps" },
+      step("Plan", plan ? h("dl", {}, field("Sub-goal", text(plan.sub_goal, "strong")), field("Context", text(plan.context)), field("Justification", text(plan.justification))) : missing("plan could be read")),
+      step("Call", call ? [h("div", { class: "tool" }, call.tool), argumentsOf(call)] : missing("call")),
+      step("Result", result ? [resultMark(result), text(result.text, "code"), h("p", { class: "muted small" }, seconds(result.seconds))] : missing("result")),
+      step("Verdict", verdict ? [verdictMark(verdict), text(verdict.analysis)] : missing("verdict"))),
+    h("details", { open: true }, h("summary", {}, "Added to memory"), text(turn.memory, "code memory")),
+    tokens && [h("h3", {}, "Planner tokens"), tokenStrip(tokens, pieces, trained, advantage)],
+    replies(turn.replies));
+}
+
+function step(title, ...content) {
+  return h("div", { class: `step ${title.toLowerCase()}` }, h("h3", {}, title), content);
+}
+
+function replies(made) {
+  const figures = (reply) => [reply.module, reply.engine, reply.prompt_tokens, reply.cached_tokens ?? "–", reply.response_tokens, seconds(reply.seconds), text(`${reply.text}${reply.cut ? " […cut]" : ""}`, "code")];
+  return made.length > 0 && folded(`Model calls: ${made.map((reply) => reply.module).join(", ")}`, () =>
+    table("Model calls", ["module", "engine", "prompt tokens", "cached", "reply tokens", "time", "reply"], made.map(figures), [2, 3, 4, 5]));
+}
