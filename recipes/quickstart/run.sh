@@ -53,6 +53,7 @@ python "$here/watch.py" --out "$run" -- \
   actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu=2048 actor_rollout_ref.ref.log_prob_max_token_len_per_gpu=2048 \
   actor_rollout_ref.actor.optim.lr=7e-4 actor_rollout_ref.rollout.n=4 actor_rollout_ref.rollout.seed="$seed" \
   actor_rollout_ref.rollout.temperature=1.0 actor_rollout_ref.rollout.max_model_len=512 \
+  actor_rollout_ref.rollout.engine_kwargs.vllm.kv_cache_memory_bytes=134217728 \
   actor_rollout_ref.rollout.val_kwargs.do_sample=true actor_rollout_ref.rollout.val_kwargs.temperature=1.0 \
   agentflow.base.max_tokens=96 agentflow.time_budget_s=300 agentflow.memory_tokens=300 \
   "+agentflow.tools.python_coder.args=[--jobs,'16']" \
