@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agentflow_verl.deadline import Deadline
+from agentflow_verl.tools.mcp_client import McpClient
 from agentflow_verl.tools.spec import ToolConfig
 
 ECHO_SERVER = str(Path(__file__).parent / "echo_server.py")
@@ -108,6 +109,14 @@ class FaultyServer:
     async def stop(self) -> None:
         self._server.close()
 
+    def lists_like(self, listing: dict) -> None:
+        """Pass for a replica of the server with this listing."""
+
+        async def list_them(writer, request_id):
+            send_result(writer, request_id, listing)
+
+        self.list_fault = list_them
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while True:
@@ -136,6 +145,14 @@ class FaultyServer:
                 await self.faults.pop(0)(writer, request["id"])
             else:
                 send_result(writer, request["id"], {"content": [{"type": "text", "text": "fine"}]})
+
+
+async def listed_by(url: str) -> dict:
+    """The answer of a server to ``tools/list``, in the words of the wire."""
+    client = McpClient()
+    reply = await client._ask(url, "tools/list", {}, soon(), "listing")
+    await client.close()
+    return reply.result
 
 
 def send_result(writer: asyncio.StreamWriter, request_id, result) -> None:

@@ -15,7 +15,7 @@ from agentflow_verl.tools.mcp_client import McpClient
 from agentflow_verl.tools.registry import ToolBox
 from agentflow_verl.tools.spec import ToolConfig
 
-from .servers import FaultyServer, send, send_json, send_result, soon
+from .servers import FaultyServer, listed_by, send, send_json, send_result, soon
 
 
 async def garbage(writer, request_id):
@@ -202,33 +202,13 @@ async def test_time_that_runs_out_after_a_failure_is_the_failures_fault(faulty, 
 
 async def test_a_retry_goes_to_another_replica(faulty, quick, echo):
     faulty.faults = [status_500] * 10
-
-    async def same_list(writer, request_id):
-        send_result(writer, request_id, {"tools": await listed_by(echo.url)})
-
-    faulty.list_fault = same_list
+    faulty.lists_like(await listed_by(echo.url))
     config = ToolConfig(name="replicas", urls=(faulty.url, echo.url))
     async with await ToolBox.open([config]) as tools:
         results = [await tools.call("echo", {"text": "x"}, soon()) for _ in range(12)]
     assert {result.text for result in results} == {"x"}
     assert all(result.attempts <= 2 for result in results)
     assert faulty.calls == sum(result.attempts - 1 for result in results) > 0
-
-
-async def listed_by(url: str) -> list[dict]:
-    """The tools of a server in the words of the wire."""
-    client = McpClient()
-    specs = await client.list_tools(url, soon())
-    await client.close()
-    return [
-        {
-            "name": spec.name,
-            "description": spec.description,
-            "inputSchema": spec.parameters,
-            "_meta": {"agentflow/notes": spec.notes, "agentflow/pure": spec.pure},
-        }
-        for spec in specs
-    ]
 
 
 @pytest.mark.parametrize("fault", [not_json, status_500, close_at_once, another_id, bad_blocks])

@@ -121,7 +121,7 @@ def test_a_header_name_that_http_does_not_allow_is_left_out():
 
 
 def test_the_tools_package_imports_no_trainer():
-    modules = "content mcp_client process protocol registry schema server spec supervisor wire"
+    modules = "cache content faults limits mcp_client process protocol registry replicas schema server spec supervisor wire"
     lines = [f"import agentflow_verl.tools.{name}" for name in modules.split()]
     lines.append("import sys")
     lines.append("assert not {'verl', 'ray', 'vllm', 'torch', 'mcp'} & set(sys.modules)")

@@ -10,8 +10,8 @@ import pytest
 
 from agentflow_verl.deadline import Deadline
 from agentflow_verl.errors import ConfigError, MalformedOutput, OutOfTime
+from agentflow_verl.tools.limits import Slots
 from agentflow_verl.tools.registry import ToolBox
-from agentflow_verl.tools.server import Slots
 from agentflow_verl.tools.spec import ToolConfig
 
 from .servers import echo_process, soon
@@ -62,7 +62,7 @@ async def test_a_tool_of_two_servers_is_a_config_error(echo):
 
 
 async def test_replicas_that_differ_are_a_config_error(echo, faulty):
-    with pytest.raises(ConfigError, match="list different tools"):
+    with pytest.raises(ConfigError, match="differ in tools or version"):
         await ToolBox.open([ToolConfig(name="mixed", urls=(echo.url, faulty.url))])
 
 
