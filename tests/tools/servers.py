@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agentflow_verl.deadline import Deadline
-from agentflow_verl.tools.mcp_client import McpClient
+from agentflow_verl.tools.protocol import MODERN, Peer
 from agentflow_verl.tools.spec import ToolConfig
+from agentflow_verl.tools.wire import new_session, post
 
 ECHO_SERVER = str(Path(__file__).parent / "echo_server.py")
 ECHO_COMMAND = (sys.executable, ECHO_SERVER)
@@ -149,10 +150,9 @@ class FaultyServer:
 
 async def listed_by(url: str) -> dict:
     """The answer of a server to ``tools/list``, in the words of the wire."""
-    client = McpClient()
-    reply = await client._ask(url, "tools/list", {}, soon(), "listing")
-    await client.close()
-    return reply.result
+    headers, body = Peer(MODERN).request(1, "tools/list", {})
+    async with new_session() as session:
+        return (await post(session, url, body, headers, 20)).result
 
 
 def send_result(writer: asyncio.StreamWriter, request_id, result) -> None:
