@@ -115,7 +115,7 @@ class ToolServer:
         if self._replicas.another(than=failed):
             return 0.0
         backoff = BACKOFF_S[min(attempt, len(BACKOFF_S)) - 1]
-        return max(backoff, fault.retry_after_s) * random.uniform(0.5, 1.5)
+        return max(backoff * random.uniform(0.5, 1.5), fault.retry_after_s * random.uniform(1, 1.5))
 
     @staticmethod
     def _end(spec: ToolSpec, fault: ServerFault, attempt: int, late: bool) -> str | None:

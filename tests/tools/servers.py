@@ -100,6 +100,7 @@ class FaultyServer:
     def __init__(self) -> None:
         self.faults: list = []
         self.calls = 0
+        self.heads: list[str] = []
         self.list_fault = None
 
     async def start(self) -> None:
@@ -109,6 +110,10 @@ class FaultyServer:
 
     async def stop(self) -> None:
         self._server.close()
+
+    def lists(self, **tool) -> None:
+        """List the tool ``echo`` with these fields."""
+        self.lists_like({"tools": [{"name": "echo", "inputSchema": {"type": "object"}, **tool}]})
 
     def lists_like(self, listing: dict) -> None:
         """Pass for a replica of the server with this listing."""
@@ -121,8 +126,9 @@ class FaultyServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-                length = int(head.split("content-length:")[1].split("\r\n")[0])
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                self.heads.append(head)
+                length = int(head.lower().split("content-length:")[1].split("\r\n")[0])
                 request = json.loads(await reader.readexactly(length))
                 await self._answer(writer, request)
                 await writer.drain()

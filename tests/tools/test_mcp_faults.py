@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,77 +14,25 @@ from agentflow_verl.tools.mcp_client import McpClient
 from agentflow_verl.tools.registry import ToolBox
 from agentflow_verl.tools.spec import ToolConfig
 
-from .servers import FaultyServer, listed_by, send, send_json, send_result, soon
-
-
-async def garbage(writer, request_id):
-    writer.write(bytes(range(256)) * 4)
-    writer.close()
-
-
-async def not_json(writer, request_id):
-    send(writer, b"<html>nginx</html>", kind="text/html")
-
-
-async def wrong_json(writer, request_id):
-    send_json(writer, {"hello": "world"})
-
-
-async def no_result(writer, request_id):
-    send_json(writer, {"jsonrpc": "2.0", "id": request_id, "result": None})
-
-
-async def a_list(writer, request_id):
-    send_json(writer, [1, 2, 3])
-
-
-async def another_id(writer, request_id):
-    send_result(writer, "someone else", {"content": []})
-
-
-async def bad_blocks(writer, request_id):
-    send_result(writer, request_id, {"content": ["text"]})
-
-
-async def needs_a_person(writer, request_id):
-    send_result(writer, request_id, {"resultType": "input_required"})
-
-
-async def json_rpc_error(writer, request_id):
-    error = {"code": -32603, "message": "Internal error"}
-    send_json(writer, {"jsonrpc": "2.0", "id": request_id, "error": error})
-
-
-async def status_500(writer, request_id):
-    send(writer, b"Internal Server Error", "500 Internal Server Error", "text/plain")
-
-
-async def status_429(writer, request_id):
-    send(writer, b"slow down", "429 Too Many Requests", "text/plain")
-
-
-async def redirect(writer, request_id):
-    writer.write(b"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n")
-
-
-async def close_at_once(writer, request_id):
-    writer.close()
-
-
-async def reset(writer, request_id):
-    connection = writer.get_extra_info("socket")
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-    writer.transport.abort()
-
-
-async def close_early(writer, request_id):
-    writer.write(b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"jsonrpc"')
-    writer.close()
-
-
-async def empty_stream(writer, request_id):
-    send(writer, b": ping\n\n", kind="text/event-stream")
-
+from .faults import (
+    a_list,
+    another_id,
+    bad_blocks,
+    close_at_once,
+    close_early,
+    empty_stream,
+    garbage,
+    json_rpc_error,
+    needs_a_person,
+    no_result,
+    not_json,
+    redirect,
+    reset,
+    status_429,
+    status_500,
+    wrong_json,
+)
+from .servers import FaultyServer, listed_by, send, send_result, soon
 
 FAULTS = {
     garbage: "",

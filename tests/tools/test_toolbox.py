@@ -23,7 +23,7 @@ async def open_echo(echo, **options) -> ToolBox:
 
 async def test_the_tools_keep_the_servers_order(echo):
     async with await open_echo(echo) as tools:
-        assert [spec.name for spec in tools.specs[:3]] == ["echo", "Slow_Tool", "remaining"]
+        assert [spec.name for spec in tools.specs[:3]] == ["echo", "note", "Slow_Tool"]
 
 
 @pytest.mark.parametrize("text", ["Slow_Tool", "slow tool", "SLOWTOOL", " slow__tool\n", "Slow Tool "])
@@ -43,7 +43,7 @@ async def test_wrong_arguments_and_unknown_tools_send_nothing(echo):
     async with await open_echo(echo) as tools:
         with pytest.raises(MalformedOutput, match="echo: argument 'text' is missing, expected string"):
             await tools.call("echo", {}, soon())
-        with pytest.raises(MalformedOutput, match="no tool 'teleport'; the tools are echo, Slow_Tool"):
+        with pytest.raises(MalformedOutput, match="no tool 'teleport'; the tools are echo, note, Slow_Tool"):
             await tools.call("teleport", {}, soon())
     assert echo.state()["calls"] == calls
 
