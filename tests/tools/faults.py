@@ -82,19 +82,25 @@ async def status_503(writer, request_id):
     send(writer, b"no upstream", "503 Service Unavailable", "text/plain")
 
 
+async def busy(writer, request_id):
+    """What this project's servers say when no slot came free in time."""
+    error = {"code": -32050, "message": "every slot was busy"}
+    send_json(writer, {"jsonrpc": "2.0", "id": request_id, "error": error})
+
+
 async def hang(writer, request_id):
     await asyncio.sleep(60)
 
 
-async def drip(writer, request_id):
-    """A right answer, a byte every 50 ms."""
+async def drip(writer, request_id, pause_s=0.05):
+    """A right answer, a byte at a time."""
     text = {"jsonrpc": "2.0", "id": request_id, "result": {"content": [{"type": "text", "text": "slowly" * 100}]}}
     body = json.dumps(text).encode()
     writer.write(f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode())
     for byte in body:
         writer.write(bytes([byte]))
         await writer.drain()
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(pause_s)
 
 
 async def keep_alive_forever(writer, request_id):

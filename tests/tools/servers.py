@@ -101,6 +101,7 @@ class FaultyServer:
         self.faults: list = []
         self.calls = 0
         self.heads: list[str] = []
+        self.connections: set[asyncio.Task] = set()
         self.list_fault = None
 
     async def start(self) -> None:
@@ -110,6 +111,10 @@ class FaultyServer:
 
     async def stop(self) -> None:
         self._server.close()
+        for connection in self.connections:
+            connection.cancel()
+        if self.connections:
+            await asyncio.wait(self.connections)
 
     def lists(self, **tool) -> None:
         """List the tool ``echo`` with these fields."""
@@ -124,6 +129,7 @@ class FaultyServer:
         self.list_fault = list_them
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections.add(asyncio.current_task())
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -132,10 +138,11 @@ class FaultyServer:
                 request = json.loads(await reader.readexactly(length))
                 await self._answer(writer, request)
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
         finally:
             writer.close()
+            self.connections.discard(asyncio.current_task())
 
     async def _answer(self, writer: asyncio.StreamWriter, request: dict) -> None:
         method = request["method"]

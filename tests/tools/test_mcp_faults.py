@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,10 +19,13 @@ from .faults import (
     a_list,
     another_id,
     bad_blocks,
+    busy,
     close_at_once,
     close_early,
     empty_stream,
     garbage,
+    hang,
+    hundred_megabytes,
     json_rpc_error,
     needs_a_person,
     no_result,
@@ -30,6 +34,7 @@ from .faults import (
     reset,
     status_429,
     status_500,
+    status_503,
     wrong_json,
 )
 from .servers import FaultyServer, listed_by, send, send_result, soon
@@ -46,6 +51,8 @@ FAULTS = {
     json_rpc_error: "JSON-RPC error -32603: Internal error",
     status_500: "HTTP 500: Internal Server Error",
     status_429: "HTTP 429: slow down",
+    status_503: "HTTP 503: no upstream",
+    busy: "JSON-RPC error -32050",
     redirect: "HTTP 307",
     close_at_once: "ServerDisconnectedError",
     reset: "",
@@ -89,18 +96,26 @@ def test_no_body_whatsoever_breaks_out_of_the_taxonomy(body, status):
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("announced", [True, False])
-async def test_a_reply_without_end_is_not_read_to_its_end(client, faulty, announced):
-    async def endless(writer, request_id):
-        length = b"Content-Length: 52428800\r\n" if announced else b"Connection: close\r\n"
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + length + b"\r\n")
-        for _ in range(50):
-            writer.write(b"x" * 2**20)
-            await writer.drain()
-
-    faulty.faults = [endless]
-    result = await client.call_tool(faulty.url, "echo", {}, soon())
+async def test_a_reply_of_100_megabytes_is_not_read_to_its_end(client, faulty):
+    faulty.faults = [hundred_megabytes]
+    await client.list_tools(faulty.url, soon())
+    tracemalloc.start()
+    try:
+        result = await client.call_tool(faulty.url, "echo", {}, soon())
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
     assert result.is_error and result.truncated
+    assert most < 16 * 2**20
+    assert (await client.call_tool(faulty.url, "echo", {}, soon())).text == "fine"
+
+
+async def test_a_reply_that_announces_100_megabytes_is_not_read_at_all(client, faulty):
+    async def announce(writer, request_id):
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 104857600\r\n\r\n")
+
+    faulty.faults = [announce]
+    assert (await client.call_tool(faulty.url, "echo", {}, soon())).truncated
 
 
 async def test_infra_errors_are_retried(faulty, quick):
@@ -128,6 +143,46 @@ async def test_an_error_inside_the_contract_is_not_retried(faulty, quick):
     assert (result.text, result.is_error, faulty.calls) == ("no", True, 1)
 
 
+CHANGING = {"annotations": {"readOnlyHint": False}}
+
+
+@pytest.mark.parametrize("fault", [status_500, close_early, reset, garbage, another_id, not_json])
+async def test_a_call_that_may_have_changed_something_is_not_repeated(faulty, quick, fault):
+    faulty.lists(**CHANGING)
+    faulty.faults = [fault]
+    async with await ToolBox.open([ToolConfig(name="faulty", urls=(faulty.url,))]) as tools:
+        with pytest.raises(InfraError, match="not repeated: it may have changed something"):
+            await tools.call("echo", {}, soon())
+    assert faulty.calls == 1
+
+
+@pytest.mark.parametrize("fault", [status_429, status_503, busy])
+async def test_a_call_that_was_turned_away_is_repeated_whatever_it_does(faulty, quick, fault):
+    faulty.lists(**CHANGING)
+    faulty.faults = [fault]
+    async with await ToolBox.open([ToolConfig(name="faulty", urls=(faulty.url,))]) as tools:
+        assert (await tools.call("echo", {}, soon())).attempts == 2
+
+
+@pytest.mark.parametrize("hints", [{"readOnlyHint": False, "idempotentHint": True}, {"readOnlyHint": True}, {}])
+async def test_a_call_that_changes_nothing_more_the_second_time_is_repeated(faulty, quick, hints):
+    faulty.lists(annotations=hints)
+    faulty.faults = [close_early]
+    async with await ToolBox.open([ToolConfig(name="faulty", urls=(faulty.url,))]) as tools:
+        assert (await tools.call("echo", {}, soon())).attempts == 2
+
+
+async def test_a_server_that_says_when_to_come_back_is_left_alone_until_then(faulty, quick):
+    async def come_back(writer, request_id):
+        writer.write(b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n")
+
+    faulty.faults = [come_back]
+    async with await ToolBox.open([ToolConfig(name="faulty", urls=(faulty.url,))]) as tools:
+        result = await tools.call("echo", {}, soon())
+    assert result.attempts == 2
+    assert result.seconds >= 1
+
+
 async def test_no_retry_is_begun_that_the_deadline_would_cut(faulty, monkeypatch):
     monkeypatch.setattr(server_module, "BACKOFF_S", (100.0, 100.0))
     faulty.faults = [status_500]
@@ -138,9 +193,6 @@ async def test_no_retry_is_begun_that_the_deadline_would_cut(faulty, monkeypatch
 
 
 async def test_time_that_runs_out_after_a_failure_is_the_failures_fault(faulty, quick):
-    async def hang(writer, request_id):
-        await asyncio.sleep(30)
-
     faulty.faults = [status_500, hang]
     async with await ToolBox.open([ToolConfig(name="faulty", urls=(faulty.url,))]) as tools:
         with pytest.raises(InfraError, match="HTTP 500"):
