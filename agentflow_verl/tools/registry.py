@@ -18,6 +18,7 @@ from agentflow_verl.deadline import Deadline
 from agentflow_verl.errors import ConfigError, InfraError, MalformedOutput, OutOfTime
 from agentflow_verl.tools.cache import ResultCache
 from agentflow_verl.tools.mcp_client import McpClient
+from agentflow_verl.tools.protocol import is_plain
 from agentflow_verl.tools.schema import ArgumentCheck
 from agentflow_verl.tools.server import ToolServer, wait_all
 from agentflow_verl.tools.spec import ToolConfig, ToolResult, ToolSpec
@@ -118,11 +119,12 @@ class ToolBox:
 
 def _tokens(configs: Sequence[ToolConfig]) -> dict[str, str]:
     """The bearer token of each URL that wants one."""
-    tokens = {}
+    tokens: dict[str, str] = {}
     for config in configs:
         token = os.environ.get(config.token_env or "", "").strip()
-        if config.token_env and not (token.isascii() and token.isprintable() and token):
-            raise ConfigError(f"tool server {config.name}: the environment variable {config.token_env} holds no token")
+        if config.token_env and not is_plain(token):
+            variable = f"the environment variable {config.token_env}"
+            raise ConfigError(f"tool server {config.name}: {variable} holds no usable token")
         tokens.update(dict.fromkeys(config.urls, token) if token else {})
     return tokens
 
