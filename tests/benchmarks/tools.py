@@ -1,8 +1,8 @@
 """Tool calls under load: ``python -m tests.benchmarks.tools --json FILE [--soak SECONDS]``.
 
-Two clients against the same servers. ``wire`` sends the same bytes over and over on a number of connections and does no
-more than count: it measures the server. ``client`` is a ToolBox, as a rollout uses it: schema check, limits, circuit
-breaker, deadline, JSON. All figures of a table come from rounds taken in turns in one run, so that all meet the same
+Three clients against the same servers. ``wire`` sends the same bytes over and over on a number of connections and does
+no more than count: it measures the server. ``aiohttp`` posts them with aiohttp. ``client`` is a ToolBox, as a rollout uses
+it: schema check, limits, circuit breaker, deadline, JSON. All figures of a table come from rounds taken in turns in one run, so that all meet the same
 machine; trust the ratios. Seconds of CPU are those of one process, and hold up on a busy machine better than rates.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import itertools
 import json
 import logging
@@ -21,12 +22,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import aiohttp
 import psutil
 
 from agentflow_verl.deadline import Deadline
 from agentflow_verl.tools.protocol import MODERN, Peer
 from agentflow_verl.tools.registry import ToolBox
 from agentflow_verl.tools.spec import ToolConfig
+from agentflow_verl.tools.wire import new_session
 from tests.benchmarks.tool_processes import WORDS, running
 
 logger = logging.getLogger("tools")
@@ -34,8 +37,12 @@ CONCURRENCY = (1, 16, 64, 256)
 AT = 64  # where the ratios are taken
 
 
+Load = Callable[[int, float], Awaitable[list[float]]]
+"""Called with the number of calls at once and the time to stop, gives the seconds that each call took."""
+
+
 @dataclass
-class Load:
+class Measured:
     """What was measured of one kind of call at one concurrency, over all rounds."""
 
     rates: list[float] = field(default_factory=list)
@@ -88,12 +95,16 @@ class Connection(asyncio.Protocol):
         self.done.set_result(error)
 
 
-def wire(config: ToolConfig) -> Callable[[int, float], Awaitable[list[float]]]:
+def request_of_the_empty_tool() -> tuple[dict[str, str], bytes]:
+    headers, body = Peer(MODERN).request(1, "tools/call", {"name": "empty", "arguments": {"text": "x"}})
+    return {**headers, "Content-Type": "application/json", "Accept": "application/json, text/event-stream"}, body
+
+
+def wire(config: ToolConfig) -> Load:
     """Load by connections that repeat one request."""
     url = urlsplit(config.urls[0])
-    headers, body = Peer(MODERN).request(1, "tools/call", {"name": "empty", "arguments": {"text": "x"}})
-    headers |= {"Host": url.netloc, "Content-Type": "application/json", "Content-Length": str(len(body))}
-    headers["Accept"] = "application/json, text/event-stream"
+    headers, body = request_of_the_empty_tool()
+    headers |= {"Host": url.netloc, "Content-Length": str(len(body))}
     head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     request = f"POST {url.path} HTTP/1.1\r\n{head}\r\n".encode() + body
 
@@ -112,27 +123,47 @@ def wire(config: ToolConfig) -> Callable[[int, float], Awaitable[list[float]]]:
     return load
 
 
-def through(tools: ToolBox, tool: str, arguments: Callable[[int], dict]) -> Callable[[int, float], Awaitable[list[float]]]:
-    """Load by callers of a ToolBox."""
-    numbers = itertools.count()
+def calling(call: Callable[[], Awaitable[None]]) -> Load:
+    """Load by callers that each wait for an answer before the next call."""
 
     async def load(callers: int, until: float) -> list[float]:
         latencies: list[float] = []
 
-        async def call() -> None:
+        async def caller() -> None:
             while time.perf_counter() < until:
                 started = time.perf_counter()
-                result = await tools.call(tool, arguments(next(numbers)), Deadline.after(60))
-                assert not result.is_error, result.text
+                await call()
                 latencies.append(time.perf_counter() - started)
 
-        await asyncio.gather(*(call() for _ in range(callers)))
+        await asyncio.gather(*(caller() for _ in range(callers)))
         return latencies
 
     return load
 
 
-async def measure(load, concurrency: int, seconds: float, server: psutil.Process, into: Load) -> None:
+def through(tools: ToolBox, tool: str, arguments: Callable[[int], dict]) -> Load:
+    """Load by callers of a ToolBox."""
+    numbers = itertools.count()
+
+    async def call() -> None:
+        result = await tools.call(tool, arguments(next(numbers)), Deadline.after(120))
+        assert not result.is_error, result.text
+
+    return calling(call)
+
+
+def posting(session: aiohttp.ClientSession, config: ToolConfig) -> Load:
+    """Load by callers that use aiohttp as it is."""
+    headers, body = request_of_the_empty_tool()
+
+    async def call() -> None:
+        async with session.post(config.urls[0], data=body, headers=headers) as response:
+            assert "result" in json.loads(await response.read())
+
+    return calling(call)
+
+
+async def measure(load: Load, concurrency: int, seconds: float, server: psutil.Process, into: Measured) -> None:
     """One round."""
     server_before, client_before = cpu_seconds(server), time.process_time()
     started = time.perf_counter()
@@ -158,16 +189,21 @@ async def compare(configs: dict[str, ToolConfig], processes: dict[str, psutil.Pr
     """Every kind of call at every concurrency, in turns."""
     names = ("empty", "wikipedia_search", "python_coder")
     kept = replace(configs["wikipedia_search"], cache_dir=str(folder / "cache"))
-    async with await ToolBox.open([configs[name] for name in names]) as tools, await ToolBox.open([kept]) as cached:
+    async with contextlib.AsyncExitStack() as stack:
+        tools = await stack.enter_async_context(await ToolBox.open([configs[name] for name in names]))
+        cached = await stack.enter_async_context(await ToolBox.open([kept]))
+        session = await stack.enter_async_context(new_session())
         kinds = {
             "json, wire": (wire(configs["json"]), "json"),
+            "lowlevel, wire": (wire(configs["lowlevel"]), "lowlevel"),
             "empty, wire": (wire(configs["empty"]), "empty"),
+            "empty, aiohttp": (posting(session, configs["empty"]), "empty"),
             "empty, client": (through(tools, "empty", lambda _: {"text": "x"}), "empty"),
             "search, client": (through(tools, "wikipedia_search", query), "wikipedia_search"),
             "search, client, cached": (through(cached, "wikipedia_search", lambda number: query(number % 50)), "wikipedia_search"),
             "python, client": (through(tools, "python_coder", lambda number: {"code": f"print({number})"}), "python_coder"),
         }
-        loads = {(kind, concurrency): Load() for kind in kinds for concurrency in CONCURRENCY}
+        loads = {(kind, concurrency): Measured() for kind in kinds for concurrency in CONCURRENCY}
         for load, _ in kinds.values():
             await load(AT, time.perf_counter() + 1)  # not counted
         for _ in range(rounds):
@@ -179,11 +215,15 @@ async def compare(configs: dict[str, ToolConfig], processes: dict[str, psutil.Pr
 
 def ratios(table: dict) -> dict[str, float]:
     """What the targets are about."""
-    json_, empty, client = (table[kind][AT] for kind in ("json, wire", "empty, wire", "empty, client"))
+    kinds = ("json, wire", "lowlevel, wire", "empty, wire", "empty, aiohttp", "empty, client")
+    json_, lowlevel, empty, aiohttp_, client = (table[kind][AT] for kind in kinds)
     return {
+        "lowlevel_tool_of_json_endpoint_by_rate": lowlevel["per_s"] / json_["per_s"],
+        "lowlevel_tool_of_json_endpoint_by_server_cpu": json_["server_cpu_ms"] / lowlevel["server_cpu_ms"],
         "empty_tool_of_json_endpoint_by_rate": empty["per_s"] / json_["per_s"],
         "empty_tool_of_json_endpoint_by_server_cpu": json_["server_cpu_ms"] / empty["server_cpu_ms"],
         "client_cpu_ms_a_call": client["client_cpu_ms"],
+        "client_cpu_over_plain_aiohttp": client["client_cpu_ms"] / aiohttp_["client_cpu_ms"],
     }
 
 
