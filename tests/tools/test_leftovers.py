@@ -151,6 +151,26 @@ def test_a_call_that_changes_something_runs_at_most_once_even_where_its_server_i
     assert "infra" in endings and "answer" in endings
 
 
+def test_at_the_deadline_the_program_at_the_server_is_killed_and_its_slot_is_free(tmp_path, nothing_left):
+    async def run(supervisor: Supervisor) -> None:
+        server = psutil.Process(supervisor.pids["python_coder"])
+
+        def family() -> int:
+            return len(server.children(recursive=True))
+
+        async with await ToolBox.open(supervisor.configs) as tools:
+            assert (await tools.call("python_coder", {"code": "print(6 * 7)"}, soon(60))).text.strip() == "42"
+            idle = family()
+            for _ in range(3):
+                assert await ended(tools.call("python_coder", {"code": "while True: pass"}, Deadline.after(2))) in ("out of time", "error")
+                await asyncio.to_thread(wait_until, lambda: family() <= idle, "the program is gone", 10)
+            assert (await tools.call("python_coder", {"code": "print(6 * 7)"}, soon(60))).text.strip() == "42"
+
+    config = ToolConfig(name="python_coder", args=("--jobs", "1", "--timeout", "60"), timeout_s=60.0)
+    with Supervisor([config], log_dir=tmp_path) as supervisor:
+        asyncio.run(run(supervisor))
+
+
 def corpus_server(path) -> ToolConfig:
     """This project's search server over a corpus."""
     command = (sys.executable, "-m", "tool_servers.wikipedia_search")
