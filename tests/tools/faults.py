@@ -106,18 +106,19 @@ async def drip(writer, request_id, pause_s=0.05):
 async def keep_alive_forever(writer, request_id):
     """An event stream with comments and no answer."""
     writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
-    while True:
-        writer.write(b": still there\n\n")
-        await writer.drain()
-        await asyncio.sleep(0.05)
+    await repeat(writer, b": still there\n\n")
 
 
 async def headers_without_end(writer, request_id):
     writer.write(b"HTTP/1.1 200 OK\r\n")
+    await repeat(writer, b"X-More: and more\r\n")
+
+
+async def repeat(writer, line):
     while True:
-        writer.write(b"X-More: and more\r\n")
+        writer.write(line)
         await writer.drain()
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.02)
 
 
 async def hundred_megabytes(writer, request_id):
