@@ -19,7 +19,7 @@ from agentflow_verl.tools.limits import settle, settled
 
 FAILURES_TO_OPEN = 3
 COOL_DOWN_S = (1.0, 30.0)
-OUTAGE_S = 20.0  # an outage younger than this is waited out: a supervised server needs seconds to come back
+OUTAGE_S = 30.0  # an outage younger than this is waited out: a supervised server needs seconds to come back
 
 logger = logging.getLogger(__name__)
 
