@@ -129,8 +129,8 @@ class ToolServer:
     def _digest(self, spec: ToolSpec, arguments: dict[str, Any]) -> str | None:
         """The cache entry of this call, ``None`` if it has none.
 
-        A server that states no edition promises equal results only for its own life, so its URLs are part of the
-        key: an embedded one gets another port with each run.
+        Where a server states no edition its URLs are part of the key: an embedded one gets another port with each
+        run. One elsewhere that changes its answers without saying so needs another ``cache_dir``.
         """
         pure = spec.pure if self.config.pure is None else self.config.pure
         if self._cache is None or not pure or not spec.repeatable:
