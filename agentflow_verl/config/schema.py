@@ -59,7 +59,7 @@ class EndpointNode(Node):
 
 
 class ToolNode(Node):
-    """One tool server. With ``urls`` it runs elsewhere; without, it is started with the run."""
+    """One tool server; see tools/spec.py for each field. With ``urls`` it runs elsewhere, without it is started here."""
 
     urls: tuple[str, ...] = ()
     command: tuple[str, ...] | None = None
@@ -68,6 +68,10 @@ class ToolNode(Node):
     timeout_s: float = Field(30.0, gt=0)
     concurrency: int = Field(32, ge=1)
     max_result_chars: int = Field(4000, ge=100)
+    token_env: str | None = None
+    calls_per_s: float | None = Field(None, gt=0)
+    cache_dir: str | None = None
+    pure: bool | None = None
 
     def build(self, name: str) -> ToolConfig:
         return ToolConfig(name=name, **self.model_dump())

@@ -10,11 +10,14 @@ from agentflow_verl.tools.spec import ToolSpec
 
 NOTES = "agentflow/notes"
 PURE = "agentflow/pure"
+EDITION = "agentflow/edition"
+_SERVER_INFO = "io.modelcontextprotocol/serverInfo"
 
 
-def to_spec(tool: Mapping[str, Any]) -> ToolSpec:
+def to_spec(tool: Mapping[str, Any], server: str = "") -> ToolSpec:
     """A tool as ``tools/list`` gives it. Raises ``KeyError`` or ``TypeError`` where it is not one."""
     name, schema, meta = tool["name"], tool["inputSchema"], tool.get("_meta") or {}
+    hints = tool.get("annotations") or {}
     if not isinstance(name, str) or not name or not isinstance(schema, dict):
         raise TypeError(f"tool {name!r} with schema {type(schema).__name__}")
     return ToolSpec(
@@ -23,7 +26,17 @@ def to_spec(tool: Mapping[str, Any]) -> ToolSpec:
         parameters=schema,
         notes=str(meta.get(NOTES) or ""),
         pure=meta.get(PURE) is True,
+        repeatable=hints.get("readOnlyHint") is not False or hints.get("idempotentHint") is True,
+        server=server,
+        edition=str(meta.get(EDITION) or ""),
     )
+
+
+def stated_server(result: Mapping[str, Any]) -> str:
+    """Name and version that a server gives itself, with every answer or in the handshake; empty if it gives none."""
+    meta = result.get("_meta")
+    info = meta.get(_SERVER_INFO) if isinstance(meta, Mapping) else result.get("serverInfo")
+    return f"{info.get('name')} {info.get('version')}" if isinstance(info, Mapping) else ""
 
 
 def result_text(result: Mapping[str, Any]) -> str:

@@ -18,13 +18,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
 
 from agentflow_verl.deadline import Deadline
 from agentflow_verl.errors import InfraError, OutOfTime
-from agentflow_verl.tools.content import result_text, to_spec
+from agentflow_verl.tools.content import result_text, stated_server, to_spec
+from agentflow_verl.tools.faults import ServerFault
 from agentflow_verl.tools.protocol import CLIENT, HANDSHAKE, MODERN, Peer, is_plain
 from agentflow_verl.tools.spec import ToolResult, ToolSpec
 from agentflow_verl.tools.wire import MAX_REPLY_BYTES, Reply, ReplyTooLarge, TransportError, new_session, post
@@ -32,6 +34,7 @@ from agentflow_verl.tools.wire import MAX_REPLY_BYTES, Reply, ReplyTooLarge, Tra
 REMAINING = "agentflow/remaining_s"
 GRACE_S = 2.0  # how long a server may take to report that a call's own time limit passed
 _INVALID_PARAMS = -32602
+_SERVER_BUSY = -32050  # of this project's servers: no slot came free in time, the tool was not started
 _MAX_PAGES = 100
 
 logger = logging.getLogger(__name__)
@@ -41,12 +44,15 @@ class McpClient:
     """Speaks to any number of servers over one HTTP session.
 
     One instance an event loop. ``session`` may be shared with others, then it is theirs to close; without one
-    the client makes its own.
+    the client makes its own. ``tokens`` are the bearer tokens (RFC 6750) of the URLs that want one.
     """
 
-    def __init__(self, session: aiohttp.ClientSession | None = None) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession | None = None, tokens: Mapping[str, str] | None = None
+    ) -> None:
         self._session = session
         self._owns_session = session is None
+        self._access = {url: {"Authorization": f"Bearer {token}"} for url, token in (tokens or {}).items()}
         self._closed = False
         self._peers: dict[str, Peer] = {}
         self._schemas: dict[tuple[str, str], dict[str, Any]] = {}
@@ -61,7 +67,8 @@ class McpClient:
             reply = await self._ask(url, "tools/list", dict(cursor), deadline, f"tools of {url}")
             page = _accepted(reply, f"tools of {url}")
             try:
-                specs += [to_spec(tool) for tool in page["tools"]]
+                server = stated_server(page) or self._peers[url].server
+                specs += [to_spec(tool, server) for tool in page["tools"]]
             except (KeyError, TypeError, AttributeError, ValueError) as error:
                 raise InfraError(f"tools of {url}: unreadable tool list: {error!r}") from None
             if not page.get("nextCursor"):
@@ -76,7 +83,7 @@ class McpClient:
         """Call a tool once.
 
         The server is told the smaller of the deadline's rest and ``timeout_s`` and answers in its contract when that
-        passes. Raises ``OutOfTime`` at the deadline, ``InfraError`` where the server fails, or is silent
+        passes. Raises ``OutOfTime`` at the deadline, ``ServerFault`` where the server fails, or is silent
         ``GRACE_S`` after ``timeout_s``, and ``MalformedOutput`` for arguments that cannot be sent as JSON.
         """
         started = asyncio.get_running_loop().time()
@@ -95,11 +102,11 @@ class McpClient:
             return ToolResult(name, str(reply.error.get("message")), is_error=True, seconds=_since(started))
         result = _accepted(reply, what)
         if result.get("resultType", "complete") != "complete":
-            raise InfraError(f"{what}: the server answers with {result['resultType']!r}, which needs a person's input")
+            raise ServerFault(f"{what}: the server answers with {result['resultType']!r}, which needs a person's input")
         try:
             text = result_text(result)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise InfraError(f"{what}: unreadable result: {error!r}") from None
+            raise ServerFault(f"{what}: unreadable result: {error!r}") from None
         return ToolResult(name, text, is_error=result.get("isError") is True, seconds=_since(started))
 
     async def close(self) -> None:
@@ -111,7 +118,7 @@ class McpClient:
             await asyncio.wait(self._farewells, timeout=1)
         for url, peer in self._peers.items():
             if peer.session_id:
-                await _end_session(self._session, url, peer)
+                await _end_session(self._session, url, {**peer.headers(), **self._access.get(url, {})})
         self._peers.clear()
         if self._owns_session:
             await self._session.close()
@@ -134,7 +141,7 @@ class McpClient:
             peer = self._peers.get(url) or await self._meet(url, patience)
             reply = await self._send(url, peer, request_id, method, params, patience)
         except TransportError as error:
-            raise InfraError(f"{what}: {error}") from error
+            raise ServerFault(f"{what}: {error}", reached=error.reached and peer is not None) from error
         except ReplyTooLarge:
             if method == "tools/call" and peer is not None:
                 raise
@@ -143,14 +150,14 @@ class McpClient:
             self._farewell(url, peer, request_id)
             if deadline.remaining() <= 0.005:  # a timer may fire a moment before its time
                 raise OutOfTime(f"{what}: no answer before the deadline") from None
-            raise InfraError(f"{what}: no answer within its time limit") from None
+            raise ServerFault(f"{what}: no answer within its time limit", reached=peer is not None) from None
         except asyncio.CancelledError:
             self._farewell(url, peer, request_id)
             raise
         if reply.status in (400, 404) and not peer.modern:
             self._peers.pop(url, None)  # the server forgot the session: the next attempt starts another
         if reply.result is not None and reply.id != request_id:
-            raise InfraError(f"{what}: answer to request {reply.id!r} instead of {request_id}")
+            raise ServerFault(f"{what}: answer to request {reply.id!r} instead of {request_id}")
         return reply
 
     async def _meet(self, url: str, deadline: Deadline) -> Peer:
@@ -174,7 +181,7 @@ class McpClient:
         version = reply.result.get("protocolVersion")
         if not isinstance(version, str) or not is_plain(version):
             raise TransportError(f"not an MCP server: it answers initialize with protocolVersion {str(version)[:80]!r}")
-        peer = Peer(version, reply.session_id)
+        peer = Peer(version, reply.session_id, stated_server(reply.result))
         await self._notify(url, peer, "notifications/initialized", {}, deadline.remaining())
         return peer
 
@@ -190,7 +197,7 @@ class McpClient:
             raise asyncio.TimeoutError
         schema = self._schemas.get((url, params["name"])) if method == "tools/call" else None
         headers, body = peer.request(request_id, method, params, schema)
-        return await post(self._session, url, body, headers, remaining)
+        return await post(self._session, url, body, {**headers, **self._access.get(url, {})}, remaining)
 
     def _farewell(self, url: str, peer: Peer | None, request_id: int) -> None:
         """Tell an older server that nobody waits: unlike a newer one it does not stop when the connection closes."""
@@ -203,21 +210,27 @@ class McpClient:
     async def _notify(self, url: str, peer: Peer, method: str, params: dict[str, Any], timeout_s: float) -> None:
         headers, body = peer.notification(method, params)
         try:
-            await post(self._session, url, body, headers, max(0.05, timeout_s))
+            await post(self._session, url, body, {**headers, **self._access.get(url, {})}, max(0.05, timeout_s))
         except (TransportError, ReplyTooLarge, asyncio.TimeoutError):
             pass  # 202 without a body is the expected answer; a server that is gone shows at the next request
 
 
 def _accepted(reply: Reply, what: str) -> dict[str, Any]:
     if reply.result is None:
-        raise InfraError(f"{what}: {reply.complaint()}")
+        code = None if reply.error is None else reply.error.get("code")
+        raise ServerFault(
+            f"{what}: {reply.complaint()}",
+            reached=code != _SERVER_BUSY and not 400 <= reply.status < 500 and reply.status != 503,
+            busy=code == _SERVER_BUSY or reply.status == 429,
+            retry_after_s=reply.retry_after_s,
+        )
     return reply.result
 
 
-async def _end_session(session: aiohttp.ClientSession, url: str, peer: Peer) -> None:
+async def _end_session(session: aiohttp.ClientSession, url: str, headers: dict[str, str]) -> None:
     try:
         timeout = aiohttp.ClientTimeout(total=1.0)
-        async with session.delete(url, headers=peer.headers(), timeout=timeout, allow_redirects=False):
+        async with session.delete(url, headers=headers, timeout=timeout, allow_redirects=False):
             pass
     except (aiohttp.ClientError, OSError, asyncio.TimeoutError):
         pass  # a courtesy: the server drops idle sessions by itself

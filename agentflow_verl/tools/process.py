@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from agentflow_verl.errors import ConfigError
+from agentflow_verl.tools.guard import Guard
 from agentflow_verl.tools.spec import ToolConfig
 
 HEALTH_TIMEOUT_S = 2.0
@@ -36,8 +37,9 @@ class ServerProcess:
     Standard error goes to ``<log_dir>/<name>.log``, or line by line to ``logging`` without a folder.
     """
 
-    def __init__(self, config: ToolConfig, log_dir: Path | None = None) -> None:
+    def __init__(self, config: ToolConfig, log_dir: Path | None = None, guard: Guard | None = None) -> None:
         self.config = config
+        self._guard = guard or Guard()
         self.port = 0
         self._log_path = None if log_dir is None else log_dir / f"{config.name}.log"
         self._log_start = 0
@@ -78,6 +80,7 @@ class ServerProcess:
         finally:
             if log:
                 log.close()
+        self._guard.watch(self._process.pid)
         self._pumps = [self._pump(self._process.stdout, self._on_stdout, self._listening)]
         if self._process.stderr:
             self._pumps.append(self._pump(self._process.stderr, self._on_stderr))
@@ -124,6 +127,7 @@ class ServerProcess:
             except ProcessLookupError:
                 pass
             self._process.wait()
+        self._guard.forget(self._process.pid)
         for pump in self._pumps:
             pump.join(timeout=1)
 

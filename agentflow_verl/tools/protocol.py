@@ -26,10 +26,11 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 @dataclass(frozen=True)
 class Peer:
-    """How one server wants to be spoken to."""
+    """How one server wants to be spoken to, and who it said it is in the handshake."""
 
     version: str
     session_id: str | None = None
+    server: str = ""
 
     @property
     def modern(self) -> bool:

@@ -6,15 +6,19 @@ of a trajectory lives here.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 
 from agentflow_verl.deadline import Deadline
 from agentflow_verl.errors import ConfigError, InfraError, MalformedOutput, OutOfTime
+from agentflow_verl.tools.cache import ResultCache
 from agentflow_verl.tools.mcp_client import McpClient
+from agentflow_verl.tools.protocol import is_plain
 from agentflow_verl.tools.schema import ArgumentCheck
 from agentflow_verl.tools.server import ToolServer, wait_all
 from agentflow_verl.tools.spec import ToolConfig, ToolResult, ToolSpec
@@ -28,9 +32,16 @@ class ToolBox:
     ``specs`` holds the tools in the order of the configuration, within a server in the server's own order.
     """
 
-    def __init__(self, client: McpClient, homes: Sequence[tuple[ToolSpec, ToolServer]]) -> None:
+    def __init__(
+        self,
+        client: McpClient,
+        homes: Sequence[tuple[ToolSpec, ToolServer]],
+        caches: Iterable[ResultCache] = (),
+    ) -> None:
         self._client = client
+        self._caches = tuple(caches)
         self.specs: tuple[ToolSpec, ...] = tuple(spec for spec, _ in homes)
+        self._specs = {spec.name: spec for spec in self.specs}
         self._servers = {spec.name: server for spec, server in homes}
         self._checks = {spec.name: ArgumentCheck(spec.name, spec.parameters) for spec in self.specs}
         self._by_key: dict[str, ToolSpec] = {}
@@ -55,20 +66,23 @@ class ToolBox:
 
         ``session`` is an HTTP session to share; without one the ToolBox keeps its own. Raises ``ConfigError`` that
         names the server and URL where one cannot be reached, where replicas differ, where two tools share a name,
-        or where a server is embedded but not yet started by a supervisor.
+        where a token or a cache folder is missing, or where a server is embedded but not yet started.
         """
         for config in configs:
             if config.embedded:
                 raise ConfigError(f"tool server {config.name} has no URL: start it with a Supervisor first")
-        client = McpClient(session)
+        client = McpClient(session, _tokens(configs))
+        caches: dict[str, ResultCache] = {}
         try:
-            servers = [ToolServer(config, client) for config in configs]
+            for folder in sorted({config.cache_dir for config in configs} - {None}):
+                caches[folder] = ResultCache(Path(folder))
+            servers = [ToolServer(config, client, caches.get(config.cache_dir)) for config in configs]
             deadline = Deadline.after(timeout_s)
             listed = await wait_all(_specs_of(server, deadline) for server in servers)
             homes = [(spec, server) for server, specs in zip(servers, listed, strict=True) for spec in specs]
-            return cls(client, homes)
+            return cls(client, homes, caches.values())
         except BaseException:
-            await client.close()
+            await wait_all([client.close(), *(cache.close() for cache in caches.values())])
             raise
 
     def resolve(self, name: str) -> ToolSpec | None:
@@ -87,10 +101,10 @@ class ToolBox:
         self._checks[name](arguments)
         if deadline.remaining() <= 0:
             raise OutOfTime(f"tool {name}: called after the deadline")
-        return await server.call(name, arguments, deadline)
+        return await server.call(self._specs[name], arguments, deadline)
 
     async def close(self) -> None:
-        await self._client.close()
+        await wait_all([self._client.close(), *(cache.close() for cache in self._caches)])
 
     async def __aenter__(self) -> ToolBox:
         return self
@@ -103,6 +117,18 @@ class ToolBox:
         return " and ".join(server.config.name for spec, server in homes if spec.name == name)
 
 
+def _tokens(configs: Sequence[ToolConfig]) -> dict[str, str]:
+    """The bearer token of each URL that wants one."""
+    tokens: dict[str, str] = {}
+    for config in configs:
+        token = os.environ.get(config.token_env or "", "").strip()
+        if config.token_env and not is_plain(token):
+            variable = f"the environment variable {config.token_env}"
+            raise ConfigError(f"tool server {config.name}: {variable} holds no usable token")
+        tokens.update(dict.fromkeys(config.urls, token) if token else {})
+    return tokens
+
+
 async def _specs_of(server: ToolServer, deadline: Deadline) -> tuple[ToolSpec, ...]:
     try:
         listings = await server.list_tools(deadline)
@@ -111,7 +137,7 @@ async def _specs_of(server: ToolServer, deadline: Deadline) -> tuple[ToolSpec, .
     (url, specs), *replicas = listings.items()
     for other_url, others in replicas:
         if sorted(specs, key=_by_name) != sorted(others, key=_by_name):
-            raise ConfigError(f"tool server {server.config.name}: {url} and {other_url} list different tools")
+            raise ConfigError(f"tool server {server.config.name}: {url} and {other_url} differ in tools or version")
     if not specs:
         raise ConfigError(f"tool server {server.config.name} at {url} lists no tools")
     return specs

@@ -1,4 +1,4 @@
-"""One configured tool server: how many calls at once, which of its URLs, what happens when one fails.
+"""One configured tool server: its limits, its cache, what happens when a call fails.
 
 Every attempt takes a slot, goes to the URL with the fewest calls in flight, and gives the slot back before any
 back-off, so that a failing call does not hold up the others.
@@ -9,19 +9,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Collection, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
+from collections.abc import Awaitable, Iterable
+from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 from agentflow_verl.deadline import Deadline
 from agentflow_verl.errors import InfraError, OutOfTime
+from agentflow_verl.tools.cache import ResultCache, digest_of
+from agentflow_verl.tools.faults import NoReplica, ServerFault
+from agentflow_verl.tools.limits import Pace, Slots
 from agentflow_verl.tools.mcp_client import McpClient
+from agentflow_verl.tools.replicas import Replicas
 from agentflow_verl.tools.spec import ToolConfig, ToolResult, ToolSpec, cut
 
 ATTEMPTS = 3
-# Half a second, then two, both give or take a half: about as long as a supervised server needs to come back.
+# Half a second, then two, both give or take a half; a URL that has not failed this call is asked without a pause.
 BACKOFF_S = (0.5, 2.0)
 
 T = TypeVar("T")
@@ -38,116 +40,105 @@ async def wait_all(work: Iterable[Awaitable[T]]) -> list[T]:
     return results
 
 
-class Slots:
-    """A counting semaphore, first come first served, whose wait ends at a deadline.
-
-    Not ``asyncio.wait_for(semaphore.acquire())``: before Python 3.12 that swallows a cancellation which arrives
-    together with the slot, and the call of a trajectory that ended would go on.
-    """
-
-    def __init__(self, count: int) -> None:
-        self._free = count
-        self._waiters: deque[asyncio.Future[bool]] = deque()
-
-    @asynccontextmanager
-    async def one(self, deadline: Deadline, what: str) -> AsyncIterator[None]:
-        """Hold a slot. Raises ``OutOfTime`` if none comes free before the deadline."""
-        await self._take(deadline, what)
-        try:
-            yield
-        finally:
-            self._give()
-
-    async def _take(self, deadline: Deadline, what: str) -> None:
-        if self._free > 0:
-            self._free -= 1
-            return
-        loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[bool] = loop.create_future()
-        timer = loop.call_later(deadline.remaining(), _settle, waiter, False)
-        self._waiters.append(waiter)
-        try:
-            granted = await waiter
-        except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled() and waiter.result():
-                self._give()
-            raise
-        finally:
-            timer.cancel()
-        if not granted:
-            raise OutOfTime(f"{what}: no free slot before the deadline")
-
-    def _give(self) -> None:
-        while self._waiters:
-            if _settle(self._waiters.popleft(), True):
-                return
-        self._free += 1
-
-
-def _settle(waiter: asyncio.Future[bool], granted: bool) -> bool:
-    if waiter.done():
-        return False
-    waiter.set_result(granted)
-    return True
-
-
 class ToolServer:
     """The replicas of one server, seen from this process."""
 
-    def __init__(self, config: ToolConfig, client: McpClient) -> None:
+    def __init__(self, config: ToolConfig, client: McpClient, cache: ResultCache | None = None) -> None:
         self.config = config
         self._client = client
+        self._cache = cache
         self._slots = Slots(config.concurrency)
-        self._in_flight = dict.fromkeys(config.urls, 0)
+        self._pace = Pace(config.calls_per_s)
+        self._replicas = Replicas(config.urls)
+        self._homes: dict[str, str] = {}
 
     async def list_tools(self, deadline: Deadline) -> dict[str, tuple[ToolSpec, ...]]:
         """What each URL lists. Raises ``InfraError`` naming the first URL that cannot be reached."""
         listings = await wait_all(self._client.list_tools(url, deadline) for url in self.config.urls)
         return dict(zip(self.config.urls, listings, strict=True))
 
-    async def call(self, name: str, arguments: dict[str, Any], deadline: Deadline) -> ToolResult:
-        """Call a tool, up to three times where the server fails. Raises ``InfraError`` or ``OutOfTime``.
+    async def call(self, spec: ToolSpec, arguments: dict[str, Any], deadline: Deadline) -> ToolResult:
+        """Call a tool: from the cache if it is pure, else with up to three attempts where the server fails.
 
-        Time that runs out after a failure of the server is the server's fault: the failure is raised.
+        Raises ``InfraError`` or ``OutOfTime``. Time that runs out after a failure of the server is the server's
+        fault: the failure is raised. A tool that is not repeatable gets one attempt that may have reached it.
         """
         loop = asyncio.get_running_loop()
         started = loop.time()
+        digest = self._digest(spec, arguments)
+        text = None if digest is None else await self._cache.get(digest, deadline)
+        if text is not None:
+            result = ToolResult(spec.name, text, attempts=0)
+        else:
+            result = await self._ask(spec, arguments, deadline)
+            if digest is not None and not result.is_error:
+                self._cache.put(digest, result.text)
+        text = cut(result.text, self.config.max_result_chars)
+        truncated = result.truncated or text is not result.text
+        return replace(result, text=text, truncated=truncated, seconds=loop.time() - started)
+
+    async def _ask(self, spec: ToolSpec, arguments: dict[str, Any], deadline: Deadline) -> ToolResult:
+        what = f"tool {spec.name}"
         failed: set[str] = set()
         failure: InfraError | None = None
-        for attempt in range(1, ATTEMPTS + 1):
+        attempt = 0
+        while True:
             try:
-                async with self._slots.one(deadline, f"tool {name}"):
-                    with self._least_loaded(failed) as url:
-                        result = await self._client.call_tool(url, name, arguments, deadline, self.config.timeout_s)
+                async with self._slots.one(deadline, what):
+                    await self._pace.turn(deadline, what)
+                    with self._replicas.one(failed) as url:
+                        attempt += 1
+                        result = await self._client.call_tool(
+                            url, spec.name, arguments, deadline, self.config.timeout_s
+                        )
+                        return replace(result, attempts=attempt)
             except OutOfTime:
                 if failure is not None:
                     raise failure from None
                 raise
-            except InfraError as error:
+            except NoReplica as none:
+                failure = failure or InfraError(f"{what}: {none}")
+                if not await self._replicas.wait(deadline.remaining()):
+                    raise failure from None
+            except ServerFault as fault:
+                failure = fault
                 failed.add(url)
-                failure = error
-                logger.warning("attempt %d of %d: %s", attempt, ATTEMPTS, error)
-                if attempt == ATTEMPTS:
-                    raise InfraError(f"{error} (attempt {attempt}, giving up)") from error
-                pause = BACKOFF_S[attempt - 1] * random.uniform(0.5, 1.5)
-                if pause >= deadline.remaining():
-                    raise InfraError(f"{error} (attempt {attempt}, no time for another)") from error
+                logger.warning("attempt %d of %d: %s", attempt, ATTEMPTS, fault)
+                pause = self._pause(fault, attempt, failed)
+                end = self._end(spec, fault, attempt, pause >= deadline.remaining())
+                if end:
+                    raise InfraError(f"{fault} (attempt {attempt}, {end})") from fault
                 await asyncio.sleep(pause)
-                continue
-            return self._finish(result, attempt, loop.time() - started)
-        raise AssertionError("unreachable")
 
-    @contextmanager
-    def _least_loaded(self, avoid: Collection[str]) -> Iterator[str]:
-        """The URL with the fewest calls in flight, one that already failed this call only if there is no other."""
-        url = min(self._in_flight, key=lambda url: (url in avoid, self._in_flight[url], random.random()))
-        self._in_flight[url] += 1
+    def _pause(self, fault: ServerFault, attempt: int, failed: set[str]) -> float:
+        """Seconds until the next attempt: none if it can go elsewhere."""
+        if self._replicas.another(than=failed):
+            return 0.0
+        backoff = BACKOFF_S[min(attempt, len(BACKOFF_S)) - 1]
+        return max(backoff * random.uniform(0.5, 1.5), fault.retry_after_s * random.uniform(1, 1.5))
+
+    @staticmethod
+    def _end(spec: ToolSpec, fault: ServerFault, attempt: int, late: bool) -> str | None:
+        """Why there is no further attempt, ``None`` if there is one."""
+        if attempt == ATTEMPTS:
+            return "giving up"
+        if fault.reached and not spec.repeatable:
+            return "not repeated: it may have changed something"
+        return "no time for another" if late else None
+
+    def _digest(self, spec: ToolSpec, arguments: dict[str, Any]) -> str | None:
+        """The cache entry of this call, ``None`` if it has none.
+
+        Where a server states no edition its URLs are part of the key: an embedded one gets another port with each
+        run. One elsewhere that changes its answers without saying so needs another ``cache_dir``.
+        """
+        pure = spec.pure if self.config.pure is None else self.config.pure
+        if self._cache is None or not pure or not spec.repeatable:
+            return None
+        if spec.name not in self._homes:
+            home = {"tool": asdict(spec), "urls": None if spec.edition else sorted(self.config.urls)}
+            self._homes[spec.name] = digest_of(home)
         try:
-            yield url
-        finally:
-            self._in_flight[url] -= 1
-
-    def _finish(self, result: ToolResult, attempts: int, seconds: float) -> ToolResult:
-        text = cut(result.text, self.config.max_result_chars)
-        truncated = result.truncated or text is not result.text
-        return replace(result, text=text, truncated=truncated, attempts=attempts, seconds=seconds)
+            return digest_of({"home": self._homes[spec.name], "arguments": arguments})
+        except (ValueError, TypeError, RecursionError):
+            return None  # it cannot be sent either, and the client says why

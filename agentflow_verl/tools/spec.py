@@ -21,7 +21,10 @@ class ToolSpec:
     """One tool as its server lists it.
 
     ``parameters`` is the JSON schema of the arguments, ``notes`` the usage notes that prompts show
-    (empty where the server gives none), ``pure`` whether equal arguments always give an equal result.
+    (empty where the server gives none), ``pure`` whether equal arguments give an equal result while the server lives.
+    ``repeatable`` is false where the server says that a call changes something and a second one would again
+    (``readOnlyHint: false`` without ``idempotentHint``). ``server`` is the name and version it gives itself,
+    ``edition`` its word for everything else that shapes its answers, such as the digest of an index.
     """
 
     name: str
@@ -29,6 +32,9 @@ class ToolSpec:
     parameters: dict[str, Any]
     notes: str = ""
     pure: bool = False
+    repeatable: bool = True
+    server: str = ""
+    edition: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,9 +44,11 @@ class ToolConfig:
     With ``urls`` the server runs elsewhere; several URLs are replicas of one server. Without, it is embedded:
     the supervisor starts ``command`` (default ``python -m tool_servers.<name>``) with a port, followed by ``args``.
 
-    ``timeout_s`` limits one call in seconds, ``concurrency`` the calls in flight from this process,
-    ``max_result_chars`` the text a result may put into a prompt. ``env`` names the environment variables
-    that an embedded server receives beside PATH, HOME, LANG and PYTHONPATH.
+    ``timeout_s`` limits one call in seconds, ``concurrency`` the calls in flight and ``calls_per_s`` the requests a
+    second from this process (None: no such limit), ``max_result_chars`` the text a result may put into a prompt.
+    ``cache_dir`` is a folder where results of pure tools are kept (None: no cache); ``pure`` overrules what the server
+    says of its tools. ``env`` names the environment variables that an embedded server receives beside PATH, HOME,
+    LANG and PYTHONPATH; ``token_env`` the one that holds the bearer token of a server elsewhere.
 
     Raises ``ConfigError`` where a value is out of range.
     """
@@ -53,6 +61,10 @@ class ToolConfig:
     concurrency: int = 32
     max_result_chars: int = 4000
     env: tuple[str, ...] = ()
+    token_env: str | None = None
+    calls_per_s: float | None = None
+    cache_dir: str | None = None
+    pure: bool | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _SERVER_NAME.fullmatch(self.name):
@@ -65,11 +77,19 @@ class ToolConfig:
             raise self._wrong("urls", self.urls, "a server with URLs is not started here: drop command, args and env")
         if self.command is not None and not self.command:
             raise self._wrong("command", self.command, "give at least the program, or leave it out")
-        for name in self.env:
-            if not _ENV_NAME.fullmatch(name):
-                raise self._wrong("env", name, "give names of environment variables, not values")
-        if not _is_number(self.timeout_s) or not 0 < self.timeout_s < math.inf:
+        for key, name in (*(("env", name) for name in self.env), ("token_env", self.token_env)):
+            if name is not None and not (isinstance(name, str) and _ENV_NAME.fullmatch(name)):
+                raise self._wrong(key, name, "give names of environment variables, not values")
+        if self.token_env is not None and not self.urls:
+            raise self._wrong("token_env", self.token_env, "a server that is started here listens on loopback only")
+        if not _is_positive(self.timeout_s):
             raise self._wrong("timeout_s", self.timeout_s, "give a number of seconds above 0")
+        if self.calls_per_s is not None and not _is_positive(self.calls_per_s):
+            raise self._wrong("calls_per_s", self.calls_per_s, "give a number above 0, or leave it out")
+        if self.cache_dir is not None and not (isinstance(self.cache_dir, str) and self.cache_dir):
+            raise self._wrong("cache_dir", self.cache_dir, "give a folder, or leave it out")
+        if self.pure is not None and not isinstance(self.pure, bool) or self.pure and self.cache_dir is None:
+            raise self._wrong("pure", self.pure, "give true together with a cache_dir, false, or leave it out")
         if not _is_int(self.concurrency) or self.concurrency < 1:
             raise self._wrong("concurrency", self.concurrency, "give a whole number of at least 1")
         if not _is_int(self.max_result_chars) or self.max_result_chars < MIN_RESULT_CHARS:
@@ -113,7 +133,7 @@ class ToolResult:
     """What a tool answered, an error inside its contract (``is_error``) included.
 
     ``truncated`` says that text is missing, ``seconds`` is the time from the call to the answer with waiting
-    and retries, ``attempts`` how many requests it took.
+    and retries, ``attempts`` how many requests it took (0: from the cache).
     """
 
     tool: str
@@ -137,8 +157,8 @@ def _mark(count: int) -> str:
     return f"\n[… {count} characters cut]"
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
 
 
 def _is_int(value: Any) -> bool:

@@ -3,7 +3,7 @@
 Everything happens on one thread of the supervisor's own, for two reasons. The caller may be anything: a command line,
 a Ray actor, a plain thread. And the servers must die with this process even if it is killed: they ask the kernel for
 a signal when their parent dies, and the kernel sends it when the thread that forked them ends, so the thread that
-forks has to live as long as the supervisor.
+forks has to live as long as the supervisor. What the servers have started themselves, guard.py ends.
 
 A server keeps its port over restarts, so URLs handed out once stay valid.
 """
@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agentflow_verl.errors import ConfigError
+from agentflow_verl.tools.guard import Guard
 from agentflow_verl.tools.process import ServerProcess
 from agentflow_verl.tools.spec import ToolConfig
 
@@ -55,8 +56,9 @@ class Supervisor:
         folder = None if log_dir is None else Path(log_dir)
         self._given = tuple(configs)
         self._start_timeout_s = start_timeout_s
+        self._guard = Guard()
         self._watches = [
-            _Watch(ServerProcess(config, folder), start_timeout_s, health_every_s, hung_after_s)
+            _Watch(ServerProcess(config, folder, self._guard), start_timeout_s, health_every_s, hung_after_s)
             for config in configs
             if config.embedded
         ]
@@ -133,6 +135,8 @@ class Supervisor:
             self._up.set()
 
     def _bring_up(self) -> None:
+        if self._watches:
+            self._guard.start()
         for watch in self._watches:
             watch.spawn()
         waiting = list(self._watches)
@@ -152,6 +156,7 @@ class Supervisor:
             time.sleep(_POLL_S)
         for server in servers:
             server.end()
+        self._guard.close()
 
 
 class _Watch:

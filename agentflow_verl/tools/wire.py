@@ -24,7 +24,11 @@ _EXCERPT = 200
 
 
 class TransportError(Exception):
-    """The server could not be reached, or did not answer in its protocol."""
+    """The server could not be reached, or did not answer in its protocol; ``reached`` if the request may have run."""
+
+    def __init__(self, message: str, reached: bool = True) -> None:
+        super().__init__(message)
+        self.reached = reached
 
 
 class ReplyTooLarge(Exception):
@@ -41,6 +45,7 @@ class Reply:
     error: dict[str, Any] | None
     session_id: str | None
     excerpt: str
+    retry_after_s: float = 0.0
 
     def complaint(self) -> str:
         """The failure in a few words."""
@@ -84,7 +89,8 @@ async def post(
     except asyncio.TimeoutError:
         raise
     except (aiohttp.ClientError, OSError) as error:
-        raise TransportError(f"{type(error).__name__}: {_short(error)}") from error
+        reached = not isinstance(error, aiohttp.ClientConnectorError)
+        raise TransportError(f"{type(error).__name__}: {_short(error)}", reached) from error
 
 
 async def _read(response: aiohttp.ClientResponse) -> Reply:
@@ -109,10 +115,13 @@ async def _read(response: aiohttp.ClientResponse) -> Reply:
         message = _decode(body)
     except TransportError:
         message = None
-    return _reply(response.status, message if isinstance(message, dict) else {}, session_id, excerpt)
+    retry_after_s = _seconds(response.headers.get("Retry-After", ""))
+    return _reply(response.status, message if isinstance(message, dict) else {}, session_id, excerpt, retry_after_s)
 
 
-def _reply(status: int, message: dict[str, Any], session_id: str | None, excerpt: str) -> Reply:
+def _reply(
+    status: int, message: dict[str, Any], session_id: str | None, excerpt: str, retry_after_s: float = 0.0
+) -> Reply:
     result, error = message.get("result"), message.get("error")
     for name, value in (("result", result), ("error", error)):
         if status == 200 and value is not None and not isinstance(value, dict):
@@ -126,6 +135,7 @@ def _reply(status: int, message: dict[str, Any], session_id: str | None, excerpt
         error=error if isinstance(error, dict) else None,
         session_id=session_id,
         excerpt=excerpt,
+        retry_after_s=retry_after_s,
     )
 
 
@@ -162,6 +172,11 @@ def _decode(body: bytes) -> Any:
     except (ValueError, RecursionError):
         start = _short(body[:_EXCERPT].decode("utf-8", "replace"))
         raise TransportError(f"not JSON: {start or 'empty body'}") from None
+
+
+def _seconds(retry_after: str) -> float:
+    """``Retry-After`` in seconds (RFC 9110, section 10.2.3); its other form, a date, is not read."""
+    return float(retry_after) if retry_after.isdecimal() and len(retry_after) < 7 else 0.0
 
 
 def _short(value: Any) -> str:

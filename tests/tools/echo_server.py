@@ -2,7 +2,7 @@
 
 It follows the contract of embedded servers (``--port``, ``--exit-with-parent``, the listening line, ``/healthz``).
 ``--legacy`` makes it refuse what an older server does not know; ``--sessions`` makes it keep sessions, ``--sse``
-answer with event streams.
+answer with event streams. ``--journal`` names a file that gets a line for every text that echo or note was called with.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import sys
 import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
+from mcp_types import ToolAnnotations
 from starlette.responses import JSONResponse, PlainTextResponse
 
 PR_SET_PDEATHSIG = 1
-STATE = {"running": 0, "most": 0, "calls": 0, "cancelled": 0}
+STATE = {"running": 0, "most": 0, "calls": 0, "cancelled": 0, "journal": ""}
 server = MCPServer("echo")
 
 
@@ -30,7 +31,16 @@ server = MCPServer("echo")
 async def echo(text: str, times: int = 1) -> str:
     """Give the text back."""
     STATE["calls"] += 1
+    journal(text)
     return text * times
+
+
+@server.tool(annotations=ToolAnnotations(read_only_hint=False), structured_output=False)
+async def note(text: str, seconds: float) -> str:
+    """Write the text down, then sleep."""
+    journal(text)
+    await asyncio.sleep(seconds)
+    return text
 
 
 @server.tool(structured_output=False)
@@ -77,6 +87,12 @@ async def environment() -> str:
     return json.dumps(sorted(os.environ))
 
 
+def journal(text: str) -> None:
+    if STATE["journal"]:
+        with open(STATE["journal"], "a") as lines:
+            lines.write(text[:100] + "\n")
+
+
 def _remaining(ctx: Context) -> float:
     meta = ctx.request_context.meta or {}
     return float(meta.get("agentflow/remaining_s", 3600))
@@ -119,11 +135,13 @@ def main() -> None:
     parser.add_argument("--sessions", action="store_true")
     parser.add_argument("--sse", action="store_true")
     parser.add_argument("--say", default="")
+    parser.add_argument("--journal", default="")
     parser.add_argument("--ignore-sigterm", action="store_true")
     parser.add_argument("--helper", action="store_true", help="leave a grandchild in the process group")
     args = parser.parse_args()
     if args.exit_with_parent:
         exit_with_parent()
+    STATE["journal"] = args.journal
     if args.say:
         print(args.say, file=sys.stderr, flush=True)
     if args.helper and os.fork() == 0:

@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from agentflow_verl.deadline import Deadline
+from agentflow_verl.tools.protocol import MODERN, Peer
 from agentflow_verl.tools.spec import ToolConfig
+from agentflow_verl.tools.wire import new_session, post
 
 ECHO_SERVER = str(Path(__file__).parent / "echo_server.py")
 ECHO_COMMAND = (sys.executable, ECHO_SERVER)
@@ -98,6 +100,8 @@ class FaultyServer:
     def __init__(self) -> None:
         self.faults: list = []
         self.calls = 0
+        self.heads: list[str] = []
+        self.connections: set[asyncio.Task] = set()
         self.list_fault = None
 
     async def start(self) -> None:
@@ -107,19 +111,38 @@ class FaultyServer:
 
     async def stop(self) -> None:
         self._server.close()
+        for connection in self.connections:
+            connection.cancel()
+        if self.connections:
+            await asyncio.wait(self.connections)
+
+    def lists(self, **tool) -> None:
+        """List the tool ``echo`` with these fields."""
+        self.lists_like({"tools": [{"name": "echo", "inputSchema": {"type": "object"}, **tool}]})
+
+    def lists_like(self, listing: dict) -> None:
+        """Pass for a replica of the server with this listing."""
+
+        async def list_them(writer, request_id):
+            send_result(writer, request_id, listing)
+
+        self.list_fault = list_them
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections.add(asyncio.current_task())
         try:
             while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-                length = int(head.split("content-length:")[1].split("\r\n")[0])
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                self.heads.append(head)
+                length = int(head.lower().split("content-length:")[1].split("\r\n")[0])
                 request = json.loads(await reader.readexactly(length))
                 await self._answer(writer, request)
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
             pass
         finally:
             writer.close()
+            self.connections.discard(asyncio.current_task())
 
     async def _answer(self, writer: asyncio.StreamWriter, request: dict) -> None:
         method = request["method"]
@@ -136,6 +159,13 @@ class FaultyServer:
                 await self.faults.pop(0)(writer, request["id"])
             else:
                 send_result(writer, request["id"], {"content": [{"type": "text", "text": "fine"}]})
+
+
+async def listed_by(url: str) -> dict:
+    """The answer of a server to ``tools/list``, in the words of the wire."""
+    headers, body = Peer(MODERN).request(1, "tools/list", {})
+    async with new_session() as session:
+        return (await post(session, url, body, headers, 20)).result
 
 
 def send_result(writer: asyncio.StreamWriter, request_id, result) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import socket
+import tracemalloc
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,77 +15,29 @@ from agentflow_verl.tools.mcp_client import McpClient
 from agentflow_verl.tools.registry import ToolBox
 from agentflow_verl.tools.spec import ToolConfig
 
-from .servers import FaultyServer, send, send_json, send_result, soon
-
-
-async def garbage(writer, request_id):
-    writer.write(bytes(range(256)) * 4)
-    writer.close()
-
-
-async def not_json(writer, request_id):
-    send(writer, b"<html>nginx</html>", kind="text/html")
-
-
-async def wrong_json(writer, request_id):
-    send_json(writer, {"hello": "world"})
-
-
-async def no_result(writer, request_id):
-    send_json(writer, {"jsonrpc": "2.0", "id": request_id, "result": None})
-
-
-async def a_list(writer, request_id):
-    send_json(writer, [1, 2, 3])
-
-
-async def another_id(writer, request_id):
-    send_result(writer, "someone else", {"content": []})
-
-
-async def bad_blocks(writer, request_id):
-    send_result(writer, request_id, {"content": ["text"]})
-
-
-async def needs_a_person(writer, request_id):
-    send_result(writer, request_id, {"resultType": "input_required"})
-
-
-async def json_rpc_error(writer, request_id):
-    error = {"code": -32603, "message": "Internal error"}
-    send_json(writer, {"jsonrpc": "2.0", "id": request_id, "error": error})
-
-
-async def status_500(writer, request_id):
-    send(writer, b"Internal Server Error", "500 Internal Server Error", "text/plain")
-
-
-async def status_429(writer, request_id):
-    send(writer, b"slow down", "429 Too Many Requests", "text/plain")
-
-
-async def redirect(writer, request_id):
-    writer.write(b"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n")
-
-
-async def close_at_once(writer, request_id):
-    writer.close()
-
-
-async def reset(writer, request_id):
-    connection = writer.get_extra_info("socket")
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
-    writer.transport.abort()
-
-
-async def close_early(writer, request_id):
-    writer.write(b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"jsonrpc"')
-    writer.close()
-
-
-async def empty_stream(writer, request_id):
-    send(writer, b": ping\n\n", kind="text/event-stream")
-
+from .faults import (
+    a_list,
+    another_id,
+    bad_blocks,
+    busy,
+    close_at_once,
+    close_early,
+    empty_stream,
+    garbage,
+    hang,
+    hundred_megabytes,
+    json_rpc_error,
+    needs_a_person,
+    no_result,
+    not_json,
+    redirect,
+    reset,
+    status_429,
+    status_500,
+    status_503,
+    wrong_json,
+)
+from .servers import FaultyServer, listed_by, send, send_result, soon
 
 FAULTS = {
     garbage: "",
@@ -99,6 +51,8 @@ FAULTS = {
     json_rpc_error: "JSON-RPC error -32603: Internal error",
     status_500: "HTTP 500: Internal Server Error",
     status_429: "HTTP 429: slow down",
+    status_503: "HTTP 503: no upstream",
+    busy: "JSON-RPC error -32050",
     redirect: "HTTP 307",
     close_at_once: "ServerDisconnectedError",
     reset: "",
@@ -142,18 +96,26 @@ def test_no_body_whatsoever_breaks_out_of_the_taxonomy(body, status):
     asyncio.run(run())
 
 
-@pytest.mark.parametrize("announced", [True, False])
-async def test_a_reply_without_end_is_not_read_to_its_end(client, faulty, announced):
-    async def endless(writer, request_id):
-        length = b"Content-Length: 52428800\r\n" if announced else b"Connection: close\r\n"
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + length + b"\r\n")
-        for _ in range(50):
-            writer.write(b"x" * 2**20)
-            await writer.drain()
-
-    faulty.faults = [endless]
-    result = await client.call_tool(faulty.url, "echo", {}, soon())
+async def test_a_reply_of_100_megabytes_is_not_read_to_its_end(client, faulty):
+    faulty.faults = [hundred_megabytes]
+    await client.list_tools(faulty.url, soon())
+    tracemalloc.start()
+    try:
+        result = await client.call_tool(faulty.url, "echo", {}, soon())
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
     assert result.is_error and result.truncated
+    assert most < 16 * 2**20
+    assert (await client.call_tool(faulty.url, "echo", {}, soon())).text == "fine"
+
+
+async def test_a_reply_that_announces_100_megabytes_is_not_read_at_all(client, faulty):
+    async def announce(writer, request_id):
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 104857600\r\n\r\n")
+
+    faulty.faults = [announce]
+    assert (await client.call_tool(faulty.url, "echo", {}, soon())).truncated
 
 
 async def test_infra_errors_are_retried(faulty, quick):
@@ -181,6 +143,46 @@ async def test_an_error_inside_the_contract_is_not_retried(faulty, quick):
     assert (result.text, result.is_error, faulty.calls) == ("no", True, 1)
 
 
+CHANGING = {"annotations": {"readOnlyHint": False}}
+
+
+@pytest.mark.parametrize("fault", [status_500, close_early, reset, garbage, another_id, not_json])
+async def test_a_call_that_may_have_changed_something_is_not_repeated(faulty, quick, fault):
+    faulty.lists(**CHANGING)
+    faulty.faults = [fault]
+    async with await ToolBox.open([ToolConfig(name="faulty", urls=(faulty.url,))]) as tools:
+        with pytest.raises(InfraError, match="not repeated: it may have changed something"):
+            await tools.call("echo", {}, soon())
+    assert faulty.calls == 1
+
+
+@pytest.mark.parametrize("fault", [status_429, status_503, busy])
+async def test_a_call_that_was_turned_away_is_repeated_whatever_it_does(faulty, quick, fault):
+    faulty.lists(**CHANGING)
+    faulty.faults = [fault]
+    async with await ToolBox.open([ToolConfig(name="faulty", urls=(faulty.url,))]) as tools:
+        assert (await tools.call("echo", {}, soon())).attempts == 2
+
+
+@pytest.mark.parametrize("hints", [{"readOnlyHint": False, "idempotentHint": True}, {"readOnlyHint": True}, {}])
+async def test_a_call_that_changes_nothing_more_the_second_time_is_repeated(faulty, quick, hints):
+    faulty.lists(annotations=hints)
+    faulty.faults = [close_early]
+    async with await ToolBox.open([ToolConfig(name="faulty", urls=(faulty.url,))]) as tools:
+        assert (await tools.call("echo", {}, soon())).attempts == 2
+
+
+async def test_a_server_that_says_when_to_come_back_is_left_alone_until_then(faulty, quick):
+    async def come_back(writer, request_id):
+        writer.write(b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n")
+
+    faulty.faults = [come_back]
+    async with await ToolBox.open([ToolConfig(name="faulty", urls=(faulty.url,))]) as tools:
+        result = await tools.call("echo", {}, soon())
+    assert result.attempts == 2
+    assert result.seconds >= 1
+
+
 async def test_no_retry_is_begun_that_the_deadline_would_cut(faulty, monkeypatch):
     monkeypatch.setattr(server_module, "BACKOFF_S", (100.0, 100.0))
     faulty.faults = [status_500]
@@ -191,9 +193,6 @@ async def test_no_retry_is_begun_that_the_deadline_would_cut(faulty, monkeypatch
 
 
 async def test_time_that_runs_out_after_a_failure_is_the_failures_fault(faulty, quick):
-    async def hang(writer, request_id):
-        await asyncio.sleep(30)
-
     faulty.faults = [status_500, hang]
     async with await ToolBox.open([ToolConfig(name="faulty", urls=(faulty.url,))]) as tools:
         with pytest.raises(InfraError, match="HTTP 500"):
@@ -202,33 +201,13 @@ async def test_time_that_runs_out_after_a_failure_is_the_failures_fault(faulty, 
 
 async def test_a_retry_goes_to_another_replica(faulty, quick, echo):
     faulty.faults = [status_500] * 10
-
-    async def same_list(writer, request_id):
-        send_result(writer, request_id, {"tools": await listed_by(echo.url)})
-
-    faulty.list_fault = same_list
+    faulty.lists_like(await listed_by(echo.url))
     config = ToolConfig(name="replicas", urls=(faulty.url, echo.url))
     async with await ToolBox.open([config]) as tools:
         results = [await tools.call("echo", {"text": "x"}, soon()) for _ in range(12)]
     assert {result.text for result in results} == {"x"}
     assert all(result.attempts <= 2 for result in results)
     assert faulty.calls == sum(result.attempts - 1 for result in results) > 0
-
-
-async def listed_by(url: str) -> list[dict]:
-    """The tools of a server in the words of the wire."""
-    client = McpClient()
-    specs = await client.list_tools(url, soon())
-    await client.close()
-    return [
-        {
-            "name": spec.name,
-            "description": spec.description,
-            "inputSchema": spec.parameters,
-            "_meta": {"agentflow/notes": spec.notes, "agentflow/pure": spec.pure},
-        }
-        for spec in specs
-    ]
 
 
 @pytest.mark.parametrize("fault", [not_json, status_500, close_at_once, another_id, bad_blocks])

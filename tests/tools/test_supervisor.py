@@ -12,6 +12,7 @@ import sys
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 
 from agentflow_verl.errors import ConfigError
@@ -175,7 +176,8 @@ SUPERVISING = f"""
 import json, sys, time
 from agentflow_verl.tools.spec import ToolConfig
 from agentflow_verl.tools.supervisor import Supervisor
-supervisor = Supervisor([ToolConfig(name="echo", command=({sys.executable!r}, {ECHO_SERVER!r}))])
+command = ({sys.executable!r}, {ECHO_SERVER!r})
+supervisor = Supervisor([ToolConfig(name="echo", command=command, args=("--helper",))])
 supervisor.start()
 print(json.dumps(supervisor.pids["echo"]), flush=True)
 END
@@ -194,10 +196,12 @@ def supervising(end: str) -> tuple[subprocess.Popen, int]:
 def test_no_server_outlives_a_supervising_process_that_is_killed(number):
     process, pid = supervising("time.sleep(60)")
     with process:
-        assert alive(pid)
+        everybody = psutil.Process(process.pid).children(recursive=True)
+        assert pid in {child.pid for child in everybody} and len(everybody) == 3  # the server, its helper, the guard
         process.send_signal(number)
         process.wait(10)
-        wait_until(lambda: not alive(pid), "the server is gone", 5)
+        gone, left = psutil.wait_procs(everybody, timeout=10)
+    assert not left
 
 
 def test_a_process_that_forgets_to_stop_its_supervisor_still_ends_cleanly():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mcp.shared.inbound import decode_header_value
 
 from agentflow_verl.errors import ConfigError
-from agentflow_verl.tools.content import result_text, to_spec
+from agentflow_verl.tools.content import result_text, stated_server, to_spec
 from agentflow_verl.tools.protocol import Peer, header_arguments, header_value
 from agentflow_verl.tools.spec import MIN_RESULT_CHARS, ToolConfig, cut
 
@@ -56,6 +56,16 @@ def test_a_cut_result_fits_its_limit_and_says_how_much_is_missing(text, limit):
         {"concurrency": 0},
         {"concurrency": 1.5},
         {"max_result_chars": MIN_RESULT_CHARS - 1},
+        {"token_env": "TOKEN"},
+        {"token_env": "", "urls": ("http://host/mcp",)},
+        {"token_env": "Bearer abc", "urls": ("http://host/mcp",)},
+        {"calls_per_s": 0},
+        {"calls_per_s": math.nan},
+        {"calls_per_s": "10"},
+        {"cache_dir": ""},
+        {"cache_dir": 3},
+        {"pure": "yes", "cache_dir": "cache"},
+        {"pure": True},
     ],
 )
 def test_a_wrong_value_is_refused_and_named(wrong):
@@ -103,6 +113,26 @@ def test_annotated_arguments_are_repeated_as_headers():
     assert list(header_arguments(schema, {"other": "x"})) == []
 
 
+@pytest.mark.parametrize(
+    ("hints", "repeatable"),
+    [
+        ({}, True),
+        ({"readOnlyHint": True}, True),
+        ({"readOnlyHint": False}, False),
+        ({"readOnlyHint": False, "idempotentHint": False}, False),
+        ({"readOnlyHint": False, "idempotentHint": True}, True),
+        ({"destructiveHint": True}, True),
+    ],
+)
+def test_a_tool_is_repeatable_unless_its_server_says_that_a_second_call_changes_something_again(hints, repeatable):
+    assert to_spec({"name": "t", "inputSchema": {}, "annotations": hints}).repeatable is repeatable
+
+
+@pytest.mark.parametrize("answer", [{"_meta": 3}, {"_meta": {"io.modelcontextprotocol/serverInfo": 3}}, {"serverInfo": []}, {}])
+def test_a_server_that_does_not_say_who_it_is_has_no_name(answer):
+    assert stated_server(answer) == ""
+
+
 @settings(deadline=None)
 @given(st.text())
 def test_any_argument_fits_into_a_header_and_comes_back(value):
@@ -121,7 +151,7 @@ def test_a_header_name_that_http_does_not_allow_is_left_out():
 
 
 def test_the_tools_package_imports_no_trainer():
-    modules = "content mcp_client process protocol registry schema server spec supervisor wire"
+    modules = "cache content faults limits mcp_client process protocol registry replicas schema server spec supervisor wire"
     lines = [f"import agentflow_verl.tools.{name}" for name in modules.split()]
     lines.append("import sys")
     lines.append("assert not {'verl', 'ray', 'vllm', 'torch', 'mcp'} & set(sys.modules)")

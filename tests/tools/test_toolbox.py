@@ -10,11 +10,11 @@ import pytest
 
 from agentflow_verl.deadline import Deadline
 from agentflow_verl.errors import ConfigError, MalformedOutput, OutOfTime
+from agentflow_verl.tools.limits import Slots
 from agentflow_verl.tools.registry import ToolBox
-from agentflow_verl.tools.server import Slots
 from agentflow_verl.tools.spec import ToolConfig
 
-from .servers import echo_process, soon
+from .servers import FaultyServer, echo_process, soon
 
 
 async def open_echo(echo, **options) -> ToolBox:
@@ -23,7 +23,7 @@ async def open_echo(echo, **options) -> ToolBox:
 
 async def test_the_tools_keep_the_servers_order(echo):
     async with await open_echo(echo) as tools:
-        assert [spec.name for spec in tools.specs[:3]] == ["echo", "Slow_Tool", "remaining"]
+        assert [spec.name for spec in tools.specs[:3]] == ["echo", "note", "Slow_Tool"]
 
 
 @pytest.mark.parametrize("text", ["Slow_Tool", "slow tool", "SLOWTOOL", " slow__tool\n", "Slow Tool "])
@@ -43,7 +43,7 @@ async def test_wrong_arguments_and_unknown_tools_send_nothing(echo):
     async with await open_echo(echo) as tools:
         with pytest.raises(MalformedOutput, match="echo: argument 'text' is missing, expected string"):
             await tools.call("echo", {}, soon())
-        with pytest.raises(MalformedOutput, match="no tool 'teleport'; the tools are echo, Slow_Tool"):
+        with pytest.raises(MalformedOutput, match="no tool 'teleport'; the tools are echo, note, Slow_Tool"):
             await tools.call("teleport", {}, soon())
     assert echo.state()["calls"] == calls
 
@@ -62,8 +62,34 @@ async def test_a_tool_of_two_servers_is_a_config_error(echo):
 
 
 async def test_replicas_that_differ_are_a_config_error(echo, faulty):
-    with pytest.raises(ConfigError, match="list different tools"):
+    with pytest.raises(ConfigError, match="differ in tools or version"):
         await ToolBox.open([ToolConfig(name="mixed", urls=(echo.url, faulty.url))])
+
+
+async def test_a_server_elsewhere_gets_its_bearer_token_with_every_request_and_no_other_does(echo, faulty, monkeypatch):
+    monkeypatch.setenv("SEARCH_TOKEN", " s3cret\n")
+    other = FaultyServer()
+    await other.start()
+    faulty.lists(name="search")
+    configs = [
+        ToolConfig(name="search", urls=(faulty.url,), token_env="SEARCH_TOKEN"),
+        ToolConfig(name="other", urls=(other.url,)),
+    ]
+    async with await ToolBox.open(configs) as tools:
+        await tools.call("search", {}, soon())
+        await tools.call("echo", {}, soon())
+    await other.stop()
+    assert len(faulty.heads) == 3 and all("Authorization: Bearer s3cret\r\n" in head for head in faulty.heads)
+    assert len(other.heads) == 3 and not any("Authorization" in head for head in other.heads)
+
+
+@pytest.mark.parametrize("token", [None, "", " ", "a\nb", "ä"])
+async def test_a_missing_token_is_a_config_error_that_does_not_repeat_it(monkeypatch, faulty, token):
+    monkeypatch.delenv("SEARCH_TOKEN", raising=False)
+    if token is not None:
+        monkeypatch.setenv("SEARCH_TOKEN", token)
+    with pytest.raises(ConfigError, match="server search: the environment variable SEARCH_TOKEN holds no usable token$"):
+        await ToolBox.open([ToolConfig(name="search", urls=(faulty.url,), token_env="SEARCH_TOKEN")])
 
 
 async def test_an_embedded_server_needs_a_supervisor_first():

@@ -1,0 +1,141 @@
+"""The servers of the tool benchmark, each a process: a bare JSON endpoint, an empty tool, and the real ones.
+
+``python -m tests.benchmarks.tool_processes json|lowlevel|empty`` is one that has no other purpose.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import uvicorn
+from mcp.server.lowlevel.server import Server
+from mcp.server.mcpserver import MCPServer
+from mcp_types import CallToolResult, ListToolsResult, TextContent, Tool
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.routing import Route
+
+from agentflow_verl.tools.spec import ToolConfig
+from agentflow_verl.tools.supervisor import Supervisor
+from tool_servers.common import lifetime, logs, serve
+
+PLAIN = ("json", "lowlevel", "empty")
+PASSAGES = 20_000
+WORDS = 5_000
+
+
+async def health(_: Request) -> PlainTextResponse:
+    return PlainTextResponse("ok")
+
+
+HEALTH = Route("/healthz", health)
+
+
+def json_endpoint() -> Starlette:
+    """What a tool could cost at the least in this framework: read JSON, write JSON."""
+
+    async def answer(request: Request) -> JSONResponse:
+        message = await request.json()
+        return JSONResponse({"jsonrpc": "2.0", "id": message["id"], "result": {"content": [{"type": "text", "text": "ok"}]}})
+
+    return Starlette(routes=[Route("/mcp", answer, methods=["POST"]), HEALTH])
+
+
+def low_level_tool() -> Starlette:
+    """A tool that does nothing, on the SDK's low-level server and with nothing around it."""
+    tool = Tool(name="empty", input_schema={"type": "object"})
+
+    async def listed(*_: object) -> ListToolsResult:
+        return ListToolsResult(tools=[tool])
+
+    async def called(*_: object) -> CallToolResult:
+        return nothing()
+
+    server = Server("lowlevel", on_list_tools=listed, on_call_tool=called)
+    return server.streamable_http_app(stateless_http=True, json_response=True, custom_starlette_routes=[HEALTH])
+
+
+def empty_tool() -> MCPServer:
+    """A tool that does nothing, in the frame that the servers of this project have."""
+    server = MCPServer("empty")
+
+    @server.tool(structured_output=False)
+    async def empty(text: str) -> CallToolResult:
+        """Do nothing."""
+        return nothing()
+
+    return server
+
+
+def nothing() -> CallToolResult:
+    return CallToolResult(content=[TextContent(type="text", text="ok")])
+
+
+async def listen(app: Starlette) -> None:
+    config = uvicorn.Config(app, port=0, log_config=None, access_log=False)
+    server = uvicorn.Server(config)
+    serving = asyncio.ensure_future(server.serve())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    sys.stdout.write(json.dumps({"event": "listening", "port": port}) + "\n")
+    sys.stdout.flush()
+    await serving
+
+
+def write_corpus(path: Path) -> None:
+    """Passages of random words, the frequent ones more frequent, as in a language."""
+    chance = random.Random(0)
+    words = [f"w{number}" for number in range(WORDS)]
+    weights = [1 / rank for rank in range(1, WORDS + 1)]
+    with path.open("w") as lines:
+        for number in range(PASSAGES):
+            text = " ".join(chance.choices(words, weights, k=80))
+            lines.write(json.dumps({"title": f"passage {number}", "text": text}) + "\n")
+
+
+@contextlib.contextmanager
+def running(folder: Path) -> Iterator[tuple[dict[str, ToolConfig], dict[str, psutil.Process]]]:
+    """All servers by name, with their URLs, and their processes.
+
+    The ones that do nothing get the first core where there are others for the client; the rest run where they like.
+    """
+    corpus = folder / "corpus.jsonl"
+    write_corpus(corpus)
+    here = (sys.executable, "-m", "tests.benchmarks.tool_processes")
+    configs = [
+        *(ToolConfig(name, command=(*here, name), concurrency=1000) for name in PLAIN),
+        ToolConfig("wikipedia_search", args=("--corpus", str(corpus)), concurrency=1000),
+        ToolConfig("python_coder", args=("--timeout", "60"), timeout_s=60.0, concurrency=1000),
+    ]
+    with Supervisor(configs, log_dir=folder) as supervisor:
+        processes = {name: psutil.Process(pid) for name, pid in supervisor.pids.items()}
+        first, *others = sorted(psutil.Process().cpu_affinity())
+        if others:
+            for name in PLAIN:
+                processes[name].cpu_affinity([first])
+            psutil.Process().cpu_affinity(others)
+        yield {config.name: config for config in supervisor.configs}, processes
+
+
+def main() -> None:
+    lifetime.end_with_parent()
+    logs.configure()
+    serving = {
+        "json": lambda: listen(json_endpoint()),
+        "lowlevel": lambda: listen(low_level_tool()),
+        "empty": lambda: serve.serve(empty_tool(), "127.0.0.1", 0, {}),
+    }
+    asyncio.run(serving[sys.argv[1]]())
+
+
+if __name__ == "__main__":
+    main()

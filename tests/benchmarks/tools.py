@@ -1,0 +1,288 @@
+"""Tool calls under load: ``python -m tests.benchmarks.tools --json FILE [--soak SECONDS]``.
+
+Three clients against the same servers. ``wire`` sends the same bytes over and over on a number of connections and does
+no more than count: it measures the server. ``aiohttp`` posts them with aiohttp. ``client`` is a ToolBox, as a rollout uses
+it: schema check, limits, circuit breaker, deadline, JSON. All figures of a table come from rounds taken in turns in one run, so that all meet the same
+machine; trust the ratios. Seconds of CPU are those of one process, and hold up on a busy machine better than rates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import itertools
+import json
+import logging
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aiohttp
+import psutil
+
+from agentflow_verl.deadline import Deadline
+from agentflow_verl.tools.protocol import MODERN, Peer
+from agentflow_verl.tools.registry import ToolBox
+from agentflow_verl.tools.spec import ToolConfig
+from agentflow_verl.tools.wire import new_session
+from tests.benchmarks.tool_processes import WORDS, running
+
+logger = logging.getLogger("tools")
+CONCURRENCY = (1, 16, 64, 256)
+AT = 64  # where the ratios are taken
+
+
+Load = Callable[[int, float], Awaitable[list[float]]]
+"""Called with the number of calls at once and the time to stop, gives the seconds that each call took."""
+
+
+@dataclass
+class Measured:
+    """What was measured of one kind of call at one concurrency, over all rounds."""
+
+    rates: list[float] = field(default_factory=list)
+    latencies: list[float] = field(default_factory=list)
+    client_ms: list[float] = field(default_factory=list)
+    server_ms: list[float] = field(default_factory=list)
+
+    def figures(self) -> dict[str, float]:
+        ordered = sorted(self.latencies)
+        return {
+            "calls": len(ordered),
+            "per_s": statistics.median(self.rates),
+            "p50_ms": 1e3 * ordered[len(ordered) // 2],
+            "p99_ms": 1e3 * ordered[int(len(ordered) * 0.99)],
+            "client_cpu_ms": statistics.median(self.client_ms),
+            "server_cpu_ms": statistics.median(self.server_ms),
+        }
+
+
+class Connection(asyncio.Protocol):
+    """Sends a request, waits for the end of the answer, sends it again."""
+
+    def __init__(self, request: bytes, latencies: list[float], until: float) -> None:
+        self._request, self._latencies, self._until = request, latencies, until
+        self.done = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._send()
+
+    def _send(self) -> None:
+        self._received, self._length = b"", 0
+        self._sent = time.perf_counter()
+        self._transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        if not self._length and b"\r\n\r\n" in self._received:
+            head, _, _ = self._received.partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200"), head
+            self._length = len(head) + 4 + int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+        if self._length and len(self._received) >= self._length:
+            self._latencies.append(time.perf_counter() - self._sent)
+            if self._latencies and time.perf_counter() < self._until:
+                self._send()
+            else:
+                self._transport.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.done.set_result(error)
+
+
+def request_of_the_empty_tool() -> tuple[dict[str, str], bytes]:
+    headers, body = Peer(MODERN).request(1, "tools/call", {"name": "empty", "arguments": {"text": "x"}})
+    return {**headers, "Content-Type": "application/json", "Accept": "application/json, text/event-stream"}, body
+
+
+def wire(config: ToolConfig) -> Load:
+    """Load by connections that repeat one request."""
+    url = urlsplit(config.urls[0])
+    headers, body = request_of_the_empty_tool()
+    headers |= {"Host": url.netloc, "Content-Length": str(len(body))}
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    request = f"POST {url.path} HTTP/1.1\r\n{head}\r\n".encode() + body
+
+    async def load(connections: int, until: float) -> list[float]:
+        latencies: list[float] = []
+        loop = asyncio.get_running_loop()
+
+        def connect() -> Awaitable[tuple[asyncio.Transport, Connection]]:
+            return loop.create_connection(lambda: Connection(request, latencies, until), url.hostname, url.port)
+
+        opened = [await connect() for _ in range(connections)]
+        errors = await asyncio.gather(*(connection.done for _, connection in opened))
+        assert not any(errors), errors
+        return latencies
+
+    return load
+
+
+def calling(call: Callable[[], Awaitable[None]]) -> Load:
+    """Load by callers that each wait for an answer before the next call."""
+
+    async def load(callers: int, until: float) -> list[float]:
+        latencies: list[float] = []
+
+        async def caller() -> None:
+            while time.perf_counter() < until:
+                started = time.perf_counter()
+                await call()
+                latencies.append(time.perf_counter() - started)
+
+        await asyncio.gather(*(caller() for _ in range(callers)))
+        return latencies
+
+    return load
+
+
+def through(tools: ToolBox, tool: str, arguments: Callable[[int], dict]) -> Load:
+    """Load by callers of a ToolBox."""
+    numbers = itertools.count()
+
+    async def call() -> None:
+        result = await tools.call(tool, arguments(next(numbers)), Deadline.after(120))
+        assert not result.is_error, result.text
+
+    return calling(call)
+
+
+def posting(session: aiohttp.ClientSession, config: ToolConfig) -> Load:
+    """Load by callers that use aiohttp as it is."""
+    headers, body = request_of_the_empty_tool()
+
+    async def call() -> None:
+        async with session.post(config.urls[0], data=body, headers=headers) as response:
+            assert "result" in json.loads(await response.read())
+
+    return calling(call)
+
+
+async def measure(load: Load, concurrency: int, seconds: float, server: psutil.Process, into: Measured) -> None:
+    """One round."""
+    server_before, client_before = cpu_seconds(server), time.process_time()
+    started = time.perf_counter()
+    latencies = await load(concurrency, started + seconds)
+    took = time.perf_counter() - started
+    into.rates.append(len(latencies) / took)
+    into.latencies += latencies
+    into.client_ms.append(1e3 * (time.process_time() - client_before) / len(latencies))
+    into.server_ms.append(1e3 * (cpu_seconds(server) - server_before) / len(latencies))
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system
+
+
+def query(number: int) -> dict[str, str]:
+    """Two words of the corpus, others each time."""
+    return {"query": f"w{number * 7 % WORDS} w{number * 31 % WORDS}"}
+
+
+async def compare(configs: dict[str, ToolConfig], processes: dict[str, psutil.Process], folder: Path, rounds: int, seconds: float) -> dict:
+    """Every kind of call at every concurrency, in turns."""
+    names = ("empty", "wikipedia_search", "python_coder")
+    kept = replace(configs["wikipedia_search"], cache_dir=str(folder / "cache"))
+    async with contextlib.AsyncExitStack() as stack:
+        tools = await stack.enter_async_context(await ToolBox.open([configs[name] for name in names]))
+        cached = await stack.enter_async_context(await ToolBox.open([kept]))
+        session = await stack.enter_async_context(new_session())
+        kinds = {
+            "json, wire": (wire(configs["json"]), "json"),
+            "lowlevel, wire": (wire(configs["lowlevel"]), "lowlevel"),
+            "empty, wire": (wire(configs["empty"]), "empty"),
+            "empty, aiohttp": (posting(session, configs["empty"]), "empty"),
+            "empty, client": (through(tools, "empty", lambda _: {"text": "x"}), "empty"),
+            "search, client": (through(tools, "wikipedia_search", query), "wikipedia_search"),
+            "search, client, cached": (through(cached, "wikipedia_search", lambda number: query(number % 50)), "wikipedia_search"),
+            "python, client": (through(tools, "python_coder", lambda number: {"code": f"print({number})"}), "python_coder"),
+        }
+        loads = {(kind, concurrency): Measured() for kind in kinds for concurrency in CONCURRENCY}
+        for load, _ in kinds.values():
+            await load(AT, time.perf_counter() + 1)  # not counted
+        for _ in range(rounds):
+            for (kind, concurrency), into in loads.items():
+                load, server = kinds[kind]
+                await measure(load, concurrency, seconds, processes[server], into)
+    return {kind: {concurrency: loads[kind, concurrency].figures() for concurrency in CONCURRENCY} for kind in kinds}
+
+
+def ratios(table: dict) -> dict[str, float]:
+    """What the targets are about."""
+    kinds = ("json, wire", "lowlevel, wire", "empty, wire", "empty, aiohttp", "empty, client")
+    json_, lowlevel, empty, aiohttp_, client = (table[kind][AT] for kind in kinds)
+    return {
+        "lowlevel_tool_of_json_endpoint_by_rate": lowlevel["per_s"] / json_["per_s"],
+        "lowlevel_tool_of_json_endpoint_by_server_cpu": json_["server_cpu_ms"] / lowlevel["server_cpu_ms"],
+        "empty_tool_of_json_endpoint_by_rate": empty["per_s"] / json_["per_s"],
+        "empty_tool_of_json_endpoint_by_server_cpu": json_["server_cpu_ms"] / empty["server_cpu_ms"],
+        "client_cpu_ms_a_call": client["client_cpu_ms"],
+        "client_cpu_over_plain_aiohttp": client["client_cpu_ms"] / aiohttp_["client_cpu_ms"],
+    }
+
+
+async def soak(configs: dict[str, ToolConfig], processes: dict[str, psutil.Process], seconds: float) -> dict[str, dict]:
+    """All tools at saturation; memory, descriptors, threads and children after a fifth of the time and at the end."""
+    names = ("empty", "wikipedia_search", "python_coder")
+    watched = {"client": psutil.Process(), **{name: processes[name] for name in names}}
+    began = time.perf_counter()
+    async with await ToolBox.open([configs[name] for name in names]) as tools:
+        loads = [
+            through(tools, "empty", lambda _: {"text": "x"}),
+            through(tools, "wikipedia_search", query),
+            through(tools, "python_coder", lambda number: {"code": f"print({number})"}),
+        ]
+
+        async def all_until(share: float) -> int:
+            latencies = await asyncio.gather(*(load(AT, began + seconds * share) for load in loads))
+            return sum(map(len, latencies))
+
+        calls = await all_until(0.2)
+        first = {name: held(process) for name, process in watched.items()}
+        calls += await all_until(1.0)
+    last = {name: held(process) for name, process in watched.items()}
+    return {"seconds": seconds, "calls": calls, "after_a_fifth": first, "at_the_end": last}
+
+
+def held(process: psutil.Process) -> dict[str, float]:
+    family = [process, *process.children(recursive=True)] if process != psutil.Process() else [process]
+    return {
+        "rss_mb": sum(one.memory_info().rss for one in family) / 2**20,
+        "descriptors": process.num_fds(),
+        "threads": process.num_threads(),
+        "processes": len(family),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=1.5, help="of one round")
+    parser.add_argument("--soak", type=float, default=0.0, help="seconds at saturation afterwards")
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("agentflow_verl").setLevel(logging.WARNING)
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as (configs, processes):
+        table = asyncio.run(compare(configs, processes, Path(folder), given.rounds, given.seconds))
+        found = {"table": table, "ratios": ratios(table)}
+        for kind, rows in table.items():
+            for concurrency, row in rows.items():
+                logger.info("%-24s %4d  %s", kind, concurrency, "  ".join(f"{name} {value:.4g}" for name, value in row.items()))
+        for name, value in found["ratios"].items():
+            logger.info("%s %.3g", name, value)
+        if given.soak:
+            found["soak"] = asyncio.run(soak(configs, processes, given.soak))
+            logger.info("%s", json.dumps(found["soak"], indent=2))
+    if given.json:
+        given.json.write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
