@@ -56,7 +56,7 @@ async def attack(sandbox: Sandbox) -> list[Finding]:
             _escapes(sandbox, bait),
             _stopped(sandbox, "memory of a process", probes.MEMORY_ONE, _SMALL, "memory"),
             _stopped(sandbox, "memory of the job", probes.MEMORY_SPLIT, _SMALL, "memory"),
-            _stopped(sandbox, "number of files", probes.FILES, _SMALL, "memory"),
+            _apart(sandbox),
             _stopped(sandbox, "output", probes.OUTPUT, replace(_SMALL, output_mb=1), "output"),
             _stopped(sandbox, "wall clock", probes.SLEEP, replace(_SMALL, seconds=0.5), "timeout"),
         )
@@ -142,6 +142,7 @@ async def _escapes(sandbox: Sandbox, bait: _Bait) -> list[Finding]:
         server=os.getpid(),
         processes=_SMALL.processes,
         disk_bytes=_SMALL.disk_mb << 20,
+        files=_SMALL.files,
     )
     result = await sandbox.run(program, limits=_SMALL)
     report = _report(result)
@@ -157,6 +158,14 @@ def _report(result: JobResult) -> dict[str, str] | None:
         return json.loads(result.output.rstrip().rpartition("\n")[2])
     except ValueError:
         return None
+
+
+async def _apart(sandbox: Sandbox) -> list[Finding]:
+    """Two jobs, at once where there are two slots: neither finds anything of the other's."""
+    pair = [sandbox.run(probes.apart(number), limits=_SMALL) for number in range(2)]
+    results = await asyncio.gather(*pair) if sandbox.jobs > 1 else [await one for one in pair]
+    seen = [result.output.strip() or result.status for result in results if result.status != "ok" or result.output]
+    return [Finding("jobs apart", text[-200:]) for text in seen]
 
 
 async def _stopped(sandbox: Sandbox, probe: str, program: str, limits: Limits, expected: str) -> list[Finding]:
