@@ -21,7 +21,9 @@ from tool_servers.python_coder.limits import SandboxError
 OLDEST = (0, 8, 0)
 """The first bubblewrap with --disable-userns."""
 _SYSTEM = ("bin", "lib", "lib32", "lib64", "libexec", "share")
-_FOLDERS = ("/usr", "/etc", "/tmp", "/python", "/python/bin", "/python/packages")
+_OWN = "/python/own"
+_PROGRAM = f"import sys; sys.path.append({_OWN!r}); from {__package__}.inside import starter; starter.main()"
+_FOLDERS = ("/usr", "/etc", "/tmp", "/python", "/python/bin", "/python/packages", _OWN)
 """bubblewrap makes missing parents for its own user only; a job has another."""
 _CAPABILITIES = ("CAP_SYS_ADMIN", "CAP_SYS_CHROOT", "CAP_SETUID", "CAP_SETGID", "CAP_SYS_PTRACE")
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -43,7 +45,7 @@ class Bubblewrap:
     environment: tuple[tuple[str, str], ...]
 
     def command(self) -> list[str]:
-        """Arguments up to the interpreter; those of its program follow."""
+        """Arguments up to those of the program inside."""
         variables = [word for name, value in self.environment for word in ("--setenv", name, value)]
         return [
             *(self.binary, *self.arguments),
@@ -51,12 +53,12 @@ class Bubblewrap:
             *self.mounts,
             *("--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"),
             *variables,
-            *(self.python, "-I", "-S", "-B", "-X", "utf8"),
+            *(self.python, "-I", "-S", "-B", "-X", "utf8", "-c", _PROGRAM),
         ]
 
 
-def find(as_root: bool | None = None) -> Bubblewrap:
-    """The surroundings for this host, this interpreter and this user.
+def find(as_root: bool | None = None, inside: Path = Path(__file__).with_name("inside")) -> Bubblewrap:
+    """The surroundings for this host, this interpreter and this user. ``inside`` is the folder of what runs there.
 
     The capabilities are the nursery's, which runs no job's code: jobs have none. As an ordinary user they, and the
     user id 0, are those of a user namespace.
@@ -76,7 +78,7 @@ def find(as_root: bool | None = None) -> Bubblewrap:
     return Bubblewrap(
         binary=_binary(),
         arguments=tuple(arguments),
-        mounts=(*_system(), *mounts),
+        mounts=(*_system(), *mounts, "--ro-bind", str(inside), f"{_OWN}/{__package__.replace('.', '/')}/inside"),
         python=python,
         packages=packages,
         environment=tuple(environment.items()),

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 from tool_servers.python_coder import seccomp
 from tool_servers.python_coder.bubblewrap import Bubblewrap
-from tool_servers.python_coder.inside import Texts
 from tool_servers.python_coder.job import Job
 from tool_servers.python_coder.limits import Limits, SandboxError
 
@@ -27,8 +26,8 @@ class Nursery:
         self._turns = asyncio.Semaphore(len(os.sched_getaffinity(0)))
 
     @classmethod
-    async def start(cls, box: Bubblewrap, preload: Sequence[str], texts: Texts) -> Nursery:
-        """Start one and wait until it has imported ``preload``; ``texts`` are what it runs.
+    async def start(cls, box: Bubblewrap, preload: Sequence[str]) -> Nursery:
+        """Start one and wait until it has imported ``preload``.
 
         Raises SandboxError when bubblewrap or an import fails. Must not be cancelled.
         """
@@ -37,7 +36,7 @@ class Nursery:
         with theirs:
             try:
                 process = await asyncio.create_subprocess_exec(
-                    *(*box.command(), "-c", texts.starter, str(theirs.fileno()), texts.nursery),
+                    *(*box.command(), str(theirs.fileno())),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=asyncio.subprocess.PIPE,
                     stderr=asyncio.subprocess.STDOUT,

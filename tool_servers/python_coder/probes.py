@@ -194,7 +194,9 @@ def apart(number: int) -> str:
     return f"NUMBER = {number}\n{_APART}"
 
 
-def escapes(secret: str, file: str, port: int, abstract: str, server: int, processes: int, disk_bytes: int, files: int) -> str:
+def escapes(
+    secret: str, file: str, port: int, abstract: str, server: int, processes: int, disk_bytes: int, files: int
+) -> str:
     """The program that tries every way out and prints, as JSON on its last line, those that worked."""
     names = {
         "SECRET": secret,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
 import time
 from dataclasses import dataclass, field
 
 from tool_servers.python_coder.bubblewrap import Bubblewrap
 from tool_servers.python_coder.fork_server import Nursery
-from tool_servers.python_coder.inside import Texts
 from tool_servers.python_coder.job import Job
 from tool_servers.python_coder.limits import Busy, JobResult, Limits, SandboxError
 from tool_servers.python_coder.slots import Slots
@@ -37,8 +37,6 @@ class Sandbox:
     """As root: a host user id for each slot. As an ordinary user: None."""
     preload: tuple[str, ...] = field(default_factory=installed)
     """Packages that every job finds imported."""
-    inside: Texts = field(default=Texts(), repr=False)
-    """The programs that isolate jobs and run theirs."""
     _slots: Slots = field(init=False, repr=False)
     _ready: dict[int, asyncio.Task[Job]] = field(init=False, repr=False, default_factory=dict)
     _running: set[asyncio.Future[Stop]] = field(init=False, repr=False, default_factory=set)
@@ -46,6 +44,8 @@ class Sandbox:
     _closed: bool = field(init=False, repr=False, default=False)
 
     def __post_init__(self) -> None:
+        if os.geteuid() == 0 and self.uids is None:
+            raise SandboxError("as root a sandbox needs user ids for its jobs: claim_uids")
         self._slots = Slots(range(self.jobs))
 
     async def run(self, program: str, seconds: float | None = None, limits: Limits | None = None) -> JobResult:
@@ -101,7 +101,7 @@ class Sandbox:
         if self._closed:
             raise SandboxError("the server is shutting down")
         if self._nursery is None or self._nursery.done() and not _alive(self._nursery):
-            self._nursery = asyncio.ensure_future(Nursery.start(self.box, self.preload, self.inside))
+            self._nursery = asyncio.ensure_future(Nursery.start(self.box, self.preload))
         nursery = await asyncio.shield(self._nursery)
         return await nursery.fork(limits, uid, session_seconds)
 

@@ -72,7 +72,9 @@ class Sessions:
         try:
             await asyncio.wait_for(session.turn.acquire(), max(0.0, deadline - time.monotonic()))
         except asyncio.TimeoutError:
-            raise Busy("an earlier call of this trajectory ran until the deadline; the program was not started") from None
+            raise Busy(
+                "an earlier call of this trajectory ran until the deadline; the program was not started"
+            ) from None
         done = False
         try:
             if session.job is None or not session.job.alive:

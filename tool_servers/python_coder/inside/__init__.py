@@ -1,4 +1,4 @@
-"""The programs that run inside bubblewrap, as texts for ``python -c``; none of these files is imported.
+"""What runs inside bubblewrap: this folder is all it sees of the server. It imports nothing from outside of it.
 
     kernel.py    calls into the kernel
     watch.py     the first process of each sandbox, once isolated: looks after the job
@@ -9,19 +9,3 @@
 The starter is kept apart from the nursery because a fork costs what it has to copy: two large ones would cost a job
 more than everything else together.
 """
-
-from dataclasses import dataclass
-from importlib import resources
-
-
-def _text(*names: str) -> str:
-    return "\n".join(resources.files(__package__).joinpath(f"{name}.py").read_text() for name in names)
-
-
-@dataclass(frozen=True)
-class Texts:
-    """The two programs."""
-
-    starter: str = _text("kernel", "watch", "starter")
-    nursery: str = _text("launcher", "nursery")
-    """Runs in a fork of the starter, with its names."""

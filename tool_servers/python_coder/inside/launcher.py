@@ -1,7 +1,6 @@
-"""The job's own process, once its sandbox is isolated: it takes its limits, then runs the program.
+"""The job's own process, once its sandbox is isolated: it takes its limits, then runs the program."""
 
-Part of the nursery's text; never imported.
-"""
+from __future__ import annotations
 
 import _sitebuiltins
 import atexit
@@ -48,6 +47,8 @@ def become_job(control, start, session):
     os.write(start, b"!")
     os.close(start)
     sys.modules["__main__"] = main_module = type(sys)("__main__")
+    for name in ("exit", "quit"):
+        setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D"))
     reseed()
     if not session:
         os.close(control)
@@ -134,7 +135,3 @@ def flush():
             stream.flush()
         except BaseException:
             pass
-
-
-builtins.exit = _sitebuiltins.Quitter("exit", "Ctrl-D")
-builtins.quit = _sitebuiltins.Quitter("quit", "Ctrl-D")

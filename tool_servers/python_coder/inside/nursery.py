@@ -1,10 +1,11 @@
 """Imports packages once, then forks a job's process, which finds them imported, into each sandbox.
 
-Runs in a fork of the starter, whose names it uses; never imported. No program and no output passes through here.
+Runs in a fork of the starter. No program and no output passes through here.
 """
 
+from __future__ import annotations
+
 import ctypes
-import fcntl
 import gc
 import importlib
 import json
@@ -15,9 +16,20 @@ import signal
 import socket
 import sys
 
+from tool_servers.python_coder.inside.kernel import (
+    CLONE_NEWPID,
+    CLONE_NEWUSER,
+    LIBC,
+    SURROUNDINGS,
+    call,
+    close_but,
+    drop_capabilities,
+    filter_calls,
+    tell,
+)
+from tool_servers.python_coder.inside.launcher import become_job, confine
+
 HUGE_PAGE, MADV_COLLAPSE = 2 << 20, 25  # linux/mman.h
-KEPT = 64
-"""Descriptors that a job's process keeps are moved to this number and above, the others closed."""
 
 
 def bear(link, births, setup):
@@ -83,7 +95,7 @@ def end(control, first, verdict):
 
 def prepare(packages, preload):
     """Import what jobs should find imported, and leave nothing that forks would copy for no use."""
-    sys.path.extend(packages)
+    sys.path[-1:] = packages  # in place of this program's own folder
     for name in preload:
         importlib.import_module(name)
     threads = len(os.listdir("/proc/self/task"))
@@ -111,6 +123,7 @@ def enter(order, control, output, first, start, steps):
     try:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.setsid()  # signals to its process group must reach none but its own, and the scheduler sees a unit
         call("setns", first, SURROUNDINGS)
         if not order["uid"]:
             call("setns", first, CLONE_NEWUSER)
@@ -120,11 +133,11 @@ def enter(order, control, output, first, start, steps):
         confine(order)
         drop_capabilities()
         filter_calls(steps)
-        kept = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, KEPT) for fd in (control, start)]
-        with socket.socket(fileno=control) as server:
-            socket.send_fds(server, [b"ready"], [first])
-        os.closerange(3, KEPT)
-        become_job(*kept, order["session"])
+        server = socket.socket(fileno=control)
+        socket.send_fds(server, [b"ready"], [first])
+        os.set_inheritable(server.detach(), False)
+        close_but(3, control, start)
+        become_job(control, start, order["session"])
     except BaseException as error:
         tell(control, f"{type(error).__name__}: {error}")
     os._exit(1)

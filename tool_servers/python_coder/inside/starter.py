@@ -5,10 +5,32 @@ gives up its rights, has the nursery fork the job's process into all of them, an
 output passes through here.
 """
 
+from __future__ import annotations
+
 import json
+import os
 import signal
 import socket
+import sys
 
+from tool_servers.python_coder.inside.kernel import (
+    CAP_SYS_PTRACE,
+    CLONE_NEWPID,
+    CLONE_NEWUSER,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_PRIVATE,
+    MS_REC,
+    PR_SET_DUMPABLE,
+    SURROUNDINGS,
+    call,
+    close_but,
+    drop_capabilities,
+    filter_calls,
+    tell,
+)
+from tool_servers.python_coder.inside.watch import look_after
 
 JOB_UID = 1000
 """In a job's own user namespace."""
@@ -22,8 +44,9 @@ def main():
     orders, births = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if os.fork() == 0:
         orders.close()
-        exec(sys.argv[2], globals())
-        bear(link, births, setup)
+        from tool_servers.python_coder.inside import nursery  # not before: a sandbox's first process has no use for it
+
+        nursery.bear(link, births, setup)
     births.close()
     own = os.open("/proc/self/ns/pid", os.O_RDONLY)
     settings = os.open("/proc/sys/user", os.O_PATH)
@@ -56,10 +79,8 @@ def make(order, control, output, orders, steps, settings):
         drop_capabilities(kept=1 << CAP_SYS_PTRACE)  # to see the memory of the job's processes
         filter_calls(steps)
         socket.send_fds(orders, [order], [control, output, first, start])
-        os.dup2(started, 0)
-        os.dup2(control, 1)
-        os.closerange(2, 64)
-        look_after(0, 1, wanted["memory"])
+        close_but(0, started, control)
+        look_after(started, control, wanted["memory"])
     except BaseException as error:
         tell(control, f"{type(error).__name__}: {error}")
     os._exit(1)
@@ -67,7 +88,7 @@ def make(order, control, output, orders, steps, settings):
 
 def isolate(order, settings):
     """A namespace of each kind, and a file system in which only /tmp and /dev/shm can be written to."""
-    os.setsid()  # out of reach of signals to a process group, and a unit for the scheduler
+    os.setsid()  # out of reach of signals to a process group
     call("unshare", SURROUNDINGS)
     call("mount", None, b"/", None, MS_REC | MS_PRIVATE, None)
     private = f"mode=1777,size={order['disk']},nr_inodes={order['files']}".encode()
@@ -87,6 +108,3 @@ def own_user_namespace(settings):
     most = os.open("max_user_namespaces", os.O_WRONLY, dir_fd=settings)
     os.write(most, b"0")
     os.close(most)
-
-
-main()

@@ -1,22 +1,28 @@
-"""The first process of a sandbox, once it is isolated: it watches the job's memory.
+"""The first process of a sandbox, once it is isolated: it watches the job's memory."""
 
-Part of the starter's text; never imported.
-"""
+from __future__ import annotations
 
+import os
 import re
 import signal
 import time
+
+from tool_servers.python_coder.inside.kernel import tell
 
 WATCH_INTERVAL_S = 0.05
 """Between two looks at a job's memory. What a job can take in between is not stopped in time."""
 BACKGROUND_S = 0.1
 """A job that takes longer steps back behind those that do not."""
+BACKGROUND_AGAIN_S = 1.0
+"""It could undo that."""
+JOB = 2
+"""The process id of the first process that is forked into a sandbox."""
 
 
 def look_after(started, control, memory):
     """Until the nursery, which sees the job's process end, kills this one, and all that the job left with it."""
     os.read(started, 1)
-    begin, seen, background = time.monotonic(), 0.0, False
+    begin, seen, back = time.monotonic(), 0.0, BACKGROUND_S
     while True:
         signal.sigtimedwait({signal.SIGCHLD}, WATCH_INTERVAL_S)
         reap()
@@ -27,9 +33,8 @@ def look_after(started, control, memory):
         if memory_in_use(exact=False) > memory and memory_in_use(exact=True) > memory:
             tell(control, "memory\n")
             os._exit(0)
-        if age > BACKGROUND_S and not background:
-            background = True
-            step_back()
+        if age > back and step_back():
+            back = age + BACKGROUND_AGAIN_S
 
 
 def reap():
@@ -42,12 +47,13 @@ def reap():
 
 
 def step_back():
-    """Where the kernel schedules by session, let this one have what others leave (sched(7), autogroups)."""
+    """Where the kernel schedules by session, let the job's have what others leave (sched(7), autogroups)."""
     try:
-        with open("/proc/self/autogroup", "w") as file:
+        with open(f"/proc/{JOB}/autogroup", "w") as file:
             file.write("19")
     except OSError:
-        pass
+        return False  # no such groups, or the kernel wants fewer changes a second
+    return True
 
 
 def memory_in_use(exact):
