@@ -29,8 +29,7 @@ def call(name, *arguments):
 
 
 def drop_capabilities(kept=0):
-    header = (ctypes.c_uint32 * 2)(CLOSE_RANGE, LAST_DESCRIPTOR = 436, 0x7FFF_FFFF  # asm/unistd.h, the same on every architecture
-CAPABILITY_VERSION, 0)
+    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0)
     call("capset", header, (ctypes.c_uint32 * 6)(kept, kept))
 
 
