@@ -58,7 +58,7 @@ async def attack(sandbox: Sandbox) -> list[Finding]:
             _stopped(sandbox, "memory of the job", probes.MEMORY_SPLIT, _SMALL, "memory"),
             _apart(sandbox),
             _stopped(sandbox, "output", probes.OUTPUT, replace(_SMALL, output_mb=1), "output"),
-            _stopped(sandbox, "wall clock", probes.SLEEP, replace(_SMALL, seconds=0.5), "timeout"),
+            _stopped(sandbox, "wall clock", probes.SLEEP, replace(_SMALL, seconds=2.0), "timeout"),
         )
         reports = await asyncio.gather(*map(one_slot, probes_to_run))
         if bait.reached():
