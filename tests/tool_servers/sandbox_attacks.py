@@ -65,7 +65,8 @@ ATTACKS = [
     ),
     Attack(
         "memory bomb, split, shared mappings",
-        "import mmap, os, time\nfor _ in range(6):\n  if os.fork() == 0:\n    held = mmap.mmap(-1, 60 << 20); held.write(b'x' * (50 << 20)); time.sleep(60)\ntime.sleep(60)",
+        "import mmap, os, time\nfor _ in range(6):\n  if os.fork() == 0:\n"
+        "    held = mmap.mmap(-1, 60 << 20); held.write(b'x' * (50 << 20)); time.sleep(60)\ntime.sleep(60)",
         "memory",
         "more than 160 MB",
     ),
@@ -82,7 +83,8 @@ ATTACKS = [
     ),
     Attack(
         "thread flood",
-        "import threading, time, os\ncount = 0\ntry:\n  while count < 1000: threading.Thread(target=time.sleep, args=(60,), daemon=True).start(); count += 1\n"
+        "import threading, time, os\ncount = 0\ntry:\n  while count < 1000:\n"
+        "    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n    count += 1\n"
         "except RuntimeError: pass\nprint('stopped' if count < 64 else count, flush=True); os._exit(0)",
         says="stopped",
     ),
@@ -130,7 +132,7 @@ ATTACKS = [
         says="False",
     ),
     cannot("memory of its first process", "open('/proc/1/mem', 'r+b')"),
-    cannot("descriptors of its first process", "os.listdir('/proc/1/fd')"),
+    cannot("descriptors of its first process", "[os.open(f'/proc/1/fd/{fd}', 0) for fd in os.listdir('/proc/1/fd')]"),
     Attack("environment", f"import os; print('seen' if '{MARK}' in os.environ else 'nothing')", says="nothing"),
     Attack(
         "environment of all processes",

@@ -216,7 +216,7 @@ async def test_cancelling_kills_the_job_and_frees_its_slot(one_slot: Sandbox) ->
             waiting.cancel()
             await asyncio.wait({task, waiting})
             assert task.cancelled() and waiting.cancelled()
-            assert await asyncio.to_thread(eventually, lambda: not alive(job))
+            assert await asyncio.to_thread(eventually, lambda job=job: not alive(job))
     assert alive(fork_server) == fork_server
     assert (await one_slot.run(HONEST)).output == HONEST_ANSWER
 

@@ -84,6 +84,7 @@ class Sessions:
         finally:
             if not done and session.job:
                 session.job.kill()
+                session.job = None  # it takes a moment to end
             session.turn.release()
         if session.job.alive:
             return result
