@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,8 +18,8 @@ from pathlib import Path
 import pytest
 from mcp.client.client import Client
 from mcp.shared.exceptions import MCPError
-from sandbox_attacks import ATTACKS, MARK
-from server_processes import ROOT, Bait, Running, alive, command, descendants, eventually, start, stop
+from sandbox_attacks import MARK
+from server_processes import ROOT, Running, alive, command, descendants, eventually, start, stop
 
 from tool_servers.common import calls
 from tool_servers.python_coder import bubblewrap
@@ -380,50 +378,3 @@ def test_there_is_no_isolation_to_switch_off(capsys: pytest.CaptureFixture[str])
     with pytest.raises(SystemExit) as ended:
         python_coder_server.main(["--isolation", "none"])
     assert ended.value.code == 2 and "invalid choice: 'none'" in capsys.readouterr().err
-
-
-# as an ordinary user
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="the other tests ran as an ordinary user already")
-@pytest.mark.skipif(
-    not (shutil.which("setpriv") and shutil.which("unshare")), reason="needs setpriv and unshare of util-linux"
-)
-async def test_all_attacks_as_an_ordinary_user(launch: Callable[..., Running], bait: Bait) -> None:
-    # root's home is opened up for the server alone: the interpreter may live there
-    script = """
-    set -e
-    mount -t tmpfs -o mode=755 tmpfs /mnt; mkdir /mnt/root; mount --rbind /root /mnt/root
-    mount -t tmpfs -o mode=755 tmpfs /root
-    cd /mnt/root; for name in .[!.]* *; do
-        if [ -d "$name" ]; then mkdir "/root/$name"; mount --rbind "$name" "/root/$name"; fi
-    done; cd "$OLDPWD"
-    exec setpriv --reuid 12345 --regid 12345 --clear-groups "$@"
-    """
-    line = ["unshare", "--mount", "--propagation", "private", "bash", "-c", textwrap.dedent(script), "as-user"]
-    readable = subprocess.run(
-        [*line, sys.executable, "-c", "import tool_servers.python_coder.server"], cwd=ROOT, capture_output=True
-    )
-    if readable.returncode:
-        pytest.skip(f"another user cannot run this interpreter and checkout: {readable.stderr.decode()[-200:]}")
-    running = launch([*line, *command("python_coder", *LIMITED)], env={**os.environ, MARK: "seen", "HOME": "/tmp"})
-    assert Path(f"/proc/{running.pid}").stat().st_uid == 12345
-
-    slots = asyncio.Semaphore(4)
-
-    async def attack(client: Client, program: str, seconds: float):
-        async with slots:
-            return await client.call_tool("python_coder", {"code": program}, meta={calls.REMAINING_S: seconds})
-
-    # limits that the command line does not set are larger there, and their attacks end otherwise
-    chosen = [a for a in ATTACKS if not re.search("fill|flood|100 MB", a.name)]
-    async with Client(f"{running.url}/mcp") as client:
-        results = await asyncio.gather(*(attack(client, bait.names() + a.program, a.seconds) for a in chosen))
-    wrong = {
-        a.name: text(result)
-        for a, result in zip(chosen, results)
-        if a.says not in text(result) or a.status not in ("*", "ok" if not result.is_error else a.status)
-    }
-    assert not wrong
-    assert not bait.reached()
-    assert not jobs_of(running)

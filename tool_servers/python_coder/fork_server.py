@@ -14,9 +14,6 @@ from tool_servers.python_coder.bubblewrap import Bubblewrap
 from tool_servers.python_coder.job import Job
 from tool_servers.python_coder.limits import Limits, SandboxError
 
-_END_S = 5.0
-"""For a nursery that was told to end."""
-
 
 class Nursery:
     """The fork server's process."""
@@ -96,10 +93,8 @@ class Nursery:
         return job
 
     async def close(self) -> None:
-        """End it and every sandbox it made."""
+        """End it and every sandbox it made: the kernel ends them with bubblewrap's process."""
         self._link.close()
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._process.wait(), _END_S)
         if self._process.returncode is None:
             self._process.kill()
             await self._process.wait()
