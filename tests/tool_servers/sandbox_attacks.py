@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tool_servers.python_coder.limits import Limits
+from tool_servers.python_coder.limits import JobResult, Limits
 
-LIMITS = Limits(seconds=8.0, memory_mb=160, processes=32, disk_mb=8, files=500, output_mb=4)
+LIMITS = Limits(seconds=60.0, memory_mb=160, processes=32, disk_mb=8, files=500, output_mb=4)
 MARK = "AGENTFLOW_TEST_SECRET"
+SECRETS = ("seen", "escaped", "a secret", "got a secret", "open ")
+"""Beginnings of lines that only a job that got out could print."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,11 @@ class Attack:
     status: str = "ok"
     says: str = ""
     seconds: float = LIMITS.seconds
+
+
+def as_expected(attack: Attack, result: JobResult) -> bool:
+    leaked = any(line.startswith(SECRETS) for line in result.output.split("\n"))
+    return attack.says in result.output and attack.status in (result.status, "*") and not leaked
 
 
 def refused(expression: str, what: str = "OSError") -> str:
@@ -58,21 +65,36 @@ ATTACKS = [
     ),
     Attack(
         "memory bomb, split, shared mappings",
-        "import mmap, os, time\nfor _ in range(6):\n  if os.fork() == 0:\n    held = mmap.mmap(-1, 60 << 20); held.write(b'x' * (50 << 20)); time.sleep(60)\ntime.sleep(60)",
+        "import mmap, os, time\nfor _ in range(6):\n  if os.fork() == 0:\n"
+        "    held = mmap.mmap(-1, 60 << 20); held.write(b'x' * (50 << 20)); time.sleep(60)\ntime.sleep(60)",
         "memory",
         "more than 160 MB",
     ),
+    cannot("memory reserved", "__import__('mmap').mmap(-1, 1 << 30)"),
     cannot("memory in files without a name", "os.memfd_create('x')"),
     cannot("memory in System V segments", "call('shmget', 0, 1 << 20, 0o1600)"),
     Attack("CPU loop", "while True: pass", "timeout", seconds=1.0),
     Attack("sleep", "print('first'); import time; time.sleep(60)", "timeout", "first", seconds=1.0),
     Attack(
+        "process flood",
+        "import os, time\ncount = 0\ntry:\n  while count < 200:\n    if os.fork() == 0: time.sleep(60)\n    count += 1\n"
+        "except OSError: pass\nprint('stopped' if count < 32 else count)",
+        says="stopped",
+    ),
+    Attack(
         "thread flood",
-        "import threading, time, os\ncount = 0\ntry:\n  while count < 1000: threading.Thread(target=time.sleep, args=(60,), daemon=True).start(); count += 1\n"
+        "import threading, time, os\ncount = 0\ntry:\n  while count < 1000:\n"
+        "    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n    count += 1\n"
         "except RuntimeError: pass\nprint('stopped' if count < 64 else count, flush=True); os._exit(0)",
         says="stopped",
     ),
     Attack("stdout flood", "print('x' * 20_000_000)", "output", "bytes left out"),
+    Attack(
+        "100 MB without a line end",
+        "import os\nfor _ in range(1600): os.write(1, bytes(65536))",
+        "output",
+        "more than 4 MB",
+    ),
     Attack("stderr flood", "import sys\nwhile True: sys.stderr.write('line\\n' * 10_000)", "output", "more than 4 MB"),
     Attack("long but fair output", "for i in range(20_000): print(i)\nprint('the end')", says="the end"),
     Attack("invalid UTF-8", "import os; os.write(1, b'\\xff\\xfe after'); print('\\udc80')", says="\ufffd after"),
@@ -88,11 +110,29 @@ ATTACKS = [
     ),
     Attack(
         "inode fill",
-        "import time\nfor i in range(5000): open(f'/tmp/{i}', 'w').close()\ntime.sleep(60)",
-        "memory",
-        "more than 500 files",
+        "for i in range(5000): open(f'/tmp/{i}', 'w').close()",
+        "error",
+        "No space left",
     ),
     # seeing what is not its own
+    Attack(
+        "files of another job",
+        "import os\nprint(*(sorted(os.listdir(place)) for place in ('/tmp', '/dev/shm')))\n"
+        "for place in ('/tmp', '/dev/shm'): open(f'{place}/left', 'w').write('x')",
+        says="[] []",
+    ),
+    Attack(
+        "another job's socket",
+        "import socket, time\nlink = socket.socket(socket.AF_UNIX)\nlink.bind('\\0left')\ntime.sleep(0.5)\nprint('alone')",
+        says="alone",
+    ),
+    Attack(
+        "changes to an imported package",
+        "import json\nprint(hasattr(json, 'left'))\njson.left = 1",
+        says="False",
+    ),
+    cannot("memory of its first process", "open('/proc/1/mem', 'r+b')"),
+    cannot("descriptors of its first process", "[os.open(f'/proc/1/fd/{fd}', 0) for fd in os.listdir('/proc/1/fd')]"),
     Attack("environment", f"import os; print('seen' if '{MARK}' in os.environ else 'nothing')", says="nothing"),
     Attack(
         "environment of all processes",
@@ -105,19 +145,21 @@ ATTACKS = [
     cannot("secret file over a symbolic link", "os.symlink(FILE, '/tmp/link') or open('/tmp/link').read()"),
     cannot("secret file over a hard link", "os.link(FILE, '/tmp/link')"),
     cannot("secret file over the first process", "open('/proc/1/root' + FILE).read()"),
+    cannot("the host's users", "open('/etc/passwd').read()"),
     cannot("password hashes", "open('/etc/shadow').read()"),
     cannot("home folders", "os.listdir('/home')"),
     cannot("memory of the machine", "open('/dev/mem', 'rb').read(1)"),
     cannot("kernel log", "open('/dev/kmsg').read(1)"),
     Attack(
         "inherited descriptors",
-        "import os\nfor fd in range(3, 128):\n  try: os.fstat(fd); print('open', fd)\n  except OSError: pass\nprint('done')",
+        "import os\nfor fd in range(3, 1024):\n  try: os.fstat(fd); print('open', fd)\n  except OSError: pass\nprint('done')",
         says="done",
     ),
     cannot("standard input", "input()", "EOFError"),
     # changing what is not its own
     cannot("write to the interpreter", "open(os.__file__, 'w')"),
     cannot("write to the root", "open('/x', 'w')"),
+    cannot("write to /etc", "open('/etc/x', 'w')"),
     cannot("write to devices", "open('/dev/x', 'w')"),
     cannot("write kernel settings", "open('/proc/sys/vm/overcommit_memory', 'w').write('1')"),
     Attack(
@@ -142,12 +184,12 @@ ATTACKS = [
     Attack("kill its process group", "import os; os.kill(0, 9)", "error", "SIGKILL"),
     Attack(
         "kill its parent",
-        "import os\nfor s in (9, 15, 2):\n  try: os.kill(os.getppid(), s)\n  except OSError: pass\nprint('alive')",
+        "import os\nfor s in (9, 15, 2):\n  try: os.kill(os.getppid() or 1, s)\n  except OSError: pass\nprint('alive')",
         says="alive",
     ),
     cannot("trace its parent", "call('ptrace', 16, os.getppid(), 0, 0)"),
     cannot("read another process's memory", "call('process_vm_readv', 1, 0, 0, 0, 0, 0)"),
-    cannot("leave the session", "os.fork() or os.setsid()"),
+    cannot("leave the session", "os.setsid() if os.fork() == 0 else os.wait()"),
     Attack(
         "daemon left behind",
         "import os, time\nif os.fork() == 0:\n  if os.fork() == 0:\n    time.sleep(60)\n  os._exit(0)\nos.wait(); print('parent done')",
@@ -168,6 +210,19 @@ ATTACKS = [
         "raise its own limit",
         "__import__('resource').setrlimit(__import__('resource').RLIMIT_NPROC, (999, 999))",
         "(OSError, ValueError)",
+    ),
+    cannot("enter its first process's namespaces", "call('setns', os.open('/proc/1/ns/mnt', 0), 0)"),
+    Attack(
+        "forged verdicts",
+        "import os\nfor fd in range(3, 256):\n  for text in (b'exit 0\\n', b'done 0\\n', b'ready'):\n    try: os.write(fd, text)\n"
+        "    except OSError: pass\nos._exit(7)",
+        "error",
+        "exit code 7",
+    ),
+    Attack(
+        "pickle that runs code where it is read",
+        "import os, pickle\nclass Bomb:\n  def __reduce__(self): return (os._exit, (9,))\nos.write(1, pickle.dumps(Bomb()))",
+        says="_exit",
     ),
     # odd ends
     Attack("sys.exit", "import sys; sys.exit(3)", "error", "exit code 3"),

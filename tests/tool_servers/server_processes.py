@@ -74,7 +74,13 @@ class Bait:
         return f"FILE = {str(self.file)!r}\n{ports}\nABSTRACT = {self.abstract!r}\n"
 
     def reached(self) -> bool:
+        """Whether something came since it was asked last."""
         ready, _, _ = select.select([self.tcp, self.udp, self.listener], [], [], 0)
+        for place in ready:
+            if place is self.udp:
+                place.recv(1024)
+            else:
+                place.accept()[0].close()
         return bool(ready)
 
 

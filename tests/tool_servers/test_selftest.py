@@ -1,111 +1,73 @@
-"""The self-test must notice a sandbox that was made weaker, whatever was taken away."""
+"""The self-test and the attacks must notice a sandbox that was made weaker, whatever was taken away."""
 
 from __future__ import annotations
 
+import asyncio
 import os
-import struct
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sandbox_attacks import ATTACKS, LIMITS, as_expected
+from server_processes import Bait
+from weakened import FITTING, Weakening
 
-from tool_servers.python_coder import bubblewrap, process, seccomp, selftest
+from tool_servers.python_coder import bubblewrap, selftest
 from tool_servers.python_coder.limits import Limits, SandboxError
-from tool_servers.python_coder.sandbox import Sandbox, claim_uids
+from tool_servers.python_coder.sandbox import Sandbox
+from tool_servers.python_coder.slots import claim_uids
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's jobs have no user id of their own to lose")
 
-
-@pytest.fixture
-def sandbox():
+@pytest.fixture(scope="module")
+def uids() -> Iterator[range | None]:
     if os.geteuid() != 0:
-        yield Sandbox(bubblewrap.find(), Limits(), jobs=4)
+        yield None
         return
     uids, claim = claim_uids(4)
     with claim:
-        yield Sandbox(bubblewrap.find(), Limits(), jobs=4, uids=uids)
+        yield uids
 
 
-async def probes_of(sandbox: Sandbox) -> set[str]:
-    return {finding.probe for finding in await selftest.attack(sandbox)}
+@asynccontextmanager
+async def started(box: bubblewrap.Bubblewrap, uids: range | None, jobs: int = 4) -> AsyncIterator[Sandbox]:
+    sandbox = Sandbox(box, Limits(), jobs, uids, preload=())
+    try:
+        yield sandbox
+    finally:
+        await sandbox.close()
 
 
-async def test_nothing_gets_through_the_real_sandbox(sandbox: Sandbox) -> None:
-    assert await selftest.attack(sandbox) == []
+@pytest.mark.parametrize("jobs", [1, 4])
+async def test_nothing_gets_through_the_real_sandbox(uids: range | None, jobs: int) -> None:
+    async with started(bubblewrap.find(), uids, jobs) as sandbox:
+        assert await selftest.attack(sandbox) == []
 
 
-async def test_one_slot_is_enough_for_the_self_test(sandbox: Sandbox) -> None:
-    one = Sandbox(sandbox.box, sandbox.limits, jobs=1, uids=sandbox.uids)
-    assert await selftest.attack(one) == []
+@pytest.mark.parametrize("weakening", FITTING, ids=lambda weakening: weakening.name)
+async def test_weaker_sandbox_is_noticed(
+    uids: range | None, bait: Bait, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weakening: Weakening
+) -> None:
+    monkeypatch.setattr(selftest, "_SMALL", replace(selftest._SMALL, seconds=10.0))
+    chosen = [attack for attack in ATTACKS if attack.name in weakening.attacks]
+    assert len(chosen) == len(weakening.attacks)
+    async with started(weakening.box(tmp_path), uids) as sandbox:
+        assert weakening.probe in {finding.probe for finding in await selftest.attack(sandbox)}
+        for attack in chosen:
+            pair = [
+                sandbox.run(bait.names() + attack.program, limits=replace(LIMITS, seconds=min(attack.seconds, 5.0)))
+                for _ in range(2)  # at once: some only see each other
+            ]
+            assert not all(as_expected(attack, result) for result in await asyncio.gather(*pair)), attack.name
+    while bait.reached():
+        pass
 
 
-def without(word: str) -> Callable[[Sandbox], None]:
-    def weaken(sandbox: Sandbox) -> None:
-        assert word in sandbox.box.arguments
-        sandbox.box = replace(sandbox.box, arguments=tuple(w for w in sandbox.box.arguments if w != word))
-
-    return weaken
-
-
-def without_limit(name: str) -> Callable[[Sandbox], None]:
-    def weaken(sandbox: Sandbox) -> None:
-        lines = sandbox._launcher.splitlines()
-        kept = [line for line in lines if not line.startswith(f"        (resource.{name},")]
-        assert len(kept) == len(lines) - 1
-        sandbox._launcher = "\n".join(kept)
-
-    return weaken
-
-
-def with_mount(*words: str) -> Callable[[Sandbox], None]:
-    def weaken(sandbox: Sandbox) -> None:
-        sandbox.box = replace(sandbox.box, mounts=(*sandbox.box.mounts, *words))
-
-    return weaken
-
-
-@pytest.mark.parametrize(
-    ("weaken", "probe"),
-    [
-        pytest.param(without("--unshare-net"), "network", id="network shared"),
-        pytest.param(without_limit("RLIMIT_NPROC"), "number of processes", id="processes not limited"),
-        pytest.param(without_limit("RLIMIT_AS"), "memory of a process", id="address space not limited"),
-        pytest.param(with_mount("--ro-bind", "/etc", "/etc"), "secrets", id="host's /etc visible"),
-    ],
-)
-async def test_weaker_surroundings_are_noticed(sandbox: Sandbox, weaken: Callable[[Sandbox], None], probe: str) -> None:
-    weaken(sandbox)
-    assert probe in await probes_of(sandbox)
-
-
-async def test_writable_folder_of_the_host_is_noticed(sandbox: Sandbox, tmp_path: Path) -> None:
-    tmp_path.chmod(0o777)
-    with_mount("--bind", str(tmp_path), "/etc")(sandbox)
-    assert "read-only file system" in await probes_of(sandbox)
-
-
-async def test_missing_system_call_filter_is_noticed(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seccomp, "program", lambda: struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF_0000))
-    assert {"tracing", "kernel keys"} & await probes_of(sandbox)
-
-
-async def test_missing_memory_watch_is_noticed(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "over", lambda root, limits: None)
-    monkeypatch.setattr(selftest, "_SMALL", replace(selftest._SMALL, seconds=2.0))
-    assert {"memory of the job", "number of files"} <= await probes_of(sandbox)
-
-
-@as_root
-async def test_jobs_as_root_are_noticed(sandbox: Sandbox) -> None:
-    sandbox.uids = None
-    assert {"identity", "number of processes"} <= await probes_of(sandbox)
-
-
-async def test_sandbox_that_does_not_start_says_why(sandbox: Sandbox) -> None:
-    sandbox.box = replace(sandbox.box, mounts=("--ro-bind", "/not/there", "/x"))
-    with pytest.raises(SandboxError, match="/not/there"):
-        await selftest.attack(sandbox)
+async def test_sandbox_that_does_not_start_says_why(uids: range | None) -> None:
+    async with started(replace(bubblewrap.find(), mounts=("--ro-bind", "/not/there", "/x")), uids) as sandbox:
+        with pytest.raises(SandboxError, match="/not/there"):
+            await selftest.attack(sandbox)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
-"""The command line that builds a job's namespaces and file system (bubblewrap 0.8 or newer).
+"""The command line that builds the file system of all jobs, and first namespaces (bubblewrap 0.8 or newer).
 
 The interpreter and its packages appear below /python, whatever their place on the host, so a job learns no host path
-and a program's output does not depend on the machine. Everything is read-only but /tmp and /dev/shm.
+and a program's output does not depend on the machine. All is read-only: nursery.py adds what each job may write to.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
-from tool_servers.python_coder.limits import Limits, SandboxError
+from tool_servers.python_coder.limits import SandboxError
 
 OLDEST = (0, 8, 0)
 """The first bubblewrap with --disable-userns."""
 _SYSTEM = ("bin", "lib", "lib32", "lib64", "libexec", "share")
-_FOLDERS = ("/usr", "/etc", "/python", "/python/bin", "/python/packages")
+_OWN = "/python/own"
+_PROGRAM = f"import sys; sys.path.append({_OWN!r}); from {__package__}.inside import starter; starter.main()"
+_FOLDERS = ("/usr", "/etc", "/tmp", "/python", "/python/bin", "/python/packages", _OWN)
 """bubblewrap makes missing parents for its own user only; a job has another."""
+_CAPABILITIES = ("CAP_SYS_ADMIN", "CAP_SYS_CHROOT", "CAP_SETUID", "CAP_SETGID", "CAP_SYS_PTRACE")
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -41,36 +44,32 @@ class Bubblewrap:
     """Folders of packages, as seen inside."""
     environment: tuple[tuple[str, str], ...]
 
-    def command(self, limits: Limits, seccomp_fd: int, info_fd: int) -> list[str]:
-        """Arguments up to the interpreter; the launcher's follow."""
-        private = ["--perms", "1777", "--size", str(limits.disk_mb << 20), "--tmpfs"]
+    def command(self) -> list[str]:
+        """Arguments up to those of the program inside."""
         variables = [word for name, value in self.environment for word in ("--setenv", name, value)]
         return [
             *(self.binary, *self.arguments),
             *(word for place in _FOLDERS for word in ("--perms", "0755", "--dir", place)),
             *self.mounts,
-            *("--proc", "/proc", "--dev", "/dev", *private, "/dev/shm", *private, "/tmp"),
-            *("--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/tmp"),
+            *("--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"),
             *variables,
-            *("--seccomp", str(seccomp_fd), "--info-fd", str(info_fd)),
-            *(self.python, "-I", "-S", "-B", "-X", "utf8"),
+            *(self.python, "-I", "-S", "-B", "-X", "utf8", "-c", _PROGRAM),
         ]
 
 
-def find(as_root: bool | None = None) -> Bubblewrap:
-    """The surroundings for this host, this interpreter and this user.
+def find(as_root: bool | None = None, inside: Path = Path(__file__).with_name("inside")) -> Bubblewrap:
+    """The surroundings for this host, this interpreter and this user. ``inside`` is the folder of what runs there.
 
-    As root no user namespace is made: the launcher gives each job a user id of its own. As an ordinary user each job
-    gets a user namespace, and further ones are switched off inside it.
+    The capabilities are the nursery's, which runs no job's code: jobs have none. As an ordinary user they, and the
+    user id 0, are those of a user namespace.
     Raises SandboxError when no usable bubblewrap is found.
     """
     as_root = os.geteuid() == 0 if as_root is None else as_root
-    arguments = ["--die-with-parent", "--new-session", "--as-pid-1", "--cap-drop", "ALL", "--hostname", "sandbox"]
+    arguments = ["--die-with-parent", "--new-session", "--as-pid-1", "--hostname", "sandbox", "--cap-drop", "ALL"]
     arguments += ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
-    if as_root:
-        arguments += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
-    else:
-        arguments += ["--unshare-user", "--disable-userns", "--uid", "1000", "--gid", "1000"]
+    arguments += [word for name in _CAPABILITIES for word in ("--cap-add", name)]
+    if not as_root:
+        arguments += ["--unshare-user", "--uid", "0", "--gid", "0", "--cap-add", "CAP_SETFCAP"]
     python, mounts, packages = _interpreter()
     environment = {"HOME": "/tmp", "TMPDIR": "/tmp", "LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "MPLBACKEND": "Agg"}
     environment |= dict.fromkeys(_ONE_THREAD, "1")
@@ -79,7 +78,7 @@ def find(as_root: bool | None = None) -> Bubblewrap:
     return Bubblewrap(
         binary=_binary(),
         arguments=tuple(arguments),
-        mounts=(*_system(), *mounts),
+        mounts=(*_system(), *mounts, "--ro-bind", str(inside), f"{_OWN}/{__package__.replace('.', '/')}/inside"),
         python=python,
         packages=packages,
         environment=tuple(environment.items()),

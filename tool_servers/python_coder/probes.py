@@ -18,12 +18,6 @@ for _ in range(6):
         os._exit(0)
 time.sleep(60)
 """
-FILES = """
-import time
-for number in range(5000):
-    open(f"/tmp/{number}", "w").close()
-time.sleep(60)
-"""
 OUTPUT = "import os\nwhile True: os.write(1, b'x' * 65536)"
 SLEEP = "import time; time.sleep(60)"
 
@@ -59,7 +53,7 @@ def interfaces():
     return f"network interfaces {names}" if set(names) - {"lo"} else None
 
 def kernel_interfaces():
-    names = [line.split(":")[0].strip() for line in open("/proc/net/dev").readlines()[2:]]
+    names = [line.split(":")[0].strip() for line in open("/proc/self/net/dev").readlines()[2:]]
     return f"network interfaces {names}" if set(names) - {"lo"} else None
 
 def read(path):
@@ -91,6 +85,18 @@ def fill():
         if os.path.exists(f"/tmp/fill{number}"):
             os.unlink(f"/tmp/fill{number}")
     return f"{total} bytes fit in /tmp" if total > DISK_BYTES else None
+
+def fill_files():
+    made = 0
+    try:
+        while made < 4 * FILES:
+            open(f"/tmp/file{made}", "x").close()
+            made += 1
+    except OSError:
+        pass
+    for number in range(made):
+        os.unlink(f"/tmp/file{number}")
+    return f"{made} files fit in /tmp" if made > FILES else None
 
 def fork_many():
     children = []
@@ -139,9 +145,11 @@ attempt("secrets", lambda: os.listdir("/home") and "/home is visible")
 attempt("secrets", lambda: os.stat("/etc/shadow") and "/etc/shadow is visible")
 attempt("processes", other_processes)
 attempt("processes", signal_all)
+attempt("processes", lambda: open("/proc/1/mem", "r+b") and "the memory of its first process can be written to")
 for path in ("/x", "/usr/x", "/usr/lib/x", "/etc/x", "/dev/x", "/python/x", sys.executable, os.__file__):
     attempt("read-only file system", lambda: write(path))
 attempt("disk", fill)
+attempt("number of files", fill_files)
 attempt("number of processes", fork_many)
 attempt("inherited descriptors", descriptors)
 attempt("identity", identity)
@@ -157,7 +165,38 @@ print(json.dumps(got))
 '''
 
 
-def escapes(secret: str, file: str, port: int, abstract: str, server: int, processes: int, disk_bytes: int) -> str:
+_APART = """
+import os, socket, time
+place = socket.socket(socket.AF_UNIX)
+try:
+    place.bind("\\0self-test")
+except OSError as error:
+    print("an abstract socket of another job:", error)
+for folder in ("/tmp", "/dev/shm"):
+    if os.listdir(folder):
+        print(f"files of another job in {folder}")
+    try:
+        open(f"{folder}/mine{NUMBER}", "x").close()
+    except OSError as error:
+        print(error)
+time.sleep(0.5)
+for folder in ("/tmp", "/dev/shm"):
+    if os.listdir(folder) != [f"mine{NUMBER}"]:
+        print(f"files of another job in {folder}")
+seen = [pid for pid in os.listdir("/proc") if pid.isdigit()]
+if len(seen) > 2:
+    print(f"processes of another job: {seen}")
+"""
+
+
+def apart(number: int) -> str:
+    """The program that says, when two run at once, what one of them sees of the other."""
+    return f"NUMBER = {number}\n{_APART}"
+
+
+def escapes(
+    secret: str, file: str, port: int, abstract: str, server: int, processes: int, disk_bytes: int, files: int
+) -> str:
     """The program that tries every way out and prints, as JSON on its last line, those that worked."""
     names = {
         "SECRET": secret,
@@ -167,5 +206,6 @@ def escapes(secret: str, file: str, port: int, abstract: str, server: int, proce
         "SERVER": server,
         "PROCESSES": processes,
         "DISK_BYTES": disk_bytes,
+        "FILES": files,
     }
     return "".join(f"{name} = {value!r}\n" for name, value in names.items()) + _ESCAPES

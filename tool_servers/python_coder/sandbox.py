@@ -3,211 +3,162 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import signal
-import socket
+import importlib.util
+import os
 import time
 from dataclasses import dataclass, field
-from importlib import resources
 
 from tool_servers.python_coder.bubblewrap import Bubblewrap
-from tool_servers.python_coder.limits import Busy, JobResult, Limits, SandboxError, Status
-from tool_servers.python_coder.process import Started
+from tool_servers.python_coder.fork_server import Nursery
+from tool_servers.python_coder.job import Job
+from tool_servers.python_coder.limits import Busy, JobResult, Limits, SandboxError
+from tool_servers.python_coder.slots import Slots
+from tool_servers.python_coder.verdicts import Stop, result
 
-FIRST_UID = 1_879_048_192
-"""Start of the user ids that systemd's list (UIDS-GIDS.md) leaves unused."""
-FIRST_UID_OF_FEW = 40_000
-"""The same where a container maps only 16 bits."""
-MOST_JOBS = 1_024
-
-_OUT_OF_MEMORY = (
-    "MemoryError",
-    "_ArrayMemoryError",
-    "numpy._core._exceptions._ArrayMemoryError",
-    "numpy.core._exceptions._ArrayMemoryError",
-)
+PRELOAD = ("numpy", "numpy.fft", "numpy.polynomial", "numpy.random", "sympy")
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """Why a job was stopped from the outside."""
-
-    status: Status
-    reason: str
+def installed(names: tuple[str, ...] = PRELOAD) -> tuple[str, ...]:
+    """Those of the packages that this interpreter has."""
+    return tuple(name for name in names if importlib.util.find_spec(name.partition(".")[0]))
 
 
 @dataclass
 class Sandbox:
-    """``jobs`` slots; each job holds one from its start until all of its processes are gone."""
+    """``jobs`` slots; each job holds one from its start until all of its processes are gone.
+
+    A slot that was used makes its next sandbox ready at once, so that a program finds one waiting.
+    """
 
     box: Bubblewrap
     limits: Limits
     jobs: int
     uids: range | None = None
     """As root: a host user id for each slot. As an ordinary user: None."""
-    _free: asyncio.LifoQueue[int] = field(init=False, repr=False)
-    _running: set[asyncio.Future[Verdict]] = field(init=False, repr=False, default_factory=set)
+    preload: tuple[str, ...] = field(default_factory=installed)
+    """Packages that every job finds imported."""
+    _slots: Slots = field(init=False, repr=False)
+    _ready: dict[int, asyncio.Task[Job]] = field(init=False, repr=False, default_factory=dict)
+    _running: set[asyncio.Future[Stop]] = field(init=False, repr=False, default_factory=set)
+    _nursery: asyncio.Task[Nursery] | None = field(init=False, repr=False, default=None)
     _closed: bool = field(init=False, repr=False, default=False)
-    _launcher: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        self._launcher = resources.files(__package__).joinpath("launcher.py").read_text()
-        self._free = asyncio.LifoQueue()
-        for slot in range(self.jobs):
-            self._free.put_nowait(slot)
+        if os.geteuid() == 0 and self.uids is None:
+            raise SandboxError("as root a sandbox needs user ids for its jobs: claim_uids")
+        self._slots = Slots(range(self.jobs))
 
     async def run(self, program: str, seconds: float | None = None, limits: Limits | None = None) -> JobResult:
         """Run one program; ``seconds`` from now it is over, waiting for a slot included.
 
-        Raises Busy when no slot came free in time, SandboxError when the sandbox itself failed.
+        Raises Busy when it could not start in time, SandboxError when the sandbox itself failed.
         Cancelling kills the job.
         """
         limits = limits or self.limits
         deadline = time.monotonic() + min(limits.seconds, limits.seconds if seconds is None else seconds)
-        slot = await self._take(deadline)
+        slot = await self._slots.take(deadline)
         try:
-            return await self._run(program.encode(errors="surrogatepass"), deadline, limits, slot)
+            if deadline <= time.monotonic():
+                self._slots.give(slot)
+                return JobResult("timeout", "[stopped: no time was left to start]", 0.0)
+            job = await self._take(slot, limits, deadline)
+        except BaseException:
+            self._slots.give(slot)
+            raise
+        job.ended.add_done_callback(lambda _: self._free(slot))
+        try:
+            return await self.play(job, program, deadline)
         finally:
-            self._free.put_nowait(slot)
+            job.kill()
+
+    async def play(self, job: Job, program: str, deadline: float) -> JobResult:
+        """Run a program in a sandbox of ``fork`` until it is over, or stopped, which ends the sandbox."""
+        if self._closed:
+            raise SandboxError("the server is shutting down")
+        loop, begin = asyncio.get_running_loop(), time.monotonic()
+        stop: asyncio.Future[Stop] = loop.create_future()
+        self._running.add(stop)
+        too_late = Stop("timeout", f"ran longer than {max(0.0, deadline - begin):.1f} s")
+        too_much = Stop("output", f"printed more than {job.limits.output_mb} MB")
+        alarm = loop.call_later(max(0.0, deadline - begin), _decide, stop, too_late)
+        feeding = asyncio.ensure_future(
+            job.play(program.encode(errors="surrogatepass"), lambda: _decide(stop, too_much))
+        )
+        try:
+            await asyncio.wait({job.over, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if stop.done():
+                job.kill()
+                await asyncio.shield(job.ended)
+            printed, verdict = job.rest()
+        finally:
+            alarm.cancel()
+            feeding.cancel()
+            self._running.discard(stop)
+        return result(printed, verdict, stop.result() if stop.done() else None, job.limits, time.monotonic() - begin)
+
+    async def fork(self, limits: Limits, uid: int, session_seconds: float | None = None) -> Job:
+        """A new sandbox, from a fork server that is started, or started again, when there is none."""
+        if self._closed:
+            raise SandboxError("the server is shutting down")
+        if self._nursery is None or self._nursery.done() and not _alive(self._nursery):
+            self._nursery = asyncio.ensure_future(Nursery.start(self.box, self.preload))
+        nursery = await asyncio.shield(self._nursery)
+        return await nursery.fork(limits, uid, session_seconds)
 
     async def close(self) -> None:
         """Kill every running job. Their callers get the status ``killed``; later calls raise SandboxError."""
         self._closed = True
-        for verdict in list(self._running):
-            _decide(verdict, Verdict("killed", "the server is shutting down"))
+        for stop in list(self._running):
+            _decide(stop, Stop("killed", "the server is shutting down"))
+        while self._ready:
+            _discard(self._ready.popitem()[1])
+        if self._nursery is not None:
+            nursery, self._nursery = self._nursery, None
+            await asyncio.wait({nursery})
+            if not nursery.exception():
+                await nursery.result().close()
 
-    async def _take(self, deadline: float) -> int:
-        with contextlib.suppress(asyncio.QueueEmpty):
-            return self._free.get_nowait()
-        waiter = asyncio.ensure_future(self._free.get())
+    async def _take(self, slot: int, limits: Limits, deadline: float) -> Job:
+        """The slot's sandbox: the one that is ready, when it has these limits, else a new one."""
+        ready = self._ready.pop(slot, None)
+        if ready is not None and (limits != self.limits or ready.done() and not _alive(ready)):
+            _discard(ready)
+            ready = None
+        task = ready or self._make(slot, limits)
         try:
-            await asyncio.wait({waiter}, timeout=max(0.0, deadline - time.monotonic()))
+            await asyncio.wait({task}, timeout=max(0.0, deadline - time.monotonic()))
         except asyncio.CancelledError:
-            if waiter.done():
-                self._free.put_nowait(waiter.result())
-            waiter.cancel()
+            _discard(task)
             raise
-        if waiter.done():
-            return waiter.result()
-        waiter.cancel()
-        raise Busy(f"all {self.jobs} slots were busy until the deadline; the program was not started")
+        if task.done():
+            return task.result()
+        _discard(task)
+        raise Busy("no sandbox was ready before the deadline; the program was not started")
 
-    async def _run(self, program: bytes, deadline: float, limits: Limits, slot: int) -> JobResult:
-        if self._closed:
-            raise SandboxError("the server is shutting down")
-        loop = asyncio.get_running_loop()
-        begin = time.monotonic()
-        if deadline <= begin:
-            return JobResult("timeout", "[stopped: no time was left to start]", 0.0)
-        verdict: asyncio.Future[Verdict] = loop.create_future()
-        self._running.add(verdict)
-        too_late = Verdict("timeout", f"ran longer than {max(0.0, deadline - begin):.1f} s")
-        alarm = loop.call_later(max(0.0, deadline - begin), _decide, verdict, too_late)
-        try:
-            job = await self._start(limits, self.uids[slot] if self.uids else 0)
-            return await self._supervise(job, program, verdict, limits, begin)
-        finally:
-            alarm.cancel()
-            self._running.discard(verdict)
+    def _make(self, slot: int, limits: Limits) -> asyncio.Task[Job]:
+        return asyncio.ensure_future(self.fork(limits, self.uids[slot] if self.uids else 0))
 
-    async def _start(self, limits: Limits, uid: int) -> Started:
-        starting = asyncio.ensure_future(Started.start(self.box, limits, uid, self._launcher))
-        try:
-            return await asyncio.shield(starting)
-        except asyncio.CancelledError:
-            await asyncio.wait({starting})
-            if not starting.exception():
-                await _finish(starting.result())
-            raise
-
-    async def _supervise(
-        self, job: Started, program: bytes, verdict: asyncio.Future[Verdict], limits: Limits, begin: float
-    ) -> JobResult:
-        too_much = Verdict("output", f"printed more than {limits.output_mb} MB")
-        draining = asyncio.ensure_future(job.drain(limits.output_mb << 20, lambda: _decide(verdict, too_much)))
-        playing = asyncio.ensure_future(job.play(program))
-        playing.add_done_callback(lambda done: _judge_memory(done, verdict))
-        ending = asyncio.ensure_future(job.wait())
-        try:
-            await asyncio.wait({ending, verdict}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            playing.cancel()
-            await _finish(job, draining)
-        stopped = verdict.result() if verdict.done() else None
-        if not stopped and not job.up:
-            raise SandboxError(job.output.text().strip() or "it ended before it was up, without a word")
-        return result(job.output.text(), await ending, stopped, time.monotonic() - begin)
+    def _free(self, slot: int) -> None:
+        if not self._closed:
+            self._ready[slot] = self._make(slot, self.limits)
+        self._slots.give(slot)
 
 
-async def _finish(job: Started, draining: asyncio.Future[None] | None = None) -> None:
-    """End the job's processes, take their last output, give everything back."""
-    await job.kill()
-    await (draining or job.drain(0, lambda: None))
-    await job.wait()
-    job.close()
+def _alive(task: asyncio.Task[Job] | asyncio.Task[Nursery]) -> bool:
+    return not task.cancelled() and not task.exception() and task.result().alive
 
 
-def result(printed: str, code: int, stopped: Verdict | None, seconds: float) -> JobResult:
-    """What a job's end amounts to: its exit code, unless it was stopped from the outside."""
-    if stopped:
-        return JobResult(stopped.status, _with_note(printed, f"stopped: {stopped.reason}"), seconds)
-    if code == 0:
-        return JobResult("ok", printed, seconds)
-    if code == 128 + signal.SIGXCPU:
-        return JobResult("timeout", _with_note(printed, "stopped: used too much CPU time"), seconds)
-    last = printed.rstrip().rpartition("\n")[2]
-    if last.partition(":")[0] in _OUT_OF_MEMORY:
-        return JobResult("memory", _with_note(printed, "failed: out of memory"), seconds)
-    return JobResult("error", _with_note(printed, f"failed: {_how(code)}"), seconds)
+def _discard(task: asyncio.Task[Job]) -> None:
+    """End a sandbox that nobody will use, or its making."""
+
+    def end(done: asyncio.Task[Job]) -> None:
+        if not done.cancelled() and not done.exception():
+            done.result().kill()
+
+    task.cancel()
+    task.add_done_callback(end)
 
 
-def claim_uids(count: int) -> tuple[range, socket.socket]:
-    """``count`` host user ids that no other sandbox server of this machine uses, while the returned socket is open.
-
-    Resource limits count by user id: two jobs with the same one could starve each other.
-    Raises SandboxError when there are none left.
-    """
-    first = FIRST_UID if _mapped(FIRST_UID + 64 * MOST_JOBS) else FIRST_UID_OF_FEW
-    for block in range(16):
-        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        start = first + block * MOST_JOBS
-        try:
-            claim.bind(f"\0agentflow-sandbox-uids-{start}")  # gone with this process, however it ends
-        except OSError:
-            claim.close()
-            continue
-        return range(start, start + count), claim
-    raise SandboxError("16 sandbox servers run on this machine already, no user ids are left for another")
-
-
-def _mapped(uid: int) -> bool:
-    with open("/proc/self/uid_map") as lines:
-        ranges = [tuple(map(int, line.split())) for line in lines]
-    return any(inside <= uid < inside + length for inside, _, length in ranges)
-
-
-def _decide(verdict: asyncio.Future[Verdict], why: Verdict) -> None:
-    if not verdict.done():
-        verdict.set_result(why)
-
-
-def _judge_memory(watching: asyncio.Future[str], verdict: asyncio.Future[Verdict]) -> None:
-    if watching.cancelled():
-        return
-    if error := watching.exception():  # a job that cannot be watched must not go on
-        _decide(verdict, Verdict("killed", f"its memory could not be watched: {error!r}"))
-    else:
-        _decide(verdict, Verdict("memory", watching.result()))
-
-
-def _with_note(printed: str, note: str) -> str:
-    return f"{printed}{'' if not printed or printed.endswith(chr(10)) else chr(10)}[{note}]"
-
-
-def _how(code: int) -> str:
-    if code > 128:
-        try:
-            return f"ended by {signal.Signals(code - 128).name}"
-        except ValueError:
-            pass
-    return f"exit code {code}"
+def _decide(stop: asyncio.Future[Stop], why: Stop) -> None:
+    if not stop.done():
+        stop.set_result(why)

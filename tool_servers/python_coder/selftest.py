@@ -56,9 +56,9 @@ async def attack(sandbox: Sandbox) -> list[Finding]:
             _escapes(sandbox, bait),
             _stopped(sandbox, "memory of a process", probes.MEMORY_ONE, _SMALL, "memory"),
             _stopped(sandbox, "memory of the job", probes.MEMORY_SPLIT, _SMALL, "memory"),
-            _stopped(sandbox, "number of files", probes.FILES, _SMALL, "memory"),
+            _apart(sandbox),
             _stopped(sandbox, "output", probes.OUTPUT, replace(_SMALL, output_mb=1), "output"),
-            _stopped(sandbox, "wall clock", probes.SLEEP, replace(_SMALL, seconds=0.5), "timeout"),
+            _stopped(sandbox, "wall clock", probes.SLEEP, replace(_SMALL, seconds=2.0), "timeout"),
         )
         reports = await asyncio.gather(*map(one_slot, probes_to_run))
         if bait.reached():
@@ -81,9 +81,9 @@ def advice(reason: str, sysctls: Path = Path("/proc/sys")) -> str:
             return f"run `sysctl -w {setting}` as root"
     if os.geteuid() == 0:
         return (
-            f"bubblewrap said {reason!r}; as root it needs CAP_SYS_ADMIN, CAP_NET_ADMIN, CAP_SETUID and CAP_SETGID, "
-            "in a container also permission to mount (Docker: --cap-add SYS_ADMIN --cap-add NET_ADMIN "
-            "--security-opt seccomp=unconfined --security-opt apparmor=unconfined)"
+            f"bubblewrap said {reason!r}; as root it needs CAP_SYS_ADMIN, CAP_NET_ADMIN, CAP_SYS_CHROOT, "
+            "CAP_SYS_PTRACE, CAP_SETUID and CAP_SETGID, in a container also permission to mount "
+            "(Docker: --cap-add SYS_ADMIN --cap-add NET_ADMIN --cap-add SYS_PTRACE --security-opt seccomp=unconfined --security-opt apparmor=unconfined)"
         )
     return f"bubblewrap said {reason!r}; it needs user namespaces for ordinary users, in a container too"
 
@@ -142,6 +142,7 @@ async def _escapes(sandbox: Sandbox, bait: _Bait) -> list[Finding]:
         server=os.getpid(),
         processes=_SMALL.processes,
         disk_bytes=_SMALL.disk_mb << 20,
+        files=_SMALL.files,
     )
     result = await sandbox.run(program, limits=_SMALL)
     report = _report(result)
@@ -157,6 +158,14 @@ def _report(result: JobResult) -> dict[str, str] | None:
         return json.loads(result.output.rstrip().rpartition("\n")[2])
     except ValueError:
         return None
+
+
+async def _apart(sandbox: Sandbox) -> list[Finding]:
+    """Two jobs, at once where there are two slots: neither finds anything of the other's."""
+    pair = [sandbox.run(probes.apart(number), limits=_SMALL) for number in range(2)]
+    results = await asyncio.gather(*pair) if sandbox.jobs > 1 else [await one for one in pair]
+    seen = [result.output.strip() or result.status for result in results if result.status != "ok" or result.output]
+    return [Finding("jobs apart", text[-200:]) for text in seen]
 
 
 async def _stopped(sandbox: Sandbox, probe: str, program: str, limits: Limits, expected: str) -> list[Finding]:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import importlib.util
 import logging
 import os
 import time
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.shared.exceptions import MCPError
-from mcp_types import CallToolResult
+from mcp_types import INVALID_PARAMS, CallToolResult
 from pydantic import Field
 
 from tool_servers.common import calls, lifetime, logs, options, serve
 from tool_servers.python_coder import bubblewrap, seccomp, selftest
-from tool_servers.python_coder.limits import Busy, Limits, SandboxError
-from tool_servers.python_coder.sandbox import MOST_JOBS, Sandbox, claim_uids
+from tool_servers.python_coder.limits import Busy, JobResult, Limits, SandboxError
+from tool_servers.python_coder.sandbox import Sandbox
+from tool_servers.python_coder.sessions import Sessions
+from tool_servers.python_coder.slots import MOST, claim_uids
 
 NAME = "python_coder"
 NOTHING_PRINTED = "[the program printed nothing: use print() to see a value]"
@@ -27,9 +30,27 @@ WRONG_INPUT, WEAK_ISOLATION = 2, 3
 log = logging.getLogger("tool_servers.python_coder")
 
 
-def build(sandbox: Sandbox) -> MCPServer:
-    """The MCP server over a sandbox."""
+TRAJECTORY = "agentflow/trajectory"
+"""Key in a request's ``_meta``: the id of the caller's trajectory, a text, for the server to keep state by."""
+TRAJECTORY_ENDED = "agentflow/trajectory_ended"
+"""Key in a request's ``_meta``: true when the trajectory is over; the call's program is not run."""
+LONGEST_ID = 200
+
+
+def build(sandbox: Sandbox, sessions: Sessions | None = None) -> MCPServer:
+    """The MCP server over a sandbox; with ``sessions``, one that keeps state for calls that name their trajectory."""
     mcp = MCPServer(NAME)
+
+    async def run(code: str, seconds: float, meta: Mapping[str, Any]) -> JobResult:
+        trajectory = meta.get(TRAJECTORY)
+        if sessions is None or trajectory is None:
+            return await sandbox.run(code, seconds)
+        if not isinstance(trajectory, str) or not 0 < len(trajectory) <= LONGEST_ID:
+            raise MCPError(INVALID_PARAMS, f"_meta {TRAJECTORY!r} must be a text of 1 to {LONGEST_ID} characters")
+        if meta.get(TRAJECTORY_ENDED) is True:
+            sessions.end(trajectory)
+            return JobResult("ok", "[its state is gone]", 0.0)
+        return await sessions.run(trajectory, code, seconds)
 
     async def python_coder(
         code: Annotated[str, Field(description="A complete Python program. Only what it prints is returned.")],
@@ -39,7 +60,7 @@ def build(sandbox: Sandbox) -> MCPServer:
         left = calls.deadline(context, sandbox.limits.seconds) - start
         status = "failed"
         try:
-            job = await sandbox.run(code, left)
+            job = await run(code, left, context.request_context.meta or {})
             status = job.status
         except Busy as error:
             status = "busy"
@@ -56,18 +77,23 @@ def build(sandbox: Sandbox) -> MCPServer:
     mcp.add_tool(
         python_coder,
         description="Run one Python 3 program and return what it prints.",  # no minor version: prompts are the same anywhere
-        meta=calls.meta(notes(sandbox.limits), pure=False),
+        meta=calls.meta(notes(sandbox.limits, sessions is not None), pure=False),
         structured_output=False,
     )
     return mcp
 
 
-def notes(limits: Limits) -> str:
+def notes(limits: Limits, state: bool) -> str:
     """Limitations and best practices, for prompts."""
     extra = [name for name in ("numpy", "sympy") if importlib.util.find_spec(name)]
     packages = f"The standard library{', ' if extra else ''}{' and '.join(extra)} can be imported. "
+    begin = (
+        "Variables, imports and files are kept from one call to the next: print the result. "
+        if state
+        else "Each call is a new interpreter: import and define everything the program needs, and print the result. "
+    )
     return (
-        "Each call is a new interpreter: import and define everything the program needs, and print the result. "
+        f"{begin}"
         f"{packages}No network, no input(), no files but its own in /tmp; "
         f"at most {limits.seconds:g} s and {limits.memory_mb} MB."
     )
@@ -79,8 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cores = len(os.sched_getaffinity(0))
     parser.add_argument(
         "--jobs",
-        type=options.integer(1, MOST_JOBS),
-        default=min(2 * cores, MOST_JOBS),
+        type=options.integer(1, MOST // 2),
+        default=min(2 * cores, MOST // 2),
         help="programs that run at once; others wait, within their deadline (default: twice the cores, %(default)s)",
     )
     parser.add_argument(
@@ -88,6 +114,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         type=options.integer(64, 1 << 20),
         default=Limits.memory_mb,
         help="memory of a program (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--sessions",
+        type=options.integer(0, MOST // 2),
+        default=0,
+        help="trajectories at once whose calls keep their variables and files; 0, the default, keeps nothing",
+    )
+    parser.add_argument(
+        "--session-idle",
+        type=options.seconds(1, 86_400),
+        default=900.0,
+        help="seconds without a call after which kept state is dropped (default: %(default)s)",
     )
     parser.add_argument(
         "--isolation",
@@ -101,23 +139,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if given.exit_with_parent is not None:
             lifetime.end_with_parent(given.exit_with_parent)
         limits = Limits(seconds=given.timeout, memory_mb=given.memory_mb)
-        asyncio.run(_serve(given.host, given.port, limits, given.jobs))
+        asyncio.run(_serve(given, limits))
     except (lifetime.ParentGone, OSError) as error:
         serve.refuse(NAME, str(error), WRONG_INPUT)
 
 
-async def _serve(host: str, port: int, limits: Limits, jobs: int) -> None:
+async def _serve(given: argparse.Namespace, limits: Limits) -> None:
     try:
         box = bubblewrap.find()
         seccomp.program()
-        uids, claim = claim_uids(jobs) if os.geteuid() == 0 else (None, None)
+        uids, claim = claim_uids(given.jobs + given.sessions) if os.geteuid() == 0 else (None, None)
     except SandboxError as error:
         serve.refuse(NAME, f"isolation full was not reached: {error}", WEAK_ISOLATION)
-    sandbox = Sandbox(box, limits, jobs, uids)
+    sandbox = Sandbox(box, limits, given.jobs, uids)
+    sessions = Sessions(sandbox, given.sessions, given.session_idle, uids and uids[given.jobs :])
     try:
         await check(sandbox)
-        await serve.serve(build(sandbox), host, port, {"isolation": selftest.FULL}, sandbox.close)
+        mcp = build(sandbox, sessions if given.sessions else None)
+        await serve.serve(mcp, given.host, given.port, {"isolation": selftest.FULL}, sandbox.close)
     finally:
+        await sandbox.close()
         if claim is not None:
             claim.close()
 

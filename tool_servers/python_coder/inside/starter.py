@@ -1,0 +1,113 @@
+"""First process of all, in the namespaces that bubblewrap made: forks the first process of each sandbox.
+
+That one has a process namespace of its own, takes every other namespace and a /tmp, /dev/shm and /proc of its own,
+gives up its rights, has the nursery fork the job's process into all of them, and looks after it. No program and no
+output passes through here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import sys
+
+from tool_servers.python_coder.inside.kernel import (
+    CAP_SYS_PTRACE,
+    CLONE_NEWPID,
+    CLONE_NEWUSER,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_PRIVATE,
+    MS_REC,
+    PR_SET_DUMPABLE,
+    SURROUNDINGS,
+    call,
+    close_but,
+    drop_capabilities,
+    filter_calls,
+    tell,
+)
+from tool_servers.python_coder.inside.watch import look_after
+
+JOB_UID = 1000
+"""In a job's own user namespace."""
+
+
+def main():
+    link = socket.socket(fileno=int(sys.argv[1]))
+    setup = json.loads(link.recv(1 << 16))
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # sandboxes that end need nobody to wait for them
+    orders, births = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if os.fork() == 0:
+        orders.close()
+        from tool_servers.python_coder.inside import nursery  # not before: a sandbox's first process has no use for it
+
+        nursery.bear(link, births, setup)
+    births.close()
+    own = os.open("/proc/self/ns/pid", os.O_RDONLY)
+    settings = os.open("/proc/sys/user", os.O_PATH)
+    while True:
+        if orders in select.select([link, orders], [], [])[0]:
+            os._exit(1)  # the nursery, which never writes there, is gone
+        order, fds, _, _ = socket.recv_fds(link, 4096, 2)
+        if not order:
+            os._exit(0)
+        try:
+            call("setns", own, 0)
+            call("unshare", CLONE_NEWPID)
+            if os.fork() == 0:
+                make(order, *fds, orders, bytes.fromhex(setup["filter"]), settings)
+        except OSError as error:
+            tell(fds[0], f"no sandbox could be forked: {error}")
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+
+def make(order, control, output, orders, steps, settings):
+    """In the fork: become the first process of a sandbox. Never returns."""
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        wanted = json.loads(order)
+        isolate(wanted, settings)
+        first = os.pidfd_open(os.getpid())
+        started, start = os.pipe()
+        call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)  # a job with the same user id must not reach into this process
+        drop_capabilities(kept=1 << CAP_SYS_PTRACE)  # to see the memory of the job's processes
+        filter_calls(steps)
+        socket.send_fds(orders, [order], [control, output, first, start])
+        close_but(0, started, control)
+        look_after(started, control, wanted["memory"])
+    except BaseException as error:
+        tell(control, f"{type(error).__name__}: {error}")
+    os._exit(1)
+
+
+def isolate(order, settings):
+    """A namespace of each kind, and a file system in which only /tmp and /dev/shm can be written to."""
+    os.setsid()  # out of reach of signals to a process group
+    call("unshare", SURROUNDINGS)
+    call("mount", None, b"/", None, MS_REC | MS_PRIVATE, None)
+    private = f"mode=1777,size={order['disk']},nr_inodes={order['files']}".encode()
+    for place in (b"/tmp", b"/dev/shm"):
+        call("mount", b"tmpfs", place, b"tmpfs", MS_NOSUID | MS_NODEV, private)
+    call("mount", b"proc", b"/proc", b"proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, b"subset=pid")
+    if not order["uid"]:
+        own_user_namespace(settings)
+
+
+def own_user_namespace(settings):
+    """For an ordinary user: one more user namespace, so that limits counted by user are this job's, and no further."""
+    call("unshare", CLONE_NEWUSER)
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{JOB_UID} 0 1"), ("gid_map", f"{JOB_UID} 0 1")):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+    most = os.open("max_user_namespaces", os.O_WRONLY, dir_fd=settings)
+    os.write(most, b"0")
+    os.close(most)
