@@ -20,7 +20,7 @@ import pytest
 from mcp.client.client import Client
 from mcp.shared.exceptions import MCPError
 from sandbox_attacks import ATTACKS, MARK
-from server_processes import ROOT, Bait, Running, alive, command, descendants, eventually, start, stop
+from server_processes import ROOT, Bait, Running, alive, call, command, descendants, eventually, get, start, stop, text
 
 from tool_servers.common import calls
 from tool_servers.python_coder import bubblewrap
@@ -55,49 +55,33 @@ def server(request: pytest.FixtureRequest) -> Running:
     return request.getfixturevalue(request.param)
 
 
-async def call(running: Running, tool: str, arguments: dict, remaining_s: object = None, mode: str = "auto"):
-    meta = None if remaining_s is None else {calls.REMAINING_S: remaining_s}
-    async with Client(f"{running.url}/mcp", mode=mode) as client:
-        try:
-            return await client.call_tool(tool, arguments, meta=meta)
-        except MCPError as error:
-            refusal = error
-    raise refusal  # out here it does not come wrapped in the client's exception group
-
-
-def text(result) -> str:
-    assert [block.type for block in result.content] == ["text"]
-    assert result.structured_content is None
-    return result.content[0].text
-
-
 def jobs_of(running: Running) -> set[tuple[int, str]]:
     return alive(descendants(running.pid))
 
 
 def health(running: Running) -> dict:
-    with urllib.request.urlopen(f"{running.url}/healthz", timeout=10) as reply:
-        assert reply.status == 200
-        return json.load(reply)
+    status, body = get(running, "/healthz")
+    assert status == 200
+    return json.loads(body)
 
 
 # both servers
 
 
 def test_listening_line_and_health_say_what_runs(python_coder: Running, wikipedia_search: Running) -> None:
-    for running, server, isolation in (
+    for running, server, facts in (
         (python_coder, "python_coder", {"isolation": "full"}),
-        (wikipedia_search, "wikipedia_search", {}),
+        (wikipedia_search, "wikipedia_search", {"source": "corpus"}),
     ):
         line = {
             "event": "listening",
             "server": server,
             "port": running.line["port"],
             "pid": running.process.pid,
-            **isolation,
+            **facts,
         }
         assert running.line == line
-        assert health(running) == {"status": "ok", "server": server, **isolation}
+        assert health(running) == {"status": "ok", "server": server, **facts}
 
 
 async def test_tool_is_described_for_prompts(server: Running) -> None:
