@@ -96,12 +96,17 @@ def says(value: Any, status: int = 200, **headers: str) -> Callable[[Asked, Base
     return reply
 
 
-def close_early(_: Asked, handler: BaseHTTPRequestHandler) -> None:
+def close_early(_: Asked, handler: BaseHTTPRequestHandler, kind: str = "application/json") -> None:
     handler.send_response(200)
+    handler.send_header("Content-Type", kind)
     handler.send_header("Content-Length", "1000")
     handler.end_headers()
     handler.wfile.write(b'{"half": ')
     _reset(handler)
+
+
+def close_early_text(asked: Asked, handler: BaseHTTPRequestHandler) -> None:
+    close_early(asked, handler, "text/html")
 
 
 def reset(_: Asked, handler: BaseHTTPRequestHandler) -> None:

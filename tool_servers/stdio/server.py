@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -12,7 +11,6 @@ from pathlib import Path
 
 from mcp.client.client import Client
 from mcp.client.stdio import StdioServerParameters
-from mcp.shared.exceptions import MCPError
 from mcp_types import Tool
 
 from tool_servers.common import access, calls, lifetime, logs, options, serve, sockets
@@ -20,7 +18,7 @@ from tool_servers.common.workers import METRICS_FOLDER
 from tool_servers.stdio.bridge import Bridge, ended, tools_of
 
 NAME = "stdio"
-ENDED = 1
+ENDED, WRONG_INPUT = 1, 2
 LOOK_EVERY_S = 2.0
 START_S = 60.0
 KEPT_BACK = (access.TOKEN, sockets.INHERITED, METRICS_FOLDER)
@@ -28,7 +26,7 @@ KEPT_BACK = (access.TOKEN, sockets.INHERITED, METRICS_FOLDER)
 
 
 class CannotStart(Exception):
-    """The other server did not come up, or lacks a tool. The message says why."""
+    """The other server lacks a tool. The message says why."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -51,30 +49,47 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         if given.exit_with_parent is not None:
             lifetime.end_with_parent(given.exit_with_parent)
-        asyncio.run(_serve(name, given))
-    except (lifetime.ParentGone, CannotStart, OSError) as error:
-        serve.refuse(name, str(error), 2)
+        code, reason = asyncio.run(_serve(name, given))
+    except (lifetime.ParentGone, OSError) as error:
+        code, reason = WRONG_INPUT, str(error)
+    if code:
+        serve.refuse(name, reason, code)
 
 
-async def _serve(name: str, given: argparse.Namespace) -> None:
+async def _serve(name: str, given: argparse.Namespace) -> tuple[int, str]:
+    """Exit code and reason, an empty one where it was told to end."""
     line = ["-m", "tool_servers.stdio.child", str(os.getpid()), *given.command]
     environment = {key: value for key, value in os.environ.items() if key not in KEPT_BACK}
-    parameters = StdioServerParameters(command=sys.executable, args=line, env=environment)
-    async with contextlib.AsyncExitStack() as stack:
-        try:
-            patience = max(START_S, given.timeout)
-            client = await stack.enter_async_context(Client(parameters, read_timeout_seconds=patience))
-            tools = _chosen(await tools_of(client), given)
-        except (MCPError, OSError) as error:
-            raise CannotStart(f"{given.command[0]} did not start as an MCP server: {error}") from None
-        bridge = Bridge(name, client, tools, given.timeout, given.concurrency)
-        serving = asyncio.ensure_future(serve.serve(bridge, given.host, given.port, {"tools": len(tools)}))
-        watching = asyncio.ensure_future(ended(client, LOOK_EVERY_S))
-        await asyncio.wait({serving, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if not serving.done():
-            serve.refuse(name, f"{given.command[0]} has ended", ENDED)
-        watching.cancel()
-        await serving
+    other = StdioServerParameters(command=sys.executable, args=line, env=environment)
+    try:
+        async with Client(other, read_timeout_seconds=max(START_S, given.timeout)) as client:
+            try:
+                tools = _chosen(await tools_of(client), given)
+            except CannotStart as error:
+                return WRONG_INPUT, str(error)
+            return await _until_either_ends(Bridge(name, client, tools, given.timeout, given.concurrency), client, given)
+    except Exception as error:  # the SDK's task groups wrap whatever went wrong
+        return WRONG_INPUT, f"{given.command[0]} did not start as an MCP server: {_innermost(error)}"
+
+
+async def _until_either_ends(bridge: Bridge, client: Client, given: argparse.Namespace) -> tuple[int, str]:
+    facts = {"tools": len(await bridge.list_tools())}
+    serving = asyncio.ensure_future(serve.serve(bridge, given.host, given.port, facts))
+    watching = asyncio.ensure_future(ended(client, LOOK_EVERY_S))
+    await asyncio.wait({serving, watching}, return_when=asyncio.FIRST_COMPLETED)
+    gone = not serving.done()
+    for task in (serving, watching):
+        task.cancel()
+    await asyncio.wait({serving, watching})
+    if gone:
+        return ENDED, f"{given.command[0]} has ended"
+    return (WRONG_INPUT, str(serving.exception())) if serving.exception() else (0, "")
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while inner := getattr(error, "exceptions", None):
+        error = inner[0]
+    return error
 
 
 def _chosen(tools: list[Tool], given: argparse.Namespace) -> list[Tool]:

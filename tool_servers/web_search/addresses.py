@@ -38,20 +38,19 @@ class Addresses:
         address = plain_address(text)
         if any(address in network for network in self.allowed):
             return None
-        for inner in (address, *_embedded(address)):
+        for inner in _inside(address):
             if not inner.is_global or inner.is_multicast or inner.is_reserved:
                 return "not a public address"
         return "an address of this machine" if _is_own(address) else None
 
 
-def _embedded(address: Any) -> list[ipaddress.IPv4Address]:
-    """IPv4 addresses that an IPv6 address leads to: NAT64, 6to4 (RFC 3056) and Teredo (RFC 4380)."""
+def _inside(address: Any) -> list[Any]:
+    """The address, and the IPv4 addresses that it leads to by 6to4 (RFC 3056) or Teredo (RFC 4380); NAT64's alone."""
     if address.version == 4:
-        return []
-    found = [address.sixtofour, *(address.teredo or ())]
+        return [address]
     if address in _NAT64:
-        found.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-    return [inner for inner in found if inner is not None]
+        return [ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)]
+    return [address, *filter(None, (address.sixtofour, *(address.teredo or ())))]
 
 
 def _is_own(address: Any) -> bool:

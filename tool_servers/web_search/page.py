@@ -21,7 +21,12 @@ from tool_servers.common.passages import Passage, nearest, split
 
 PAGES_PER_PROCESS = 1_000
 """A process is replaced after so many, whatever it may have leaked."""
+START_S = 60.0
 _MARKUP = ("html", "xml")
+
+
+class CannotRead(Exception):
+    """Pages cannot be read on this machine. The message says why."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +39,17 @@ class Reader:
     """``processes`` that read pages, each with at most ``memory_mb`` MiB of address space."""
 
     def __init__(self, processes: int, memory_mb: int) -> None:
-        self._pool = ProcessPool(
-            max_workers=processes,
-            max_tasks=PAGES_PER_PROCESS,
-            initializer=_prepare,
-            initargs=(memory_mb << 20,),
-            context=multiprocessing.get_context("spawn"),
-        )
+        self._processes = processes
+        self._memory = memory_mb << 20
+        self._pool = self._new()
 
-    def warm(self) -> None:
-        """Start the processes now instead of at the first page."""
-        self._pool.schedule(read, args=(b"", "text/plain", None, "", 1, 100))
+    def check(self) -> None:
+        """Start the processes and read an empty page. Raises CannotRead."""
+        try:
+            self._pool.schedule(read, args=(b"", "text/plain", None, "", 1, 100)).result(START_S)
+        except (RuntimeError, ProcessExpired, TooSlow, MemoryError) as error:
+            self._pool.stop()
+            raise CannotRead(f"the processes that read pages do not start: {error!r}") from None
 
     async def read(self, body: bytes, kind: str, charset: str | None, query: str, k: int, chars: int, left: float) -> Page:
         """Raises Failure for a page that cannot be read within ``left`` seconds, Fault where the pool is broken."""
@@ -57,13 +62,23 @@ class Reader:
             raise Failure("The page was not read: it is too large or too deeply nested.") from None
         except ProcessExpired:
             raise Failure("The page was not read: extracting its text ended the process that tried.") from None
-        except RuntimeError as error:
+        except RuntimeError as error:  # pebble gives a pool up whose new processes fail at once
+            self._pool = self._new()
             raise Fault(f"pages cannot be read: {error}") from None
 
     async def close(self) -> None:
         """Kill the processes. A call still under way fails."""
         self._pool.stop()
         await asyncio.to_thread(self._pool.join)
+
+    def _new(self) -> ProcessPool:
+        return ProcessPool(
+            max_workers=self._processes,
+            max_tasks=PAGES_PER_PROCESS,
+            initializer=_prepare,
+            initargs=(self._memory,),
+            context=multiprocessing.get_context("spawn"),
+        )
 
 
 def read(body: bytes, kind: str, charset: str | None, query: str, k: int, chars: int) -> Page:

@@ -19,7 +19,7 @@ from pydantic import Field
 from tool_servers.common import calls, lifetime, logs, options, serve
 from tool_servers.web_search.addresses import Addresses
 from tool_servers.web_search.fetch import Fetched, Fetcher
-from tool_servers.web_search.page import Page, Reader
+from tool_servers.web_search.page import CannotRead, Page, Reader
 
 NAME = "web_search"
 NOTES = (
@@ -137,9 +137,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         addresses = Addresses(tuple(given.allow_net))
         fetcher = Fetcher(addresses, given.max_reply_bytes, given.redirects, given.user_agent)
         reader = Reader(given.readers, given.reader_memory_mb)
-        reader.warm()
+        reader.check()
         search = WebSearch(fetcher, reader, given.k, given.passage_chars)
         mcp = build(search, given.timeout, given.concurrency)
         asyncio.run(serve.serve(mcp, given.host, given.port, {}, search.close))
-    except (lifetime.ParentGone, OSError) as error:
+    except (lifetime.ParentGone, CannotRead, OSError) as error:
         serve.refuse(NAME, str(error), 2)
