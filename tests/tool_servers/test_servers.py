@@ -84,23 +84,6 @@ def test_listening_line_and_health_say_what_runs(python_coder: Running, wikipedi
         assert health(running) == {"status": "ok", "server": server, **facts}
 
 
-async def test_tool_is_described_for_prompts(server: Running) -> None:
-    async with Client(f"{server.url}/mcp") as client:
-        (tool,) = (await client.list_tools()).tools
-    assert tool.name == server.line["server"]
-    assert 0 < len(tool.description) < 120
-    (argument,) = tool.input_schema["properties"].values()
-    assert argument["type"] == "string" and argument["description"]
-    assert tool.meta[calls.NOTES].count(". ") <= 3
-    assert tool.meta[calls.PURE] is (tool.name == "wikipedia_search")
-    assert tool.output_schema is None
-
-
-@pytest.mark.parametrize("value", ["soon", True, [1]])
-async def test_deadline_that_is_no_number_is_a_protocol_error(server: Running, value: object) -> None:
-    tool, argument = server.line["server"], {"python_coder": "code", "wikipedia_search": "query"}[server.line["server"]]
-    with pytest.raises(MCPError, match="must be a number of seconds"):
-        await call(server, tool, {argument: "x"}, remaining_s=value)
 
 
 @pytest.mark.parametrize("remaining_s", [0, -3.5])
@@ -108,11 +91,6 @@ async def test_no_time_left_is_a_failure_at_once(server: Running, remaining_s: f
     tool, argument = server.line["server"], {"python_coder": "code", "wikipedia_search": "query"}[server.line["server"]]
     result = await call(server, tool, {argument: "print(1)"}, remaining_s=remaining_s)
     assert result.is_error and "stopped" in text(result)
-
-
-async def test_missing_argument_is_a_failure_the_caller_can_read(server: Running) -> None:
-    result = await call(server, server.line["server"], {})
-    assert result.is_error and "Field required" in text(result)
 
 
 def post(running: Running, host: str) -> int:

@@ -42,17 +42,22 @@ class Fault(Exception):
 
 
 def deadline(context: AnyContext, timeout: float) -> float:
-    """The point on ``time.monotonic`` at which this call must have ended: the caller's seconds or ours, the fewer.
+    """The point on ``time.monotonic`` at which this call must have ended. Raises MCPError."""
+    return time.monotonic() + allowed(context, timeout)
+
+
+def allowed(context: AnyContext, timeout: float) -> float:
+    """Seconds this call may take: the caller's or ours, the fewer, 0 where none are left.
 
     Raises MCPError (invalid params) when the caller's value is not a number.
     """
     request = context.request_context if isinstance(context, Context) else context
     asked = (request.meta or {}).get(REMAINING_S)
     if asked is None:
-        return time.monotonic() + timeout
+        return timeout
     if isinstance(asked, bool) or not isinstance(asked, (int, float)) or not math.isfinite(asked):
         raise MCPError(INVALID_PARAMS, f"_meta {REMAINING_S!r} must be a number of seconds, not {asked!r}")
-    return time.monotonic() + min(max(0.0, float(asked)), timeout)
+    return min(max(0.0, float(asked)), timeout)
 
 
 def meta(notes: str, pure: bool) -> dict[str, Any]:
@@ -89,16 +94,15 @@ async def run(
     that is an error of the server. Raises MCPError.
     """
     begin = time.monotonic()
-    end = deadline(context, timeout)
-    left, started, status = end - begin, False, "fault"
+    left, started, status = allowed(context, timeout), False, "fault"
     try:
-        if left <= 0:
+        if left == 0:
             status = "timeout"
             return failure("The call was stopped: no time was left to start it.")
         with anyio.fail_after(left):
             async with slots:
                 started = True
-                done = await work(end)
+                done = await work(begin + left)
         result = answer(done) if isinstance(done, str) else done
         status = "failed" if result.is_error else "ok"
         return result
