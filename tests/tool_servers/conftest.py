@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from server_processes import Bait, Running, start, stop
+from services import Service, says
+from services import start as start_service
 
 
 @pytest.fixture
@@ -22,6 +24,16 @@ def launch(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     yield run
     for running in started:
         stop(running)
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    """A service on loopback; each test sets what it replies."""
+    made = Service(says({}))
+    server = start_service(made)
+    yield made
+    server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture(scope="session")

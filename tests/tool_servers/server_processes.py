@@ -9,9 +9,16 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+from mcp.client.client import Client
+from mcp.shared.exceptions import MCPError
+
+from tool_servers.common import calls
 
 ROOT = Path(__file__).parents[2]
 START_S = 60.0
@@ -124,3 +131,38 @@ def eventually(condition: Callable[[], bool], within: float = 10.0) -> bool:
             return True
         time.sleep(0.02)
     return condition()
+
+
+async def call(running: Running, tool: str, arguments: dict, remaining_s: object = None, mode: str = "auto"):
+    """Call a tool once with a client of its own. Raises MCPError."""
+    meta = None if remaining_s is None else {calls.REMAINING_S: remaining_s}
+    async with Client(f"{running.url}/mcp", mode=mode) as client:
+        try:
+            return await client.call_tool(tool, arguments, meta=meta)
+        except MCPError as error:
+            refusal = error
+    raise refusal  # out here it does not come wrapped in the client's exception group
+
+
+def text(result) -> str:
+    assert [block.type for block in result.content] == ["text"]
+    assert result.structured_content is None
+    return result.content[0].text
+
+
+def get(running: Running, path: str, **headers: str) -> tuple[int, str]:
+    """Status and body of a GET request; header names with ``_`` for ``-``."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    try:
+        with urllib.request.urlopen(urllib.request.Request(running.url + path, headers=named), timeout=10) as reply:
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def metrics(running: Running) -> dict[str, float]:
+    """What ``/metrics`` counts, by name with labels."""
+    status, page = get(running, "/metrics")
+    assert status == 200
+    lines = (line.rpartition(" ") for line in page.splitlines() if line and not line.startswith("#"))
+    return {name: float(value) for name, _, value in lines}

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tool_servers.wikipedia_search.corpus import CorpusError, Passage, read
-from tool_servers.wikipedia_search.index import Index
-from tool_servers.wikipedia_search.server import cut, show
+from tool_servers.common.passages import Index, Passage, cut, show
+from tool_servers.wikipedia_search.corpus import CorpusError, read
 
 PASSAGES = [
     Passage("Paris", "Paris is the capital of France."),

@@ -6,13 +6,22 @@ is one, and meant for the model. A failure of the server itself is a JSON-RPC er
 
 from __future__ import annotations
 
+import logging
 import math
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+import anyio
+from mcp.server.context import ServerRequestContext
 from mcp.server.mcpserver import Context
 from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, CallToolResult, TextContent
+
+AnyContext = Context | ServerRequestContext
+"""What a handler is given by the SDK, high or low level."""
+
+log = logging.getLogger(__name__)
 
 REMAINING_S = "agentflow/remaining_s"
 """Key in a request's ``_meta``: seconds the caller has left, a number."""
@@ -24,17 +33,31 @@ SERVER_BUSY = -32_050
 """JSON-RPC error code: the call waited for a free slot until its deadline and was never started."""
 
 
-def deadline(context: Context, timeout: float) -> float:
-    """The point on ``time.monotonic`` at which this call must have ended: the caller's seconds or ours, the fewer.
+class Failure(Exception):
+    """Raised by a tool's work for a failure inside the contract; the message is for the model."""
+
+
+class Fault(Exception):
+    """Raised by a tool's work where a service behind it failed; the message holds no key and no query."""
+
+
+def deadline(context: AnyContext, timeout: float) -> float:
+    """The point on ``time.monotonic`` at which this call must have ended. Raises MCPError."""
+    return time.monotonic() + allowed(context, timeout)
+
+
+def allowed(context: AnyContext, timeout: float) -> float:
+    """Seconds this call may take: the caller's or ours, the fewer, 0 where none are left.
 
     Raises MCPError (invalid params) when the caller's value is not a number.
     """
-    asked = (context.request_context.meta or {}).get(REMAINING_S)
+    request = context.request_context if isinstance(context, Context) else context
+    asked = (request.meta or {}).get(REMAINING_S)
     if asked is None:
-        return time.monotonic() + timeout
+        return timeout
     if isinstance(asked, bool) or not isinstance(asked, (int, float)) or not math.isfinite(asked):
         raise MCPError(INVALID_PARAMS, f"_meta {REMAINING_S!r} must be a number of seconds, not {asked!r}")
-    return time.monotonic() + min(max(0.0, float(asked)), timeout)
+    return min(max(0.0, float(asked)), timeout)
 
 
 def meta(notes: str, pure: bool) -> dict[str, Any]:
@@ -55,3 +78,46 @@ def failure(text: str) -> CallToolResult:
 def broken(text: str) -> MCPError:
     """A failure of the server itself: raise it."""
     return MCPError(INTERNAL_ERROR, text)
+
+
+async def run(
+    tool: str,
+    context: AnyContext,
+    timeout: float,
+    slots: anyio.CapacityLimiter,
+    work: Callable[[float], Awaitable[str | CallToolResult]],
+) -> CallToolResult:
+    """One call from its deadline to its result and its line in the log.
+
+    ``work`` gets the point on ``time.monotonic`` at which it is cancelled, and returns a text or a result. It waits for one of
+    ``slots`` first. Where the caller's time ran out, the result says so; where ours did, a service was too slow, and
+    that is an error of the server. Raises MCPError.
+    """
+    begin = time.monotonic()
+    left, started, status = allowed(context, timeout), False, "fault"
+    try:
+        if left == 0:
+            status = "timeout"
+            return failure("The call was stopped: no time was left to start it.")
+        with anyio.fail_after(left):
+            async with slots:
+                started = True
+                done = await work(begin + left)
+        result = answer(done) if isinstance(done, str) else done
+        status = "failed" if result.is_error else "ok"
+        return result
+    except Failure as error:
+        status = "failed"
+        return failure(str(error))
+    except Fault as error:
+        raise broken(f"{tool}: {error}") from error
+    except TimeoutError:
+        status = "timeout" if started else "busy"
+        if not started:
+            raise MCPError(SERVER_BUSY, f"{tool}: all {slots.total_tokens} slots were busy until the deadline") from None
+        if left >= timeout:
+            raise broken(f"{tool}: no result within the server's {timeout:g} s") from None
+        return failure(f"The call was stopped: no result within {left:.1f} s.")
+    finally:
+        took = round(time.monotonic() - begin, 4)
+        log.info("call", extra={"tool": tool, "status": status, "seconds": took})

@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import argparse
 import ipaddress
+import os
 import socket
 from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from tool_servers.common import access, web
 
 
-def parser(server: str, description: str) -> argparse.ArgumentParser:
-    """An argument parser with the options every server has; a server adds its own."""
+def parser(server: str, description: str, timeout: float = 10.0) -> argparse.ArgumentParser:
+    """An argument parser with the options every server has, and its default timeout; a server adds its own."""
     options = argparse.ArgumentParser(prog=f"python -m tool_servers.{server}", description=description)
     options.add_argument(
-        "--host", type=loopback, default="127.0.0.1", help="loopback address to listen on (default: %(default)s)"
+        "--host",
+        type=address,
+        default="127.0.0.1",
+        help=f"address to listen on (default: %(default)s); off loopback, {access.TOKEN} must hold a token",
     )
     options.add_argument(
         "--port", type=integer(0, 65_535), default=0, help="port to listen on; 0 takes a free one (default)"
     )
     options.add_argument(
         "--timeout",
-        type=seconds(0.1, 3_600),
-        default=10.0,
+        type=number(0.1, 3_600),
+        default=timeout,
         help="most seconds one call may take; a caller may ask for less (default: %(default)s)",
+    )
+    options.add_argument(
+        "--workers",
+        type=integer(1, 256),
+        default=1,
+        help="processes that serve the port together; limits hold for each (default: %(default)s)",
     )
     options.add_argument(
         "--exit-with-parent",
@@ -34,6 +47,25 @@ def parser(server: str, description: str) -> argparse.ArgumentParser:
         "give the parent's PID to close the race at start",
     )
     return options
+
+
+def add_upstream(parser: argparse.ArgumentParser, concurrency: int) -> None:
+    """The options of a server that asks a service on the network."""
+    parser.add_argument(
+        "--concurrency",
+        type=integer(1, 10_000),
+        default=concurrency,
+        help="calls at once; others wait, within their deadline (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-reply-bytes",
+        type=integer(1_000, 1 << 30),
+        default=4 << 20,
+        help="most that is read of a reply, unpacked (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--user-agent", default=web.USER_AGENT, help="how the service is told who asks; some want a contact in it"
+    )
 
 
 def integer(low: int, high: int) -> Callable[[str], int]:
@@ -51,30 +83,54 @@ def integer(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
-def seconds(low: float, high: float) -> Callable[[str], float]:
-    """An argparse type: a number of seconds from ``low`` to ``high``, both included."""
+def number(low: float, high: float) -> Callable[[str], float]:
+    """An argparse type: a number from ``low`` to ``high``, both included."""
 
     def parse(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
         if not low <= value <= high:  # also refuses NaN
-            raise argparse.ArgumentTypeError(f"{text} is not between {low:g} and {high:g} seconds")
+            raise argparse.ArgumentTypeError(f"{text} is not between {low:g} and {high:g}")
         return value
 
     return parse
 
 
-def loopback(text: str) -> str:
-    """An argparse type: an address of this machine only, because the servers ask nobody who they are."""
+def address(text: str) -> str:
+    """An argparse type: an address to listen on. One that others can reach needs a token in the environment."""
     try:
         found = socket.getaddrinfo(text, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         raise argparse.ArgumentTypeError(f"{text!r} is not an address of this machine") from None
     addresses = [str(entry[4][0]) for entry in found]
-    if not all(ipaddress.ip_address(address).is_loopback for address in addresses):
+    try:
+        token = access.from_environment().token
+    except access.AccessError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if token is None and not all(ipaddress.ip_address(address).is_loopback for address in addresses):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a loopback address; these servers have no access control, use 127.0.0.1"
+            f"{text!r} is not a loopback address; to let others in, set {access.TOKEN} to a token that they must present"
         )
     return addresses[0]
+
+
+def web_address(text: str) -> str:
+    """An argparse type: where an HTTP service is, without a slash at its end."""
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a plain http or https URL")
+    return text.rstrip("/")
+
+
+def secret(name: str) -> str:
+    """A key from the environment; keys are no options, a process list shows those. Raises MissingKey."""
+    value = os.environ.get(name, "").strip()
+    if not (value and value.isascii() and value.isprintable()):
+        raise MissingKey(f"the environment variable {name} holds no key")
+    return value
+
+
+class MissingKey(Exception):
+    """A key that the chosen service needs is not in the environment. The message names the variable."""

@@ -1,4 +1,4 @@
-"""The HTTP application of a tool server: MCP at /mcp, health at /healthz, one line when it listens, a prompt end."""
+"""The HTTP application of a tool server: MCP at /mcp, /healthz, /metrics, one line when it listens, a prompt end."""
 
 from __future__ import annotations
 
@@ -10,19 +10,55 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import NoReturn
+from typing import Any, NoReturn, Protocol
 
 import uvicorn
-from mcp.server.mcpserver import MCPServer
-from starlette.requests import Request
-from starlette.responses import JSONResponse
+from mcp.server.transport_security import TransportSecuritySettings
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tool_servers.common import access, metrics, sockets
 
 GRACE_S = 1
 """Seconds open connections get to finish once the server was told to end."""
 
 
+class Mcp(Protocol):
+    """The official SDK's server, high or low level."""
+
+    name: str
+    middleware: list[Any]
+
+    def streamable_http_app(self, **options: Any) -> ASGIApp: ...
+
+    async def list_tools(self) -> list[Any]: ...
+
+
 async def nothing_to_close() -> None:
     """For servers that start nothing of their own."""
+
+
+class Front:
+    """What every request meets first: access, then health and metrics, then MCP."""
+
+    def __init__(self, app: ASGIApp, access: access.Access, health: Mapping[str, object]) -> None:
+        self._app = app
+        self._access = access
+        self._health = health
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer = self._answer(scope) if scope["type"] == "http" else None
+        await (answer or self._app)(scope, receive, send)
+
+    def _answer(self, scope: Scope) -> Response | None:
+        if refusal := self._access.refusal(scope):
+            return refusal
+        if scope["method"] in ("GET", "HEAD"):
+            if scope["path"] == "/healthz":
+                return JSONResponse(self._health)
+            if scope["path"] == "/metrics":
+                return metrics.page()
+        return None
 
 
 class _Server(uvicorn.Server):
@@ -43,7 +79,7 @@ class _Server(uvicorn.Server):
 
 
 async def serve(
-    mcp: MCPServer,
+    mcp: Mcp,
     host: str,
     port: int,
     facts: Mapping[str, object],
@@ -54,18 +90,26 @@ async def serve(
     ``close`` is awaited first when the end begins, so that calls still running can finish at once.
     Raises OSError when the address cannot be bound.
     """
-
-    @mcp.custom_route("/healthz", methods=["GET"])
-    async def healthz(_: Request) -> JSONResponse:
-        return JSONResponse({"status": "ok", "server": mcp.name, **facts})
-
-    listener = _bind(host, port)
+    try:
+        may_speak = access.from_environment()
+    except access.AccessError as error:
+        refuse(mcp.name, str(error), 2)
+    listener = sockets.listener(host, port)
     line = {"event": "listening", "server": mcp.name, "port": listener.getsockname()[1], "pid": os.getpid(), **facts}
-    app = mcp.streamable_http_app(stateless_http=True, json_response=True, host=host)
+    mcp.middleware.append(metrics.measure(frozenset(tool.name for tool in await mcp.list_tools())))
+    metrics.info.labels(mcp.name).set(1)
+    # Host and Origin are checked in Front, for every path and not for MCP's alone
+    trusting = TransportSecuritySettings(enable_dns_rebinding_protection=False)
+    app = mcp.streamable_http_app(stateless_http=True, json_response=True, host=host, transport_security=trusting)
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, timeout_keep_alive=75, timeout_graceful_shutdown=GRACE_S
+        Front(app, may_speak, {"status": "ok", "server": mcp.name, **facts}),
+        log_config=None,
+        access_log=False,
+        ws="none",
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=GRACE_S,
     )
-    server = _Server(config, lambda: _write_line(line))
+    server = _Server(config, lambda: write_line(line))
     ending = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, ending.set)
@@ -89,18 +133,7 @@ def refuse(server: str, reason: str, code: int) -> NoReturn:
     raise SystemExit(code)
 
 
-def _bind(host: str, port: int) -> socket.socket:
-    # asyncio turns Nagle off (40 ms a reply) only where the protocol is given by name
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def _write_line(line: Mapping[str, object]) -> None:
+def write_line(line: Mapping[str, object]) -> None:
+    """One JSON object on standard output, at once."""
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()

@@ -1,3 +1,3 @@
-from tool_servers.python_coder.server import main
+from tool_servers.common import workers
 
-main()
+workers.main("python_coder")

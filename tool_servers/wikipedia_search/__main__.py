@@ -1,3 +1,3 @@
-from tool_servers.wikipedia_search.server import main
+from tool_servers.common import workers
 
-main()
+workers.main("wikipedia_search")

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
+
+from tool_servers.common.passages import Passage
 
 
 class CorpusError(Exception):
     """The corpus cannot be used. The message says which file, which line and why."""
-
-
-@dataclass(frozen=True)
-class Passage:
-    title: str
-    text: str
 
 
 def read(path: Path) -> list[Passage]:

@@ -5,76 +5,81 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
+import anyio
 from mcp.server.mcpserver import Context, MCPServer
 from mcp_types import CallToolResult
 from pydantic import Field
 
 from tool_servers.common import calls, lifetime, logs, options, serve
-from tool_servers.wikipedia_search.corpus import CorpusError, Passage, read
-from tool_servers.wikipedia_search.index import Index
+from tool_servers.common.passages import Index, Passage, show
+from tool_servers.common.upstream import Upstream
+from tool_servers.wikipedia_search.corpus import CorpusError, read
+from tool_servers.wikipedia_search.mediawiki import MediaWiki
 
 NAME = "wikipedia_search"
 NOTES = (
     "Words are matched as they are written, so name the person, place or thing and keep the query short. "
     "Returns the beginning of each matching passage; it does not answer questions itself."
 )
+LIVE_NOTES = (
+    "Searches the live encyclopedia: name the person, place or thing and keep the query short. "
+    "Returns the passages nearest the query; it does not answer questions itself."
+)
 LONGEST_QUERY = 2_000
+API = "https://en.wikipedia.org/w/api.php"
 
-log = logging.getLogger("tool_servers.wikipedia_search")
+log = logging.getLogger(__name__)
+Search = Callable[[str, int, float], Awaitable[list[Passage]]]
+"""Query, passages wanted, point on ``time.monotonic`` at which it is cancelled."""
 
 
-def build(index: Index, k: int, passage_chars: int, timeout: float) -> MCPServer:
-    """The MCP server over an index. ``k`` passages a query, each cut to ``passage_chars`` characters."""
+def build(search: Search, k: int, passage_chars: int, timeout: float, concurrency: int, live: bool) -> MCPServer:
+    """The MCP server over a search. ``k`` passages a query, each cut to ``passage_chars`` characters."""
     mcp = MCPServer(NAME)
+    slots = anyio.CapacityLimiter(concurrency)
 
     async def wikipedia_search(
         query: Annotated[str, Field(description="The words to look for.", max_length=LONGEST_QUERY)], context: Context
     ) -> CallToolResult:
-        start = time.monotonic()
-        left = calls.deadline(context, timeout) - time.monotonic()
-        try:
-            found = await asyncio.wait_for(asyncio.to_thread(index.search, query, k), left)
-        except asyncio.TimeoutError:
-            log.info("call", extra={"tool": NAME, "status": "timeout", "seconds": round(time.monotonic() - start, 4)})
-            return calls.failure(f"The search was stopped: no result within {max(left, 0):.1f} s.")
-        log.info(
-            "call",
-            extra={"tool": NAME, "status": "ok", "found": len(found), "seconds": round(time.monotonic() - start, 4)},
-        )
-        return calls.answer(show(query, found, passage_chars))
+        async def work(end: float) -> str:
+            return show(query, await search(query, k, end), passage_chars)
+
+        return await calls.run(NAME, context, timeout, slots, work)
 
     mcp.add_tool(
         wikipedia_search,
         description=f"Search Wikipedia passages by keyword and return the best {k}.",
-        meta=calls.meta(NOTES, pure=True),
+        meta=calls.meta(LIVE_NOTES if live else NOTES, pure=not live),
         structured_output=False,
     )
     return mcp
 
 
-def show(query: str, passages: Sequence[Passage], passage_chars: int) -> str:
-    """The passages as numbered text, each text cut to ``passage_chars`` characters with a visible mark."""
-    if not passages:
-        return f"No result for {query!r}. Try other or fewer words."
-    return "\n\n".join(
-        f"[{number}] {passage.title}\n{cut(passage.text, passage_chars)}"
-        for number, passage in enumerate(passages, start=1)
-    )
+def local(path: Path) -> Search:
+    """A search of a local corpus. Raises CorpusError."""
+    start = time.monotonic()
+    passages = read(path)
+    index = Index(passages)
+    log.info("index built", extra={"passages": len(passages), "seconds": round(time.monotonic() - start, 3)})
 
+    async def search(query: str, k: int, end: float) -> list[Passage]:
+        return await anyio.to_thread.run_sync(index.search, query, k, abandon_on_cancel=True)
 
-def cut(text: str, most: int) -> str:
-    """``text``, or its first ``most`` characters and how many were left out."""
-    return text if len(text) <= most else f"{text[:most].rstrip()} [... {len(text) - most} characters left out]"
+    return search
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line entry. Exits with 2 and one line when an option or the corpus is wrong."""
-    parser = options.parser(NAME, "Serve BM25 search over a local corpus as the MCP tool wikipedia_search.")
-    parser.add_argument("--corpus", type=Path, required=True, metavar="FILE", help='JSON lines with "title" and "text"')
+    parser = options.parser(NAME, "Serve Wikipedia, a local corpus or live, as the MCP tool wikipedia_search.")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--corpus", type=Path, metavar="FILE", help='local: JSON lines with "title" and "text"')
+    source.add_argument(
+        "--api", type=options.web_address, default=API, metavar="URL", help="live: a wiki's api.php (default: %(default)s)"
+    )
     parser.add_argument(
         "--k", type=options.integer(1, 100), default=3, help="passages a query returns (default: %(default)s)"
     )
@@ -84,16 +89,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         default=1_200,
         help="characters shown of each (default: %(default)s)",
     )
+    options.add_upstream(parser, concurrency=8)
     given = parser.parse_args(arguments)
     logs.configure()
     try:
         if given.exit_with_parent is not None:
             lifetime.end_with_parent(given.exit_with_parent)
-        start = time.monotonic()
-        passages = read(given.corpus)
-        index = Index(passages)
-        log.info("index built", extra={"passages": len(passages), "seconds": round(time.monotonic() - start, 3)})
-        mcp = build(index, given.k, given.passage_chars, given.timeout)
-        asyncio.run(serve.serve(mcp, given.host, given.port, {}))
+        upstream = Upstream("mediawiki", given.max_reply_bytes, given.user_agent)
+        search = local(given.corpus) if given.corpus else MediaWiki(given.api, upstream).search
+        mcp = build(search, given.k, given.passage_chars, given.timeout, given.concurrency, live=not given.corpus)
+        source = "corpus" if given.corpus else given.api
+        asyncio.run(serve.serve(mcp, given.host, given.port, {"source": source}, upstream.close))
     except (CorpusError, lifetime.ParentGone, OSError) as error:
         serve.refuse(NAME, str(error), 2)

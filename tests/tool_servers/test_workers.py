@@ -1,0 +1,85 @@
+"""``--workers N``: one port, one listening line, one set of counts, one end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from server_processes import ROOT, Running, alive, call, command, descendants, eventually, get, metrics, text
+
+OK = 'agentflow_tool_calls_total{status="ok",tool="wikipedia_search"}'
+
+
+@pytest.fixture
+def three(launch: Callable[..., Running], corpus: Path) -> Running:
+    return launch(command("wikipedia_search", "--corpus", str(corpus), "--workers", "3"))
+
+
+async def ask(running: Running) -> str:
+    return text(await call(running, "wikipedia_search", {"query": "Paris"}, remaining_s=20))
+
+
+async def test_workers_share_a_port_and_their_counts(three: Running) -> None:
+    assert three.line["workers"] == 3 and three.pid == three.process.pid
+    assert len(descendants(three.pid)) == 3
+    answers = await asyncio.gather(*(ask(three) for _ in range(24)))
+    assert all(answer.startswith("[1] Paris") for answer in answers)
+    counted = metrics(three)
+    assert counted[OK] == 24 and counted['agentflow_tool_info{server="wikipedia_search"}'] == 3
+    assert counted['agentflow_tool_calls_running{tool="wikipedia_search"}'] == 0
+
+
+async def test_worker_that_dies_is_replaced_and_what_waits_is_answered(three: Running) -> None:
+    before = descendants(three.pid)
+    os.kill(min(before)[0], signal.SIGKILL)
+    assert await asyncio.to_thread(eventually, lambda: len(descendants(three.pid) - before) == 1, 30)
+    answers = await asyncio.gather(*(ask(three) for _ in range(12)))
+    assert len(answers) == 12
+    assert metrics(three)['agentflow_tool_info{server="wikipedia_search"}'] == 3
+    assert any(json.loads(line)["message"] == "worker ended" for line in three.log.read_text().splitlines())
+
+
+def test_workers_end_together(three: Running) -> None:
+    workers = descendants(three.pid)
+    three.process.send_signal(signal.SIGTERM)
+    assert three.process.wait(10) == 0
+    assert not alive(workers)
+    assert not list(Path("/tmp").glob(f"agentflow-metrics-*/*_{min(workers)[0]}.db"))
+
+
+def test_workers_die_with_a_parent_that_is_killed(three: Running) -> None:
+    workers = descendants(three.pid)
+    three.process.kill()
+    three.process.wait()
+    assert eventually(lambda: not alive(workers))
+
+
+def test_wrong_option_of_the_server_is_one_line(tmp_path: Path) -> None:
+    line = command("wikipedia_search", "--workers", "3", "--corpus", str(tmp_path / "none"))
+    ended = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2 and ended.stdout == ""
+    (line,) = [line for line in ended.stderr.splitlines() if not line.startswith("{")]
+    assert "none cannot be read" in line
+
+
+def test_port_that_is_taken_is_not_shared(three: Running, corpus: Path) -> None:
+    port = str(three.line["port"])
+    line = command("wikipedia_search", "--corpus", str(corpus), "--port", port)
+    for further in ([], ["--workers", "2"]):
+        ended = subprocess.run([*line, *further], cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert ended.returncode == 2 and "Address already in use" in ended.stderr
+    assert get(three, "/healthz")[0] == 200
+
+
+async def test_the_sandbox_server_has_workers_too(launch: Callable[..., Running]) -> None:
+    running = launch(command("python_coder", "--workers", "2", "--jobs", "2", "--memory-mb", "160"))
+    assert running.line["isolation"] == "full" and running.line["workers"] == 2
+    program = {"code": "import time; time.sleep(0.2); print(6 * 7)"}
+    results = await asyncio.gather(*(call(running, "python_coder", program) for _ in range(6)))
+    assert [text(result) for result in results] == ["42\n"] * 6

@@ -1,0 +1,3 @@
+from tool_servers.common import workers
+
+workers.main("base_generator")

@@ -1,0 +1,57 @@
+"""``POST {base_url}/chat/completions``, as OpenAI, vLLM, SGLang and most others speak it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from tool_servers.common.calls import Failure, Fault
+from tool_servers.common.upstream import Rejected, Request, Upstream
+
+CUT = "\n[... the answer was cut at its longest length]"
+NOTHING = "[the model answered nothing]"
+_TOO_LONG = ("context", "too long", "maximum")
+"""Words of a refusal (400, 413, 422) that blames the length of the query."""
+
+
+@dataclass(frozen=True)
+class Chat:
+    """A model at an endpoint, and how it is asked."""
+
+    upstream: Upstream
+    base_url: str
+    model: str
+    key: str | None = field(default=None, repr=False)
+    temperature: float = 0.0
+    max_tokens: int = 1_024
+    system: str = ""
+
+    async def answer(self, query: str, end: float) -> str:
+        """The model's answer. Raises Failure for a query it cannot take, Fault where the endpoint fails."""
+        messages = [{"role": "system", "content": self.system}] if self.system else []
+        body = {
+            "model": self.model,
+            "messages": [*messages, {"role": "user", "content": query}],
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+        }
+        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        try:
+            reply = await self.upstream.ask(Request(f"{self.base_url}/chat/completions", headers=headers, json=body), end)
+        except Rejected as refused:
+            if refused.status in (400, 413, 422) and any(word in str(refused).lower() for word in _TOO_LONG):
+                raise Failure("The query is too long for the model. Shorten it.") from None
+            raise Fault(f"the endpoint refused the request: {refused}") from None
+        return read(reply)
+
+
+def read(reply: Any) -> str:
+    """The text of a reply, with a mark where it was cut. Raises Fault for another format."""
+    try:
+        choice = reply["choices"][0]
+        text = choice["message"]["content"]
+        if not isinstance(text, (str, type(None))):
+            raise TypeError(f"content is {type(text).__name__}")
+    except (KeyError, IndexError, TypeError) as error:
+        raise Fault(f"the endpoint answered in another format: {error!r}") from None
+    return ((text or "").strip() or NOTHING) + (CUT if choice.get("finish_reason") == "length" else "")

@@ -1,0 +1,76 @@
+"""The tool ``base_generator``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Annotated
+
+import anyio
+from mcp.server.mcpserver import Context, MCPServer
+from mcp_types import CallToolResult
+from pydantic import Field
+
+from tool_servers.base_generator.chat import Chat
+from tool_servers.common import calls, lifetime, logs, options, serve
+from tool_servers.common.upstream import Upstream
+
+NAME = "base_generator"
+NOTES = (
+    "A language model answers from what it knows: no search, no computation, no memory of earlier steps. "
+    "Put everything it needs into the query, and use it for summaries, common knowledge and reasoning in words. "
+    "Facts that matter should be checked with another tool."
+)
+LONGEST_QUERY = 100_000
+
+
+def build(chat: Chat, timeout: float, concurrency: int) -> MCPServer:
+    """The MCP server over a model."""
+    mcp = MCPServer(NAME)
+    slots = anyio.CapacityLimiter(concurrency)
+
+    async def base_generator(
+        query: Annotated[
+            str, Field(description="The complete task or question, with its context.", min_length=1, max_length=LONGEST_QUERY)
+        ],
+        context: Context,
+    ) -> CallToolResult:
+        return await calls.run(NAME, context, timeout, slots, lambda end: chat.answer(query, end))
+
+    mcp.add_tool(
+        base_generator,
+        description="Ask a general language model and return its answer.",
+        meta=calls.meta(NOTES, pure=False),
+        structured_output=False,
+    )
+    return mcp
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line entry. Exits with 2 and one line when an option is wrong or a key is missing."""
+    parser = options.parser(NAME, "Serve one call to a language model as the MCP tool base_generator.", timeout=60.0)
+    parser.add_argument(
+        "--base-url", type=options.web_address, required=True, metavar="URL", help="OpenAI-compatible endpoint, up to /v1"
+    )
+    parser.add_argument("--model", required=True, help="model, as the endpoint calls it")
+    parser.add_argument("--api-key-env", metavar="NAME", help="environment variable that holds the key (default: no key)")
+    parser.add_argument(
+        "--temperature", type=options.number(0, 2), default=0.0, help="of the sampling (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--max-tokens", type=options.integer(1, 1 << 20), default=1_024, help="longest answer (default: %(default)s)"
+    )
+    parser.add_argument("--system", default="", metavar="TEXT", help="system message (default: none)")
+    options.add_upstream(parser, concurrency=64)
+    given = parser.parse_args(arguments)
+    logs.configure()
+    try:
+        if given.exit_with_parent is not None:
+            lifetime.end_with_parent(given.exit_with_parent)
+        key = options.secret(given.api_key_env) if given.api_key_env else None
+        upstream = Upstream("endpoint", given.max_reply_bytes, given.user_agent, (key,) if key else ())
+        chat = Chat(upstream, given.base_url, given.model, key, given.temperature, given.max_tokens, given.system)
+        mcp = build(chat, given.timeout, given.concurrency)
+        asyncio.run(serve.serve(mcp, given.host, given.port, {"model": given.model}, upstream.close))
+    except (lifetime.ParentGone, options.MissingKey, OSError) as error:
+        serve.refuse(NAME, str(error), 2)

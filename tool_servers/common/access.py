@@ -1,0 +1,95 @@
+"""Who may speak to a tool server: the name it is called by, the page that calls, and a bearer token.
+
+Checked for every path before anything else runs:
+
+    Host      an address or name of this server, so that a web page cannot reach it by a DNS name that it rebinds
+    Origin    absent, or this server itself: browsers send it, MCP clients do not
+    token     ``Authorization: Bearer …`` (RFC 6750) where the environment sets one; demanded off loopback
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import logging
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.responses import PlainTextResponse
+from starlette.types import Scope
+
+TOKEN = "AGENTFLOW_TOOL_TOKEN"
+"""Environment variable with the token that callers must present; at least 16 printable ASCII characters, no space."""
+HOSTS = "AGENTFLOW_TOOL_HOSTS"
+"""Environment variable with further names, comma-separated, by which callers reach this server (a proxy's, a DNS name)."""
+FEWEST_TOKEN_CHARS = 16
+OPEN_PATHS = frozenset({"/healthz"})
+"""Answered without a token: what probes ask."""
+
+log = logging.getLogger(__name__)
+
+
+class AccessError(Exception):
+    """The environment's access settings cannot be used. The message never holds the token."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """What a request must show. ``names`` are allowed beside the address that the request arrived at."""
+
+    token: str | None = field(default=None, repr=False)
+    names: frozenset[str] = frozenset()
+
+    def refusal(self, scope: Scope) -> PlainTextResponse | None:
+        """The answer to a request that may not go on, or None."""
+        headers = Headers(scope=scope)
+        if not self._is_ours(headers.get("host", ""), scope):
+            return _refuse(421, "Host is not a name of this server", scope)
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != headers["host"]:
+            return _refuse(403, "requests of other web pages are not answered", scope)
+        if self.token is None or scope["path"] in OPEN_PATHS:
+            return None
+        kind, _, given = headers.get("authorization", "").partition(" ")
+        if kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self.token.encode()):
+            return None
+        return _refuse(401, f"a bearer token is needed: the server's {TOKEN}", scope)
+
+    def _is_ours(self, host: str, scope: Scope) -> bool:
+        try:
+            name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+        except ValueError:
+            return False
+        here = plain_address(scope["server"][0])
+        if here.is_loopback and name == "localhost":
+            return True
+        try:
+            return plain_address(name) == here
+        except ValueError:
+            return name in self.names
+
+
+def from_environment(environment: Mapping[str, str] = os.environ) -> Access:
+    """Raises AccessError for a token that is too short or cannot stand in a header."""
+    token = environment.get(TOKEN)
+    if token is not None and not (len(token) >= FEWEST_TOKEN_CHARS and token.isascii() and token.isprintable() and " " not in token):
+        raise AccessError(f"{TOKEN} must be at least {FEWEST_TOKEN_CHARS} printable ASCII characters without a space")
+    further = (name.strip().lower() for name in environment.get(HOSTS, "").split(","))
+    return Access(token, frozenset(filter(None, (socket.gethostname().lower(), *further))))
+
+
+def plain_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An IP address; an IPv4 address in IPv6's clothes (RFC 4291, 2.5.5.2) as the former. Raises ValueError."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _refuse(status: int, reason: str, scope: Scope) -> PlainTextResponse:
+    client = scope.get("client") or ("unknown",)
+    log.warning("refused", extra={"status": status, "reason": reason, "path": scope["path"][:80], "client": client[0]})
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+    return PlainTextResponse(reason, status, headers)

@@ -1,0 +1,37 @@
+"""Listening sockets: one for a server alone, one a worker where several processes share a port."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+INHERITED = "AGENTFLOW_TOOL_SOCKET"
+"""Environment variable that tells a worker the number of its socket's descriptor."""
+
+
+def listener(host: str, port: int) -> socket.socket:
+    """The socket this process serves: the one its parent made for it, else a new one. Raises OSError."""
+    inherited = os.environ.get(INHERITED)
+    return socket.socket(fileno=int(inherited)) if inherited else _bind(host, port, shared=False)
+
+
+def shared(host: str, port: int, count: int) -> list[socket.socket]:
+    """``count`` sockets on one port; the kernel spreads connections over those that listen (SO_REUSEPORT, socket(7)).
+
+    Raises OSError, also where another server has the port already, shared or not.
+    """
+    with _bind(host, port, shared=False) as alone:
+        port = alone.getsockname()[1]
+    return [_bind(host, port, shared=True) for _ in range(count)]
+
+
+def _bind(host: str, port: int, shared: bool) -> socket.socket:
+    # asyncio turns Nagle off (40 ms a reply) only where the protocol is given by name
+    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT if shared else socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((host, port))
+    except OSError:
+        made.close()
+        raise
+    return made

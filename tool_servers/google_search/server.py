@@ -1,0 +1,144 @@
+"""The tool ``google_search``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import anyio
+from mcp.server.mcpserver import Context, MCPServer
+from mcp_types import CallToolResult
+from pydantic import Field
+
+from tool_servers.common import calls, lifetime, logs, options, serve
+from tool_servers.common.passages import cut
+from tool_servers.common.upstream import Rejected, Upstream
+from tool_servers.google_search.engines import ENGINES, Engine, Found, Incomplete, Query
+
+NAME = "google_search"
+NOTES = (
+    "Searches the live web and returns titles, addresses and short snippets, not whole pages. "
+    "Keep the query short and specific, one question at a time; results differ from day to day. "
+    "To read a page it finds, give the address to a tool that fetches pages, if there is one."
+)
+LONGEST_QUERY = 2_000
+MODEL = "gemini-2.5-flash"
+
+
+@dataclass(frozen=True)
+class Search:
+    """One engine with its keys, asked for ``k`` results; hits on ``left_out`` sites are never shown."""
+
+    engine: Engine
+    upstream: Upstream
+    base_url: str
+    keys: tuple[str, ...] = field(repr=False)
+    k: int
+    model: str = MODEL
+    left_out: tuple[str, ...] = ()
+
+    async def find(self, query: str, end: float) -> Found:
+        """Raises Fault where the engine fails; that it finds nothing is no failure."""
+        request = self.engine.ask(Query(query, min(self.k, self.engine.most), self.base_url, self.keys, self.model))
+        name = self.upstream.name
+        try:
+            found = self.engine.read(await self.upstream.ask(request, end))
+        except Rejected as refused:
+            raise calls.Fault(f"{name} refused the request: {refused}") from None
+        except Incomplete as incomplete:
+            raise calls.Fault(f"{name} could not search: {incomplete}") from None
+        except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+            raise calls.Fault(f"{name} answered in another format: {error!r:.200}") from None
+        shown = [hit for hit in found.hits if not self._is_left_out(hit.url)]
+        return Found(tuple(shown[: self.k]), found.answer)
+
+    def _is_left_out(self, url: str) -> bool:
+        host = f".{urlsplit(url).hostname or ''}"
+        return any(host.endswith(f".{site}") for site in self.left_out)
+
+
+def build(search: Search, snippet_chars: int, timeout: float, concurrency: int) -> MCPServer:
+    """The MCP server over a search engine."""
+    mcp = MCPServer(NAME)
+    slots = anyio.CapacityLimiter(concurrency)
+
+    async def google_search(
+        query: Annotated[str, Field(description="What to search for.", min_length=1, max_length=LONGEST_QUERY)],
+        context: Context,
+    ) -> CallToolResult:
+        async def work(end: float) -> str:
+            return show(query, await search.find(query, end), snippet_chars)
+
+        return await calls.run(NAME, context, timeout, slots, work)
+
+    mcp.add_tool(
+        google_search,
+        description=f"Search the web and return up to {search.k} results.",
+        meta=calls.meta(NOTES, pure=False),
+        structured_output=False,
+    )
+    return mcp
+
+
+def show(query: str, found: Found, snippet_chars: int) -> str:
+    """The engine's own answer, if any, then the hits, numbered, each snippet cut with a visible mark."""
+    if not found.answer and not found.hits:
+        return f"No result for {query!r}. Try other or fewer words."
+    blocks = [f"Answer: {cut(found.answer, 4 * snippet_chars)}"] if found.answer else []
+    for number, hit in enumerate(found.hits, start=1):
+        blocks.append(f"[{number}] {hit.title}\n{hit.url}\n{cut(hit.text, snippet_chars)}".rstrip())
+    return "\n\n".join(blocks)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line entry. Exits with 2 and one line when an option is wrong or a key is missing."""
+    parser = options.parser(NAME, "Serve a web search engine as the MCP tool google_search.", timeout=20.0)
+    parser.add_argument(
+        "--engine",
+        choices=list(ENGINES),
+        default="gemini",
+        help="whose API is asked; its keys come from the environment (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--base-url", type=options.web_address, metavar="URL", help="where the API is (default: the engine's own)"
+    )
+    parser.add_argument("--model", default=MODEL, help="of the engine gemini (default: %(default)s)")
+    parser.add_argument(
+        "--k", type=options.integer(1, 20), default=5, help="results a query returns (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--snippet-chars",
+        type=options.integer(50, 100_000),
+        default=500,
+        help="characters shown of a snippet, four times as many of an engine's own answer (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--leave-out",
+        action="append",
+        default=[],
+        metavar="SITE",
+        type=str.lower,
+        help="never show results of this site and those below it, such as one that holds a benchmark; may be repeated",
+    )
+    options.add_upstream(parser, concurrency=16)
+    given = parser.parse_args(arguments)
+    engine = ENGINES[given.engine]
+    base_url = given.base_url or engine.base_url
+    if base_url is None:
+        parser.error(f"--engine {given.engine} needs --base-url")
+    if given.leave_out and given.engine == "gemini":
+        parser.error("--leave-out cannot be kept with --engine gemini: its answer is made of all sites it saw")
+    logs.configure()
+    try:
+        if given.exit_with_parent is not None:
+            lifetime.end_with_parent(given.exit_with_parent)
+        keys = tuple(map(options.secret, engine.keys))
+        upstream = Upstream(given.engine, given.max_reply_bytes, given.user_agent, keys)
+        search = Search(engine, upstream, base_url, keys, given.k, given.model, tuple(given.leave_out))
+        mcp = build(search, given.snippet_chars, given.timeout, given.concurrency)
+        asyncio.run(serve.serve(mcp, given.host, given.port, {"engine": given.engine}, upstream.close))
+    except (lifetime.ParentGone, options.MissingKey, OSError) as error:
+        serve.refuse(NAME, str(error), 2)

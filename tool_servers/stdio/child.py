@@ -1,0 +1,22 @@
+"""``python -m tool_servers.stdio.child PARENT COMMAND…``: become COMMAND, and be killed when PARENT ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from tool_servers.common import lifetime
+
+
+def main() -> None:
+    parent, *command = sys.argv[1:]
+    try:
+        lifetime.end_with_parent(int(parent))  # outlives execve(2)
+        os.execvp(command[0], command)
+    except (OSError, lifetime.ParentGone) as error:
+        sys.stderr.write(f"{command[0]}: {error}\n")
+        raise SystemExit(127) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""The tool ``web_search``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ipaddress
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import anyio
+from mcp.server.mcpserver import Context, MCPServer
+from mcp_types import CallToolResult
+from pydantic import Field
+
+from tool_servers.common import calls, lifetime, logs, options, serve
+from tool_servers.web_search.addresses import Addresses
+from tool_servers.web_search.fetch import Fetched, Fetcher
+from tool_servers.web_search.page import CannotRead, Page, Reader
+
+NAME = "web_search"
+NOTES = (
+    "Reads one page, whose full address must be known: from the question, or found by a search tool. "
+    "Returns the passages that share words with the query, not the whole page, so say in the query what to look for. "
+    "Pages made by scripts, behind a login, or of private networks cannot be read."
+)
+LONGEST_QUERY, LONGEST_URL = 2_000, 4_000
+EXTRACTION_S = 5.0
+"""Longest time spent on extracting one page's text, so that one page cannot hold a process for a whole call."""
+
+
+@dataclass(frozen=True)
+class WebSearch:
+    """Fetch, read, show: ``k`` passages of at most ``passage_chars`` characters."""
+
+    fetcher: Fetcher
+    reader: Reader
+    k: int
+    passage_chars: int
+
+    async def find(self, query: str, url: str, end: float) -> str:
+        """Raises Failure for a page that cannot be had."""
+        got = await self.fetcher.fetch(url)
+        left = min(EXTRACTION_S, end - time.monotonic())
+        page = await self.reader.read(got.body, got.kind, got.charset, query, self.k, self.passage_chars, left)
+        return show(got, page)
+
+    async def close(self) -> None:
+        await self.fetcher.close()
+        await self.reader.close()
+
+
+def build(search: WebSearch, timeout: float, concurrency: int) -> MCPServer:
+    """The MCP server over a fetcher and a reader of pages."""
+    mcp = MCPServer(NAME)
+    slots = anyio.CapacityLimiter(concurrency)
+
+    async def web_search(
+        query: Annotated[str, Field(description="What to look for on the page.", min_length=1, max_length=LONGEST_QUERY)],
+        url: Annotated[str, Field(description="The page's address, with http:// or https://.", max_length=LONGEST_URL)],
+        context: Context,
+    ) -> CallToolResult:
+        return await calls.run(NAME, context, timeout, slots, lambda end: search.find(query, url, end))
+
+    mcp.add_tool(
+        web_search,
+        description=f"Fetch a web page and return its {search.k} passages nearest a query.",
+        meta=calls.meta(NOTES, pure=False),
+        structured_output=False,
+    )
+    return mcp
+
+
+def show(got: Fetched, page: Page) -> str:
+    """Title and address, then the passages, numbered, the nearest first."""
+    blocks = [f"{page.title}\n{got.url}".strip()]
+    blocks += [f"[{number}] {passage.text}" for number, passage in enumerate(page.passages, start=1)]
+    if not page.passages:
+        blocks.append("[the page has no text that could be read]")
+    if got.cut:
+        blocks.append(f"[... only the first {len(got.body)} bytes of the page were read]")
+    return "\n\n".join(blocks)
+
+
+def network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """An argparse type: a network such as 10.1.0.0/16."""
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line entry. Exits with 2 and one line when an option is wrong."""
+    parser = options.parser(NAME, "Serve the fetching of web pages as the MCP tool web_search.", timeout=20.0)
+    parser.add_argument(
+        "--k", type=options.integer(1, 100), default=5, help="passages a page returns (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--passage-chars",
+        type=options.integer(50, 100_000),
+        default=800,
+        help="longest passage (default: %(default)s characters)",
+    )
+    parser.add_argument(
+        "--redirects", type=options.integer(0, 20), default=5, help="most redirects of a page (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--allow-net",
+        type=network,
+        action="append",
+        default=[],
+        metavar="CIDR",
+        help="a network that may be fetched from although it is not public; may be repeated",
+    )
+    parser.add_argument(
+        "--readers",
+        type=options.integer(1, 256),
+        default=len(os.sched_getaffinity(0)),
+        help="processes that extract text (default: the cores, %(default)s)",
+    )
+    parser.add_argument(
+        "--reader-memory-mb",
+        type=options.integer(512, 1 << 20),
+        default=2_048,
+        help="address space of each (default: %(default)s)",
+    )
+    options.add_upstream(parser, concurrency=32)
+    given = parser.parse_args(arguments)
+    logs.configure()
+    try:
+        if given.exit_with_parent is not None:
+            lifetime.end_with_parent(given.exit_with_parent)
+        addresses = Addresses(tuple(given.allow_net))
+        fetcher = Fetcher(addresses, given.max_reply_bytes, given.redirects, given.user_agent)
+        reader = Reader(given.readers, given.reader_memory_mb)
+        reader.check()
+        search = WebSearch(fetcher, reader, given.k, given.passage_chars)
+        mcp = build(search, given.timeout, given.concurrency)
+        asyncio.run(serve.serve(mcp, given.host, given.port, {}, search.close))
+    except (lifetime.ParentGone, CannotRead, OSError) as error:
+        serve.refuse(NAME, str(error), 2)
