@@ -123,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument(
         "--session-idle",
-        type=options.seconds(1, 86_400),
+        type=options.number(1, 86_400),
         default=900.0,
         help="seconds without a call after which kept state is dropped (default: %(default)s)",
     )
