@@ -17,6 +17,7 @@ from pebble import ProcessExpired, ProcessPool
 
 from tool_servers.common import lifetime
 from tool_servers.common.calls import Failure, Fault
+from tool_servers.common.options import WrongInput
 from tool_servers.common.passages import Passage, nearest, split
 
 PAGES_PER_PROCESS = 1_000
@@ -25,7 +26,7 @@ START_S = 60.0
 _MARKUP = ("html", "xml")
 
 
-class CannotRead(Exception):
+class CannotRead(WrongInput):
     """Pages cannot be read on this machine. The message says why."""
 
 
