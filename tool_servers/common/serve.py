@@ -128,6 +128,7 @@ async def serve(
         Front(app, may_speak, {"status": "ok", "server": mcp.name, **facts}),
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # callers are believed nothing about where they come from
         ws="none",
         timeout_keep_alive=75,
         timeout_graceful_shutdown=GRACE_S,

@@ -57,7 +57,7 @@ class Reader:
         job = self._pool.schedule(read, args=(body, kind, charset, query, k, chars), timeout=max(0.01, left))
         try:
             return await asyncio.wrap_future(job)  # cancelling kills the process
-        except TooSlow:
+        except (TooSlow, asyncio.TimeoutError):  # two names of one only since Python 3.11
             raise Failure("The page was not read: its text could not be extracted in time.") from None
         except (MemoryError, RecursionError):
             raise Failure("The page was not read: it is too large or too deeply nested.") from None
