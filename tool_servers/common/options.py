@@ -24,7 +24,7 @@ def parser(server: str, description: str, timeout: float = 10.0) -> argparse.Arg
     add_integer(options, "--port", 0, 65_535, 0, "port to listen on; 0 takes a free one")
     options.add_argument(
         "--timeout",
-        type=number(0.1, 3_600),
+        type=seconds(0.1, 3_600),
         default=timeout,
         help="most seconds one call may take; a caller may ask for less (default: %(default)s)",
     )
@@ -84,6 +84,10 @@ def number(low: float, high: float) -> Callable[[str], float]:
         return value
 
     return parse
+
+
+seconds = number
+"""An argparse type: a number of seconds."""
 
 
 def address(text: str) -> str:
