@@ -17,8 +17,8 @@ from pathlib import Path
 import pandas
 from questions import Question, make, usable
 
+from tool_servers.common.passages import Index
 from tool_servers.wikipedia_search.corpus import read as read_corpus
-from tool_servers.wikipedia_search.index import Index
 
 ARTICLES = 1500  # that questions are made of; the search server has them all
 WARM_SEED = 987

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import argparse
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -12,7 +12,7 @@ from mcp_types import CallToolResult
 from pydantic import Field
 
 from tool_servers.base_generator.chat import Chat
-from tool_servers.common import calls, lifetime, logs, options, serve
+from tool_servers.common import calls, options, serve
 from tool_servers.common.upstream import Upstream
 
 NAME = "base_generator"
@@ -57,20 +57,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--temperature", type=options.number(0, 2), default=0.0, help="of the sampling (default: %(default)s)"
     )
-    parser.add_argument(
-        "--max-tokens", type=options.integer(1, 1 << 20), default=1_024, help="longest answer (default: %(default)s)"
-    )
+    options.add_integer(parser, "--max-tokens", 1, 1 << 20, 1_024, "longest answer")
     parser.add_argument("--system", default="", metavar="TEXT", help="system message (default: none)")
     options.add_upstream(parser, concurrency=64)
     given = parser.parse_args(arguments)
-    logs.configure()
-    try:
-        if given.exit_with_parent is not None:
-            lifetime.end_with_parent(given.exit_with_parent)
-        key = options.secret(given.api_key_env) if given.api_key_env else None
-        upstream = Upstream("endpoint", given.max_reply_bytes, given.user_agent, (key,) if key else ())
-        chat = Chat(upstream, given.base_url, given.model, key, given.temperature, given.max_tokens, given.system)
-        mcp = build(chat, given.timeout, given.concurrency)
-        asyncio.run(serve.serve(mcp, given.host, given.port, {"model": given.model}, upstream.close))
-    except (lifetime.ParentGone, options.MissingKey, OSError) as error:
-        serve.refuse(NAME, str(error), 2)
+    serve.start(NAME, given, lambda: _ready(given))
+
+
+def _ready(given: argparse.Namespace) -> serve.Ready:
+    key = options.secret(given.api_key_env) if given.api_key_env else None
+    upstream = Upstream("endpoint", given.max_reply_bytes, given.user_agent, (key,) if key else ())
+    chat = Chat(upstream, given.base_url, given.model, key, given.temperature, given.max_tokens, given.system)
+    mcp = build(chat, given.timeout, given.concurrency)
+    return serve.Ready(mcp, {"model": given.model}, upstream.close)

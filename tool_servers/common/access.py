@@ -16,6 +16,7 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -47,7 +48,7 @@ class Access:
     def refusal(self, scope: Scope) -> PlainTextResponse | None:
         """The answer to a request that may not go on, or None."""
         headers = Headers(scope=scope)
-        if not self._is_ours(headers.get("host", ""), scope):
+        if not _is_ours(headers.get("host", "")[:300], scope["server"][0], self.names):
             return _refuse(421, "Host is not a name of this server", scope)
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != headers["host"]:
@@ -59,18 +60,21 @@ class Access:
             return None
         return _refuse(401, f"a bearer token is needed: the server's {TOKEN}", scope)
 
-    def _is_ours(self, host: str, scope: Scope) -> bool:
-        try:
-            name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
-        except ValueError:
-            return False
-        here = plain_address(scope["server"][0])
-        if here.is_loopback and name == "localhost":
-            return True
-        try:
-            return plain_address(name) == here
-        except ValueError:
-            return name in self.names
+
+@lru_cache(maxsize=1_024)  # the same few for every request; their parsing would be a tenth of an empty call
+def _is_ours(host: str, here: str, names: frozenset[str]) -> bool:
+    """Whether a Host header names the server whose address ``here`` the request arrived at."""
+    try:
+        name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    except ValueError:
+        return False
+    address = plain_address(here)
+    if address.is_loopback and name == "localhost":
+        return True
+    try:
+        return plain_address(name) == address
+    except ValueError:
+        return name in names
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Access:

@@ -21,21 +21,14 @@ def parser(server: str, description: str, timeout: float = 10.0) -> argparse.Arg
         default="127.0.0.1",
         help=f"address to listen on (default: %(default)s); off loopback, {access.TOKEN} must hold a token",
     )
-    options.add_argument(
-        "--port", type=integer(0, 65_535), default=0, help="port to listen on; 0 takes a free one (default)"
-    )
+    add_integer(options, "--port", 0, 65_535, 0, "port to listen on; 0 takes a free one")
     options.add_argument(
         "--timeout",
-        type=number(0.1, 3_600),
+        type=seconds(0.1, 3_600),
         default=timeout,
         help="most seconds one call may take; a caller may ask for less (default: %(default)s)",
     )
-    options.add_argument(
-        "--workers",
-        type=integer(1, 256),
-        default=1,
-        help="processes that serve the port together; limits hold for each (default: %(default)s)",
-    )
+    add_integer(options, "--workers", 1, 256, 1, "processes that serve the port together; limits hold for each")
     options.add_argument(
         "--exit-with-parent",
         type=integer(0, 2**31),
@@ -51,21 +44,16 @@ def parser(server: str, description: str, timeout: float = 10.0) -> argparse.Arg
 
 def add_upstream(parser: argparse.ArgumentParser, concurrency: int) -> None:
     """The options of a server that asks a service on the network."""
-    parser.add_argument(
-        "--concurrency",
-        type=integer(1, 10_000),
-        default=concurrency,
-        help="calls at once; others wait, within their deadline (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--max-reply-bytes",
-        type=integer(1_000, 1 << 30),
-        default=4 << 20,
-        help="most that is read of a reply, unpacked (default: %(default)s)",
-    )
+    add_integer(parser, "--concurrency", 1, 10_000, concurrency, "calls at once; others wait, within their deadline")
+    add_integer(parser, "--max-reply-bytes", 1_000, 1 << 30, 4 << 20, "most that is read of a reply, unpacked")
     parser.add_argument(
         "--user-agent", default=web.USER_AGENT, help="how the service is told who asks; some want a contact in it"
     )
+
+
+def add_integer(parser: argparse.ArgumentParser, name: str, low: int, high: int, default: int, meaning: str) -> None:
+    """An option that is an integer from ``low`` to ``high``."""
+    parser.add_argument(name, type=integer(low, high), default=default, help=f"{meaning} (default: %(default)s)")
 
 
 def integer(low: int, high: int) -> Callable[[str], int]:
@@ -98,6 +86,10 @@ def number(low: float, high: float) -> Callable[[str], float]:
     return parse
 
 
+seconds = number
+"""An argparse type: a number of seconds."""
+
+
 def address(text: str) -> str:
     """An argparse type: an address to listen on. One that others can reach needs a token in the environment."""
     try:
@@ -125,12 +117,12 @@ def web_address(text: str) -> str:
 
 
 def secret(name: str) -> str:
-    """A key from the environment; keys are no options, a process list shows those. Raises MissingKey."""
+    """A key from the environment; keys are no options, a process list shows those. Raises WrongInput."""
     value = os.environ.get(name, "").strip()
     if not (value and value.isascii() and value.isprintable()):
-        raise MissingKey(f"the environment variable {name} holds no key")
+        raise WrongInput(f"the environment variable {name} holds no key")
     return value
 
 
-class MissingKey(Exception):
-    """A key that the chosen service needs is not in the environment. The message names the variable."""
+class WrongInput(Exception):
+    """An option, file or key with which the server cannot start. The message is one line that says which and why."""

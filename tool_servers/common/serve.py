@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import json
@@ -10,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NoReturn, Protocol
 
 import uvicorn
@@ -17,7 +19,7 @@ from mcp.server.transport_security import TransportSecuritySettings
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tool_servers.common import access, metrics, sockets
+from tool_servers.common import access, lifetime, logs, metrics, options, sockets
 
 GRACE_S = 1
 """Seconds open connections get to finish once the server was told to end."""
@@ -36,6 +38,27 @@ class Mcp(Protocol):
 
 async def nothing_to_close() -> None:
     """For servers that start nothing of their own."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A server that could be made: what it serves, says of itself, and awaits at its end."""
+
+    mcp: Mcp
+    facts: Mapping[str, object] = field(default_factory=dict)
+    close: Callable[[], Awaitable[None]] = nothing_to_close
+
+
+def start(name: str, given: argparse.Namespace, make: Callable[[], Ready]) -> None:
+    """The life of a server after its command line. Exits with 2 and one line when it cannot start."""
+    logs.configure()
+    try:
+        if given.exit_with_parent is not None:
+            lifetime.end_with_parent(given.exit_with_parent)
+        ready = make()
+        asyncio.run(serve(ready.mcp, given.host, given.port, ready.facts, ready.close))
+    except (options.WrongInput, lifetime.ParentGone, OSError) as error:
+        refuse(name, str(error), 2)
 
 
 class Front:
@@ -105,6 +128,7 @@ async def serve(
         Front(app, may_speak, {"status": "ok", "server": mcp.name, **facts}),
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # callers are believed nothing about where they come from
         ws="none",
         timeout_keep_alive=75,
         timeout_graceful_shutdown=GRACE_S,

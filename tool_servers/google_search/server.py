@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -13,7 +13,7 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp_types import CallToolResult
 from pydantic import Field
 
-from tool_servers.common import calls, lifetime, logs, options, serve
+from tool_servers.common import calls, options, serve
 from tool_servers.common.passages import cut
 from tool_servers.common.upstream import Rejected, Upstream
 from tool_servers.google_search.engines import ENGINES, Engine, Found, Incomplete, Query
@@ -106,15 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--base-url", type=options.web_address, metavar="URL", help="where the API is (default: the engine's own)"
     )
     parser.add_argument("--model", default=MODEL, help="of the engine gemini (default: %(default)s)")
-    parser.add_argument(
-        "--k", type=options.integer(1, 20), default=5, help="results a query returns (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--snippet-chars",
-        type=options.integer(50, 100_000),
-        default=500,
-        help="characters shown of a snippet, four times as many of an engine's own answer (default: %(default)s)",
-    )
+    options.add_integer(parser, "--k", 1, 20, 5, "results a query returns")
+    options.add_integer(parser, "--snippet-chars", 50, 100_000, 500, "characters shown of a snippet, four times as many of an engine's own answer")
     parser.add_argument(
         "--leave-out",
         action="append",
@@ -131,14 +124,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"--engine {given.engine} needs --base-url")
     if given.leave_out and given.engine == "gemini":
         parser.error("--leave-out cannot be kept with --engine gemini: its answer is made of all sites it saw")
-    logs.configure()
-    try:
-        if given.exit_with_parent is not None:
-            lifetime.end_with_parent(given.exit_with_parent)
-        keys = tuple(map(options.secret, engine.keys))
-        upstream = Upstream(given.engine, given.max_reply_bytes, given.user_agent, keys)
-        search = Search(engine, upstream, base_url, keys, given.k, given.model, tuple(given.leave_out))
-        mcp = build(search, given.snippet_chars, given.timeout, given.concurrency)
-        asyncio.run(serve.serve(mcp, given.host, given.port, {"engine": given.engine}, upstream.close))
-    except (lifetime.ParentGone, options.MissingKey, OSError) as error:
-        serve.refuse(NAME, str(error), 2)
+    serve.start(NAME, given, lambda: _ready(given, engine, base_url))
+
+
+def _ready(given: argparse.Namespace, engine: Engine, base_url: str) -> serve.Ready:
+    keys = tuple(map(options.secret, engine.keys))
+    upstream = Upstream(given.engine, given.max_reply_bytes, given.user_agent, keys)
+    search = Search(engine, upstream, base_url, keys, given.k, given.model, tuple(given.leave_out))
+    mcp = build(search, given.snippet_chars, given.timeout, given.concurrency)
+    return serve.Ready(mcp, {"engine": given.engine}, upstream.close)

@@ -17,6 +17,7 @@ from pebble import ProcessExpired, ProcessPool
 
 from tool_servers.common import lifetime
 from tool_servers.common.calls import Failure, Fault
+from tool_servers.common.options import WrongInput
 from tool_servers.common.passages import Passage, nearest, split
 
 PAGES_PER_PROCESS = 1_000
@@ -25,7 +26,7 @@ START_S = 60.0
 _MARKUP = ("html", "xml")
 
 
-class CannotRead(Exception):
+class CannotRead(WrongInput):
     """Pages cannot be read on this machine. The message says why."""
 
 
@@ -56,7 +57,7 @@ class Reader:
         job = self._pool.schedule(read, args=(body, kind, charset, query, k, chars), timeout=max(0.01, left))
         try:
             return await asyncio.wrap_future(job)  # cancelling kills the process
-        except TooSlow:
+        except (TooSlow, asyncio.TimeoutError):  # two names of one only since Python 3.11
             raise Failure("The page was not read: its text could not be extracted in time.") from None
         except (MemoryError, RecursionError):
             raise Failure("The page was not read: it is too large or too deeply nested.") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import ipaddress
 import os
 import time
@@ -16,10 +15,10 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp_types import CallToolResult
 from pydantic import Field
 
-from tool_servers.common import calls, lifetime, logs, options, serve
+from tool_servers.common import calls, options, serve
 from tool_servers.web_search.addresses import Addresses
 from tool_servers.web_search.fetch import Fetched, Fetcher
-from tool_servers.web_search.page import CannotRead, Page, Reader
+from tool_servers.web_search.page import Page, Reader
 
 NAME = "web_search"
 NOTES = (
@@ -96,18 +95,9 @@ def network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line entry. Exits with 2 and one line when an option is wrong."""
     parser = options.parser(NAME, "Serve the fetching of web pages as the MCP tool web_search.", timeout=20.0)
-    parser.add_argument(
-        "--k", type=options.integer(1, 100), default=5, help="passages a page returns (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--passage-chars",
-        type=options.integer(50, 100_000),
-        default=800,
-        help="longest passage (default: %(default)s characters)",
-    )
-    parser.add_argument(
-        "--redirects", type=options.integer(0, 20), default=5, help="most redirects of a page (default: %(default)s)"
-    )
+    options.add_integer(parser, "--k", 1, 100, 5, "passages a page returns")
+    options.add_integer(parser, "--passage-chars", 50, 100_000, 800, "longest passage")
+    options.add_integer(parser, "--redirects", 0, 20, 5, "most redirects of a page")
     parser.add_argument(
         "--allow-net",
         type=network,
@@ -116,30 +106,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="CIDR",
         help="a network that may be fetched from although it is not public; may be repeated",
     )
-    parser.add_argument(
-        "--readers",
-        type=options.integer(1, 256),
-        default=len(os.sched_getaffinity(0)),
-        help="processes that extract text (default: the cores, %(default)s)",
-    )
-    parser.add_argument(
-        "--reader-memory-mb",
-        type=options.integer(512, 1 << 20),
-        default=2_048,
-        help="address space of each (default: %(default)s)",
-    )
+    options.add_integer(parser, "--readers", 1, 256, len(os.sched_getaffinity(0)), "processes that extract text")
+    options.add_integer(parser, "--reader-memory-mb", 512, 1 << 20, 2_048, "address space of each")
     options.add_upstream(parser, concurrency=32)
     given = parser.parse_args(arguments)
-    logs.configure()
-    try:
-        if given.exit_with_parent is not None:
-            lifetime.end_with_parent(given.exit_with_parent)
-        addresses = Addresses(tuple(given.allow_net))
-        fetcher = Fetcher(addresses, given.max_reply_bytes, given.redirects, given.user_agent)
-        reader = Reader(given.readers, given.reader_memory_mb)
-        reader.check()
-        search = WebSearch(fetcher, reader, given.k, given.passage_chars)
-        mcp = build(search, given.timeout, given.concurrency)
-        asyncio.run(serve.serve(mcp, given.host, given.port, {}, search.close))
-    except (lifetime.ParentGone, CannotRead, OSError) as error:
-        serve.refuse(NAME, str(error), 2)
+    serve.start(NAME, given, lambda: _ready(given))
+
+
+def _ready(given: argparse.Namespace) -> serve.Ready:
+    addresses = Addresses(tuple(given.allow_net))
+    fetcher = Fetcher(addresses, given.max_reply_bytes, given.redirects, given.user_agent)
+    reader = Reader(given.readers, given.reader_memory_mb)
+    reader.check()
+    search = WebSearch(fetcher, reader, given.k, given.passage_chars)
+    mcp = build(search, given.timeout, given.concurrency)
+    return serve.Ready(mcp, {}, search.close)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from tool_servers.common.options import WrongInput
 from tool_servers.common.passages import Passage
 
 
-class CorpusError(Exception):
+class CorpusError(WrongInput):
     """The corpus cannot be used. The message says which file, which line and why."""
 
 

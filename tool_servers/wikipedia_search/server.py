@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import argparse
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,10 +14,10 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp_types import CallToolResult
 from pydantic import Field
 
-from tool_servers.common import calls, lifetime, logs, options, serve
+from tool_servers.common import calls, options, serve
 from tool_servers.common.passages import Index, Passage, show
 from tool_servers.common.upstream import Upstream
-from tool_servers.wikipedia_search.corpus import CorpusError, read
+from tool_servers.wikipedia_search.corpus import read
 from tool_servers.wikipedia_search.mediawiki import MediaWiki
 
 NAME = "wikipedia_search"
@@ -80,25 +80,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     source.add_argument(
         "--api", type=options.web_address, default=API, metavar="URL", help="live: a wiki's api.php (default: %(default)s)"
     )
-    parser.add_argument(
-        "--k", type=options.integer(1, 100), default=3, help="passages a query returns (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--passage-chars",
-        type=options.integer(50, 100_000),
-        default=1_200,
-        help="characters shown of each (default: %(default)s)",
-    )
+    options.add_integer(parser, "--k", 1, 100, 3, "passages a query returns")
+    options.add_integer(parser, "--passage-chars", 50, 100_000, 1_200, "characters shown of each")
     options.add_upstream(parser, concurrency=8)
     given = parser.parse_args(arguments)
-    logs.configure()
-    try:
-        if given.exit_with_parent is not None:
-            lifetime.end_with_parent(given.exit_with_parent)
-        upstream = Upstream("mediawiki", given.max_reply_bytes, given.user_agent)
-        search = local(given.corpus) if given.corpus else MediaWiki(given.api, upstream).search
-        mcp = build(search, given.k, given.passage_chars, given.timeout, given.concurrency, live=not given.corpus)
-        source = "corpus" if given.corpus else given.api
-        asyncio.run(serve.serve(mcp, given.host, given.port, {"source": source}, upstream.close))
-    except (CorpusError, lifetime.ParentGone, OSError) as error:
-        serve.refuse(NAME, str(error), 2)
+    serve.start(NAME, given, lambda: _ready(given))
+
+
+def _ready(given: argparse.Namespace) -> serve.Ready:
+    upstream = Upstream("mediawiki", given.max_reply_bytes, given.user_agent)
+    search = local(given.corpus) if given.corpus else MediaWiki(given.api, upstream).search
+    mcp = build(search, given.k, given.passage_chars, given.timeout, given.concurrency, live=not given.corpus)
+    source = "corpus" if given.corpus else given.api
+    return serve.Ready(mcp, {"source": source}, upstream.close)
