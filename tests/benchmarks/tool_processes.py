@@ -1,6 +1,6 @@
 """The servers of the tool benchmark, each a process: a bare JSON endpoint, an empty tool, and the real ones.
 
-``python -m tests.benchmarks.tool_processes json|lowlevel|empty`` is one that has no other purpose.
+``python -m tests.benchmarks.tool_processes json|empty`` is one that has no other purpose.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from pathlib import Path
 
 import psutil
 import uvicorn
-from mcp.server.lowlevel.server import Server
 from mcp.server.mcpserver import MCPServer
-from mcp_types import CallToolResult, ListToolsResult, TextContent, Tool
+from mcp_types import CallToolResult, TextContent
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse
@@ -27,16 +26,9 @@ from agentflow_verl.tools.spec import ToolConfig
 from agentflow_verl.tools.supervisor import Supervisor
 from tool_servers.common import lifetime, logs, serve
 
-PLAIN = ("json", "lowlevel", "empty")
+PLAIN = ("json", "empty")
 PASSAGES = 20_000
 WORDS = 5_000
-
-
-async def health(_: Request) -> PlainTextResponse:
-    return PlainTextResponse("ok")
-
-
-HEALTH = Route("/healthz", health)
 
 
 def json_endpoint() -> Starlette:
@@ -46,21 +38,10 @@ def json_endpoint() -> Starlette:
         message = await request.json()
         return JSONResponse({"jsonrpc": "2.0", "id": message["id"], "result": {"content": [{"type": "text", "text": "ok"}]}})
 
-    return Starlette(routes=[Route("/mcp", answer, methods=["POST"]), HEALTH])
+    async def health(_: Request) -> PlainTextResponse:
+        return PlainTextResponse("ok")
 
-
-def low_level_tool() -> Starlette:
-    """A tool that does nothing, on the SDK's low-level server and with nothing around it."""
-    tool = Tool(name="empty", input_schema={"type": "object"})
-
-    async def listed(*_: object) -> ListToolsResult:
-        return ListToolsResult(tools=[tool])
-
-    async def called(*_: object) -> CallToolResult:
-        return nothing()
-
-    server = Server("lowlevel", on_list_tools=listed, on_call_tool=called)
-    return server.streamable_http_app(stateless_http=True, json_response=True, custom_starlette_routes=[HEALTH])
+    return Starlette(routes=[Route("/mcp", answer, methods=["POST"]), Route("/healthz", health)])
 
 
 def empty_tool() -> MCPServer:
@@ -70,13 +51,9 @@ def empty_tool() -> MCPServer:
     @server.tool(structured_output=False)
     async def empty(text: str) -> CallToolResult:
         """Do nothing."""
-        return nothing()
+        return CallToolResult(content=[TextContent(type="text", text="ok")])
 
     return server
-
-
-def nothing() -> CallToolResult:
-    return CallToolResult(content=[TextContent(type="text", text="ok")])
 
 
 async def listen(app: Starlette) -> None:
@@ -131,7 +108,6 @@ def main() -> None:
     logs.configure()
     serving = {
         "json": lambda: listen(json_endpoint()),
-        "lowlevel": lambda: listen(low_level_tool()),
         "empty": lambda: serve.serve(empty_tool(), "127.0.0.1", 0, {}),
     }
     asyncio.run(serving[sys.argv[1]]())

@@ -2,8 +2,9 @@
 
 Three clients against the same servers. ``wire`` sends the same bytes over and over on a number of connections and does
 no more than count: it measures the server. ``aiohttp`` posts them with aiohttp. ``client`` is a ToolBox, as a rollout uses
-it: schema check, limits, circuit breaker, deadline, JSON. All figures of a table come from rounds taken in turns in one run, so that all meet the same
-machine; trust the ratios. Seconds of CPU are those of one process, and hold up on a busy machine better than rates.
+it: schema check, limits, circuit breaker, deadline, JSON. Everything is taken in turns in one run, so that all meet the
+same machine. The table has rounds of some seconds; the ratios come from short rounds of equally many calls, each set
+against its neighbours, as medians. Seconds of CPU are those of one process, and hold up on a busy machine better than rates.
 """
 
 from __future__ import annotations
@@ -11,34 +12,27 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import itertools
 import json
 import logging
 import statistics
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
-import aiohttp
 import psutil
 
-from agentflow_verl.deadline import Deadline
-from agentflow_verl.tools.protocol import MODERN, Peer
 from agentflow_verl.tools.registry import ToolBox
 from agentflow_verl.tools.spec import ToolConfig
 from agentflow_verl.tools.wire import new_session
+from tests.benchmarks.tool_loads import Load, for_calls, for_seconds, posting, through, wire
 from tests.benchmarks.tool_processes import WORDS, running
 
 logger = logging.getLogger("tools")
 CONCURRENCY = (1, 16, 64, 256)
 AT = 64  # where the ratios are taken
-
-
-Load = Callable[[int, float], Awaitable[list[float]]]
-"""Called with the number of calls at once and the time to stop, gives the seconds that each call took."""
+PAIRED_ROUNDS, PAIRED_CALLS = 11, 1500
 
 
 @dataclass
@@ -62,114 +56,12 @@ class Measured:
         }
 
 
-class Connection(asyncio.Protocol):
-    """Sends a request, waits for the end of the answer, sends it again."""
-
-    def __init__(self, request: bytes, latencies: list[float], until: float) -> None:
-        self._request, self._latencies, self._until = request, latencies, until
-        self.done = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._send()
-
-    def _send(self) -> None:
-        self._received, self._length = b"", 0
-        self._sent = time.perf_counter()
-        self._transport.write(self._request)
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        if not self._length and b"\r\n\r\n" in self._received:
-            head, _, _ = self._received.partition(b"\r\n\r\n")
-            assert head.startswith(b"HTTP/1.1 200"), head
-            self._length = len(head) + 4 + int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-        if self._length and len(self._received) >= self._length:
-            self._latencies.append(time.perf_counter() - self._sent)
-            if self._latencies and time.perf_counter() < self._until:
-                self._send()
-            else:
-                self._transport.close()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.done.set_result(error)
-
-
-def request_of_the_empty_tool() -> tuple[dict[str, str], bytes]:
-    headers, body = Peer(MODERN).request(1, "tools/call", {"name": "empty", "arguments": {"text": "x"}})
-    return {**headers, "Content-Type": "application/json", "Accept": "application/json, text/event-stream"}, body
-
-
-def wire(config: ToolConfig) -> Load:
-    """Load by connections that repeat one request."""
-    url = urlsplit(config.urls[0])
-    headers, body = request_of_the_empty_tool()
-    headers |= {"Host": url.netloc, "Content-Length": str(len(body))}
-    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    request = f"POST {url.path} HTTP/1.1\r\n{head}\r\n".encode() + body
-
-    async def load(connections: int, until: float) -> list[float]:
-        latencies: list[float] = []
-        loop = asyncio.get_running_loop()
-
-        def connect() -> Awaitable[tuple[asyncio.Transport, Connection]]:
-            return loop.create_connection(lambda: Connection(request, latencies, until), url.hostname, url.port)
-
-        opened = [await connect() for _ in range(connections)]
-        errors = await asyncio.gather(*(connection.done for _, connection in opened))
-        assert not any(errors), errors
-        return latencies
-
-    return load
-
-
-def calling(call: Callable[[], Awaitable[None]]) -> Load:
-    """Load by callers that each wait for an answer before the next call."""
-
-    async def load(callers: int, until: float) -> list[float]:
-        latencies: list[float] = []
-
-        async def caller() -> None:
-            while time.perf_counter() < until:
-                started = time.perf_counter()
-                await call()
-                latencies.append(time.perf_counter() - started)
-
-        await asyncio.gather(*(caller() for _ in range(callers)))
-        return latencies
-
-    return load
-
-
-def through(tools: ToolBox, tool: str, arguments: Callable[[int], dict]) -> Load:
-    """Load by callers of a ToolBox."""
-    numbers = itertools.count()
-
-    async def call() -> None:
-        result = await tools.call(tool, arguments(next(numbers)), Deadline.after(120))
-        assert not result.is_error, result.text
-
-    return calling(call)
-
-
-def posting(session: aiohttp.ClientSession, config: ToolConfig) -> Load:
-    """Load by callers that use aiohttp as it is."""
-    headers, body = request_of_the_empty_tool()
-
-    async def call() -> None:
-        async with session.post(config.urls[0], data=body, headers=headers) as response:
-            assert "result" in json.loads(await response.read())
-
-    return calling(call)
-
-
-async def measure(load: Load, concurrency: int, seconds: float, server: psutil.Process, into: Measured) -> None:
+async def measure(load: Load, concurrency: int, more: Callable[[], bool], server: psutil.Process, into: Measured) -> None:
     """One round."""
     server_before, client_before = cpu_seconds(server), time.process_time()
     started = time.perf_counter()
-    latencies = await load(concurrency, started + seconds)
-    took = time.perf_counter() - started
-    into.rates.append(len(latencies) / took)
+    latencies = await load(concurrency, more)
+    into.rates.append(len(latencies) / (time.perf_counter() - started))
     into.latencies += latencies
     into.client_ms.append(1e3 * (time.process_time() - client_before) / len(latencies))
     into.server_ms.append(1e3 * (cpu_seconds(server) - server_before) / len(latencies))
@@ -185,8 +77,10 @@ def query(number: int) -> dict[str, str]:
     return {"query": f"w{number * 7 % WORDS} w{number * 31 % WORDS}"}
 
 
-async def compare(configs: dict[str, ToolConfig], processes: dict[str, psutil.Process], folder: Path, rounds: int, seconds: float) -> dict:
-    """Every kind of call at every concurrency, in turns."""
+async def compare(
+    configs: dict[str, ToolConfig], processes: dict[str, psutil.Process], folder: Path, rounds: int, seconds: float
+) -> dict[str, dict]:
+    """The table, and the ratios that the targets are about."""
     names = ("empty", "wikipedia_search", "python_coder")
     kept = replace(configs["wikipedia_search"], cache_dir=str(folder / "cache"))
     async with contextlib.AsyncExitStack() as stack:
@@ -194,36 +88,39 @@ async def compare(configs: dict[str, ToolConfig], processes: dict[str, psutil.Pr
         cached = await stack.enter_async_context(await ToolBox.open([kept]))
         session = await stack.enter_async_context(new_session())
         kinds = {
-            "json, wire": (wire(configs["json"]), "json"),
-            "lowlevel, wire": (wire(configs["lowlevel"]), "lowlevel"),
-            "empty, wire": (wire(configs["empty"]), "empty"),
-            "empty, aiohttp": (posting(session, configs["empty"]), "empty"),
-            "empty, client": (through(tools, "empty", lambda _: {"text": "x"}), "empty"),
-            "search, client": (through(tools, "wikipedia_search", query), "wikipedia_search"),
-            "search, client, cached": (through(cached, "wikipedia_search", lambda number: query(number % 50)), "wikipedia_search"),
-            "python, client": (through(tools, "python_coder", lambda number: {"code": f"print({number})"}), "python_coder"),
+            "json, wire": (wire(configs["json"]), processes["json"]),
+            "empty, wire": (wire(configs["empty"]), processes["empty"]),
+            "empty, aiohttp": (posting(session, configs["empty"]), processes["empty"]),
+            "empty, client": (through(tools, "empty", lambda _: {"text": "x"}), processes["empty"]),
+            "search, client": (through(tools, "wikipedia_search", query), processes["wikipedia_search"]),
+            "search, cached": (through(cached, "wikipedia_search", lambda n: query(n % 50)), processes["wikipedia_search"]),
+            "python, client": (through(tools, "python_coder", lambda n: {"code": f"print({n})"}), processes["python_coder"]),
         }
-        loads = {(kind, concurrency): Measured() for kind in kinds for concurrency in CONCURRENCY}
         for load, _ in kinds.values():
-            await load(AT, time.perf_counter() + 1)  # not counted
+            await load(AT, for_seconds(1))  # not counted
+        cells = {(kind, concurrency): Measured() for kind in kinds for concurrency in CONCURRENCY}
         for _ in range(rounds):
-            for (kind, concurrency), into in loads.items():
+            for (kind, concurrency), into in cells.items():
                 load, server = kinds[kind]
-                await measure(load, concurrency, seconds, processes[server], into)
-    return {kind: {concurrency: loads[kind, concurrency].figures() for concurrency in CONCURRENCY} for kind in kinds}
+                await measure(load, concurrency, for_seconds(seconds), server, into)
+        side_by_side = {kind: Measured() for kind in tuple(kinds)[:4]}
+        for _ in range(PAIRED_ROUNDS):
+            for kind, into in side_by_side.items():
+                load, server = kinds[kind]
+                await measure(load, AT, for_calls(PAIRED_CALLS), server, into)
+    table = {kind: {concurrency: cells[kind, concurrency].figures() for concurrency in CONCURRENCY} for kind in kinds}
+    return {"table": table, "ratios": ratios(*side_by_side.values())}
 
 
-def ratios(table: dict) -> dict[str, float]:
-    """What the targets are about."""
-    kinds = ("json, wire", "lowlevel, wire", "empty, wire", "empty, aiohttp", "empty, client")
-    json_, lowlevel, empty, aiohttp_, client = (table[kind][AT] for kind in kinds)
+def ratios(json_: Measured, empty: Measured, aiohttp_: Measured, client: Measured) -> dict[str, float]:
+    def median(ours: list[float], theirs: list[float]) -> float:
+        return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
+
     return {
-        "lowlevel_tool_of_json_endpoint_by_rate": lowlevel["per_s"] / json_["per_s"],
-        "lowlevel_tool_of_json_endpoint_by_server_cpu": json_["server_cpu_ms"] / lowlevel["server_cpu_ms"],
-        "empty_tool_of_json_endpoint_by_rate": empty["per_s"] / json_["per_s"],
-        "empty_tool_of_json_endpoint_by_server_cpu": json_["server_cpu_ms"] / empty["server_cpu_ms"],
-        "client_cpu_ms_a_call": client["client_cpu_ms"],
-        "client_cpu_over_plain_aiohttp": client["client_cpu_ms"] / aiohttp_["client_cpu_ms"],
+        "empty_over_json_rate": median(empty.rates, json_.rates),
+        "empty_over_json_server_cpu": median(empty.server_ms, json_.server_ms),
+        "client_over_aiohttp_cpu": median(client.client_ms, aiohttp_.client_ms),
+        "client_cpu_ms": statistics.median(client.client_ms),
     }
 
 
@@ -231,7 +128,6 @@ async def soak(configs: dict[str, ToolConfig], processes: dict[str, psutil.Proce
     """All tools at saturation; memory, descriptors, threads and children after a fifth of the time and at the end."""
     names = ("empty", "wikipedia_search", "python_coder")
     watched = {"client": psutil.Process(), **{name: processes[name] for name in names}}
-    began = time.perf_counter()
     async with await ToolBox.open([configs[name] for name in names]) as tools:
         loads = [
             through(tools, "empty", lambda _: {"text": "x"}),
@@ -239,13 +135,13 @@ async def soak(configs: dict[str, ToolConfig], processes: dict[str, psutil.Proce
             through(tools, "python_coder", lambda number: {"code": f"print({number})"}),
         ]
 
-        async def all_until(share: float) -> int:
-            latencies = await asyncio.gather(*(load(AT, began + seconds * share) for load in loads))
+        async def all_for(share: float) -> int:
+            latencies = await asyncio.gather(*(load(AT, for_seconds(seconds * share)) for load in loads))
             return sum(map(len, latencies))
 
-        calls = await all_until(0.2)
+        calls = await all_for(0.2)
         first = {name: held(process) for name, process in watched.items()}
-        calls += await all_until(1.0)
+        calls += await all_for(0.8)
     last = {name: held(process) for name, process in watched.items()}
     return {"seconds": seconds, "calls": calls, "after_a_fifth": first, "at_the_end": last}
 
@@ -270,9 +166,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("agentflow_verl").setLevel(logging.WARNING)
     with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as (configs, processes):
-        table = asyncio.run(compare(configs, processes, Path(folder), given.rounds, given.seconds))
-        found = {"table": table, "ratios": ratios(table)}
-        for kind, rows in table.items():
+        found = asyncio.run(compare(configs, processes, Path(folder), given.rounds, given.seconds))
+        for kind, rows in found["table"].items():
             for concurrency, row in rows.items():
                 logger.info("%-24s %4d  %s", kind, concurrency, "  ".join(f"{name} {value:.4g}" for name, value in row.items()))
         for name, value in found["ratios"].items():
