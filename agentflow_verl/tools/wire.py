@@ -162,7 +162,8 @@ async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
             if line.startswith(b"data:"):
                 data.append(line[5:].removeprefix(b" "))
             elif not line and data:
-                yield b"\n".join(data)
+                if any(data):  # an empty one only tells where to resume (MCP 2025-11-25)
+                    yield b"\n".join(data)
                 data = []
 
 

@@ -138,7 +138,7 @@ ATTACKS = [
         "environment of all processes",
         f"import glob\nfor path in glob.glob('/proc/[0-9]*/environ'):\n  try:\n    if b'{MARK}' in open(path, 'rb').read(): print('seen in', path)\n"
         "  except OSError: pass\nprint('looked at', len(glob.glob('/proc/[0-9]*/environ')))",
-        says="looked at 2",  # no line before it
+        says="looked at 2\n",
     ),
     cannot("secret file", "open(FILE).read()"),
     cannot("secret file over ..", "open('/tmp/../../..' + FILE).read()"),
@@ -159,7 +159,7 @@ ATTACKS = [
     # changing what is not its own
     cannot("write to the interpreter", "open(os.__file__, 'w')"),
     cannot("write to the root", "open('/x', 'w')"),
-    cannot("write to /etc", "open('/etc/x', 'w')"),
+    cannot("write to /etc", "open('/etc/' + os.urandom(8).hex(), 'w')"),
     cannot("write to devices", "open('/dev/x', 'w')"),
     cannot("write kernel settings", "open('/proc/sys/vm/overcommit_memory', 'w').write('1')"),
     Attack(

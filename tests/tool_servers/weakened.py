@@ -95,7 +95,7 @@ ALL = [
     ),
     Weakening(
         "no system call filter",
-        (("nursery.py", "        filter_calls(steps)\n", ""),),
+        (("nursery.py", "        kernel.filter_calls(steps)\n", ""),),
         probe="identity",
         attacks=("memory in files without a name", "leave the session"),
     ),
@@ -107,7 +107,7 @@ ALL = [
     ),
     Weakening(
         "descriptors left open",
-        (("nursery.py", "        close_but(3, control, start)\n", ""),),
+        (("nursery.py", "        kernel.close_but(3, control, start)\n", ""),),
         probe="inherited descriptors",
         attacks=("inherited descriptors",),
     ),
@@ -133,7 +133,10 @@ ALL = [
     ),
     Weakening(
         "rights kept",
-        (("nursery.py", "        drop_capabilities()\n", ""), ("nursery.py", "        filter_calls(steps)\n", "")),
+        (
+            ("nursery.py", "        kernel.drop_capabilities()\n", ""),
+            ("nursery.py", "        kernel.filter_calls(steps)\n", ""),
+        ),
         probe="identity",
         attacks=("mount",),
         as_root=False,

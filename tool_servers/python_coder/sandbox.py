@@ -139,9 +139,11 @@ class Sandbox:
         return asyncio.ensure_future(self.fork(limits, self.uids[slot] if self.uids else 0))
 
     def _free(self, slot: int) -> None:
-        if not self._closed:
-            self._ready[slot] = self._make(slot, self.limits)
-        self._slots.give(slot)
+        """Make the slot's next sandbox; until it is ready, programs find those of other slots first."""
+        if self._closed:
+            return self._slots.give(slot)
+        self._ready[slot] = task = self._make(slot, self.limits)
+        task.add_done_callback(lambda _: self._slots.give(slot))
 
 
 def _alive(task: asyncio.Task[Job] | asyncio.Task[Nursery]) -> bool:

@@ -16,17 +16,7 @@ import signal
 import socket
 import sys
 
-from tool_servers.python_coder.inside.kernel import (
-    CLONE_NEWPID,
-    CLONE_NEWUSER,
-    LIBC,
-    SURROUNDINGS,
-    call,
-    close_but,
-    drop_capabilities,
-    filter_calls,
-    tell,
-)
+from tool_servers.python_coder.inside import kernel
 from tool_servers.python_coder.inside.launcher import become_job, confine
 
 HUGE_PAGE, MADV_COLLAPSE = 2 << 20, 25  # linux/mman.h
@@ -61,7 +51,7 @@ def bear(link, births, setup):
                 os._exit(0)
             control, output, first, start = fds
             try:
-                call("setns", first, CLONE_NEWPID)
+                kernel.call("setns", first, kernel.CLONE_NEWPID)
                 child = os.fork()
                 if child == 0:
                     enter(json.loads(order), control, output, first, start, steps)
@@ -84,7 +74,7 @@ def reap_jobs(jobs):
 
 
 def end(control, first, verdict):
-    tell(control, verdict)
+    kernel.tell(control, verdict)
     try:
         signal.pidfd_send_signal(first, signal.SIGKILL)
     except ProcessLookupError:
@@ -115,7 +105,7 @@ def pack():
     for low, high in found:
         low, high = -(-int(low, 16) // HUGE_PAGE) * HUGE_PAGE, int(high, 16) // HUGE_PAGE * HUGE_PAGE
         if low < high:
-            LIBC.madvise(ctypes.c_void_p(low), ctypes.c_size_t(high - low), MADV_COLLAPSE)
+            kernel.LIBC.madvise(ctypes.c_void_p(low), ctypes.c_size_t(high - low), MADV_COLLAPSE)
 
 
 def enter(order, control, output, first, start, steps):
@@ -124,20 +114,20 @@ def enter(order, control, output, first, start, steps):
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()  # signals to its process group must reach none but its own, and the scheduler sees a unit
-        call("setns", first, SURROUNDINGS)
+        kernel.call("setns", first, kernel.SURROUNDINGS)
         if not order["uid"]:
-            call("setns", first, CLONE_NEWUSER)
+            kernel.call("setns", first, kernel.CLONE_NEWUSER)
         os.chdir("/tmp")
         for target, source in ((0, os.open(os.devnull, os.O_RDONLY)), (1, output), (2, output)):
             os.dup2(source, target)
         confine(order)
-        drop_capabilities()
-        filter_calls(steps)
+        kernel.drop_capabilities()
+        kernel.filter_calls(steps)
         server = socket.socket(fileno=control)
         socket.send_fds(server, [b"ready"], [first])
         os.set_inheritable(server.detach(), False)
-        close_but(3, control, start)
+        kernel.close_but(3, control, start)
         become_job(control, start, order["session"])
     except BaseException as error:
-        tell(control, f"{type(error).__name__}: {error}")
+        kernel.tell(control, f"{type(error).__name__}: {error}")
     os._exit(1)

@@ -11,7 +11,7 @@ from tool_servers.python_coder.inside.kernel import tell
 
 WATCH_INTERVAL_S = 0.05
 """Between two looks at a job's memory. What a job can take in between is not stopped in time."""
-BACKGROUND_S = 0.1
+BACKGROUND_S = 0.05
 """A job that takes longer steps back behind those that do not."""
 BACKGROUND_AGAIN_S = 1.0
 """It could undo that."""
