@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -151,19 +152,27 @@ def test_a_call_that_changes_something_runs_at_most_once_even_where_its_server_i
     assert "infra" in endings and "answer" in endings
 
 
+def name_of(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return process.name()
+    return ""
+
+
 def test_at_the_deadline_the_program_at_the_server_is_killed_and_its_slot_is_free(tmp_path, nothing_left):
     async def run(supervisor: Supervisor) -> None:
         server = psutil.Process(supervisor.pids["python_coder"])
 
-        def family() -> int:
-            return len(server.children(recursive=True))
+        def programs() -> list[psutil.Process]:
+            return [process for process in server.children(recursive=True) if name_of(process) == "test-job"]
 
         async with await ToolBox.open(supervisor.configs) as tools:
             assert (await tools.call("python_coder", {"code": "print(6 * 7)"}, soon(60))).text.strip() == "42"
-            idle = family()
+            endless = {"code": "import ctypes; ctypes.CDLL(None).prctl(15, b'test-job')\nwhile True: pass"}
             for _ in range(3):
-                assert await ended(tools.call("python_coder", {"code": "while True: pass"}, Deadline.after(2))) in ("out of time", "error")
-                await asyncio.to_thread(wait_until, lambda: family() <= idle, "the program is gone", 10)
+                call = asyncio.ensure_future(ended(tools.call("python_coder", endless, Deadline.after(3))))
+                await asyncio.to_thread(wait_until, programs, "the program runs", 3)
+                assert await call in ("out of time", "error")
+                await asyncio.to_thread(wait_until, lambda: not programs(), "the program is gone", 10)
             assert (await tools.call("python_coder", {"code": "print(6 * 7)"}, soon(60))).text.strip() == "42"
 
     config = ToolConfig(name="python_coder", args=("--jobs", "1", "--timeout", "60"), timeout_s=60.0)
