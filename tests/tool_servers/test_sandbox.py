@@ -57,6 +57,14 @@ async def run(sandbox: Sandbox, attack: Attack, bait: Bait) -> JobResult:
     return await sandbox.run(bait.names() + attack.program, limits=replace(LIMITS, seconds=attack.seconds))
 
 
+async def settled(sandbox: Sandbox) -> None:
+    """Wait until every slot has a sandbox that is ready."""
+    await asyncio.gather(*(sandbox.run("import time; time.sleep(0.3)") for _ in range(sandbox.jobs)))
+    while len(sandbox._ready) < sandbox.jobs:
+        await asyncio.sleep(0.05)
+    await asyncio.gather(*sandbox._ready.values())
+
+
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
 async def test_attack_ends_as_expected(sandbox: Sandbox, bait: Bait, attack: Attack) -> None:
     result = await run(sandbox, attack, bait)
@@ -86,8 +94,7 @@ async def test_sixteen_attackers_at_once_beside_an_honest_job(sandbox: Sandbox, 
 
 
 async def test_nothing_is_left_of_jobs_that_ended(sandbox: Sandbox) -> None:
-    await sandbox.run(HONEST)
-    await asyncio.sleep(1.0)  # until every slot is ready again
+    await settled(sandbox)
     before = len(descendants(os.getpid()))
     for attack in ATTACKS:
         if attack.name in ("fork bomb", "daemon left behind", "memory bomb, split"):
@@ -167,13 +174,10 @@ sys.exit("a reason")
 
 
 async def test_fork_server_that_dies_is_started_again(one_slot: Sandbox) -> None:
-    others = descendants(os.getpid())
     assert (await one_slot.run(HONEST)).output == HONEST_ANSWER
     job = asyncio.ensure_future(one_slot.run("import time; time.sleep(60)"))
     await asyncio.sleep(0.5)
-    processes = descendants(os.getpid()) - others
-    os.kill(min(pid for pid, _ in processes), signal.SIGKILL)
-    assert await asyncio.to_thread(eventually, lambda: not alive(processes))
+    os.kill((await one_slot._fork_server())._process.pid, signal.SIGKILL)
     assert (await job).status == "killed"
     assert (await one_slot.run(HONEST)).output == HONEST_ANSWER
 
@@ -201,27 +205,26 @@ async def test_waiting_for_a_slot_counts_against_the_deadline(one_slot: Sandbox)
     assert (await one_slot.run(HONEST)).output == HONEST_ANSWER, "the slot is lost"
 
 
-async def test_cancelling_kills_the_job_and_frees_its_slot(one_slot: Sandbox) -> None:
+async def test_cancelling_kills_the_job_and_frees_its_slot(sandbox: Sandbox, one_slot: Sandbox) -> None:
+    await settled(sandbox)
     others = descendants(os.getpid())
-    await one_slot.run(HONEST)
-    fork_server = set(sorted(descendants(os.getpid()) - others)[:3])  # the processes that were there first
     endless = replace(LIMITS, output_mb=1 << 20)
     for program in ("import time; time.sleep(60)", "while True: print('x' * 1000)"):
-        for delay in (0.0, 0.02, 0.3):
+        for delay in (0.0, 0.02, 0.3, 1.0):
             task = asyncio.ensure_future(one_slot.run(program, limits=endless))
             waiting = asyncio.ensure_future(one_slot.run(program, limits=endless))
             await asyncio.sleep(delay)
-            job = descendants(os.getpid()) - others - fork_server
             task.cancel()
             waiting.cancel()
             await asyncio.wait({task, waiting})
             assert task.cancelled() and waiting.cancelled()
-            assert await asyncio.to_thread(eventually, lambda job=job: not alive(job))
-    assert alive(fork_server) == fork_server
     assert (await one_slot.run(HONEST)).output == HONEST_ANSWER
+    left = 3 + 2  # the fork server, and one sandbox that is ready
+    assert await asyncio.to_thread(eventually, lambda: len(descendants(os.getpid()) - others) == left)
 
 
-async def test_closing_ends_running_jobs_and_takes_no_more(one_slot: Sandbox) -> None:
+async def test_closing_ends_running_jobs_and_takes_no_more(sandbox: Sandbox, one_slot: Sandbox) -> None:
+    await settled(sandbox)
     others = descendants(os.getpid())
     job = asyncio.ensure_future(one_slot.run("import time; time.sleep(60)"))
     await asyncio.sleep(1.0)
@@ -233,11 +236,10 @@ async def test_closing_ends_running_jobs_and_takes_no_more(one_slot: Sandbox) ->
 
 
 async def test_no_descriptor_is_left_open(sandbox: Sandbox) -> None:
-    await sandbox.run(HONEST)
-    await asyncio.sleep(0.5)  # until every slot is ready again
+    await settled(sandbox)
     before = os.listdir("/proc/self/fd")
     for _ in range(5):
         await sandbox.run(HONEST)
     await sandbox.run("import time; time.sleep(9)", seconds=0.2)
-    await asyncio.sleep(0.5)
+    await settled(sandbox)
     assert len(os.listdir("/proc/self/fd")) == len(before)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import select
 import socket
 from collections.abc import Sequence
 
@@ -57,7 +58,9 @@ class Nursery:
 
     @property
     def alive(self) -> bool:
-        return self._process.returncode is None and self._link.fileno() >= 0
+        if self._process.returncode is not None or self._link.fileno() < 0:
+            return False
+        return not select.select([self._link], [], [], 0)[0]  # it says nothing after its start: this is its end
 
     async def fork(self, limits: Limits, uid: int, session_seconds: float | None) -> Job:
         """A sandbox that waits for a program; ``uid`` is the host's user id for it, 0 to keep the nursery's.

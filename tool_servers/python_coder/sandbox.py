@@ -15,6 +15,8 @@ from tool_servers.python_coder.limits import Busy, JobResult, Limits, SandboxErr
 from tool_servers.python_coder.slots import Slots
 from tool_servers.python_coder.verdicts import Stop, result
 
+_NOTICE_S = 0.2
+"""For the end of a fork server to be seen."""
 PRELOAD = ("numpy", "numpy.fft", "numpy.polynomial", "numpy.random", "sympy")
 
 
@@ -98,12 +100,21 @@ class Sandbox:
 
     async def fork(self, limits: Limits, uid: int, session_seconds: float | None = None) -> Job:
         """A new sandbox, from a fork server that is started, or started again, when there is none."""
+        nursery = await self._fork_server()
+        try:
+            return await nursery.fork(limits, uid, session_seconds)
+        except SandboxError:
+            await asyncio.sleep(_NOTICE_S)
+            if nursery.alive:
+                raise
+        return await (await self._fork_server()).fork(limits, uid, session_seconds)
+
+    async def _fork_server(self) -> Nursery:
         if self._closed:
             raise SandboxError("the server is shutting down")
         if self._nursery is None or self._nursery.done() and not _alive(self._nursery):
             self._nursery = asyncio.ensure_future(Nursery.start(self.box, self.preload))
-        nursery = await asyncio.shield(self._nursery)
-        return await nursery.fork(limits, uid, session_seconds)
+        return await asyncio.shield(self._nursery)
 
     async def close(self) -> None:
         """Kill every running job. Their callers get the status ``killed``; later calls raise SandboxError."""
