@@ -4,7 +4,8 @@
     score.py       Score, and how gold answers are read
     maths.py       numbers and expressions (quantity.py: plain numbers; algebra.py, sympy_worker.py: the bounded rest)
     qa.py          short answers, exact match and F1 (wording.py: the canonical wording)
-    choice.py      multiple choice
+    choice.py      multiple choice (shuffle.py: its options in another order)
+    gaia.py        GAIA's normalised match
     game24.py      the 24-game and countdown (arithmetic.py: the grammar)
     registry.py    data source -> scorer
     compute.py     text -> reward, in verl's shape

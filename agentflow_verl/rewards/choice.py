@@ -32,16 +32,19 @@ MARKUP = re.compile(r"\\(?:text|textbf|mathbf|mathrm|boxed)(?![a-zA-Z])|[{}$`]|\
 
 
 def score(answer: str, ground_truth: GroundTruth, **extra: Any) -> Score:
-    """1 when ``answer`` names the gold option. ``extra["options"]``: a list (with "A. " or without), or a dict.
+    """1 when ``answer`` names the gold option. ``extra["options"]``: a list (with "A. " or without), or a dict;
+    ``extra["shown"]``: the order in which the model saw them (shuffle.py), their own where it is missing.
 
     Raises:
-        ConfigError: no gold answer, or one that is no option.
+        ConfigError: no gold answer, or one that is no option, or an order of other options.
     """
     options = read_options(extra.get("options"))
     gold = read_gold(ground_truth, options)
+    source = read_order(extra.get("shown"), options)
     if len(answer) > MAX_CHARS:
         return wrong(f"longer than {MAX_CHARS} characters")
-    named, why = read_choice(answer, options, gold)
+    named, why = read_choice(answer, {letter: options[source[letter]] for letter in options}, gold)
+    named = source.get(named, named)
     if named is None:
         return wrong(why)
     return right(why) if named in gold else wrong(f"names {named}, not {' or '.join(sorted(gold))[:40]}")
@@ -60,6 +63,14 @@ def read_options(options: Any) -> dict[str, str]:
     if len(texts) > len(string.ascii_uppercase):
         raise ConfigError(f"{len(texts)} options: at most 26 can be lettered")
     return dict(zip(string.ascii_uppercase, texts, strict=False))
+
+
+def read_order(shown: str | None, options: dict[str, str]) -> dict[str, str]:
+    """The option's own letter by the letter under which it was shown."""
+    shown = "".join(options) if shown is None else str(shown).upper()
+    if sorted(shown) != sorted(options):
+        raise ConfigError(f"shown={shown!r} is no order of the options {''.join(options)}")
+    return dict(zip(options, shown, strict=True))
 
 
 def read_gold(ground_truth: GroundTruth, options: dict[str, str]) -> set[str]:

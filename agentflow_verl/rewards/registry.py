@@ -13,7 +13,7 @@ import difflib
 from collections.abc import Callable
 
 from agentflow_verl.errors import ConfigError
-from agentflow_verl.rewards import choice, game24, maths, qa
+from agentflow_verl.rewards import choice, gaia, game24, maths, qa
 from agentflow_verl.rewards.score import Score
 
 Scorer = Callable[..., Score]
@@ -23,6 +23,7 @@ SCORERS: dict[str, Scorer] = {
     "qa": qa.score,
     "choice": choice.score,
     "game24": game24.score,
+    "gaia": gaia.score,
 }
 
 DATA_SOURCES: dict[str, str] = {
@@ -36,13 +37,14 @@ DATA_SOURCES: dict[str, str] = {
         "qa": "qa nq natural_questions triviaqa popqa hotpotqa 2wiki 2wikimultihopqa musique bamboogle",
         "choice": "choice gpqa gpqa_diamond medqa mmlu mmlu_pro",
         "game24": "game24 gameof24 countdown reasoning_gym/countdown",
+        "gaia": "gaia",
     }.items()
     for source in sources.split()
 }
 BEGINNINGS = {
     "searchr1_": "qa", "hotpotqa": "qa", "2wiki": "qa", "musique": "qa", "bamboogle": "qa", "aime": "maths",
     "amc": "maths", "deepmath": "maths", "gsm8k": "maths", "numina": "maths", "gpqa": "choice", "medqa": "choice",
-    "mmlu": "choice", "countdown": "game24", "gameof24": "game24", "game24": "game24",
+    "mmlu": "choice", "countdown": "game24", "gameof24": "game24", "game24": "game24", "gaia": "gaia",
 }  # fmt: skip
 
 
