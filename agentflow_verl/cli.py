@@ -2,6 +2,9 @@
 
     agentflow doctor [CONFIG OVERRIDES…]   what loaded, which versions, and whether engines and tools answer
     agentflow view RUN_DIR…                a run's trajectories and curves as one HTML page
+    agentflow eval --benchmarks NAMES …    accuracy on benchmarks; --compare A B for two runs
+    agentflow solve "QUESTION" …           one question, each step shown as it happens
+    agentflow analyse WHAT RUN_DIR…        the paper's analyses over saved trajectories
 """
 
 from __future__ import annotations
@@ -10,7 +13,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from agentflow_verl.errors import ConfigError
+from agentflow_verl.errors import ConfigError, InfraError
+from agentflow_verl.evaluation import options
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,12 +31,23 @@ def main(arguments: list[str] | None = None) -> int:
     view.add_argument("--port", type=int, default=8765, help="for --serve; 0 takes a free one")
     view.add_argument("--tokenizer", type=Path, help="a tokenizer.json; the one saved with the run if not given")
     view.set_defaults(run=_view)
+    for name, add, run, about in (
+        ("eval", options.add_eval, _eval, "measure an agent on benchmarks, or compare two such runs"),
+        ("solve", options.add_solve, _solve, "answer one question, each step shown as it happens"),
+        ("analyse", options.add_analyse, _analyse, "the paper's analyses over saved trajectories"),
+    ):
+        command = commands.add_parser(name, help=about)
+        add(command)
+        command.set_defaults(run=run)
     given = parser.parse_args(arguments)
     try:
         return given.run(given)
     except ConfigError as wrong:
         print(f"agentflow {given.command}: {wrong}", file=sys.stderr)
         return 2
+    except InfraError as fault:
+        print(f"agentflow {given.command}: {fault}; once that is mended, the same command goes on", file=sys.stderr)
+        return 3
 
 
 def _doctor(given: argparse.Namespace) -> int:
@@ -55,6 +70,30 @@ def _view(given: argparse.Namespace) -> int:
     path = given.out or given.folders[0] / "view.html"
     count = command.write(given.folders, given.tokenizer, path)
     print(f"{path}: {count} trajectories, {path.stat().st_size / 1e6:.1f} MB")
+    return 0
+
+
+def _eval(given: argparse.Namespace) -> int:
+    from agentflow_verl.evaluation import command
+
+    path = command.evaluate(given)
+    print(f"{path.read_text(encoding='utf-8')}\n{path.with_suffix('.html')}")
+    return 0
+
+
+def _solve(given: argparse.Namespace) -> int:
+    from agentflow_verl.evaluation import command
+
+    trajectory = command.answer(given, lambda step: print(f"--- {step.who} ({step.by})\n{step.text}\n", flush=True))
+    print(f"=== {trajectory.outcome.value}: {trajectory.error or trajectory.answer}")
+    return 0 if trajectory.outcome.valid else 3
+
+
+def _analyse(given: argparse.Namespace) -> int:
+    from agentflow_verl.evaluation import command
+
+    path = command.analyse(given)
+    print(f"{path.read_text(encoding='utf-8')}\n{path.with_suffix('.html')}")
     return 0
 
 
