@@ -27,7 +27,8 @@ def write(first: Path, second: Path, folder: Path) -> dict[str, Any]:
     """Compare two runs' folders and write ``compare.json``, ``compare.md`` and ``compare.html``; what they hold."""
     found = compare(open_run(first), open_run(second), (str(first), str(second)))
     rows = {**found["benchmarks"], **found["groups"], "all": found["overall"]}
-    save(folder, "compare", found, {"Difference B − A with its 95% interval": plots.intervals({name: row["difference"] for name, row in rows.items()}, zero=True)})
+    picture = plots.intervals({name: row["difference"] for name, row in rows.items()}, zero=True)
+    save(folder, "compare", found, {"Difference B − A with its 95% interval": picture})
     return found
 
 

@@ -82,13 +82,9 @@ def load(name: str, folder: Path, limit: int | None = None) -> Benchmark:
     content = path.read_bytes()
     rows = parse(content.decode("utf-8"), path)
     usable = [row for row in rows if not row.get("image") and not row.get("file_name")]
-    questions = [_question(name, row, f"{path}, row {number}", number) for number, row in enumerate(usable)]
-    ids = [question.id for question in questions]
-    twice = sorted({key for key in ids if ids.count(key) > 1}) if len(set(ids)) < len(ids) else []
-    if twice:
-        raise ConfigError(f"{path}: id {twice[0]!r} is there twice; results are kept by id")
-    if not questions:
+    if not usable:
         raise ConfigError(f"{path}: no questions")
+    questions = [_question(name, row, key, f"{path}, id {key}") for key, row in zip(ids_of(usable), usable)]
     return Benchmark(name, path, hashlib.sha256(content).hexdigest(), tuple(questions[:limit]), len(rows) - len(usable))
 
 
@@ -114,21 +110,30 @@ def parse(text: str, path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _question(benchmark: str, row: dict[str, Any], where: str, number: int) -> Question:
-    text = next((row[key] for key in TEXTS if isinstance(row.get(key), str) and row[key].strip()), None)
-    answer = next((row[key] for key in ANSWERS if row.get(key) not in (None, "", [])), None)
+def ids_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The rows' ids: the first of ``IDS`` that tells them all apart, else their numbers (MedQA's file repeats its ids)."""
+    for name in IDS:
+        ids = [str(row.get(name)) for row in rows]
+        if all(row.get(name) is not None for row in rows) and len(set(ids)) == len(rows):
+            return ids
+    return [str(number) for number in range(len(rows))]
+
+
+def _question(benchmark: str, row: dict[str, Any], key: str, where: str) -> Question:
+    text = next((row[name] for name in TEXTS if isinstance(row.get(name), str) and row[name].strip()), None)
+    answer = next((row[name] for name in ANSWERS if row.get(name) not in (None, "", [])), None)
     if text is None or answer is None:
         missing, names = ("question", TEXTS) if text is None else ("answer", ANSWERS)
         raise ConfigError(f"{where}: no {missing}; it is looked for under {', '.join(names)}")
     text = INSTRUCTION.sub("", text).strip()
-    extra = {key.lower(): row[key] for key in KEPT if key in row}
-    options = next((row[key] for key in OPTIONS if row.get(key)), None)
+    extra = {name.lower(): row[name] for name in KEPT if name in row}
+    options = next((row[name] for name in OPTIONS if row.get(name)), None)
     if options is not None:
         extra["options"] = options
         text = with_options(text, options)
     question = Question(
         benchmark=benchmark,
-        id=str(next((row[key] for key in IDS if row.get(key) is not None), number)),
+        id=key,
         text=text,
         answer=answer,
         data_source=str(row.get("data_source") or benchmark),
