@@ -22,8 +22,8 @@ from agentflow_verl.evaluation.questions import Question
 from agentflow_verl.flow.loop import Tools
 from agentflow_verl.tools.spec import ToolResult, ToolSpec
 
-WORDS = 5
-SHARE = 0.8
+WORDS = 3
+SHARE = 0.75
 SHORTEST = 10  # words; a shorter question stands in honest texts too
 UNGUARDED = ("python_coder", "base_generator")  # make their text from the arguments, bring none from outside
 NOTE = "[left out: it holds a benchmark question]"
@@ -91,7 +91,8 @@ def without_echo(text: str, arguments: Mapping[str, Any]) -> str:
 
 
 def words(text: str) -> list[str]:
-    return re.findall(r"\w+", text.casefold())
+    """In small letters, without HTML tags and signs."""
+    return re.findall(r"\w+", re.sub(r"</?[a-zA-Z][^<>]{0,200}>", "", text).casefold())
 
 
 def runs_of(text: str) -> set[Run]:

@@ -1,0 +1,82 @@
+"""``agentflow solve``: the same flow, each module's step shown as it happens, without a trainer."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from agentflow_verl.cli import main
+from agentflow_verl.evaluation.solve import Step, solve
+from agentflow_verl.flow.records import Trajectory
+from tests.flow.fakes import ANSWER, CALL, PLAN, STOP, ScriptedTools, engines
+from tests.tools.servers import echo_process
+
+from .fakes import endpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+TRAINERS = ("verl", "ray", "vllm", "torch", "transformers")
+
+
+async def test_every_step_is_shown_in_order():
+    steps: list[Step] = []
+    trajectory = await solve("What is 2 * 2?", engines(), ScriptedTools("4"), show=steps.append)
+    assert [(step.who, step.text) for step in steps] == [
+        ("analyst", "Double it."),
+        ("planner", PLAN),
+        ("executor", CALL),
+        ("python_coder", "4"),
+        ("verifier", STOP),
+        ("generator", ANSWER),
+    ]
+    assert steps[3].by == CALL
+    assert trajectory.answer == "4"
+
+
+def test_the_command_prints_the_steps_and_the_answer(tmp_path, capsys):
+    file = tmp_path / "trajectory.json"
+    with echo_process() as echo, endpoint() as model:
+        assert main(["solve", "What is 4 plus 4?", "--endpoint", model.url, "--tool", f"echo={echo.url}", "--json", str(file)]) == 0
+    printed = capsys.readouterr().out
+    order = [printed.index(f"--- {who} (") for who in ("analyst", "planner", "executor", "echo", "verifier", "generator")]
+    assert order == sorted(order)
+    assert printed.endswith("=== answered: 8\n")
+    assert Trajectory.model_validate_json(file.read_text()).answer == "8"
+
+
+def test_a_fault_is_said_and_is_not_an_answer(capsys, monkeypatch):
+    monkeypatch.setattr("agentflow_verl.engines.endpoint.random.uniform", lambda low, high: 0.001)
+    with echo_process() as echo, endpoint() as model:
+        model.broken = True
+        assert main(["solve", "What is 4 plus 4?", "--endpoint", model.url, "--tool", f"echo={echo.url}"]) == 3
+    assert "=== infra_error: endpoint base: HTTP 503" in capsys.readouterr().out
+
+
+def test_it_runs_where_no_trainer_can_be_imported():
+    """As in an environment without them: each of these names raises on import."""
+    program = (
+        "import sys\n"
+        f"sys.modules.update(dict.fromkeys({TRAINERS!r}))\n"
+        "from agentflow_verl.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with echo_process() as echo, endpoint() as model:
+        command = [sys.executable, "-c", program, "solve", "What is 3 plus 3?", "--endpoint", model.url, "--tool", f"echo={echo.url}"]
+        run = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert (run.returncode, run.stdout.splitlines()[-1]) == (0, "=== answered: 6"), run.stderr
+
+
+def test_what_the_configuration_lacks_is_one_line(capsys):
+    assert main(["solve", "Why?"]) == 2
+    assert capsys.readouterr().err == "agentflow solve: name a model: --model PATH starts a vLLM server, --endpoint URL uses one that runs\n"
+
+
+def test_a_tool_servers_arguments_are_words(tmp_path):
+    from agentflow_verl.evaluation.settings import tool_node
+
+    assert tool_node("wikipedia_search --corpus 'my file.jsonl' --k 1") == ("wikipedia_search", {"args": ("--corpus", "my file.jsonl", "--k", "1")})
+    assert tool_node("far=https://host/mcp?a=b") == ("far", {"urls": ("https://host/mcp?a=b",)})
+    assert json.dumps(tool_node("python_coder")) == '["python_coder", {"args": []}]'
