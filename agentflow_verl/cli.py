@@ -76,7 +76,11 @@ def _view(given: argparse.Namespace) -> int:
 def _eval(given: argparse.Namespace) -> int:
     from agentflow_verl.evaluation import command
 
-    path = command.evaluate(given)
+    try:
+        path = command.evaluate(given)
+    except KeyboardInterrupt:
+        print(f"\nstopped: the same command goes on; the report of what there is: {given.out / 'report.md'}", file=sys.stderr)
+        return 130
     print(f"{path.read_text(encoding='utf-8')}\n{path.with_suffix('.html')}")
     return 0
 

@@ -42,7 +42,7 @@ def turns(folders: Sequence[Path]) -> Analysis:
             entries = results.of(name)
             if not entries:
                 continue
-            found = accuracy(list(by_question(entries).values()))
+            found = accuracy(list(by_question(entries).values()), len(entries))
             taken = fmean(len(entry.trajectory.turns) for entry in entries)
             rows.append((name, str(limit), interval(vars(found)), number(taken), str(len(entries))))
             figures[f"{name}, {limit} turns"] = {**vars(found), "turns_taken": taken}

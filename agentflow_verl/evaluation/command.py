@@ -35,13 +35,19 @@ def evaluate(given: Namespace) -> Path:
     if not benchmarks:
         raise ConfigError("--benchmarks names none")
     wanted = settings.of(given)
+    folder = store.Store(given.out)
+    if folder.complete(wanted.recorded(), benchmarks, given.trials):
+        report.write(given.out, *store.open_run(given.out))
+        return given.out / "report.md"
     with _log_file(given.out), session.running(wanted, given.out / "servers") as servers:
-        asyncio.run(_evaluate(given, wanted, servers, benchmarks))
+        asyncio.run(_evaluate(given, wanted, servers, benchmarks, folder))
     return given.out / "report.md"
 
 
-async def _evaluate(given: Namespace, wanted: settings.Settings, servers: session.Servers, benchmarks: Sequence[questions.Benchmark]) -> None:
-    folder, started = store.Store(given.out), time.monotonic()
+async def _evaluate(
+    given: Namespace, wanted: settings.Settings, servers: session.Servers, benchmarks: Sequence[questions.Benchmark], folder: store.Store
+) -> None:
+    started = time.monotonic()
     async with session.session(wanted, servers) as opened:
         header = folder.begin(_header(given, wanted, opened), benchmarks)
         results = folder.results()

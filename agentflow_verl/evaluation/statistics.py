@@ -25,14 +25,14 @@ class Interval:
     high: float
 
 
-def accuracy(questions: Sequence[float]) -> Interval:
+def accuracy(questions: Sequence[float], trajectories: int) -> Interval:
     """The mean of per-question means in [0, 1], with a Wilson interval (Wilson 1927) at the effective sample size
-    p(1-p)/SE² (Korn and Graubard 1998), SE that of the mean over questions. Unlike mean ± 2 SE it never leaves [0, 1]
-    and says something where every answer is right, or wrong.
+    p(1-p)/SE² (Korn and Graubard 1998), SE that of the mean over questions, and the size at most the number of
+    ``trajectories``. Unlike mean ± 2 SE it never leaves [0, 1] and says something where every answer is right, or wrong.
     """
     count, mean = len(questions), fmean(questions)
     spread = variance(questions) if count > 1 else 0.0
-    size = mean * (1 - mean) * count / spread if spread > 0 else count
+    size = min(mean * (1 - mean) * count / spread, trajectories) if spread > 0 else count
     middle = (mean + Z * Z / (2 * size)) / (1 + Z * Z / size)
     half = Z / (1 + Z * Z / size) * math.sqrt(mean * (1 - mean) / size + Z * Z / (4 * size * size))
     return Interval(mean, min(mean, max(0.0, middle - half)), max(mean, min(1.0, middle + half)))

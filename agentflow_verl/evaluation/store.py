@@ -98,6 +98,14 @@ class Store:
         self._write(merged)
         return merged
 
+    def complete(self, settings: dict[str, Any], benchmarks: Sequence[Benchmark], trials: int) -> bool:
+        """Whether nothing is left to do, with these settings and files: a report then needs no server."""
+        header = self.header
+        if header is None or header["settings"] != json.loads(json.dumps(settings)):
+            return False
+        same = all(header["benchmarks"].get(benchmark.name, {}).get("sha256") == benchmark.sha256 for benchmark in benchmarks)
+        return same and not any(left(jobs(benchmarks, trials), self.results()))
+
     def finish(self, header: dict[str, Any], seconds: float) -> dict[str, Any]:
         """Note how long this session took. A killed session never gets here: its time stays unknown."""
         header["sessions"][-1]["seconds"] = round(seconds, 3)

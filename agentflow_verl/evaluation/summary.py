@@ -64,7 +64,7 @@ def _benchmark(name: str, about: Mapping[str, Any], entries: Sequence[ScoredTraj
         "questions": len({entry.group for entry in entries}),
         "trials": about["trials"],
         "missing": len(about["questions"]) * about["trials"] - len(entries),
-        "accuracy": asdict(accuracy(list(by_question(entries).values()))),
+        "accuracy": asdict(accuracy(list(by_question(entries).values()), len(entries))),
         "of_each_trial": [fmean(entry.reward or 0.0 for entry in entries if entry.session == trial) for trial in trials],
         "f1": fmean(entry.scores.get("f1", entry.reward) for entry in entries),
         **figures_of(entries, prices),

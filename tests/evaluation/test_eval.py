@@ -69,7 +69,7 @@ def test_a_run_and_its_report(echo, data, tmp_path, capsys):
     assert header["settings"]["seed"] == 7 and header["versions"]["python"] and len(header["benchmarks"]["sums"]["sha256"]) == 64
     assert "echo" in [tool["name"] for tool in header["tools"]]
     printed = capsys.readouterr().out
-    assert "| sums | own | 6 × 2 | 100.0% [61.0, 100.0] |" in printed and "| facts | own | 4 × 2 | 0.0% [0.0, 49.0] |" in printed
+    assert "| sums | own | 6 × 2 | 100.0% [61.0, 100.0] | 100.0%, 100.0% | 100.0% | 0 |" in printed and "| facts | own | 4 × 2 | 0.0% [0.0, 49.0] |" in printed
 
 
 def test_the_page_needs_no_network_and_shows_the_pictures(echo, data, tmp_path):
@@ -100,23 +100,47 @@ def test_the_viewer_reads_the_log(echo, data, tmp_path):
     assert len(run.entries) == 20 and {entry.group for entry in run.entries} >= {"sums/0", "facts/3"}
 
 
-def test_a_killed_run_goes_on_and_gives_the_same_report(echo, data, tmp_path):
-    def slow(body):
-        time.sleep(0.02)
-        return right(body)
+def slow(body) -> str:
+    time.sleep(0.02)
+    return right(body)
 
+
+def stopped(given: list[str], out: Path, sent: int) -> int:
+    """How a run ended that got a signal after its fifth trajectory."""
+    process = subprocess.Popen([sys.executable, "-m", "agentflow_verl.cli", *given], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while sum(path.read_text().count("\n") for path in out.glob("trajectories/**/*.jsonl")) < 5:
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.kill(process.pid, sent)
+    return process.wait(60)
+
+
+def test_control_c_leaves_a_report_of_what_there_is(echo, data, tmp_path):
+    out = tmp_path / "out"
+    with endpoint(slow) as model:
+        assert stopped(arguments(model, echo, data, out, "--concurrency", "2"), out, signal.SIGINT) == 130
+    found = report(out)
+    assert not found["overall"]["complete"] and 5 <= found["benchmarks"]["sums"]["trajectories"] < 12
+
+
+def test_a_finished_run_is_reported_again_without_a_server(echo, data, tmp_path):
+    out = tmp_path / "out"
+    with endpoint() as model:
+        given = arguments(model, echo, data, out)
+        assert main(given) == 0
+    first = report(out)
+    (out / "report.json").unlink()
+    assert main(given) == 0
+    assert report(out) == first
+
+
+def test_a_killed_run_goes_on_and_gives_the_same_report(echo, data, tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     with endpoint(slow) as model:
         assert main(arguments(model, echo, data, whole)) == 0
         given = arguments(model, echo, data, cut, "--concurrency", "2")
-        process = subprocess.Popen([sys.executable, "-m", "agentflow_verl.cli", *given], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        log = cut / "trajectories"
-        while sum(path.read_text().count("\n") for path in log.glob("**/*.jsonl")) < 5:
-            assert process.poll() is None
-            time.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        [path] = log.glob("**/*.jsonl")
+        assert stopped(given, cut, signal.SIGKILL) == -signal.SIGKILL
+        [path] = (cut / "trajectories").glob("**/*.jsonl")
         path.write_bytes(path.read_bytes() + path.read_bytes()[:100])  # a line that the kill cut short
         kept = path.read_text().count("\n")
         before = len(model.bodies)

@@ -8,9 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import aiohttp
+
 from agentflow_verl.cli import main
+from agentflow_verl.engines.endpoint import EndpointConfig, EndpointEngine
+from agentflow_verl.evaluation.settings import tool_node
 from agentflow_verl.evaluation.solve import Step, solve
+from agentflow_verl.flow.modules import MODULES
 from agentflow_verl.flow.records import Trajectory
+from agentflow_verl.tools.registry import ToolBox
+from agentflow_verl.tools.spec import ToolConfig
 from tests.flow.fakes import ANSWER, CALL, PLAN, STOP, ScriptedTools, engines
 from tests.tools.servers import echo_process
 
@@ -74,9 +81,16 @@ def test_what_the_configuration_lacks_is_one_line(capsys):
     assert capsys.readouterr().err == "agentflow solve: name a model: --model PATH starts a vLLM server, --endpoint URL uses one that runs\n"
 
 
-def test_a_tool_servers_arguments_are_words(tmp_path):
-    from agentflow_verl.evaluation.settings import tool_node
-
+def test_a_tool_servers_arguments_are_words():
     assert tool_node("wikipedia_search --corpus 'my file.jsonl' --k 1") == ("wikipedia_search", {"args": ("--corpus", "my file.jsonl", "--k", "1")})
     assert tool_node("far=https://host/mcp?a=b") == ("far", {"urls": ("https://host/mcp?a=b",)})
     assert json.dumps(tool_node("python_coder")) == '["python_coder", {"args": []}]'
+
+
+async def test_the_python_interface_is_the_same_flow():
+    with echo_process() as echo, endpoint() as model:
+        async with aiohttp.ClientSession() as http:
+            engine = EndpointEngine("toy", EndpointConfig(model.url, "toy"), http)
+            async with await ToolBox.open([ToolConfig("echo", urls=(echo.url,))]) as tools:
+                trajectory = await solve("What is 4 plus 4?", dict.fromkeys(MODULES, engine), tools)
+    assert (trajectory.answer, len(trajectory.turns)) == ("8", 1)

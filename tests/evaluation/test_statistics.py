@@ -18,15 +18,15 @@ MEANS = st.lists(st.integers(0, 3).map(lambda right: right / 3), min_size=1, max
 
 @given(MEANS)
 def test_an_interval_holds_its_mean_and_stays_in_bounds(means):
-    found = accuracy(means)
+    found = accuracy(means, 3 * len(means))
     assert 0.0 <= found.low <= found.mean <= found.high <= 1.0
     assert found.mean == pytest.approx(fmean(means))
     assert found.low < found.high
 
 
 def test_all_right_is_not_certainty():
-    assert accuracy([1.0] * 30).low == pytest.approx(0.8865, abs=1e-4)  # Wilson's for 30 of 30
-    assert accuracy([0.0] * 30).high == pytest.approx(0.1135, abs=1e-4)
+    assert accuracy([1.0] * 30, 30).low == pytest.approx(0.8865, abs=1e-4)  # Wilson's for 30 of 30
+    assert accuracy([0.0] * 30, 30).high == pytest.approx(0.1135, abs=1e-4)
 
 
 def test_one_trial_is_wilsons_interval_for_one_question_less():
@@ -34,14 +34,19 @@ def test_one_trial_is_wilsons_interval_for_one_question_less():
     size, mean, z = 99, 0.3, 1.959964
     middle = (mean + z * z / (2 * size)) / (1 + z * z / size)
     half = z / (1 + z * z / size) * math.sqrt(mean * (1 - mean) / size + z * z / (4 * size * size))
-    found = accuracy([1.0] * 30 + [0.0] * 70)
+    found = accuracy([1.0] * 30 + [0.0] * 70, 100)
     assert (found.low, found.high) == pytest.approx((middle - half, middle + half), abs=1e-6)
 
 
 def test_trials_that_agree_add_nothing_and_trials_that_do_not_narrow_it():
-    agree = accuracy([1.0] * 15 + [0.0] * 15)
-    differ = accuracy([2 / 3] * 15 + [1 / 3] * 15)
+    agree = accuracy([1.0] * 15 + [0.0] * 15, 90)
+    differ = accuracy([2 / 3] * 15 + [1 / 3] * 15, 90)
     assert differ.high - differ.low < agree.high - agree.low
+
+
+def test_four_questions_that_happen_to_agree_are_no_more_than_their_trajectories():
+    few = accuracy([0.5, 0.5, 0.5, 0.0], 8)
+    assert few.high - few.low == pytest.approx(accuracy([1.0] * 3 + [0.0] * 5, 8).high - accuracy([1.0] * 3 + [0.0] * 5, 8).low, rel=0.1)
 
 
 def test_nineteen_of_twenty_intervals_cover():
@@ -51,7 +56,7 @@ def test_nineteen_of_twenty_intervals_cover():
         covered = 0
         for _ in range(1000):
             asked = [chance.choice(rates) for _ in range(40)]
-            found = accuracy([fmean(chance.random() < rate for _ in range(3)) for rate in asked])
+            found = accuracy([fmean(chance.random() < rate for _ in range(3)) for rate in asked], 120)
             covered += found.low <= (hard + easy) / 2 <= found.high
         assert 920 <= covered <= 985
 
