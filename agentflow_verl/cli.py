@@ -1,10 +1,10 @@
 """``agentflow``: the command line.
 
     agentflow doctor [CONFIG OVERRIDES…]   what loaded, which versions, and whether engines and tools answer
-    agentflow view RUN_DIR…                a run's trajectories and curves as one HTML page
     agentflow eval --benchmarks NAMES …    accuracy on benchmarks; --compare A B for two runs
     agentflow solve "QUESTION" …           one question, each step shown as it happens
     agentflow analyse WHAT RUN_DIR…        the paper's analyses over saved trajectories
+    agentflow view RUN_DIR…                a run's trajectories and curves as one HTML page
 """
 
 from __future__ import annotations
@@ -24,13 +24,6 @@ def main(arguments: list[str] | None = None) -> int:
     doctor.add_argument("overrides", nargs="*", help="Hydra overrides of the run, such as platform=cpu")
     doctor.add_argument("--config-name", default="agentflow")
     doctor.set_defaults(run=_doctor)
-    view = commands.add_parser("view", help="look at runs: one HTML page, or a local server that follows them")
-    view.add_argument("folders", nargs="+", type=Path, metavar="RUN_DIR", help="a folder with trajectories/; several are compared")
-    view.add_argument("--out", type=Path, help="the page; view.html in the first folder if not given")
-    view.add_argument("--serve", action="store_true", help="serve the page on this machine and follow the runs")
-    view.add_argument("--port", type=int, default=8765, help="for --serve; 0 takes a free one")
-    view.add_argument("--tokenizer", type=Path, help="a tokenizer.json; the one saved with the run if not given")
-    view.set_defaults(run=_view)
     for name, add, run, about in (
         ("eval", options.add_eval, _eval, "measure an agent on benchmarks, or compare two such runs"),
         ("solve", options.add_solve, _solve, "answer one question, each step shown as it happens"),
@@ -39,6 +32,13 @@ def main(arguments: list[str] | None = None) -> int:
         command = commands.add_parser(name, help=about)
         add(command)
         command.set_defaults(run=run)
+    view = commands.add_parser("view", help="look at runs: one HTML page, or a local server that follows them")
+    view.add_argument("folders", nargs="+", type=Path, metavar="RUN_DIR", help="a folder with trajectories/; several are compared")
+    view.add_argument("--out", type=Path, help="the page; view.html in the first folder if not given")
+    view.add_argument("--serve", action="store_true", help="serve the page on this machine and follow the runs")
+    view.add_argument("--port", type=int, default=8765, help="for --serve; 0 takes a free one")
+    view.add_argument("--tokenizer", type=Path, help="a tokenizer.json; the one saved with the run if not given")
+    view.set_defaults(run=_view)
     given = parser.parse_args(arguments)
     try:
         return given.run(given)
@@ -54,23 +54,6 @@ def _doctor(given: argparse.Namespace) -> int:
     from agentflow_verl import doctor as checks  # imports verl: only when asked
 
     return checks.report(given.config_name, given.overrides)
-
-
-def _view(given: argparse.Namespace) -> int:
-    from agentflow_verl.view import command
-
-    if given.serve:
-        with command.serve(given.folders, given.tokenizer, given.port) as server:
-            print(f"http://127.0.0.1:{server.server_port}/", flush=True)
-            try:
-                server.serve_forever()
-            except KeyboardInterrupt:
-                pass
-        return 0
-    path = given.out or given.folders[0] / "view.html"
-    count = command.write(given.folders, given.tokenizer, path)
-    print(f"{path}: {count} trajectories, {path.stat().st_size / 1e6:.1f} MB")
-    return 0
 
 
 def _eval(given: argparse.Namespace) -> int:
@@ -98,6 +81,23 @@ def _analyse(given: argparse.Namespace) -> int:
 
     path = command.analyse(given)
     print(f"{path.read_text(encoding='utf-8')}\n{path.with_suffix('.html')}")
+    return 0
+
+
+def _view(given: argparse.Namespace) -> int:
+    from agentflow_verl.view import command
+
+    if given.serve:
+        with command.serve(given.folders, given.tokenizer, given.port) as server:
+            print(f"http://127.0.0.1:{server.server_port}/", flush=True)
+            try:
+                server.serve_forever()
+            except KeyboardInterrupt:
+                pass
+        return 0
+    path = given.out or given.folders[0] / "view.html"
+    count = command.write(given.folders, given.tokenizer, path)
+    print(f"{path}: {count} trajectories, {path.stat().st_size / 1e6:.1f} MB")
     return 0
 
 
