@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import re
 import string
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,7 @@ TEXTS = ("query", "question", "Question", "problem")
 ANSWERS = ("answer", "Final answer", "answers", "ground_truth", "golden_answers")
 OPTIONS = ("options", "choices")
 KEPT = ("level", "Level", "numbers", "target", "scorer")  # what scorers or reports read beside these
+LABEL = re.compile(r"^[A-Z][.):]\s+")
 INSTRUCTION = re.compile(r"\s*When ready, output the final answer enclosed in <answer> and </answer> tags\..*\Z", re.DOTALL)
 
 
@@ -129,8 +131,7 @@ def _question(benchmark: str, row: dict[str, Any], key: str, where: str) -> Ques
     extra = {name.lower(): row[name] for name in KEPT if name in row}
     options = next((row[name] for name in OPTIONS if row.get(name)), None)
     if options is not None:
-        extra["options"] = options
-        text = with_options(text, options)
+        text, extra["options"], answer = lay_out(f"{benchmark}/{key}", text, options, answer)
     question = Question(
         benchmark=benchmark,
         id=key,
@@ -146,12 +147,25 @@ def _question(benchmark: str, row: dict[str, Any], key: str, where: str) -> Ques
     return question
 
 
-def with_options(text: str, options: Mapping[str, Any] | Sequence[Any]) -> str:
-    """The question with its options, a letter each, unless it shows them already."""
+def lay_out(key: str, text: str, options: Mapping[str, Any] | Sequence[Any], answer: Any) -> tuple[str, Any, Any]:
+    """Question, options and gold answer as they are asked and scored.
+
+    A question that shows its options stays as it is. Else they are appended, a letter each, in an order that ``key``
+    alone decides: raw GPQA has the right one always first. The gold answer becomes the option's text, so that it does
+    not matter where the option stands.
+    """
     if isinstance(options, Mapping):
-        labelled = {str(letter): str(option) for letter, option in options.items()}
+        labelled = {str(letter).strip().upper(): str(option) for letter, option in options.items()}
     else:
-        labelled = dict(zip(string.ascii_uppercase, (re.sub(r"^[A-Z][.):]\s+", "", str(option)) for option in as_list(options))))
+        labelled = dict(zip(string.ascii_uppercase, (LABEL.sub("", str(option)) for option in as_list(options))))
     if all(option in text for option in labelled.values()):
-        return text
-    return "\n".join([text, *(f"{letter}. {option}" for letter, option in labelled.items())])
+        return text, options, answer
+    gold = str(as_list(answer)[0])
+    for found in (gold, LABEL.sub("", gold), labelled.get(gold.strip().upper())):
+        if found in labelled.values():
+            answer = found
+            break
+    shuffled = list(labelled.values())
+    random.Random(key).shuffle(shuffled)
+    shown = dict(zip(string.ascii_uppercase, shuffled))
+    return "\n".join([text, *(f"{letter}. {option}" for letter, option in shown.items())]), shown, answer

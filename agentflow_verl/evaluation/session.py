@@ -51,18 +51,17 @@ class Session:
 def running(settings: Settings, log_dir: Path) -> Iterator[Servers]:
     """Start what has to be started, end it afterwards. Raises ConfigError with the last lines of what did not start."""
     with ExitStack() as stack:
-        paths = list(dict.fromkeys(source for source in settings.sources.values() if not source.is_url))
+        tools = stack.enter_context(Supervisor([node.build(name) for name, node in settings.config.tools.items()], log_dir)).configs
+        names = {source.place: name for name, source in settings.sources.items() if not source.is_url}
         args = settings.vllm_args
-        if len(paths) > 1 and SHARED_MEMORY[0] not in " ".join(args):
+        if len(names) > 1 and SHARED_MEMORY[0] not in " ".join(args):
             args = (*args, *SHARED_MEMORY)
-        names = {source: "model" if len(paths) == 1 else name for name, source in settings.sources.items()}
-        started = {source: stack.enter_context(VllmServer(names[source], source.place, args, log_dir)) for source in paths}
-        supervisor = Supervisor([node.build(name) for name, node in settings.config.tools.items()], log_dir)
-        tools = stack.enter_context(supervisor).configs
-        for server in started.values():
-            server.wait()
+        started = {}
+        for place, name in names.items():  # one after the other: vLLM measures free memory while it starts
+            started[place] = stack.enter_context(VllmServer(name if len(names) > 1 else "model", place, args, log_dir))
+            started[place].wait()
         yield Servers(
-            {name: _endpoint(settings, name, source, started.get(source)) for name, source in settings.sources.items()},
+            {name: _endpoint(settings, name, source, started.get(source.place)) for name, source in settings.sources.items()},
             tools,
         )
 
@@ -114,7 +113,7 @@ def _endpoint(settings: Settings, name: str, source: Source, server: VllmServer 
     base = settings.config.base
     return EndpointConfig(
         base_url=source.place if server is None else server.url,
-        model=(source.model or "") if server is None else server.name,
+        model=source.model or ("" if server is None else server.name),
         api_key_env=settings.api_key_env if server is None else None,
         temperature=settings.temperature if name == "policy" else base.temperature,
         max_tokens=base.max_tokens,

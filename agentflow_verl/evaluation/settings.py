@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -95,9 +96,8 @@ def sources(given: Namespace, used: set[str]) -> dict[str, Source]:
         base = None
     planner = base
     if given.planner is not None:
-        planner = Source(given.planner, given.planner_model)
-        if not planner.is_url:
-            checked_model("--planner", given.planner)
+        checked = checked_url if "://" in given.planner else checked_model
+        planner = Source(checked("--planner", given.planner), given.planner_model)
     elif given.planner_model is not None and base is not None:
         planner = Source(base.place, given.planner_model)
     found = {"policy": planner, "base": base}
@@ -142,6 +142,8 @@ def price(text: str) -> tuple[str, tuple[float, float]]:
 def checked_url(option: str, place: str) -> str:
     if not place.startswith(("http://", "https://")):
         raise ConfigError(f"{option} {place!r}: write the address up to and including /v1, such as http://127.0.0.1:8000/v1")
+    if "@" in urlsplit(place).netloc:  # it would stand in the report
+        raise ConfigError(f"{option}: no user or password in the address; put the key into a variable and name it with --api-key-env")
     return place.rstrip("/")
 
 

@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 class VllmServer:
     """``with VllmServer("base", PATH, args, folder) as server: server.wait(); … server.url …``
 
-    Entering starts it, ``wait`` blocks until it answers, so that several load their weights at once. Must be entered
-    from a thread that lives as long as the server should: the kernel ends the child with the thread that forked it.
+    Entering starts it, ``wait`` blocks until it answers. Must be entered from a thread that lives as long as the server
+    should: the kernel ends the child with the thread that forked it.
     """
 
     def __init__(self, name: str, model: str, args: Sequence[str], log_dir: Path):

@@ -212,6 +212,9 @@ def test_two_runs_are_compared_question_by_question(echo, data, tmp_path, capsys
         (["--benchmarks", "sum"], "has facts, sums"),
         (["--endpoint", "http://127.0.0.1:9/v1"], "engine policy: http://127.0.0.1:9/v1 does not answer"),
         (["--endpoint", "127.0.0.1:9"], "write the address up to and including /v1"),
+        (["--endpoint", "http://me:secret@127.0.0.1:9/v1"], "no user or password in the address"),
+        (["--planner", "ftp://host"], "--planner 'ftp://host': write the address"),
+        (["--planner-model", "adapter"], "engine policy: {url} has no model 'adapter'; it has toy"),
         (["--model", "other"], "has no model 'other'; it has toy"),
         (["--planner", "./nowhere"], "there is no such folder"),
         (["--tool", "echo=http://127.0.0.1:9/mcp"], "http://127.0.0.1:9/mcp"),
@@ -227,7 +230,7 @@ def test_what_is_wrong_is_one_line_before_anything_is_asked(echo, data, tmp_path
             change = []
         assert main([*given, *change]) == 2
         assert not model.bodies
-    assert said in capsys.readouterr().err.splitlines()[-1]
+    assert said.format(url=model.url) in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_folder_without_weights_says_how_to_get_them(data, tmp_path, capsys):

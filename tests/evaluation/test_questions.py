@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agentflow_verl.errors import ConfigError
-from agentflow_verl.evaluation.questions import BENCHMARKS, group_of, load, with_options
+from agentflow_verl.evaluation.questions import BENCHMARKS, group_of, lay_out, load
 from agentflow_verl.rewards import score_answer
 
 from .fakes import SUMS, write_questions
@@ -47,16 +47,27 @@ def test_the_instruction_about_tags_is_taken_off(tmp_path):
     assert question.text == "Who was it?"
 
 
-def test_gpqa_gets_its_choices_with_letters(tmp_path):
-    row = {"question": "Which is heaviest?", "choices": ["lead", "iron", "tin"], "answer_idx": 0, "answer": "A. lead"}
-    [question] = load("gpqa", write(tmp_path, "gpqa", [row])).questions
-    assert question.text == "Which is heaviest?\nA. lead\nB. iron\nC. tin"
-    assert [score_answer("gpqa", given, question.answer, question.extra)[0].value for given in ("A", "lead", "B")] == [1.0, 1.0, 0.0]
+@pytest.mark.parametrize("answer", ["A. lead", "lead", "A"])
+@pytest.mark.parametrize("options", [{"choices": ["lead", "iron", "tin"]}, {"choices": ["A. lead", "B. iron", "C. tin"]},
+                                     {"options": {"A": "lead", "B": "iron", "C": "tin"}}])  # fmt: skip
+def test_gpqas_choices_are_shown_in_an_order_of_their_own_and_mapped_back(tmp_path, answer, options):
+    rows = [{"id": number, "question": "Which is heaviest?", "answer": answer, **options} for number in range(12)]
+    orders = set()
+    for question in load("gpqa", write(tmp_path, "gpqa", rows)).questions:
+        head, *lines = question.text.split("\n")
+        shown = dict(line.split(". ") for line in lines)
+        assert head == "Which is heaviest?" and sorted(shown.values()) == ["iron", "lead", "tin"] and list(shown) == ["A", "B", "C"]
+        for letter, text in shown.items():
+            for given in (letter, text, f"{letter}. {text}"):
+                assert score_answer("gpqa", given, question.answer, question.extra)[0].value == float(text == "lead")
+        orders.add(tuple(shown.values()))
+    assert len(orders) > 3
+    again = load("gpqa", tmp_path).questions
+    assert [question.text for question in again[:3]] == [question.text for question in load("gpqa", tmp_path, limit=3).questions]
 
 
-def test_options_that_the_question_shows_are_not_shown_twice():
-    assert with_options("Which?\nA. lead\nB. iron", ["A. lead", "B. iron"]) == "Which?\nA. lead\nB. iron"
-    assert with_options("Which?", {"C": "lead"}) == "Which?\nC. lead"
+def test_options_that_the_question_shows_stay_as_they_are():
+    assert lay_out("k", "Which?\nA. lead\nB. iron", ["A. lead", "B. iron"], "lead") == ("Which?\nA. lead\nB. iron", ["A. lead", "B. iron"], "lead")
 
 
 def test_gaias_fields_are_found_and_rows_with_attachments_left_out(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -12,6 +13,8 @@ import aiohttp
 
 from agentflow_verl.cli import main
 from agentflow_verl.engines.endpoint import EndpointConfig, EndpointEngine
+from agentflow_verl.evaluation import settings
+from agentflow_verl.evaluation.options import add_solve
 from agentflow_verl.evaluation.settings import tool_node
 from agentflow_verl.evaluation.solve import Step, solve
 from agentflow_verl.flow.modules import MODULES
@@ -94,3 +97,11 @@ async def test_the_python_interface_is_the_same_flow():
             async with await ToolBox.open([ToolConfig("echo", urls=(echo.url,))]) as tools:
                 trajectory = await solve("What is 4 plus 4?", dict.fromkeys(MODULES, engine), tools)
     assert (trajectory.answer, len(trajectory.turns)) == ("8", 1)
+
+
+def test_an_adapter_is_asked_at_the_server_of_its_base(tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    parser = argparse.ArgumentParser()
+    add_solve(parser)
+    found = settings.of(parser.parse_args(["Why?", "--model", str(tmp_path), "--planner-model", "adapter"])).sources
+    assert found == {"policy": settings.Source(str(tmp_path), "adapter"), "base": settings.Source(str(tmp_path))}
