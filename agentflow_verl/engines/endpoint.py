@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,7 @@ class EndpointConfig:
     retries: int = 3  # further attempts, for faults of the endpoint only
     temperature: float = 0.0
     max_tokens: int = 1024
+    seed: int | None = None  # with it, each trajectory samples with a seed of its own that follows from this one
 
 
 class EndpointEngine:
@@ -60,6 +62,8 @@ class EndpointEngine:
             "temperature": self.config.temperature,
             "max_tokens": self.config.max_tokens,
         }
+        if self.config.seed is not None:
+            body["seed"] = zlib.crc32(f"{self.config.seed}/{trajectory}".encode())
         return await deadline.run(self._attempts(body), f"endpoint {self.name}")
 
     async def _attempts(self, body: dict[str, Any]) -> Reply:
