@@ -44,7 +44,7 @@ def _add_agent(parser: argparse.ArgumentParser) -> None:
     models.add_argument("--vllm-args", default="", metavar="ARGS", help="further arguments of the vLLM servers, in one string")
     models.add_argument("--temperature", type=float, default=0.7, help="the planner's (default: %(default)s); frozen modules have base.temperature, 0")
     models.add_argument("--max-tokens", type=at_least_one, help="longest reply of a module (default: 1024)")
-    models.add_argument("--seed", type=int, default=0, help="of the sampling; each trajectory has its own that follows from it")
+    models.add_argument("--seed", type=int, default=0, help="of the sampling; each call has its own that follows from it")
     agent = parser.add_argument_group("agent")
     agent.add_argument("--tool", action="append", default=[], metavar="TOOL",
                        help="a tool server: 'name=URL', or 'name ARGS…' to start one; repeated for more (default: python_coder)")  # fmt: skip
