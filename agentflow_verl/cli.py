@@ -1,6 +1,7 @@
 """``agentflow``: the command line.
 
     agentflow doctor [CONFIG OVERRIDES…]   what loaded, which versions, and whether engines and tools answer
+    agentflow judge RUN_DIR …              an LLM judge over a run's answers, and where it and the rules differ
     agentflow view RUN_DIR…                a run's trajectories and curves as one HTML page
     agentflow tools up [NAMES…]            start tool servers, report their addresses, end them together
     agentflow tools list URL…              what the tool servers at these addresses offer
@@ -13,7 +14,7 @@ import logging
 import sys
 from pathlib import Path
 
-from agentflow_verl.errors import ConfigError
+from agentflow_verl.errors import ConfigError, InfraError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,6 +24,15 @@ def main(arguments: list[str] | None = None) -> int:
     doctor.add_argument("overrides", nargs="*", help="Hydra overrides of the run, such as platform=cpu")
     doctor.add_argument("--config-name", default="agentflow")
     doctor.set_defaults(run=_doctor)
+    judge = commands.add_parser("judge", help="have an LLM judge a run's saved answers, and report where it and the rules differ")
+    judge.add_argument("folder", type=Path, metavar="RUN_DIR", help="a folder with trajectories/")
+    judge.add_argument("--endpoint", required=True, metavar="URL", help="an OpenAI-compatible endpoint, up to and including /v1")
+    judge.add_argument("--model", required=True, help="its name there")
+    judge.add_argument("--api-key-env", metavar="NAME", help="the environment variable that holds the key")
+    judge.add_argument("--split", choices=("val", "train"), default="val")
+    judge.add_argument("--concurrency", type=int, default=16, help="requests at once (default: %(default)s)")
+    judge.add_argument("--out", type=Path, metavar="DIR", help="for judge.md and judge.json; RUN_DIR if not given")
+    judge.set_defaults(run=_judge)
     view = commands.add_parser("view", help="look at runs: one HTML page, or a local server that follows them")
     view.add_argument("folders", nargs="+", type=Path, metavar="RUN_DIR", help="a folder with trajectories/; several are compared")
     view.add_argument("--out", type=Path, help="the page; view.html in the first folder if not given")
@@ -43,6 +53,22 @@ def _doctor(given: argparse.Namespace) -> int:
     from agentflow_verl import doctor as checks  # imports verl: only when asked
 
     return checks.report(given.config_name, given.overrides)
+
+
+def _judge(given: argparse.Namespace) -> int:
+    from agentflow_verl.engines.endpoint import EndpointConfig
+    from agentflow_verl.rewards import rejudge
+    from agentflow_verl.rewards.judge import JudgeConfig
+
+    endpoint = EndpointConfig(given.endpoint, given.model, given.api_key_env, concurrency=max(1, given.concurrency))
+    out = given.out or given.folder
+    try:
+        page = rejudge.write(given.folder, JudgeConfig(endpoint, "alone", str(out / "judge_cache")), given.split, out)
+    except InfraError as fault:
+        print(f"agentflow judge: {fault}; what was judged is kept, the same command goes on", file=sys.stderr)
+        return 3
+    print(f"{page.read_text(encoding='utf-8')}\n{page}")
+    return 0
 
 
 def _view(given: argparse.Namespace) -> int:
