@@ -4,6 +4,7 @@
     agentflow eval --benchmarks NAMES …    accuracy on benchmarks; --compare A B for two runs
     agentflow solve "QUESTION" …           one question, each step shown as it happens
     agentflow analyse WHAT RUN_DIR…        the paper's analyses over saved trajectories
+    agentflow judge RUN_DIR …              an LLM judge over a run's answers, and where it and the rules differ
     agentflow view RUN_DIR…                a run's trajectories and curves as one HTML page
     agentflow tools up [NAMES…]            start tool servers, report their addresses, end them together
     agentflow tools list URL…              what the tool servers at these addresses offer
@@ -35,6 +36,15 @@ def main(arguments: list[str] | None = None) -> int:
         command = commands.add_parser(name, help=about)
         add(command)
         command.set_defaults(run=run)
+    judge = commands.add_parser("judge", help="have an LLM judge a run's saved answers, and report where it and the rules differ")
+    judge.add_argument("folder", type=Path, metavar="RUN_DIR", help="a folder with trajectories/")
+    judge.add_argument("--endpoint", required=True, metavar="URL", help="an OpenAI-compatible endpoint, up to and including /v1")
+    judge.add_argument("--model", required=True, help="its name there")
+    judge.add_argument("--api-key-env", metavar="NAME", help="the environment variable that holds the key")
+    judge.add_argument("--split", choices=("val", "train"), default="val")
+    judge.add_argument("--concurrency", type=int, default=16, help="requests at once (default: %(default)s)")
+    judge.add_argument("--out", type=Path, metavar="DIR", help="for judge.md and judge.json; RUN_DIR if not given")
+    judge.set_defaults(run=_judge)
     view = commands.add_parser("view", help="look at runs: one HTML page, or a local server that follows them")
     view.add_argument("folders", nargs="+", type=Path, metavar="RUN_DIR", help="a folder with trajectories/; several are compared")
     view.add_argument("--out", type=Path, help="the page; view.html in the first folder if not given")
@@ -85,6 +95,22 @@ def _analyse(given: argparse.Namespace) -> int:
 
     path = command.analyse(given)
     print(f"{path.read_text(encoding='utf-8')}\n{path.with_suffix('.html')}")
+    return 0
+
+
+def _judge(given: argparse.Namespace) -> int:
+    from agentflow_verl.engines.endpoint import EndpointConfig
+    from agentflow_verl.rewards import rejudge
+    from agentflow_verl.rewards.judge import JudgeConfig
+
+    endpoint = EndpointConfig(given.endpoint, given.model, given.api_key_env, concurrency=max(1, given.concurrency))
+    out = given.out or given.folder
+    try:
+        page = rejudge.write(given.folder, JudgeConfig(endpoint, "alone", str(out / "judge_cache")), given.split, out)
+    except InfraError as fault:
+        print(f"agentflow judge: {fault}; what was judged is kept, the same command goes on", file=sys.stderr)
+        return 3
+    print(f"{page.read_text(encoding='utf-8')}\n{page}")
     return 0
 
 

@@ -178,7 +178,8 @@ def endpoints(settings: schema.AgentflowConfig) -> Iterator[Line]:
     used = settings.engines.model_dump()
     for module, engine in used.items():
         yield f"engine of {module}", engine
-    for name in sorted(set(used.values()) & set(settings.endpoints)):
+    judge = {settings.judge.endpoint} if settings.judge.mode != "rules" else set()
+    for name in sorted((set(used.values()) | judge) & set(settings.endpoints)):
         yield f"endpoint {name}", asyncio.run(ask(name))
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from agentflow_verl.engines.endpoint import EndpointConfig
 from agentflow_verl.errors import ConfigError
 from agentflow_verl.flow.loop import Limits
+from agentflow_verl.rewards.judge import JudgeConfig
 from agentflow_verl.tools.spec import ToolConfig
 
 BUILT_IN_ENGINES = ("policy", "base")
@@ -77,6 +78,16 @@ class ToolNode(Node):
         return ToolConfig(name=name, **self.model_dump())
 
 
+class JudgeNode(Node):
+    """An LLM judge beside the rules; see rewards/judge.py. ``endpoint`` is a name of ``agentflow.endpoints``."""
+
+    mode: Literal["rules", "fallback", "alone"] = "rules"
+    endpoint: str | None = None
+    cache_dir: str | None = None
+    timeout_s: float = Field(300.0, gt=0)
+    """For one verdict, in seconds, retries and waiting included."""
+
+
 class FlowGRPONode(Node):
     """Options of the algorithm, field by field those of ``FlowGRPO`` in flow_grpo/algorithm.py, which needs torch."""
 
@@ -103,12 +114,20 @@ class AgentflowConfig(Node):
     base: BaseNode = BaseNode()
     endpoints: dict[str, EndpointNode] = {}
     tools: dict[str, ToolNode] = {}
+    judge: JudgeNode = JudgeNode()
     flow_grpo: FlowGRPONode = FlowGRPONode()
     trajectory_dir: str | None = None
     """Folder for the trajectories, one JSON line each; None writes none."""
 
     def limits(self) -> Limits:
         return Limits(self.max_turns, self.time_budget_s, self.memory_tokens)
+
+    def judge_config(self) -> JudgeConfig | None:
+        """The judge, or None where the rules are alone."""
+        if self.judge.mode == "rules":
+            return None
+        endpoint = self.endpoints[self.judge.endpoint].build()
+        return JudgeConfig(endpoint, self.judge.mode, self.judge.cache_dir, self.judge.timeout_s)
 
     @property
     def needs_base(self) -> bool:
@@ -129,6 +148,10 @@ def load(node: Mapping[str, Any]) -> AgentflowConfig:
     for name in config.endpoints:
         if name in BUILT_IN_ENGINES:
             raise ConfigError(f"agentflow.endpoints.{name}: the name is taken by a built-in engine; choose another")
+    judge = config.judge
+    if judge.mode != "rules" and judge.endpoint not in config.endpoints:
+        advice = _nearest(judge.endpoint or "", tuple(config.endpoints)) if config.endpoints else "; agentflow.endpoints is empty"
+        raise ConfigError(f"agentflow.judge.endpoint: no endpoint is called {judge.endpoint!r}{advice}")
     if not config.tools:
         raise ConfigError("agentflow.tools is empty: list at least one tool server")
     for name, tool in config.tools.items():

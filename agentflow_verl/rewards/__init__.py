@@ -9,8 +9,11 @@
     game24.py      the 24-game and countdown (arithmetic.py: the grammar)
     registry.py    data source -> scorer
     compute.py     text -> reward, in verl's shape
+    judge.py       an optional LLM judge beside the rules (judge_prompt.py: what it is asked)
+    agreement.py   how far judge and rules agree (rejudge.py: over a run's saved trajectories)
+    manager.py     verl's reward manager
 
-Nothing here imports a trainer. Scorers are pure functions of their arguments; the maths scorer keeps worker processes.
+Only manager.py imports a trainer. Scorers are pure functions of their arguments; the maths scorer keeps worker processes.
 """
 
 from agentflow_verl.rewards.compute import compute_score, score_answer

@@ -1,7 +1,8 @@
 """verl's reward manager for trajectories: reads the typed record, never the last row's text.
 
-Chosen by ``reward.reward_manager`` in the agentflow config. A ``reward.custom_reward_function`` replaces the rules
-with the user's own, called with verl's usual arguments and the answer as ``solution_str``.
+Chosen by ``reward.reward_manager`` in the agentflow config. The rules decide, with a judge where ``agentflow.judge``
+names one. A ``reward.custom_reward_function`` replaces both with the user's own, called with verl's usual arguments and
+the answer as ``solution_str``.
 """
 
 from __future__ import annotations
@@ -10,12 +11,16 @@ import inspect
 import logging
 from typing import Any
 
+import aiohttp
 from verl import DataProto
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
+from agentflow_verl.config import schema
 from agentflow_verl.flow.records import Trajectory
-from agentflow_verl.rewards.compute import score_answer
+from agentflow_verl.rewards.judge import Judge
+from agentflow_verl.rewards.judge import score as judged_score
 from agentflow_verl.trainer.rows import RECORD
+from agentflow_verl.trainer.runtime import plain
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +31,8 @@ class FlowRewardManager(RewardManagerBase):
     def __init__(self, config: Any, tokenizer: Any, compute_score: Any, reward_router_address: Any = None, reward_model_tokenizer: Any = None):
         super().__init__(config, tokenizer, compute_score)
         self.custom = compute_score if config.reward.custom_reward_function.path is not None else None
+        self.settings = schema.load(plain(config.agentflow)).judge_config() if "agentflow" in config else None
+        self.judge: Judge | None = None
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
         """One trajectory, of which ``data`` holds all rows. A scorer that raises is a fault, not a reward of 0."""
@@ -46,8 +53,10 @@ class FlowRewardManager(RewardManagerBase):
         source, truth = row["data_source"], row["reward_model"]["ground_truth"]
         extra = {**(row.get("extra_info") or {}), "question": trajectory.query}
         if self.custom is None:
-            score, name = await self.loop.run_in_executor(None, lambda: score_answer(source, trajectory.answer, truth, extra))
-            return {"score": score.value, "f1": score.exact if score.f1 is None else score.f1, "scorer": name, "reason": score.reason}
+            if self.settings is not None and self.judge is None:  # here and not before: it belongs to the running loop
+                self.judge = Judge(self.settings, aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
+            score, details = await judged_score(self.judge, source, trajectory.answer, truth, extra)
+            return {"score": score.value, **details}
         extra["trajectory"] = trajectory
         result = self.custom(data_source=source, solution_str=trajectory.answer, ground_truth=truth, extra_info=extra)
         result = await result if inspect.isawaitable(result) else result

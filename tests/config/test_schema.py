@@ -14,6 +14,7 @@ from agentflow_verl.engines.endpoint import EndpointConfig
 from agentflow_verl.errors import ConfigError
 from agentflow_verl.flow.loop import Limits
 from agentflow_verl.flow_grpo import FlowGRPO
+from agentflow_verl.rewards.judge import JudgeConfig
 from agentflow_verl.tools.spec import ToolConfig
 
 GOOD: dict[str, Any] = {
@@ -177,3 +178,12 @@ def test_the_schema_has_the_fields_and_defaults_of_what_it_configures(node, used
 
 def test_the_limits_have_the_schemas_defaults():
     assert AgentflowConfig().limits() == Limits()
+
+
+def test_the_judge_is_an_endpoint_of_the_list_or_nobody():
+    assert load(GOOD).judge_config() is None
+    judge = load(changed("judge", {"mode": "alone", "endpoint": "judge"})).judge_config()
+    assert judge == JudgeConfig(EndpointConfig("http://localhost:8000/v1", "m"), "alone")
+    assert "agentflow.judge.endpoint" in complaint(changed("judge", {"mode": "fallback"}))
+    assert "did you mean 'judge'" in complaint(changed("judge", {"mode": "fallback", "endpoint": "jugde"}))
+    assert "agentflow.judge.mode" in complaint(changed("judge", {"mode": "always"}))

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from aiohttp.test_utils import TestServer
 from omegaconf import OmegaConf
 from tensordict import TensorDict
 from verl import DataProto
@@ -14,6 +15,7 @@ from verl import DataProto
 from agentflow_verl.flow.records import Outcome, Trajectory
 from agentflow_verl.rewards.manager import FlowRewardManager
 from agentflow_verl.trainer.rows import RECORD
+from tests.rewards.judge_server import JudgeServer, status
 
 
 def manager(custom: Any = None) -> FlowRewardManager:
@@ -80,3 +82,23 @@ async def test_a_users_own_reward_sees_the_answer_and_the_whole_trajectory() -> 
 async def test_verl_never_sees_acc_which_it_would_fill_with_zeros() -> None:
     """verl's validation counts a session that is missing as acc 0 (metric_utils.py, expected_acc_counts)."""
     assert "acc" not in (await manager().run_single(rows("4")))["reward_extra_info"]
+
+
+async def test_a_judge_of_the_configuration_is_asked_and_its_outage_is_a_fault_not_a_wrong_answer() -> None:
+    server = JudgeServer()
+    running = TestServer(server.app())
+    await running.start_server()
+    node = {
+        "endpoints": {"judge": {"base_url": str(running.make_url("/v1")), "model": "m", "retries": 0}},
+        "judge": {"mode": "fallback", "endpoint": "judge"},
+        "tools": {"python_coder": {}},
+    }
+    ours = FlowRewardManager(OmegaConf.create({"reward": {"custom_reward_function": {"path": None}}, "agentflow": node}), None, None)
+    ruled = (await ours.run_single(rows("4")))["reward_extra_info"]
+    assert (ruled["judged"], ruled["success"], len(server.bodies)) == (0.0, 1.0, 0)
+    judged = (await ours.run_single(rows("4 (four)")))["reward_extra_info"]
+    assert (judged["rule"], judged["judge"], judged["judged"], judged["success"]) == (0.0, 1.0, 1.0, 1.0)
+    server.script = [status(503)]
+    assert (await ours.run_single(rows("forty")))["reward_extra_info"] == {"success": 0.0, "scored": 0.0}
+    await ours.judge.engine.session.close()
+    await running.close()
