@@ -18,6 +18,15 @@ FLOW = [
     "pydantic>=2.12,<3",
 ]
 
+# Measuring the agent.
+EVALUATION = [
+    "markdown-it-py>=3,<5",  # a report is Markdown first
+    "matplotlib>=3.8",
+    "numpy>=1.26",
+    "pyyaml>=6",
+    "tqdm>=4.66",
+]
+
 # Training. verl is exact: the plugin overrides named methods of this release (trainer/modes.py).
 TRAIN = [
     "verl==0.9.1",
@@ -107,7 +116,6 @@ CPU = [
 
 TEST = [
     "hypothesis>=6.100",
-    "matplotlib>=3.8",
     "pytest>=8",
     "pytest-asyncio>=1,<2",
     "pytest-timeout>=2.3",
@@ -125,8 +133,8 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["agentflow_verl", "agentflow_verl.*", "tool_servers", "tool_servers.*"]),
-    package_data={"agentflow_verl": ["config/*.yaml", "config/*/*.yaml", "flow/prompts/*.md", "view/page/*", "view/page/vendor/*"]},
-    install_requires=FLOW + TRAIN + TOOLS,
+    package_data={"agentflow_verl": ["config/*.yaml", "config/*/*.yaml", "evaluation/templates/*", "flow/prompts/*.md", "view/page/*", "view/page/vendor/*"]},
+    install_requires=FLOW + EVALUATION + TRAIN + TOOLS,
     extras_require={
         "cpu": CPU,
         "vllm": ["verl[vllm]==0.9.1"],

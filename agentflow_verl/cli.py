@@ -1,6 +1,9 @@
 """``agentflow``: the command line.
 
     agentflow doctor [CONFIG OVERRIDES…]   what loaded, which versions, and whether engines and tools answer
+    agentflow eval --benchmarks NAMES …    accuracy on benchmarks; --compare A B for two runs
+    agentflow solve "QUESTION" …           one question, each step shown as it happens
+    agentflow analyse WHAT RUN_DIR…        the paper's analyses over saved trajectories
     agentflow judge RUN_DIR …              an LLM judge over a run's answers, and where it and the rules differ
     agentflow view RUN_DIR…                a run's trajectories and curves as one HTML page
     agentflow tools up [NAMES…]            start tool servers, report their addresses, end them together
@@ -15,6 +18,7 @@ import sys
 from pathlib import Path
 
 from agentflow_verl.errors import ConfigError, InfraError
+from agentflow_verl.evaluation import options
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,6 +28,14 @@ def main(arguments: list[str] | None = None) -> int:
     doctor.add_argument("overrides", nargs="*", help="Hydra overrides of the run, such as platform=cpu")
     doctor.add_argument("--config-name", default="agentflow")
     doctor.set_defaults(run=_doctor)
+    for name, add, run, about in (
+        ("eval", options.add_eval, _eval, "measure an agent on benchmarks, or compare two such runs"),
+        ("solve", options.add_solve, _solve, "answer one question, each step shown as it happens"),
+        ("analyse", options.add_analyse, _analyse, "the paper's analyses over saved trajectories"),
+    ):
+        command = commands.add_parser(name, help=about)
+        add(command)
+        command.set_defaults(run=run)
     judge = commands.add_parser("judge", help="have an LLM judge a run's saved answers, and report where it and the rules differ")
     judge.add_argument("folder", type=Path, metavar="RUN_DIR", help="a folder with trajectories/")
     judge.add_argument("--endpoint", required=True, metavar="URL", help="an OpenAI-compatible endpoint, up to and including /v1")
@@ -47,12 +59,43 @@ def main(arguments: list[str] | None = None) -> int:
     except ConfigError as wrong:
         print(f"agentflow {given.command}: {wrong}", file=sys.stderr)
         return 2
+    except InfraError as fault:
+        print(f"agentflow {given.command}: {fault}; once that is mended, the same command goes on", file=sys.stderr)
+        return 3
 
 
 def _doctor(given: argparse.Namespace) -> int:
     from agentflow_verl import doctor as checks  # imports verl: only when asked
 
     return checks.report(given.config_name, given.overrides)
+
+
+def _eval(given: argparse.Namespace) -> int:
+    from agentflow_verl.evaluation import command
+
+    try:
+        path = command.evaluate(given)
+    except KeyboardInterrupt:
+        print(f"\nstopped: the same command goes on; the report of what there is: {given.out / 'report.md'}", file=sys.stderr)
+        return 130
+    print(f"{path.read_text(encoding='utf-8')}\n{path.with_suffix('.html')}")
+    return 0
+
+
+def _solve(given: argparse.Namespace) -> int:
+    from agentflow_verl.evaluation import command
+
+    trajectory = command.answer(given, lambda step: print(f"--- {step.who} ({step.by})\n{step.text}\n", flush=True))
+    print(f"=== {trajectory.outcome.value}: {trajectory.error or trajectory.answer}")
+    return 0 if trajectory.outcome.valid else 3
+
+
+def _analyse(given: argparse.Namespace) -> int:
+    from agentflow_verl.evaluation import command
+
+    path = command.analyse(given)
+    print(f"{path.read_text(encoding='utf-8')}\n{path.with_suffix('.html')}")
+    return 0
 
 
 def _judge(given: argparse.Namespace) -> int:

@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from agentflow_verl.engines.endpoint import EndpointConfig
 from agentflow_verl.errors import ConfigError
 from agentflow_verl.flow.loop import Limits
-from agentflow_verl.flow_grpo import FlowGRPO
 from agentflow_verl.rewards.judge import JudgeConfig
 from agentflow_verl.tools.spec import ToolConfig
 
@@ -54,6 +53,7 @@ class EndpointNode(Node):
     retries: int = Field(3, ge=0)
     temperature: float = Field(0.0, ge=0)
     max_tokens: int = Field(1024, ge=1)
+    seed: int | None = None
 
     def build(self) -> EndpointConfig:
         return EndpointConfig(**self.model_dump())
@@ -89,7 +89,7 @@ class JudgeNode(Node):
 
 
 class FlowGRPONode(Node):
-    """Options of the algorithm; see flow_grpo/algorithm.py for what each changes."""
+    """Options of the algorithm, field by field those of ``FlowGRPO`` in flow_grpo/algorithm.py, which needs torch."""
 
     statistic: Literal["trajectory", "turn"] = "trajectory"
     std: bool = True
@@ -98,9 +98,6 @@ class FlowGRPONode(Node):
     keep_zero_variance: bool = True
     min_group: int = Field(2, ge=2)
     eps: float = Field(1e-6, gt=0)
-
-    def build(self) -> FlowGRPO:
-        return FlowGRPO(**self.model_dump())
 
 
 class AgentflowConfig(Node):

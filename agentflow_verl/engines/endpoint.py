@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +35,7 @@ class EndpointConfig:
     retries: int = 3  # further attempts, for faults of the endpoint only
     temperature: float = 0.0
     max_tokens: int = 1024
+    seed: int | None = None  # with it, each call samples with a seed that follows from this, its trajectory and its prompt
 
 
 class EndpointEngine:
@@ -60,6 +62,10 @@ class EndpointEngine:
             "temperature": self.config.temperature,
             "max_tokens": self.config.max_tokens,
         }
+        if self.config.seed is not None:
+            # The prompt is in it: with one seed for all of a trajectory a planner would draw the same plan again and again.
+            prompt = "\n".join(message["content"] for message in messages)
+            body["seed"] = zlib.crc32(f"{self.config.seed}/{trajectory}/{prompt}".encode())
         return await deadline.run(self._attempts(body), f"endpoint {self.name}")
 
     async def _attempts(self, body: dict[str, Any]) -> Reply:

@@ -37,7 +37,7 @@ from verl.utils.seqlen_balancing import log_seqlen_unbalance
 from verl.workers.utils.padding import response_to_nested
 
 from agentflow_verl.config import schema
-from agentflow_verl.flow_grpo import advantages, weights
+from agentflow_verl.flow_grpo import FlowGRPO, advantages, weights
 from agentflow_verl.trainer.actor import LOSS_WEIGHT, with_flow_loss
 from agentflow_verl.trainer.checks import ESTIMATOR
 from agentflow_verl.trainer.cpu import platform as cpu
@@ -159,7 +159,7 @@ class FlowTrainer(PPOTrainer):
 
         index = BatchIndex.of(batch.keys, batch.tags)
         valid_R = ~index.padding_R & torch.tensor([item.get("valid", False) for item in ours])
-        options = schema.FlowGRPONode(**plain(self.config.agentflow.flow_grpo)).build()
+        options = FlowGRPO(**schema.FlowGRPONode(**plain(self.config.agentflow.flow_grpo)).model_dump())
         reward_R = self._trajectory_rewards(data, index)
         advantage_R = advantages(reward_R, index.trajectory_R, index.group_R, valid_R, options)
         weight_R = weights(reward_R, index.trajectory_R, index.group_R, valid_R, tokens_R, self._step_of_rows(index), options)

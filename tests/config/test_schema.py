@@ -46,7 +46,7 @@ def test_a_good_node_loads_and_builds_what_the_rest_uses():
     config = load(GOOD)
     assert config.engines.planner == "policy" and config.engines.verifier == "judge"
     assert config.limits() == Limits()
-    assert config.flow_grpo.build() == FlowGRPO()
+    assert FlowGRPO(**config.flow_grpo.model_dump()) == FlowGRPO()
     assert config.endpoints["judge"].build() == EndpointConfig("http://localhost:8000/v1", "m")
     assert config.tools["wiki"].build("wiki") == ToolConfig("wiki", urls=("http://localhost:9000/mcp",))
     assert config.needs_base

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -35,12 +36,13 @@ def compute_score(data_source, solution_str, ground_truth, extra_info=None, **kw
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its exit code, output, logged metrics by step, and folder."""
+    """A finished run: its exit code, output, logged metrics by step, folder, and the temporary folder that it was given."""
 
     code: int
     output: str
     metrics: dict[int, dict[str, float]]
     folder: Path
+    temporary: Path
 
 
 def write_questions(folder: Path, count: int = 16) -> None:
@@ -76,7 +78,9 @@ def train(model: Path, data: Path, folder: Path, *overrides: str, during: Callab
         *("trainer.val_before_train=false", "trainer.total_epochs=10", f"hydra.run.dir={folder}/hydra"),
         *overrides,
     ]
-    environment = {**os.environ, "VERL_FILE_LOGGER_PATH": str(log)}
+    temporary = Path(tempfile.mkdtemp(prefix="e2e-"))  # not below ``folder``: the path of a socket must be short
+    kept = {"RAY_TMPDIR": tempfile.gettempdir(), "TORCHINDUCTOR_CACHE_DIR": str(folder / "torchinductor")}
+    environment = {**os.environ, **kept, "TMPDIR": str(temporary), "VERL_FILE_LOGGER_PATH": str(log)}
     output = folder / f"output-{log.stem}.txt"
     with output.open("w") as file:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment, cwd=folder)
@@ -91,7 +95,7 @@ def train(model: Path, data: Path, folder: Path, *overrides: str, during: Callab
         finally:
             ended.set()
     entries = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    return Run(code, output.read_text(), {entry["step"]: entry["data"] for entry in entries}, folder)
+    return Run(code, output.read_text(), {entry["step"]: entry["data"] for entry in entries}, folder, temporary)
 
 
 def _every_second(call: Callable[[int], None], pid: int, ended: threading.Event) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import signal
-import tempfile
 import time
 from pathlib import Path
 
@@ -23,8 +21,6 @@ from tests.e2e.models import save_random, save_taught
 from tests.e2e.runs import Run, train, write_questions
 
 STEPS = 2
-OF_A_RUN = re.compile(r"agentflow-|vllm_dist_|ckpt_|rl-colocate-zmq-|[0-9a-f]{8}-[0-9a-f]{4}-")
-"""How names begin that a run makes in the temporary folder. vLLM's sockets are plain UUIDs."""
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +37,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def left_before() -> set[str]:
-    return {*os.listdir("/dev/shm"), *os.listdir(tempfile.gettempdir())}
+    return set(os.listdir("/dev/shm"))
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +148,7 @@ def assert_nothing_is_left(run: Run, left_before: set[str]) -> None:
         time.sleep(0.5)
     assert not alive, alive
     assert not [name for name in set(os.listdir("/dev/shm")) - left_before if name.startswith(("psm_", "sem.mp-", "verl_"))]
-    assert not [name for name in set(os.listdir(tempfile.gettempdir())) - left_before if OF_A_RUN.match(name)]
+    run.temporary.rmdir()  # it is empty
 
 
 def _processes_of(run: Run) -> list[str]:
@@ -167,7 +163,9 @@ def _processes_of(run: Run) -> list[str]:
     return found
 
 
-def test_a_run_goes_on_from_its_checkpoint_with_the_export_as_base_and_survives_a_tool_server_that_dies(run: Run, data: Path) -> None:
+def test_a_run_goes_on_from_its_checkpoint_with_the_export_as_base_and_survives_a_tool_server_that_dies(
+    run: Run, data: Path, left_before: set[str]
+) -> None:
     """The exported folder is a checkpoint like any other: transformers loads it as the reference, vLLM serves it.
 
     With group filtering, a KL penalty in the reward and dual clip.
@@ -196,6 +194,7 @@ def test_a_run_goes_on_from_its_checkpoint_with_the_export_as_base_and_survives_
     assert metrics["training/filter_groups/evicted_samples"] > 0
     assert metrics["agentflow/zero_variance_groups"] == 0 and metrics["agentflow/groups"] == 2
     assert "actor/reward_kl_penalty" in metrics
+    assert_nothing_is_left(more, left_before)
 
 
 @pytest.mark.parametrize(("family", "mode"), [("llama", "agentflow_colocate_async"), ("gemma", "agentflow_sync")])
@@ -222,9 +221,10 @@ def _digest(folder: Path) -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(folder.glob("*.safetensors")))).hexdigest()
 
 
-def test_a_wrong_key_is_one_line_before_anything_starts(base: Path, data: Path, tmp_path: Path) -> None:
+def test_a_wrong_key_is_one_line_before_anything_starts(base: Path, data: Path, tmp_path: Path, left_before: set[str]) -> None:
     run = train(base, data, tmp_path, "+agentflow.max_turn=3", timeout=120)
     assert run.code == 2
     assert "agentflow: agentflow.max_turn: unknown key; did you mean 'max_turns'?" in run.output
     assert "Traceback" not in run.output
     assert "ray init" not in run.output
+    assert_nothing_is_left(run, left_before)

@@ -114,6 +114,20 @@ async def test_a_reply_with_its_figures(served):
     assert script.bodies == [{"model": "m", "messages": MESSAGES, "temperature": 0.3, "max_tokens": 77}]
 
 
+async def test_a_seed_is_of_the_call_and_the_same_in_every_run(served):
+    script, make = served
+
+    async def seed(number: int, trajectory: str, text: str) -> int:
+        messages = [MESSAGES[0], {"role": "user", "content": text}]
+        await make(seed=number).reply(messages, trajectory=trajectory, deadline=Deadline.after(20.0))
+        return script.bodies[-1]["seed"]
+
+    calls = [(0, "t0", "one turn left"), (0, "t0", "two turns left"), (0, "t1", "one turn left"), (1, "t0", "one turn left")]
+    seeds = [await seed(*call) for call in calls]
+    assert len(set(seeds)) == len(calls) and all(0 <= found < 2**32 for found in seeds)
+    assert [await seed(*call) for call in calls] == seeds
+
+
 async def test_a_base_url_may_end_in_a_slash(served):
     script, make = served
     plain = make()

@@ -54,10 +54,9 @@ def test_lists_in_brackets_and_lists_shown_twice_are_replaced_where_they_stand()
     assert text.count("\n\n") == 1
 
 
-SPEAK_OF_OTHERS = ["All of the above", "none of the above", "None of these", "Both A and B", "neither B nor C", "A and C", "(A) and (B)", "A, B and C"]
-
-
-@pytest.mark.parametrize("last", SPEAK_OF_OTHERS)
+@pytest.mark.parametrize(
+    "last", ["All of the above", "Both A and B", "A and C", "None of these", "neither B nor C", "(A) and (B)", "A, B and C", "none of the above"]
+)
 def test_options_that_speak_of_others_stay_where_they_are(last: str) -> None:
     options = [*METALS[:3], f"D. {last}"]
     question = "Which metal?\n" + "\n".join(options)
@@ -65,8 +64,7 @@ def test_options_that_speak_of_others_stay_where_they_are(last: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["A vitamin", "Vitamin A", "hepatitis A", "B cells and T cells", "As above-ground roots", "above 140 mmHg", "Vitamins A and D", "both kidneys"],
+    "text", ["A vitamin", "Vitamin A", "hepatitis A", "B cells and T cells", "As above-ground roots", "above 140 mmHg", "Vitamins A and D", "both kidneys"]
 )
 def test_a_letter_or_a_word_in_a_text_does_not_speak_of_options(text: str) -> None:
     options = [*METALS[:3], f"D. {text}"]

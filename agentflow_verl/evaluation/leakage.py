@@ -1,0 +1,101 @@
+"""Drops what search and fetch tools bring back where it holds a benchmark question nearly verbatim, and counts it.
+
+Benchmarks are on the web with their answers. A result that holds a question is taken for such a copy: of a
+question of ten words or more, SHARE of its runs of WORDS words stand in the result. A passage (text between blank
+lines) that holds one is replaced by a note; a result that holds one only as a whole is replaced as a whole. A query
+that the tool repeats in quotes does not count.
+
+Blind spots: questions under ten words, paraphrases, translations, answers without their question.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from agentflow_verl.deadline import Deadline
+from agentflow_verl.evaluation.questions import Question
+from agentflow_verl.flow.loop import Tools
+from agentflow_verl.tools.spec import ToolResult, ToolSpec
+
+WORDS = 3
+SHARE = 0.75
+SHORTEST = 10  # words; a shorter question stands in honest texts too
+UNGUARDED = ("python_coder", "base_generator")  # make their text from the arguments, bring none from outside
+NOTE = "[left out: it holds a benchmark question]"
+
+Run = tuple[str, ...]
+
+
+class QuestionIndex:
+    """Which questions a text holds."""
+
+    def __init__(self, questions: Iterable[Question]):
+        self._runs: dict[str, int] = {}  # how many runs a question has
+        self._with: dict[Run, list[str]] = defaultdict(list)
+        for question in questions:
+            if len(words(question.text)) >= SHORTEST:
+                runs = runs_of(question.text)
+                self._runs[question.key] = len(runs)
+                for run in runs:
+                    self._with[run].append(question.key)
+
+    def held_in(self, text: str) -> set[str]:
+        """Keys of the questions that ``text`` holds nearly verbatim."""
+        found = Counter(key for run in runs_of(text) for key in self._with.get(run, ()))
+        return {key for key, count in found.items() if count >= SHARE * self._runs[key]}
+
+
+class GuardedTools:
+    """The tools of one trajectory behind the guard. ``dropped`` counts results with a leak by tool."""
+
+    def __init__(self, tools: Tools, index: QuestionIndex):
+        self.specs = tools.specs
+        self.dropped: Counter[str] = Counter()
+        self.leaked: set[str] = set()
+        self._tools = tools
+        self._index = index
+
+    def resolve(self, name: str) -> ToolSpec | None:
+        return self._tools.resolve(name)
+
+    async def call(self, name: str, arguments: dict[str, Any], deadline: Deadline) -> ToolResult:
+        result = await self._tools.call(name, arguments, deadline)
+        if name in UNGUARDED:
+            return result
+        leaked = self._index.held_in(without_echo(result.text, arguments))
+        if not leaked:
+            return result
+        self.dropped[name] += 1
+        self.leaked |= leaked
+        return replace(result, text=self._clean(result.text, arguments))
+
+    def _clean(self, text: str, arguments: Mapping[str, Any]) -> str:
+        passages = text.split("\n\n")
+        kept = [NOTE if self._index.held_in(without_echo(passage, arguments)) else passage for passage in passages]
+        cleaned = "\n\n".join(kept)
+        return NOTE if self._index.held_in(without_echo(cleaned, arguments)) else cleaned
+
+
+def without_echo(text: str, arguments: Mapping[str, Any]) -> str:
+    """``text`` without the arguments in quotes, as tools repeat them; a page that holds a question has none around it."""
+    for value in arguments.values():
+        if isinstance(value, str) and value.strip():
+            for quoted in (repr(value), json.dumps(value), json.dumps(value, ensure_ascii=False)):
+                text = text.replace(quoted, " ")
+    return text
+
+
+def words(text: str) -> list[str]:
+    """In small letters, without HTML tags and signs."""
+    return re.findall(r"\w+", re.sub(r"</?[a-zA-Z][^<>]{0,200}>", "", text).casefold())
+
+
+def runs_of(text: str) -> set[Run]:
+    """Every run of ``WORDS`` words."""
+    found = words(text)
+    return {tuple(found[start : start + WORDS]) for start in range(len(found) - WORDS + 1)}

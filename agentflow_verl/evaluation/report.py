@@ -1,0 +1,80 @@
+"""A run's report: ``report.json`` (every figure), ``report.md`` and ``report.html`` (one file, no network needed)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markdown_it import MarkdownIt
+
+from agentflow_verl.evaluation import plots
+from agentflow_verl.evaluation.store import Results
+from agentflow_verl.evaluation.summary import summarise
+
+
+def write(folder: Path, header: Mapping[str, Any], results: Results) -> dict[str, Any]:
+    """Write the three files of a run; its figures."""
+    summary = summarise(header, results)
+    save(folder, "report", summary, plots.of_run(summary))
+    return summary
+
+
+def save(folder: Path, name: str, content: Mapping[str, Any], pictures: Mapping[str, str], template: str | None = None) -> None:
+    """``{name}.json``, ``{name}.md`` from the template (of that name), and ``{name}.html``: the same text with pictures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = templates().get_template(f"{template or name}.md").render(**content)
+    page = templates().get_template("page.html").render(body=to_html(text), pictures=pictures)
+    (folder / f"{name}.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / f"{name}.md").write_text(text, encoding="utf-8")
+    (folder / f"{name}.html").write_text(page, encoding="utf-8")
+
+
+def to_html(markdown: str) -> str:
+    """Markdown as HTML. Tags in it are text: a tool's or a server's words are in a report."""
+    return MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
+
+
+@cache
+def templates() -> Environment:
+    made = Environment(
+        loader=PackageLoader("agentflow_verl.evaluation"),
+        autoescape=False,  # Markdown; what becomes HTML is escaped by to_html
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters |= {"percent": percent, "points": points, "interval": interval, "number": number, "dollars": dollars, "line": line}
+    return made
+
+
+def line(text: str) -> str:
+    """Text from outside in one line of Markdown, its marks as they are."""
+    joined = " ".join(text.split())
+    return "".join(f"\\{sign}" if sign in "\\`*_[]<>|" else sign for sign in joined)
+
+
+def percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f}%"
+
+
+def points(share: float) -> str:
+    """A difference of shares, in percentage points with its sign."""
+    return f"{100 * share:+.1f}"
+
+
+def interval(found: Mapping[str, float] | None) -> str:
+    """``41.2% [33.0, 49.9]``."""
+    return "–" if found is None else f"{percent(found['mean'])} [{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
+
+
+def number(value: float | None, digits: int = 1) -> str:
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def dollars(value: float | None) -> str:
+    return "–" if value is None else f"${value:,.4f}"

@@ -1,0 +1,110 @@
+"""Makes trajectories and scores them, many at once. A fault of a server or scorer is retried and reported, never a 0."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agentflow_verl.engines.base import Engine
+from agentflow_verl.errors import InfraError
+from agentflow_verl.evaluation.leakage import GuardedTools, QuestionIndex
+from agentflow_verl.evaluation.questions import Question
+from agentflow_verl.evaluation.store import SPLIT, Job
+from agentflow_verl.flow.loop import Flow, Limits, Tools
+from agentflow_verl.flow.records import Outcome, Trajectory
+from agentflow_verl.rewards.compute import score_answer
+from agentflow_verl.rewards.record import ScoredTrajectory
+
+logger = logging.getLogger(__name__)
+
+PAUSE_S = 2.0  # before a job's next attempt, doubled each time
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Everything that a trajectory needs, shared by all of them.
+
+    Args:
+        attempts: trajectories that a job may take before its fault stands.
+        stop_after: jobs in a row that end in a fault before the run stops: something is down.
+    """
+
+    engines: Mapping[str, Engine]
+    tools: Tools
+    limits: Limits
+    guard: QuestionIndex
+    concurrency: int = 32
+    attempts: int = 3
+    stop_after: int = 16
+
+    async def run(self, jobs: Iterable[Job], done: Callable[[ScoredTrajectory], None]) -> None:
+        """Do all jobs, hand each trajectory to ``done`` as it ends, those that faults ended included.
+
+        Raises:
+            InfraError: ``stop_after`` jobs in a row ended in a fault.
+        """
+        waiting, faults = deque(jobs), 0
+
+        async def work() -> None:
+            nonlocal faults
+            while waiting:
+                last = await self._job(waiting.popleft(), done)
+                faults = faults + 1 if last.reward is None else 0
+                if faults >= self.stop_after:
+                    raise InfraError(f"{faults} trajectories in a row ended in faults, the last: {last.trajectory.error}")
+
+        workers = [asyncio.ensure_future(work()) for _ in range(min(self.concurrency, len(waiting)))]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+
+    async def _job(self, job: Job, done: Callable[[ScoredTrajectory], None]) -> ScoredTrajectory:
+        for attempt in range(1, self.attempts + 1):
+            scored = await self._attempt(job)
+            done(scored)
+            if scored.reward is not None:
+                break
+            logger.warning("%s, attempt %d of %d: %s", job.id, attempt, self.attempts, scored.trajectory.error)
+            if attempt < self.attempts:
+                await asyncio.sleep(PAUSE_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
+        return scored
+
+    async def _attempt(self, job: Job) -> ScoredTrajectory:
+        question, tools = job.question, GuardedTools(self.tools, self.guard)
+        trajectory = await Flow(self.engines, tools, self.limits).run(question.text, job.id)
+        reward, scores = None, {}
+        if trajectory.outcome.valid:
+            try:
+                reward, scores = await asyncio.to_thread(score, question, trajectory)
+            except Exception as fault:  # the scorer's or the judge's, not the model's
+                logger.exception("the scorer failed on %s", job.id)
+                error = f"the scorer failed: {type(fault).__name__}: {fault}"
+                trajectory = trajectory.model_copy(update={"outcome": Outcome.INFRA_ERROR, "error": error})
+        if tools.dropped:
+            scores = {**scores, "leaks": dict(tools.dropped), "leaked": sorted(tools.leaked)}
+        return ScoredTrajectory(
+            step=0,
+            split=SPLIT,
+            group=question.key,
+            session=job.trial,
+            data_source=question.data_source,
+            ground_truth=question.answer,
+            reward=reward,
+            scores=scores,
+            trajectory=trajectory,
+        )
+
+
+def score(question: Question, trajectory: Trajectory) -> tuple[float, dict[str, Any]]:
+    """Reward and details of a trajectory's answer, by the scorer that training uses."""
+    found, name = score_answer(question.data_source, trajectory.answer, question.answer, {**question.extra, "question": question.text})
+    f1 = found.exact if found.f1 is None else found.f1
+    return found.value, {"scorer": name, "exact": found.exact, "f1": f1, "reason": found.reason}

@@ -1,0 +1,162 @@
+"""What an evaluation is run with: command line and configuration file as one validated record.
+
+The configuration is the same ``agentflow:`` node that training reads, so the file that Hydra wrote for a training run
+(``hydra/.hydra/config.yaml``) evaluates with that run's tools and limits. Here ``policy`` is the planner that is
+measured and ``base`` the frozen model; both are served by an endpoint, or by a vLLM server that is started.
+"""
+
+from __future__ import annotations
+
+import shlex
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from agentflow_verl.config import schema
+from agentflow_verl.errors import ConfigError
+
+PAPER_TURNS = 10  # the paper evaluates with 10 turns and trains with 3
+PAPER_TEMPERATURE = 0.7  # its planner's, when evaluating
+NOT_READ = ("flow_grpo", "trajectory_dir", "max_fault_rate")  # of a training run's node
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model is: a folder (or hub name) to serve, or an endpoint. ``model`` is its name there, if known."""
+
+    place: str
+    model: str | None = None
+
+    @property
+    def is_url(self) -> bool:
+        return self.place.startswith(("http://", "https://"))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Of one run. ``prices`` are dollars a million prompt and response tokens, by engine."""
+
+    config: schema.AgentflowConfig
+    sources: Mapping[str, Source]  # of the engines "policy" and "base", where modules use them
+    seed: int
+    temperature: float
+    vllm_args: tuple[str, ...]
+    api_key_env: str | None
+    prices: Mapping[str, tuple[float, float]]
+
+    def recorded(self) -> dict[str, Any]:
+        """What a report's header says, and what may not change while a run goes on."""
+        node = self.config.model_dump(mode="json", exclude=set(NOT_READ))
+        return {
+            "agentflow": node,
+            "models": {name: {"place": source.place, "model": source.model} for name, source in self.sources.items()},
+            "seed": self.seed,
+            "planner_temperature": self.temperature,
+            "vllm_args": list(self.vllm_args),
+        }
+
+
+def of(given: Namespace) -> Settings:
+    """Settings of a parsed command line (options.py). Raises ConfigError for the first thing that is wrong."""
+    node = {} if given.config is None else read_node(given.config)
+    for key in NOT_READ:
+        node.pop(key, None)
+    if given.tool:
+        node["tools"] = dict(tool_node(text) for text in given.tool)
+    node.setdefault("tools", {"python_coder": {}})
+    node.setdefault("max_turns", PAPER_TURNS)
+    named = {"max_turns": given.max_turns, "time_budget_s": given.time_budget, "memory_tokens": given.memory_tokens}
+    node.update({key: value for key, value in named.items() if value is not None})
+    if given.max_tokens is not None:
+        node["base"] = {**node.get("base", {}), "max_tokens": given.max_tokens}
+    config = schema.load(node)
+    return Settings(
+        config=config,
+        sources=sources(given, set(config.engines.model_dump().values())),
+        seed=given.seed,
+        temperature=given.temperature,
+        vllm_args=tuple(shlex.split(given.vllm_args)),
+        api_key_env=given.api_key_env,
+        prices=dict(price(text) for text in given.price),
+    )
+
+
+def sources(given: Namespace, used: set[str]) -> dict[str, Source]:
+    """Where ``policy`` and ``base`` are, as far as modules use them."""
+    if given.endpoint is not None:
+        base = Source(checked_url("--endpoint", given.endpoint), given.model)
+    elif given.model is not None:
+        base = Source(checked_model("--model", given.model))
+    else:
+        base = None
+    planner = base
+    if given.planner is not None:
+        checked = checked_url if "://" in given.planner else checked_model
+        planner = Source(checked("--planner", given.planner), given.planner_model)
+    elif given.planner_model is not None and base is not None:
+        planner = Source(base.place, given.planner_model)
+    found = {"policy": planner, "base": base}
+    missing = [name for name, source in found.items() if source is None and name in used]
+    if missing:
+        raise ConfigError("name a model: --model PATH starts a vLLM server, --endpoint URL uses one that runs")
+    return {name: source for name, source in found.items() if name in used and source is not None}
+
+
+def read_node(path: Path) -> dict[str, Any]:
+    """The ``agentflow:`` node of a YAML file, or the whole file where it has none."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as wrong:
+        raise ConfigError(f"--config {path}: {wrong}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"--config {path}: no mapping; write the keys of the node agentflow")
+    return dict(content.get("agentflow", content))
+
+
+def tool_node(text: str) -> tuple[str, dict[str, Any]]:
+    """``name=URL`` or ``name arguments of its server…`` as an entry of ``agentflow.tools``."""
+    name, equals, url = text.partition("=")
+    if equals and url.startswith(("http://", "https://")):
+        return name, {"urls": (url,)}
+    words: Sequence[str] = shlex.split(text)
+    if not words:
+        raise ConfigError("--tool: write a server's name, then = and its URL, or its arguments")
+    return words[0], {"args": tuple(words[1:])}
+
+
+def price(text: str) -> tuple[str, tuple[float, float]]:
+    """``engine=IN,OUT`` in dollars a million tokens."""
+    try:
+        engine, _, numbers = text.partition("=")
+        asked, answered = map(float, numbers.split(","))
+    except ValueError:
+        raise ConfigError(f"--price {text!r}: write ENGINE=IN,OUT, dollars a million tokens, such as base=0.15,0.60") from None
+    return engine, (asked, answered)
+
+
+def checked_url(option: str, place: str) -> str:
+    if not place.startswith(("http://", "https://")):
+        raise ConfigError(f"{option} {place!r}: write the address up to and including /v1, such as http://127.0.0.1:8000/v1")
+    if "@" in urlsplit(place).netloc:  # it would stand in the report
+        raise ConfigError(f"{option}: no user or password in the address; put the key into a variable and name it with --api-key-env")
+    return place.rstrip("/")
+
+
+def checked_model(option: str, place: str) -> str:
+    """A folder must hold weights that vLLM can load; what is no folder is taken for a hub's name."""
+    folder = Path(place).expanduser()
+    if folder.is_dir():
+        if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
+            raise ConfigError(
+                f"{option} {place}: no *.safetensors or *.bin there; a checkpoint of verl's is merged first: "
+                "python -m verl.model_merger merge --backend fsdp --local_dir CHECKPOINT/actor --target_dir FOLDER"
+            )
+        return str(folder.resolve())
+    if place.startswith((".", "/", "~")):
+        raise ConfigError(f"{option} {place}: there is no such folder")
+    return place

@@ -1,0 +1,69 @@
+"""One question through the flow, each module's step shown as it happens: ``agentflow solve``, and the Python API.
+
+    trajectory = await solve("What is 17 * 23?", engines, tools, show=lambda step: …)
+
+``engines`` are by module name, ``tools`` an open ToolBox; both are made by session.py from a command line's settings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agentflow_verl.deadline import Deadline
+from agentflow_verl.engines.base import Engine, Message, Reply
+from agentflow_verl.flow.loop import Flow, Limits, Tools
+from agentflow_verl.flow.records import Trajectory
+from agentflow_verl.tools.spec import ToolResult, ToolSpec
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one module said, or one tool returned. ``by`` is the engine that answered, or the tool's arguments."""
+
+    who: str
+    by: str
+    text: str
+
+
+Show = Callable[[Step], None]
+
+
+async def solve(question: str, engines: Mapping[str, Engine], tools: Tools, limits: Limits = Limits(), show: Show = lambda step: None) -> Trajectory:
+    """The trajectory of one question; ``show`` is called with each step when it is done."""
+    watched = {module: WatchedEngine(module, engine, show) for module, engine in engines.items()}
+    return await Flow(watched, WatchedTools(tools, show), limits).run(question, "solve")
+
+
+class WatchedEngine:
+    """An engine whose replies are shown under a module's name."""
+
+    def __init__(self, module: str, engine: Engine, show: Show):
+        self.name = engine.name
+        self._module, self._engine, self._show = module, engine, show
+
+    def count(self, text: str) -> int:
+        return self._engine.count(text)
+
+    async def reply(self, messages: list[Message], *, trajectory: str, deadline: Deadline) -> Reply:
+        reply = await self._engine.reply(messages, trajectory=trajectory, deadline=deadline)
+        self._show(Step(self._module, self.name, reply.text.strip()))
+        return reply
+
+
+class WatchedTools:
+    """Tools whose results are shown."""
+
+    def __init__(self, tools: Tools, show: Show):
+        self.specs = tools.specs
+        self._tools, self._show = tools, show
+
+    def resolve(self, name: str) -> ToolSpec | None:
+        return self._tools.resolve(name)
+
+    async def call(self, name: str, arguments: dict[str, Any], deadline: Deadline) -> ToolResult:
+        result = await self._tools.call(name, arguments, deadline)
+        self._show(Step(name, json.dumps(arguments, ensure_ascii=False), ("error: " if result.is_error else "") + result.text.strip()))
+        return result

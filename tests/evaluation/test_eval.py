@@ -1,0 +1,273 @@
+"""``agentflow eval`` from its command line to its report, over a real endpoint and a real tool server."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from agentflow_verl.cli import main
+from agentflow_verl.evaluation import runner, store
+from agentflow_verl.evaluation.store import Store
+from agentflow_verl.rewards.record import ScoredTrajectory
+from agentflow_verl.view.runs import Run
+from tests.tools.servers import echo_process
+
+from .fakes import FACTS, SUMS, endpoint, right, write_questions, wrong
+
+
+@pytest.fixture(scope="module")
+def echo():
+    with echo_process() as server:
+        yield server
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    return write_questions(tmp_path / "data", sums=SUMS, facts=FACTS)
+
+
+def arguments(model, echo, data: Path, out: Path, *more: str) -> list[str]:
+    return ["eval", "--benchmarks", "sums,facts", "--data", str(data), "--endpoint", model.url, "--tool", f"echo={echo.url}",
+            "--trials", "2", "--seed", "7", "--out", str(out), *more]  # fmt: skip
+
+
+def report(out: Path) -> dict:
+    return json.loads((out / "report.json").read_text())
+
+
+def without_times(found: dict) -> dict:
+    """A report's figures but for what two runs of the same thing may differ in."""
+    for row in (*found["benchmarks"].values(), found["overall"]):
+        for name in ("seconds", "seconds_of_each_part"):
+            del row[name]
+    del found["header"]["sessions"]
+    return found
+
+
+def test_a_run_and_its_report(echo, data, tmp_path, capsys):
+    out = tmp_path / "out"
+    with endpoint() as model:
+        assert main(arguments(model, echo, data, out, "--price", "policy=1,10", "--price", "base=1,10")) == 0
+    found = report(out)
+    sums, facts = found["benchmarks"]["sums"], found["benchmarks"]["facts"]
+    assert (sums["accuracy"]["mean"], facts["accuracy"]["mean"]) == (1.0, 0.0)
+    assert (sums["questions"], sums["trials"], sums["trajectories"], sums["missing"]) == (6, 2, 12, 0)
+    assert sums["outcomes"]["answered"] == 1.0 and sums["turns"] == 1.0 and sums["tool_mix"] == {"echo": 12}
+    assert sums["tool_error_rate"] == 0.0 and sums["tokens"]["all"] == {"calls": 5, "prompt": 500, "response": 50, "cached": 0, "cut": 0}
+    assert sums["cost"] == pytest.approx((500 * 1 + 50 * 10) / 1e6)
+    assert found["overall"]["complete"] and found["overall"]["accuracy"]["mean"] == 0.5
+    header = found["header"]
+    assert header["engines"]["policy"]["model"] == "toy" and header["engines"]["policy"]["server_version"] == "1.2.3"
+    assert header["settings"]["seed"] == 7 and header["versions"]["python"] and len(header["benchmarks"]["sums"]["sha256"]) == 64
+    assert "echo" in [tool["name"] for tool in header["tools"]]
+    printed = capsys.readouterr().out
+    assert "| sums | own | 6 × 2 | 100.0% [61.0, 100.0] | 100.0%, 100.0% | 100.0% | 0 |" in printed and "| facts | own | 4 × 2 | 0.0% [0.0, 49.0] |" in printed
+
+
+def test_the_page_needs_no_network_and_shows_the_pictures(echo, data, tmp_path):
+    with endpoint() as model:
+        main(arguments(model, echo, data, tmp_path / "out", "--limit", "2"))
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("<svg") == 4 and "<table>" in page and "sums" in page
+    assert not re.search(r'(?:src|href)="(?!data:|#)', page.split("<svg")[0])
+    assert "<script" not in page
+
+
+def test_each_trial_samples_with_a_seed_of_its_own_that_a_second_run_has_too(echo, data, tmp_path):
+    def seeds(name: str) -> list[tuple[str, int]]:
+        with endpoint() as model:
+            main(arguments(model, echo, data, tmp_path / name))
+            return sorted((body["messages"][1]["content"], body["seed"]) for body in model.bodies if body["temperature"] == 0.7)
+
+    first = seeds("a")
+    assert len(first) == 20 and len(set(first)) == 20
+    assert seeds("b") == first
+
+
+def test_the_viewer_reads_the_log(echo, data, tmp_path):
+    with endpoint() as model:
+        main(arguments(model, echo, data, tmp_path / "out"))
+    run = Run(tmp_path / "out")
+    run.refresh()
+    assert len(run.entries) == 20 and {entry.group for entry in run.entries} >= {"sums/0", "facts/3"}
+
+
+def slow(body) -> str:
+    time.sleep(0.02)
+    return right(body)
+
+
+def stopped(given: list[str], out: Path, sent: int) -> int:
+    """How a run ended that got a signal after its fifth trajectory."""
+    process = subprocess.Popen([sys.executable, "-m", "agentflow_verl.cli", *given], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while sum(path.read_text().count("\n") for path in out.glob("trajectories/**/*.jsonl")) < 5:
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.kill(process.pid, sent)
+    return process.wait(60)
+
+
+def test_control_c_leaves_a_report_of_what_there_is(echo, data, tmp_path):
+    out = tmp_path / "out"
+    with endpoint(slow) as model:
+        assert stopped(arguments(model, echo, data, out, "--concurrency", "2"), out, signal.SIGINT) == 130
+    found = report(out)
+    assert not found["overall"]["complete"] and 5 <= found["benchmarks"]["sums"]["trajectories"] < 12
+
+
+def test_a_finished_run_is_reported_again_without_a_server(echo, data, tmp_path):
+    out = tmp_path / "out"
+    with endpoint() as model:
+        given = arguments(model, echo, data, out)
+        assert main(given) == 0
+    first = report(out)
+    (out / "report.json").unlink()
+    assert main(given) == 0
+    assert report(out) == first
+
+
+def test_a_killed_run_goes_on_and_gives_the_same_report(echo, data, tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    with endpoint(slow) as model:
+        assert main(arguments(model, echo, data, whole)) == 0
+        given = arguments(model, echo, data, cut, "--concurrency", "2")
+        assert stopped(given, cut, signal.SIGKILL) == -signal.SIGKILL
+        [path] = (cut / "trajectories").glob("**/*.jsonl")
+        path.write_bytes(path.read_bytes() + path.read_bytes()[:100])  # a line that the kill cut short
+        kept = path.read_text().count("\n")
+        before = len(model.bodies)
+        assert main(arguments(model, echo, data, cut)) == 0
+        late = 2  # requests of the killed process that the endpoint may still have counted
+        assert 0 <= len(model.bodies) - before - 5 * (20 - kept) <= late
+    assert len(report(cut)["header"]["sessions"]) == 2 and report(cut)["header"]["sessions"][0]["seconds"] is None
+    assert without_times(report(cut)) == without_times(report(whole))
+
+
+def test_trials_and_benchmarks_may_be_added_but_other_settings_may_not(echo, data, tmp_path, capsys):
+    out = tmp_path / "out"
+    with endpoint() as model:
+        one = [*arguments(model, echo, data, out), "--benchmarks", "sums", "--trials", "1"]
+        assert main(one) == 0
+        asked = len(model.bodies)
+        assert main(one) == 0 and len(model.bodies) == asked
+        assert main(arguments(model, echo, data, out)) == 0
+        assert len(model.bodies) - asked == 5 * (6 + 8)
+        assert main(arguments(model, echo, data, out, "--max-turns", "2")) == 2
+        assert "began with settings.agentflow.max_turns = 10, now it is 2; choose another --out" in capsys.readouterr().err
+        write_questions(data, sums=SUMS[:-1])
+        assert main(arguments(model, echo, data, out)) == 2
+        assert "began with another file for sums" in capsys.readouterr().err
+
+
+def test_an_outage_is_reported_and_mended_by_the_same_command(echo, data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(runner, "PAUSE_S", 0.0)
+    monkeypatch.setattr("agentflow_verl.engines.endpoint.random.uniform", lambda low, high: 0.001)
+    out = tmp_path / "out"
+    with endpoint() as model:
+        model.broken = True
+        assert main(arguments(model, echo, data, out)) == 3
+        assert "in a row ended in faults, the last: endpoint base: HTTP 503 after 4 attempts" in capsys.readouterr().err
+        found = report(out)
+        assert found["benchmarks"] == {} and not found["overall"]["complete"] and found["overall"]["faults"] > 0
+        assert "**Incomplete:**" in (out / "report.md").read_text() and "HTTP 503" in (out / "report.md").read_text()
+        model.broken = False
+        assert main(arguments(model, echo, data, out)) == 0
+    mended = report(out)
+    assert mended["overall"]["complete"] and mended["benchmarks"]["sums"]["accuracy"]["mean"] == 1.0
+    assert mended["overall"]["faults"] == found["overall"]["faults"]
+
+
+def test_two_runs_are_compared_question_by_question(echo, data, tmp_path, capsys):
+    a, b = tmp_path / "a", tmp_path / "b"
+    with endpoint(wrong) as model:
+        main(arguments(model, echo, data, a))
+    with endpoint(right) as model:
+        main(arguments(model, echo, data, b))
+    capsys.readouterr()
+    assert main(["eval", "--compare", str(a), str(b)]) == 0
+    found = json.loads((b / "compare.json").read_text())
+    sums = found["benchmarks"]["sums"]
+    assert (sums["a"], sums["b"], sums["only_a"], sums["only_b"], sums["questions"]) == (0.0, 1.0, 0, 6, 6)
+    assert sums["difference"]["mean"] == 1.0 and sums["difference"]["p"] == pytest.approx(2 / 2**6, abs=0.01)
+    assert sums["p_adjusted"] == pytest.approx(2 * sums["difference"]["p"])
+    assert found["benchmarks"]["facts"]["difference"] == {"mean": 0.0, "low": 0.0, "high": 0.0, "p": 1.0}
+    assert found["overall"]["difference"]["mean"] == 0.5
+    assert set(found["settings_that_differ"]) == {"settings.models.policy.place", "settings.models.base.place",
+                                                  "engines.policy.served_by", "engines.base.served_by"}  # fmt: skip
+    assert "| sums | 6 | 0.0% | 100.0% | +100.0 [+100.0, +100.0] |" in capsys.readouterr().out
+    assert (b / "compare.html").read_text().count("<svg") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (["--benchmarks", "sum"], "has facts, sums"),
+        (["--endpoint", "http://127.0.0.1:9/v1"], "engine policy: http://127.0.0.1:9/v1 does not answer"),
+        (["--endpoint", "127.0.0.1:9"], "write the address up to and including /v1"),
+        (["--endpoint", "http://me:secret@127.0.0.1:9/v1"], "no user or password in the address"),
+        (["--planner", "ftp://host"], "--planner 'ftp://host': write the address"),
+        (["--planner-model", "adapter"], "engine policy: {url} has no model 'adapter'; it has toy"),
+        (["--model", "other"], "has no model 'other'; it has toy"),
+        (["--planner", "./nowhere"], "there is no such folder"),
+        (["--tool", "echo=http://127.0.0.1:9/mcp"], "http://127.0.0.1:9/mcp"),
+        (["--price", "base=cheap"], "write ENGINE=IN,OUT"),
+        (["--api-key-env", "NO_SUCH_KEY"], "NO_SUCH_KEY is not set"),
+    ],
+)
+def test_what_is_wrong_is_one_line_before_anything_is_asked(echo, data, tmp_path, capsys, change, said):
+    with endpoint() as model:
+        given = arguments(model, echo, data, tmp_path / "out")
+        if change[0] == "--tool":
+            given[given.index("--tool") + 1] = change[1]
+            change = []
+        assert main([*given, *change]) == 2
+        assert not model.bodies
+    assert said.format(url=model.url) in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_folder_without_weights_says_how_to_get_them(data, tmp_path, capsys):
+    assert main(["eval", "--benchmarks", "sums", "--data", str(data), "--out", str(tmp_path), "--model", str(data)]) == 2
+    assert "python -m verl.model_merger merge" in capsys.readouterr().err
+
+
+def test_a_configuration_file_of_training_will_do(echo, data, tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text(json.dumps({"agentflow": {"max_turns": 4, "tools": {"echo": {"urls": [echo.url]}}, "trajectory_dir": "${x.y}/t",
+                                                "flow_grpo": {"std": False}}, "trainer": {}}))  # fmt: skip
+    with endpoint() as model:
+        assert main(["eval", "--benchmarks", "sums", "--data", str(data), "--out", str(tmp_path / "o"), "--endpoint", model.url,
+                     "--config", str(config), "--limit", "1"]) == 0  # fmt: skip
+    assert report(tmp_path / "o")["header"]["settings"]["agentflow"]["max_turns"] == 4
+
+
+def test_the_planner_may_be_another_model(echo, data, tmp_path):
+    with endpoint() as frozen, endpoint() as planner:
+        assert main(arguments(frozen, echo, data, tmp_path / "out", "--planner", planner.url)) == 0
+        assert len(planner.bodies) == 20 and len(frozen.bodies) == 80
+        assert {body["temperature"] for body in planner.bodies} == {0.7} and {body["temperature"] for body in frozen.bodies} == {0.0}
+
+
+def test_a_question_that_faults_ended_twice_is_missing_once(tmp_path):
+    from tests.view.logs import trajectory
+
+    made = trajectory()
+    results = store.Results()
+    row = {"step": 0, "split": "val", "group": "sums/a/b", "session": 0, "data_source": "gsm8k", "trajectory": made}
+    for reward in (None, None, 1.0, None):
+        results.add(ScoredTrajectory(**row, reward=reward))
+    assert results.faults == 3 and not results.unscored
+    assert [entry.group for entry in results.of("sums")] == ["sums/a/b"]
+
+
+def test_no_run_in_a_folder_is_said(tmp_path, capsys):
+    assert Store(tmp_path).header is None
+    assert main(["eval", "--compare", str(tmp_path), str(tmp_path)]) == 2
+    assert "no run.json" in capsys.readouterr().err
