@@ -30,6 +30,7 @@ EVALUATION = [
 # Training. verl is exact: the plugin overrides named methods of this release (trainer/modes.py).
 TRAIN = [
     "verl==0.9.1",
+    "datasets>=3,<6",  # reads what recipes/paper_data mixes; verl needs it too
     "hydra-core>=1.3,<1.4",
     "psutil>=5.9",
     "pyarrow>=19",

@@ -48,7 +48,7 @@ async def _evaluate(
     given: Namespace, wanted: settings.Settings, servers: session.Servers, benchmarks: Sequence[questions.Benchmark], folder: store.Store
 ) -> None:
     started = time.monotonic()
-    async with session.session(wanted, servers) as opened:
+    async with session.session(wanted, servers) as opened, session.judging(wanted, given.out) as judge:
         header = folder.begin(_header(given, wanted, opened), benchmarks)
         results = folder.results()
         planned = store.jobs(benchmarks, given.trials)
@@ -59,6 +59,7 @@ async def _evaluate(
             wanted.config.limits(),
             QuestionIndex(question for benchmark in benchmarks for question in benchmark.questions),
             given.concurrency,
+            judge=judge,
         )
         with Progress(len(planned), before) as progress:
 
@@ -77,7 +78,7 @@ async def _evaluate(
 def _header(given: Namespace, wanted: settings.Settings, opened: session.Session) -> dict[str, Any]:
     return {
         "settings": wanted.recorded(),
-        "engines": opened.about_engines,
+        "engines": {**opened.about_engines, **session.about_judge(wanted)},
         "tools": opened.about_tools,
         "versions": session.versions(),
         "trials": given.trials,

@@ -17,13 +17,18 @@ def add_eval(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--concurrency", type=at_least_one, default=32, help="trajectories at once (default: %(default)s)")
     parser.add_argument("--price", action="append", default=[], metavar="ENGINE=IN,OUT",
                         help="dollars a million tokens, for the report's cost; engines are policy, base and the configured endpoints")  # fmt: skip
+    judge = parser.add_argument_group("judge")
+    judge.add_argument("--judge", metavar="URL", help="an OpenAI-compatible endpoint whose model judges answers beside the rules")
+    judge.add_argument("--judge-model", metavar="NAME", help="its name there")
+    judge.add_argument("--judge-mode", choices=("fallback", "alone"), default="fallback", help="fallback: only where the rule says no (the default)")
+    judge.add_argument("--judge-key-env", metavar="NAME", help="the environment variable that holds its key")
     _add_agent(parser)
 
 
 def add_solve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("question")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the trajectory")
-    parser.set_defaults(price=[])
+    parser.set_defaults(price=[], judge=None)
     _add_agent(parser)
 
 

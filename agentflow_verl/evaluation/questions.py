@@ -5,16 +5,15 @@ them out: ``DIR/bamboogle/data/data.json``) or ``DIR/bamboogle.jsonl``. Any othe
 questions are a file with ``question``, ``answer`` and, where the name alone does not say how to score, ``data_source``.
 
 Fields are found under the names that the ten files use. The reference's files end a question with "When ready, output
-the final answer enclosed in <answer> …"; that sentence is taken off, since the generator's prompt says it.
+the final answer enclosed in <answer> …"; that sentence is taken off, since the generator's prompt says it. Options are
+shown in an order of their own (rewards/shuffle.py), and an answer's letter is mapped back.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import random
 import re
-import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any
 
 from agentflow_verl.errors import ConfigError
 from agentflow_verl.rewards.compute import score_answer
-from agentflow_verl.rewards.score import as_list
+from agentflow_verl.rewards.shuffle import shuffle
 
 GROUPS = {
     "search": ("bamboogle", "2wiki", "hotpotqa", "musique"),
@@ -37,7 +36,7 @@ TEXTS = ("query", "question", "Question", "problem")
 ANSWERS = ("answer", "Final answer", "answers", "ground_truth", "golden_answers")
 OPTIONS = ("options", "choices")
 KEPT = ("level", "Level", "numbers", "target", "scorer")  # what scorers or reports read beside these
-LABEL = re.compile(r"^[A-Z][.):]\s+")
+ORDER = 0  # seed of the options' order: the same in every run, so that runs are compared on equal prompts
 INSTRUCTION = re.compile(r"\s*When ready, output the final answer enclosed in <answer> and </answer> tags\..*\Z", re.DOTALL)
 
 
@@ -131,7 +130,8 @@ def _question(benchmark: str, row: dict[str, Any], key: str, where: str) -> Ques
     extra = {name.lower(): row[name] for name in KEPT if name in row}
     options = next((row[name] for name in OPTIONS if row.get(name)), None)
     if options is not None:
-        text, extra["options"], answer = lay_out(f"{benchmark}/{key}", text, options, answer)
+        extra["options"] = options
+        text, extra["shown"] = shuffle(text, options, ORDER, f"{benchmark}/{key}")
     question = Question(
         benchmark=benchmark,
         id=key,
@@ -145,27 +145,3 @@ def _question(benchmark: str, row: dict[str, Any], key: str, where: str) -> Ques
     except ConfigError as wrong:
         raise ConfigError(f"{where}: {wrong}") from None
     return question
-
-
-def lay_out(key: str, text: str, options: Mapping[str, Any] | Sequence[Any], answer: Any) -> tuple[str, Any, Any]:
-    """Question, options and gold answer as they are asked and scored.
-
-    A question that shows its options stays as it is. Else they are appended, a letter each, in an order that ``key``
-    alone decides: raw GPQA has the right one always first. The gold answer becomes the option's text, so that it does
-    not matter where the option stands.
-    """
-    if isinstance(options, Mapping):
-        labelled = {str(letter).strip().upper(): str(option) for letter, option in options.items()}
-    else:
-        labelled = dict(zip(string.ascii_uppercase, (LABEL.sub("", str(option)) for option in as_list(options))))
-    if all(option in text for option in labelled.values()):
-        return text, options, answer
-    gold = str(as_list(answer)[0])
-    for found in (gold, LABEL.sub("", gold), labelled.get(gold.strip().upper())):
-        if found in labelled.values():
-            answer = found
-            break
-    shuffled = list(labelled.values())
-    random.Random(key).shuffle(shuffled)
-    shown = dict(zip(string.ascii_uppercase, shuffled))
-    return "\n".join([text, *(f"{letter}. {option}" for letter, option in shown.items())]), shown, answer

@@ -17,7 +17,8 @@ from agentflow_verl.evaluation.questions import Question
 from agentflow_verl.evaluation.store import SPLIT, Job
 from agentflow_verl.flow.loop import Flow, Limits, Tools
 from agentflow_verl.flow.records import Outcome, Trajectory
-from agentflow_verl.rewards.compute import score_answer
+from agentflow_verl.rewards.judge import Judge
+from agentflow_verl.rewards.judge import score as judged_score
 from agentflow_verl.rewards.record import ScoredTrajectory
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ class Runner:
     Args:
         attempts: trajectories that a job may take before its fault stands.
         stop_after: jobs in a row that end in a fault before the run stops: something is down.
+        judge: beside the rules, where there is one.
     """
 
     engines: Mapping[str, Engine]
@@ -41,6 +43,7 @@ class Runner:
     concurrency: int = 32
     attempts: int = 3
     stop_after: int = 16
+    judge: Judge | None = None
 
     async def run(self, jobs: Iterable[Job], done: Callable[[ScoredTrajectory], None]) -> None:
         """Do all jobs, hand each trajectory to ``done`` as it ends, those that faults ended included.
@@ -83,7 +86,7 @@ class Runner:
         reward, scores = None, {}
         if trajectory.outcome.valid:
             try:
-                reward, scores = await asyncio.to_thread(score, question, trajectory)
+                reward, scores = await score(self.judge, question, trajectory)
             except Exception as fault:  # the scorer's or the judge's, not the model's
                 logger.exception("the scorer failed on %s", job.id)
                 error = f"the scorer failed: {type(fault).__name__}: {fault}"
@@ -103,8 +106,8 @@ class Runner:
         )
 
 
-def score(question: Question, trajectory: Trajectory) -> tuple[float, dict[str, Any]]:
-    """Reward and details of a trajectory's answer, by the scorer that training uses."""
-    found, name = score_answer(question.data_source, trajectory.answer, question.answer, {**question.extra, "question": question.text})
-    f1 = found.exact if found.f1 is None else found.f1
-    return found.value, {"scorer": name, "exact": found.exact, "f1": f1, "reason": found.reason}
+async def score(judge: Judge | None, question: Question, trajectory: Trajectory) -> tuple[float, dict[str, Any]]:
+    """Reward and details of a trajectory's answer, by the scorer, and the judge, that training uses."""
+    extra = {**question.extra, "question": question.text}
+    found, details = await judged_score(judge, question.data_source, trajectory.answer, question.answer, extra)
+    return found.value, {**details, "exact": found.exact}

@@ -20,6 +20,7 @@ from agentflow_verl.engines.endpoint import EndpointConfig, EndpointEngine
 from agentflow_verl.errors import ConfigError
 from agentflow_verl.evaluation.settings import Settings, Source
 from agentflow_verl.evaluation.vllm_server import VllmServer
+from agentflow_verl.rewards.judge import Judge
 from agentflow_verl.tools.registry import ToolBox
 from agentflow_verl.tools.spec import ToolConfig
 from agentflow_verl.tools.supervisor import Supervisor
@@ -85,6 +86,32 @@ async def session(settings: Settings, servers: Servers) -> AsyncIterator[Session
                 about,
                 [asdict(spec) for spec in tools.specs],
             )
+
+
+@asynccontextmanager
+async def judging(settings: Settings, folder: Path) -> AsyncIterator[Judge | None]:
+    """The judge, where the configuration has one; its verdicts are kept in ``folder`` unless it says where.
+
+    Raises ConfigError where it does not answer."""
+    config = settings.config.judge_config()
+    if config is None:
+        yield None
+        return
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        judge = Judge(replace(config, cache_dir=config.cache_dir or str(folder / "judge_cache")), http)
+        try:
+            await _ask(http, judge.engine)
+            yield judge
+        finally:
+            await judge.close()
+
+
+def about_judge(settings: Settings) -> dict[str, dict[str, Any]]:
+    """What the header says of the judge; nothing where there is none."""
+    config = settings.config.judge_config()
+    if config is None:
+        return {}
+    return {f"judge of answers, {config.mode}": {"model": config.endpoint.model, "served_by": config.endpoint.base_url}}
 
 
 def versions() -> dict[str, str]:

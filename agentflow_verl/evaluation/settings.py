@@ -22,6 +22,7 @@ from agentflow_verl.errors import ConfigError
 
 PAPER_TURNS = 10  # the paper evaluates with 10 turns and trains with 3
 PAPER_TEMPERATURE = 0.7  # its planner's, when evaluating
+JUDGE = "judge"  # its endpoint's name where the command line gives it
 NOT_READ = ("flow_grpo", "trajectory_dir", "max_fault_rate")  # of a training run's node
 
 
@@ -74,6 +75,9 @@ def of(given: Namespace) -> Settings:
     node.update({key: value for key, value in named.items() if value is not None})
     if given.max_tokens is not None:
         node["base"] = {**node.get("base", {}), "max_tokens": given.max_tokens}
+    if given.judge is not None:
+        node["endpoints"] = {**node.get("endpoints", {}), JUDGE: judge_endpoint(given)}
+        node["judge"] = {**node.get("judge", {}), "endpoint": JUDGE, "mode": given.judge_mode}
     config = schema.load(node)
     return Settings(
         config=config,
@@ -127,6 +131,13 @@ def tool_node(text: str) -> tuple[str, dict[str, Any]]:
     if not words:
         raise ConfigError("--tool: write a server's name, then = and its URL, or its arguments")
     return words[0], {"args": tuple(words[1:])}
+
+
+def judge_endpoint(given: Namespace) -> dict[str, Any]:
+    """The judge of the command line as an entry of ``agentflow.endpoints``."""
+    if given.judge_model is None:
+        raise ConfigError("--judge-model is missing: the judge's name at --judge")
+    return {"base_url": checked_url("--judge", given.judge), "model": given.judge_model, "api_key_env": given.judge_key_env}
 
 
 def price(text: str) -> tuple[str, tuple[float, float]]:

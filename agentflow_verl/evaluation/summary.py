@@ -16,6 +16,7 @@ from agentflow_verl.evaluation.questions import GROUPS, group_of
 from agentflow_verl.evaluation.statistics import Interval, accuracy, average
 from agentflow_verl.evaluation.store import Results
 from agentflow_verl.flow.records import Outcome, Trajectory
+from agentflow_verl.rewards.agreement import agreement
 from agentflow_verl.rewards.record import ScoredTrajectory
 
 Prices = Mapping[str, Sequence[float]]
@@ -67,8 +68,17 @@ def _benchmark(name: str, about: Mapping[str, Any], entries: Sequence[ScoredTraj
         "accuracy": asdict(accuracy(list(by_question(entries).values()), len(entries))),
         "of_each_trial": [fmean(entry.reward or 0.0 for entry in entries if entry.session == trial) for trial in trials],
         "f1": fmean(entry.scores.get("f1", entry.reward) for entry in entries),
+        "judge": _judge(entries),
         **figures_of(entries, prices),
     }
+
+
+def _judge(entries: Sequence[ScoredTrajectory]) -> dict[str, Any] | None:
+    """How far the judge and the rules agree, and the accuracy by the rules alone; None where no judge was asked."""
+    found = agreement(entries)
+    if found is None:
+        return None
+    return {**found.figures(), "accuracy_by_rule": fmean(entry.scores.get("rule", entry.reward) for entry in entries)}
 
 
 def figures_of(entries: Sequence[ScoredTrajectory], prices: Prices) -> dict[str, Any]:

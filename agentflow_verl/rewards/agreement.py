@@ -7,8 +7,8 @@ refused, so "judge only" is then the one way to differ and kappa says nothing: i
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from agentflow_verl.rewards.record import ScoredTrajectory
@@ -44,19 +44,27 @@ class Agreement:
         chance = rule * judge + (1 - rule) * (1 - judge)
         return (self.rate - chance) / (1 - chance)
 
+    def figures(self) -> dict[str, Any]:
+        """Everything, for a program."""
+        return {**asdict(self), "count": self.count, "rate": self.rate, "kappa": self.kappa}
+
 
 def agreements(entries: Iterable[ScoredTrajectory]) -> dict[str, Agreement]:
     """By data source, of all trajectories whose scores hold a judge's verdict."""
     by_source: dict[str, list[ScoredTrajectory]] = defaultdict(list)
     for entry in entries:
-        if entry.reward is not None and entry.scores.get("judged"):
-            by_source[entry.data_source].append(entry)
-    return {source: _agreement(found) for source, found in sorted(by_source.items())}
+        by_source[entry.data_source].append(entry)
+    found = {source: agreement(members) for source, members in sorted(by_source.items())}
+    return {source: one for source, one in found.items() if one is not None}
 
 
-def _agreement(entries: list[ScoredTrajectory]) -> Agreement:
+def agreement(entries: Sequence[ScoredTrajectory]) -> Agreement | None:
+    """Of some trajectories; None where the judge was asked about none of them."""
+    seen = [entry for entry in entries if entry.reward is not None and entry.scores.get("judged")]
+    if not seen:
+        return None
     cells: dict[tuple[bool, bool], list[ScoredTrajectory]] = defaultdict(list)
-    for entry in entries:
+    for entry in seen:
         cells[entry.scores["rule"] >= 1.0, entry.scores["judge"] >= 1.0].append(entry)
     differing = [*cells[True, False][:SHOWN], *cells[False, True][:SHOWN]]
     return Agreement(

@@ -29,7 +29,7 @@ def score_answer(
         ConfigError: unknown data source or scorer, or a row without what the scorer needs.
         InfraError: a scorer's helper process cannot run. Never turned into a score of 0.
     """
-    extra = {str(key): value for key, value in (extra_info or {}).items()}
+    extra = {str(key): value for key, value in (extra_info or {}).items() if value is not None}  # parquet fills keys of other rows
     name = extra.get("scorer") or scorer_name(data_source)
     judge = scorer(name)
     return judge(answer, ground_truth, **{key: value for key, value in extra.items() if key not in RESERVED}), name

@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 
 from agentflow_verl.errors import ConfigError
-from agentflow_verl.rewards.agreement import Agreement, agreements, to_markdown
+from agentflow_verl.rewards.agreement import agreements, to_markdown
 from agentflow_verl.rewards.judge import EXACT, Judge, JudgeConfig
 from agentflow_verl.rewards.record import ScoredTrajectory, read_log
 
@@ -35,7 +35,7 @@ def write(folder: Path, config: JudgeConfig, split: str, out: Path) -> Path:
         raise ConfigError(f"{log}/{split}: no scored trajectories that a judge could read; the splits are {' and '.join(SPLITS)}")
     found = agreements(asyncio.run(judged(entries, config)))
     out.mkdir(parents=True, exist_ok=True)
-    content = {"judge": asdict(config), "split": split, "data_sources": {source: figures(one) for source, one in found.items()}}
+    content = {"judge": asdict(config), "split": split, "data_sources": {source: one.figures() for source, one in found.items()}}
     (out / "judge.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     page = out / "judge.md"
     page.write_text(f"# {config.endpoint.model} beside the rules, {split}\n\n{to_markdown(found)}", encoding="utf-8")
@@ -58,7 +58,3 @@ async def _judge(judge: Judge, entry: ScoredTrajectory) -> ScoredTrajectory:
     correct, analysis = await judge.verdict(name, entry.trajectory.query, entry.trajectory.answer, entry.ground_truth)
     scores = {**entry.scores, "rule": entry.scores.get("rule", entry.reward), "judge": float(correct), "judged": 1.0, "reason": analysis}
     return entry.model_copy(update={"scores": scores})
-
-
-def figures(one: Agreement) -> dict[str, object]:
-    return {**asdict(one), "count": one.count, "rate": one.rate, "kappa": one.kappa}

@@ -271,3 +271,47 @@ def test_no_run_in_a_folder_is_said(tmp_path, capsys):
     assert Store(tmp_path).header is None
     assert main(["eval", "--compare", str(tmp_path), str(tmp_path)]) == 2
     assert "no run.json" in capsys.readouterr().err
+
+
+def test_a_judge_beside_the_rules_is_reported_and_its_verdicts_are_kept(echo, data, tmp_path):
+    def approves_of_book_1(body: dict) -> str:
+        return json.dumps({"analysis": "a pen name", "correct": "book 1?" in body["messages"][1]["content"]})
+
+    out = tmp_path / "out"
+    with endpoint() as model, endpoint(approves_of_book_1) as judge:
+        asked = arguments(model, echo, data, out, "--judge", judge.url, "--judge-model", "toy")
+        assert main(asked) == 0
+        assert len(judge.bodies) == 4  # of the sums the rule is sure, and both trials of a fact say the same
+        facts = report(out)["benchmarks"]["facts"]
+        assert facts["accuracy"]["mean"] == 0.25 and facts["judge"]["accuracy_by_rule"] == 0.0
+        assert {name: facts["judge"][name] for name in ("count", "judge_only", "neither")} == {"count": 8, "judge_only": 2, "neither": 6}
+        assert report(out)["benchmarks"]["sums"]["judge"] is None
+        page = (out / "report.md").read_text()
+        assert "| facts | 0.0% | 8 | 0 | 0 | 2 | 6 | 75.0% | – |" in page and "judge of answers, fallback: model toy" in page
+        assert "(judge: a pen name)" in page
+        assert main([*asked, "--trials", "3"]) == 0
+        assert len(judge.bodies) == 4 and report(out)["benchmarks"]["facts"]["judge"]["count"] == 12
+
+
+def test_a_judge_that_is_not_there_is_one_line_before_anything_is_asked(echo, data, tmp_path, capsys):
+    with endpoint() as model:
+        assert main(arguments(model, echo, data, tmp_path / "out", "--judge", "http://127.0.0.1:9/v1", "--judge-model", "m")) == 2
+        assert main(arguments(model, echo, data, tmp_path / "out", "--judge", "http://127.0.0.1:9/v1")) == 2
+        assert not model.bodies
+    said = capsys.readouterr().err
+    assert "engine judge: http://127.0.0.1:9/v1 does not answer" in said and "--judge-model is missing" in said
+
+
+def test_an_outage_of_the_judge_leaves_trajectories_missing_and_the_next_run_goes_on(echo, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "PAUSE_S", 0.0)
+    monkeypatch.setattr("agentflow_verl.engines.endpoint.random.uniform", lambda low, high: 0.001)
+    out = tmp_path / "out"
+    with endpoint() as model, endpoint(lambda body: '{"analysis": "", "correct": true}') as judge:
+        judge.broken = True
+        asked = arguments(model, echo, data, out, "--judge", judge.url, "--judge-model", "toy")
+        assert main(asked) == 0
+        found = report(out)
+        assert found["benchmarks"]["sums"]["missing"] == 0 and "facts" not in found["benchmarks"] and not found["overall"]["complete"]
+        judge.broken = False
+        assert main(asked) == 0
+        assert report(out)["benchmarks"]["facts"]["accuracy"]["mean"] == 1.0 and report(out)["overall"]["complete"]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agentflow_verl.errors import ConfigError
-from agentflow_verl.evaluation.questions import BENCHMARKS, group_of, lay_out, load
+from agentflow_verl.evaluation.questions import BENCHMARKS, group_of, load
 from agentflow_verl.rewards import score_answer
 
 from .fakes import SUMS, write_questions
@@ -66,8 +66,16 @@ def test_gpqas_choices_are_shown_in_an_order_of_their_own_and_mapped_back(tmp_pa
     assert [question.text for question in again[:3]] == [question.text for question in load("gpqa", tmp_path, limit=3).questions]
 
 
-def test_options_that_the_question_shows_stay_as_they_are():
-    assert lay_out("k", "Which?\nA. lead\nB. iron", ["A. lead", "B. iron"], "lead") == ("Which?\nA. lead\nB. iron", ["A. lead", "B. iron"], "lead")
+def test_options_that_the_question_shows_are_replaced_where_they_stand(tmp_path):
+    query = "Which?\nA. lead\nB. iron\nC. tin\nChoose the correct option."
+    rows = [{"id": number, "query": query, "answer": "lead", "options": ["A. lead", "B. iron", "C. tin"]} for number in range(12)]
+    questions = load("medqa", write(tmp_path, "medqa", rows)).questions
+    assert len({question.text for question in questions}) > 3
+    for question in questions:
+        first, *shown, last = question.text.split("\n")
+        assert (first, last) == ("Which?", "Choose the correct option.") and sorted(line[3:] for line in shown) == ["iron", "lead", "tin"]
+        for line in shown:
+            assert score_answer("medqa", line[0], question.answer, question.extra)[0].value == float(line[3:] == "lead")
 
 
 def test_gaias_fields_are_found_and_rows_with_attachments_left_out(tmp_path):

@@ -1,0 +1,122 @@
+"""Which training questions are benchmark questions: the same words, nearly the same words, or the same but for numbers.
+
+    exact     the same words in the same order; case, punctuation and blanks do not count
+    near      NEAR or more of the shorter question's runs of three words stand in the longer one, and its numbers too
+    variant   as near, with other numbers: another exercise of the same make. Counted, and kept unless asked otherwise
+
+A training question that holds a whole benchmark question is near however long it is; one that stands in a benchmark
+question is near only if it is half as long or more. Questions of fewer than SHORTEST words are compared exactly only.
+
+Blind spots: paraphrases, translations, and the same problem told with other names.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from agentflow_verl.errors import ConfigError
+
+NEAR = 0.8
+RUN = 3
+SHORTEST = 6
+BENCHMARKS = ("bamboogle", "2wiki", "hotpotqa", "musique", "gaia", "aime24", "amc23", "gameof24", "gpqa", "medqa")
+TEXTS = ("question", "Question", "query", "problem")
+INSTRUCTION = re.compile(r"\s*When ready, output the final answer enclosed in <answer>.*\Z", re.DOTALL)
+EXAMPLE = re.compile(r"Example: for \[.*\Z", re.DOTALL)  # of the 24-game's file: the same in every question
+
+Words = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Match:
+    """A training question's closest benchmark question."""
+
+    kind: str  # exact, near or variant
+    benchmark: str
+    text: str
+    share: float
+
+
+def read_benchmarks(folder: Path) -> dict[str, list[str]]:
+    """The questions of the benchmark files that are in ``folder``, by name. Raises ConfigError where none is there."""
+    found = {name: [question for question, _ in rows] for name in BENCHMARKS if (rows := read_benchmark(folder, name))}
+    if not found:
+        raise ConfigError(f"{folder}: none of the ten benchmark files is there ({', '.join(BENCHMARKS)}, each NAME.json)")
+    return found
+
+
+def read_benchmark(folder: Path, name: str) -> list[tuple[str, object]]:
+    """Questions and answers of one benchmark's file; none where there is no file. Raises ConfigError for a row without a question."""
+    places = (folder / f"{name}.json", folder / f"{name}.jsonl", folder / name / "data" / "data.json")
+    path = next((path for path in places if path.is_file()), None)
+    if path is None:
+        return []
+    text = path.read_text(encoding="utf-8")
+    rows = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in text.split("\n") if line.strip()]
+    return [(question_of(row, f"{path}, row {number}"), row.get("answer")) for number, row in enumerate(rows)]
+
+
+def question_of(row: Mapping[str, object], where: str) -> str:
+    text = next((row[name] for name in TEXTS if isinstance(row.get(name), str)), None)
+    if text is None:
+        raise ConfigError(f"{where}: no question; it is looked for under {', '.join(TEXTS)}")
+    return EXAMPLE.sub("", INSTRUCTION.sub("", text)).strip()
+
+
+class Overlap:
+    """An index over benchmark questions."""
+
+    def __init__(self, benchmarks: Mapping[str, Sequence[str]], near: float = NEAR):
+        self.near = near
+        self.questions = [(name, text) for name, texts in benchmarks.items() for text in texts]
+        self.words = [words_of(text) for _, text in self.questions]
+        self.runs = [runs_of(words) for words in self.words]
+        self.exact = {words: number for number, words in enumerate(self.words) if words}
+        self.holding: dict[Words, list[int]] = defaultdict(list)
+        for number, runs in enumerate(self.runs):
+            for run in runs if len(self.words[number]) >= SHORTEST else ():
+                self.holding[run].append(number)
+
+    def find(self, question: str) -> Match | None:
+        """The benchmark question that ``question`` is most like, where it is like one."""
+        words = words_of(question)
+        if words in self.exact:
+            return self._match("exact", self.exact[words], 1.0)
+        runs = runs_of(words)
+        if len(words) < SHORTEST:
+            return None
+        shared = Counter(number for run in runs for number in self.holding.get(run, ()))
+        found = [(self._share(len(runs), number, count), number) for number, count in shared.items()]
+        share, number = max(found, default=(0.0, 0))
+        if share < self.near:
+            return None
+        shorter, longer = sorted((words, self.words[number]), key=len)
+        kind = "near" if not numbers_in(shorter) - numbers_in(longer) else "variant"
+        return self._match(kind, number, share)
+
+    def _share(self, own: int, number: int, shared: int) -> float:
+        theirs = len(self.runs[number])
+        return 0.0 if own < theirs / 2 else shared / min(own, theirs)
+
+    def _match(self, kind: str, number: int, share: float) -> Match:
+        benchmark, text = self.questions[number]
+        return Match(kind, benchmark, text, round(share, 3))
+
+
+def words_of(text: str) -> Words:
+    """Words, numbers and LaTeX commands, without case."""
+    return tuple(re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", text).casefold()))
+
+
+def runs_of(words: Words) -> set[Words]:
+    return {words[start : start + RUN] for start in range(len(words) - RUN + 1)}
+
+
+def numbers_in(words: Words) -> Counter[str]:
+    return Counter(word for word in words if any(sign.isdigit() for sign in word))
