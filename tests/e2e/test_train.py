@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -37,7 +38,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def left_before() -> set[str]:
-    return set(os.listdir("/dev/shm"))
+    return shared_memory()
 
 
 @pytest.fixture(scope="module")
@@ -147,8 +148,22 @@ def assert_nothing_is_left(run: Run, left_before: set[str]) -> None:
     while (alive := _processes_of(run)) and time.monotonic() < deadline:
         time.sleep(0.5)
     assert not alive, alive
-    assert not [name for name in set(os.listdir("/dev/shm")) - left_before if name.startswith(("psm_", "sem.mp-", "verl_"))]
+    assert not [name for name in shared_memory() - left_before if name not in _mapped()]
     run.temporary.rmdir()  # it is empty
+
+
+def shared_memory() -> set[str]:
+    """Segments and semaphores of Python's multiprocessing and of verl's on this machine."""
+    return {name for name in os.listdir("/dev/shm") if name.startswith(("psm_", "sem.mp-", "verl_"))}
+
+
+def _mapped() -> str:
+    """What living processes have mapped: theirs, not the run's, whose processes are gone."""
+    maps = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            maps.append((folder / "maps").read_text())
+    return "".join(maps)
 
 
 def _processes_of(run: Run) -> list[str]:
