@@ -216,6 +216,7 @@ def test_a_run_goes_on_from_its_checkpoint_with_the_export_as_base_and_survives_
 def test_swapping_the_base_model_is_one_override_and_sigterm_ends_a_run_cleanly(
     family: str, mode: str, data: Path, tmp_path: Path, left_before: set[str]
 ) -> None:
+    """With every module on the policy, so that there is one engine to start."""
     model = save_random(family, tmp_path / "model")
     before = _digest(model)
 
@@ -223,11 +224,15 @@ def test_swapping_the_base_model_is_one_override_and_sigterm_ends_a_run_cleanly(
         if any(log.read_text() for log in (tmp_path / "run").glob("metrics-*.jsonl")):
             os.kill(pid, signal.SIGTERM)
 
-    run = train(model, data, tmp_path / "run", "trainer.total_training_steps=9", f"trainer.v1.trainer_mode={mode}", during=end_after_a_step)
+    on_policy = [f"agentflow.engines.{module}=policy" for module in ("analyst", "executor", "verifier", "generator")]
+    overrides = ("trainer.total_training_steps=9", f"trainer.v1.trainer_mode={mode}", *on_policy)
+    run = train(model, data, tmp_path / "run", *overrides, during=end_after_a_step)
     assert run.code != 0
     assert 1 <= len(run.metrics) < 9, run.output[-4000:]
     assert run.metrics[1]["training/rollout_probs_diff_max"] < 1e-5
     assert run.metrics[1]["actor/grad_norm"] > 0
+    replies = [reply for scored in logged(run) for reply in scored.trajectory.all_replies()]
+    assert replies and {reply.engine for reply in replies} == {"policy"}
     assert _digest(model) == before
     assert_nothing_is_left(run, left_before)
 
