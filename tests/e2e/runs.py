@@ -91,10 +91,12 @@ def train(model: Path, data: Path, folder: Path, *overrides: str, during: Callab
         try:
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:
-            process.kill()
             raise AssertionError(f"the run did not end within {timeout} s:\n{output.read_text()[-3000:]}") from None
         finally:
             ended.set()
+            if process.poll() is None:  # the tests were interrupted
+                process.terminate()
+                process.wait(60)
     entries = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     return Run(code, output.read_text(), {entry["step"]: entry["data"] for entry in entries}, folder, temporary)
 
