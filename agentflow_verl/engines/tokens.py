@@ -6,6 +6,7 @@ they are: no text is ever encoded again on the way to a training row.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -73,7 +74,7 @@ class TokenEngine:
         )
 
     async def reply(self, messages: list[Message], *, trajectory: str, deadline: Deadline) -> Reply:
-        prompt_ids = self.encode(messages)
+        prompt_ids = await asyncio.to_thread(self.encode, messages)  # a millisecond of the event loop each thousand tokens
         work = self.generate(trajectory, prompt_ids=prompt_ids, sampling_params=dict(self.sampling))
         try:
             output = await deadline.run(work, f"engine {self.name}")

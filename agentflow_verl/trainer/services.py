@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 
+from agentflow_verl import garbage
 from agentflow_verl.config.schema import AgentflowConfig
 from agentflow_verl.engines.base import Engine
 from agentflow_verl.engines.endpoint import EndpointEngine
@@ -61,6 +62,7 @@ class Services:
             session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
             engines |= {name: EndpointEngine(name, node.build(), session) for name, node in config.endpoints.items()}
         log = TrajectoryLog(Path(config.trajectory_dir)) if config.trajectory_dir else None
+        garbage.settle()
         return cls(config, engines, tools, log)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
@@ -41,16 +42,16 @@ class FlowWorker(_WorkerTQ):
         ours = output[-1].extra_fields[FIELD]
         ours["split"] = "val" if validate else "train"
         if validate and not ours["valid"]:
-            self._log(output, row)
+            await self._log(output, row)
         else:
             await super()._agent_loop_postprocess(output, validate, **row)
 
     async def _compute_score(self, outputs: list[AgentLoopOutput], kwargs: dict[str, Any]) -> None:
         """Have the reward worker score the trajectory, then log it. One score for all rows of the trajectory."""
         await super()._compute_score(outputs, kwargs)
-        self._log(outputs, kwargs)
+        await self._log(outputs, kwargs)
 
-    def _log(self, outputs: list[AgentLoopOutput], row: dict[str, Any]) -> None:
+    async def _log(self, outputs: list[AgentLoopOutput], row: dict[str, Any]) -> None:
         last = outputs[-1]
         trajectory = last.extra_fields.pop(RECORD)
         scores = last.extra_fields.get("reward_extra_info", {})
@@ -59,19 +60,18 @@ class FlowWorker(_WorkerTQ):
         last.extra_fields[FIELD]["summary"] = summarise(trajectory)
         if self.tools.log is None:
             return
-        self.tools.log.write(
-            ScoredTrajectory(
-                step=int(row["global_steps"]),
-                split=last.extra_fields[FIELD]["split"],
-                group=str(row["uid"]),
-                session=int(row["session_id"]),
-                data_source=str(row.get("data_source", "")),
-                ground_truth=_plain(row.get("reward_model", {}).get("ground_truth")),
-                reward=last.reward_score if last.extra_fields[FIELD]["valid"] else None,
-                scores=_plain(scores),
-                trajectory=trajectory,
-            )
+        scored = ScoredTrajectory(
+            step=int(row["global_steps"]),
+            split=last.extra_fields[FIELD]["split"],
+            group=str(row["uid"]),
+            session=int(row["session_id"]),
+            data_source=str(row.get("data_source", "")),
+            ground_truth=_plain(row.get("reward_model", {}).get("ground_truth")),
+            reward=last.reward_score if last.extra_fields[FIELD]["valid"] else None,
+            scores=_plain(scores),
+            trajectory=trajectory,
         )
+        await asyncio.to_thread(self.tools.log.write, scored)  # a disk may be slow, and the loop has others to serve
 
 
 def summarise(trajectory: Any) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from typing import Any
 
 import aiohttp
 
+from agentflow_verl import garbage
 from agentflow_verl.engines.endpoint import EndpointConfig, EndpointEngine
 from agentflow_verl.flow.loop import Flow, Limits
 from agentflow_verl.flow.modules import MODULES
@@ -165,8 +166,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
     parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument("--rounds", type=int, default=5, help="without waits; with them a third of it")
+    parser.add_argument("--defaults", action="store_true", help="leave the garbage collector as Python sets it")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if not given.defaults:
+        garbage.settle()  # as a worker does when it starts
     found: dict[str, Any] = {"load_before": os.getloadavg()}
     plan = (
         ("no waits", 0.0, {slots: max(64, min(512, 2 * slots)) if slots < 1024 else 1024 for slots in CONCURRENCY}, given.rounds),
