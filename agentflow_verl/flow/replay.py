@@ -67,7 +67,7 @@ class _Record:
         for turn in trajectory.turns:
             self.replies += [(reply, turn.tokens if reply.module == "planner" else None) for reply in turn.replies]
         self.replies += [(reply, None) for reply in rest]
-        self.called = [turn for turn in trajectory.turns if turn.call is not None]
+        self.turn = -1
         self.trajectory = trajectory
 
     def reply(self, module: str) -> tuple[ModuleReply, Tokens | None]:
@@ -75,12 +75,13 @@ class _Record:
             raise self._end(f"the flow now asks the {module}, where the record ends")
         if self.replies[0][0].module != module:
             raise InfraError(f"the flow now asks the {module}, where it asked the {self.replies[0][0].module}")
+        self.turn += module == "planner"
         return self.replies.pop(0)
 
     async def call(self, spec: ToolSpec, arguments: dict[str, Any], deadline: Deadline) -> ToolResult:
-        if not self.called:
+        turn = self.trajectory.turns[self.turn]
+        if turn.call is None:
             raise InfraError(f"the flow now calls {spec.name}, where it called no tool")
-        turn = self.called.pop(0)
         if turn.result is None and turn.error is not None:
             raise MalformedOutput(turn.error)
         if turn.result is None:

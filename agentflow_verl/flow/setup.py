@@ -8,6 +8,7 @@ from typing import Any
 
 from agentflow_verl.flow.loop import Limits
 from agentflow_verl.flow.records import Outcome, Record, Trajectory
+from agentflow_verl.tools.registry import tool_key
 from agentflow_verl.tools.spec import ToolSpec
 
 FILE = "flow.json"
@@ -46,6 +47,11 @@ class Setup(Record):
         for turn in trajectory.turns:
             if turn.call is not None:
                 calls.setdefault(turn.call.tool, []).append(turn.call.arguments)
+        keys = set(map(tool_key, calls))
+        for turn in trajectory.turns:
+            if turn.plan is not None and not _named(turn.error) and tool_key(turn.plan.tool) not in keys:  # found, but never called
+                calls[turn.plan.tool] = []
+                keys.add(tool_key(turn.plan.tool))
         return cls(limits=limits, tools=tuple(ToolSpec(name, "", _schema(given)) for name, given in calls.items()))
 
 
