@@ -18,7 +18,7 @@ from agentflow_verl.engines.tokens import TokenEngine
 from agentflow_verl.errors import AgentflowError, InfraError, MalformedOutput, OutOfTime
 from agentflow_verl.flow.loop import Flow
 from agentflow_verl.flow.modules import MODULES
-from agentflow_verl.flow.records import ModuleReply, Outcome, Tokens, Trajectory
+from agentflow_verl.flow.records import SCORER_FAILED, ModuleReply, Outcome, Tokens, Trajectory
 from agentflow_verl.flow.setup import Setup
 from agentflow_verl.tools.registry import ToolBox
 from agentflow_verl.tools.spec import ToolResult, ToolSpec
@@ -49,7 +49,10 @@ async def replay(trajectory: Trajectory, setup: Setup, tokenizer: Any = None) ->
     encoders = _encoders(trajectory, setup, tokenizer)
     engines = {module: _RecordedEngine(module, record, encoders) for module in MODULES}
     tools = ToolBox(client=None, homes=[(spec, record) for spec in setup.tools])
-    return await Flow(engines, tools, replace(setup.limits, time_budget_s=86_400.0)).run(trajectory.query, trajectory.id)
+    now = await Flow(engines, tools, replace(setup.limits, time_budget_s=86_400.0)).run(trajectory.query, trajectory.id)
+    if now.outcome.valid and (trajectory.error or "").startswith(SCORER_FAILED):  # after its end, which is what is replayed
+        return now.model_copy(update={"outcome": trajectory.outcome, "error": trajectory.error})
+    return now
 
 
 def first_difference(recorded: Trajectory, now: Trajectory, tokenizer: Any = None) -> Difference | None:

@@ -16,7 +16,7 @@ from agentflow_verl.flow import loop, prompts
 from agentflow_verl.flow.loop import Flow, Limits
 from agentflow_verl.flow.modules import MODULES
 from agentflow_verl.flow.parse import parse_verdict
-from agentflow_verl.flow.records import Call, Outcome, Trajectory
+from agentflow_verl.flow.records import SCORER_FAILED, Call, Outcome, Trajectory
 from agentflow_verl.flow.replay import first_difference, replay, timeless
 from agentflow_verl.flow.setup import Setup
 from agentflow_verl.rewards.record import ScoredTrajectory, TrajectoryLog
@@ -71,6 +71,12 @@ async def test_a_record_runs_again_to_itself(name):
 
 async def test_every_outcome_is_among_them():
     assert {(await make().run("?", "t0")).outcome for make in SCENARIOS.values()} == set(Outcome)
+
+
+async def test_a_trajectory_that_could_not_be_scored_runs_again_to_its_end():
+    recorded = await flow(limits=LIMITS).run("What is 2 * 2?", "t0")
+    unscored = recorded.model_copy(update={"outcome": Outcome.INFRA_ERROR, "error": f"{SCORER_FAILED}: no judge"})
+    assert first_difference(unscored, await replay(unscored, SETUP)) is None
 
 
 # ---- what is different is found ----
