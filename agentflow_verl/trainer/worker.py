@@ -13,7 +13,7 @@ from agentflow_verl.flow.records import SCORER_FAILED, Outcome, Trajectory
 from agentflow_verl.rewards.record import ScoredTrajectory
 from agentflow_verl.trainer import agent_loop  # noqa: F401 - registers the loop in this process
 from agentflow_verl.trainer.rows import FIELD, RECORD
-from agentflow_verl.trainer.runtime import Runtime
+from agentflow_verl.trainer.runtime import Runtime, plain
 from agentflow_verl.trainer.services import Services
 
 _WorkerTQ = AgentLoopWorkerTQ.__ray_metadata__.modified_class  # the class behind verl's ray.remote
@@ -34,7 +34,7 @@ class FlowWorker(_WorkerTQ):
                 runtime.base_servers,
                 self.tokenizer,
                 self.rollout_config,
-                self.config.data.get("apply_chat_template_kwargs", {}),
+                plain(self.config.data).get("apply_chat_template_kwargs") or {},
             )
         await super().generate_sequences(batch)
 
