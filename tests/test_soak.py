@@ -39,6 +39,7 @@ from .tools import faults
 from .tools.servers import FaultyServer
 
 GROUPS, EACH = 25, 8
+PATIENCE_S = 4.0  # of one call
 TOKENIZER = tokenizers.make()
 SAID = {
     "analyst": ["Double it."],
@@ -62,8 +63,6 @@ class Chaos:
         await asyncio.sleep(self.dice.uniform(0.0, 0.01))
         if self.fails(0.03):
             raise ConnectionError("the actor died")
-        if self.fails(0.02):
-            await asyncio.sleep(3600)
         text = "hm" if self.fails(0.25) else PLAN.replace("python_coder", "echo")
         return TokenOutput(token_ids=[] if self.fails(0.02) else TOKENIZER.encode(text), log_probs=None)
 
@@ -104,14 +103,15 @@ async def soak() -> list[tuple[Trajectory, float]]:
     server, tool = TestServer(app, handler_cancellation=True), Tool(chaos)
     await asyncio.gather(server.start_server(), tool.start())
     url = str(server.make_url("/v1"))
-    config = ToolConfig("faulty", (tool.url,), concurrency=GROUPS * EACH)
+    config = ToolConfig("faulty", (tool.url,), timeout_s=PATIENCE_S, concurrency=GROUPS * EACH)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session, await ToolBox.open([config]) as tools:
-        engines = {module: EndpointEngine(module, EndpointConfig(url, module, retries=1), session) for module in MODULES}
+        engines = {module: EndpointEngine(module, EndpointConfig(url, module, timeout_s=PATIENCE_S, retries=1), session) for module in MODULES}
         engines["planner"] = TokenEngine("policy", TOKENIZER, chaos.policy, {}, 10_000, 500)
-        flow = Flow(engines, tools, Limits(max_turns=3, time_budget_s=4.0))
-        judge = Judge(JudgeConfig(EndpointConfig(url, "judge", retries=0), "alone", timeout_s=4.0), session)
+        judge = Judge(JudgeConfig(EndpointConfig(url, "judge", retries=0), "alone", timeout_s=PATIENCE_S), session)
 
         async def one(group: int, number: int) -> tuple[Trajectory, float]:
+            seconds = 0.03 if chaos.fails(0.1) else 100.0  # a busy machine is not to end them all
+            flow = Flow(engines, tools, Limits(max_turns=3, time_budget_s=seconds))
             trajectory = await flow.run(f"What is 2 * 2? ({group})", f"{group}_{number}")
             reward, said = 0.0, {"scored": float(trajectory.outcome.valid)}
             if trajectory.outcome.valid:

@@ -11,7 +11,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-
 SCORER_FAILED = "the scorer failed"  # how the error of a trajectory begins that came to its end and could not be scored
 
 

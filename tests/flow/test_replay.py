@@ -23,7 +23,7 @@ from agentflow_verl.rewards.record import ScoredTrajectory, TrajectoryLog
 from agentflow_verl.tools.schema import ArgumentCheck
 from agentflow_verl.tools.spec import ToolResult
 
-from .fakes import ANSWER, CALL, CONTINUE, PLAN, PYTHON, SEARCH, STOP, Hang, ScriptedEngine, ScriptedTools, flow
+from .fakes import ANSWER, CALL, CONTINUE, PLAN, PYTHON, SEARCH, STOP, Hang, ScriptedTools, flow
 
 BASE = Path(__file__).parents[2] / "recipes" / "quickstart" / "base"
 LIMITS = Limits(max_turns=2)
