@@ -27,14 +27,14 @@ class FlowWorker(_WorkerTQ):
 
     async def generate_sequences(self, batch: Any) -> None:
         if not isinstance(self.tools, Services):
-            runtime = Runtime.of(self.config)
+            runtime, template_kwargs = Runtime.of(self.config), self.config.data.get("apply_chat_template_kwargs")
             self.tools = await Services.open(
                 runtime.agentflow,
                 runtime.tool_urls,
                 runtime.base_servers,
                 self.tokenizer,
                 self.rollout_config,
-                plain(self.config.data).get("apply_chat_template_kwargs") or {},
+                plain(template_kwargs) if template_kwargs else {},
             )
         await super().generate_sequences(batch)
 
