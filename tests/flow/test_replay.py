@@ -216,6 +216,20 @@ async def test_what_is_not_there_is_a_line_and_status_2(log, capsys, source):
     assert capsys.readouterr().err.startswith("agentflow replay: ")
 
 
+async def test_the_tokenizer_of_the_run_is_found_and_prompts_are_compared(tokenizer, tmp_path, capsys):
+    path = tmp_path / "trajectories" / "one.json"
+    SETUP.model_copy(update={"tokenizer": str(BASE)}).save(path.parent)
+    recorded = await in_tokens(tokenizer)
+    path.write_text(recorded.model_dump_json())
+    assert await main(["replay", str(path)]) == 0
+    assert "0 different; prompts were compared too" in capsys.readouterr().out
+    tokens = recorded.turns[0].tokens
+    other = recorded.turns[0].model_copy(update={"tokens": tokens.model_copy(update={"prompt_ids": tokens.prompt_ids[:-3]})})
+    path.write_text(recorded.model_copy(update={"turns": (other, *recorded.turns[1:])}).model_dump_json())
+    assert await main(["replay", str(path)]) == 1
+    assert "turns[0].tokens.prompt_ids, character" in capsys.readouterr().out
+
+
 async def test_what_solve_wrote_is_replayed(tmp_path, capsys):
     path = tmp_path / "answer.json"
     path.write_text((await SCENARIOS["answered"]().run("?", "solve")).model_dump_json(indent=2))
