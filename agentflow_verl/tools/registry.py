@@ -46,7 +46,7 @@ class ToolBox:
         self._checks = {spec.name: ArgumentCheck(spec.name, spec.parameters) for spec in self.specs}
         self._by_key: dict[str, ToolSpec] = {}
         for spec in self.specs:
-            other = self._by_key.setdefault(_key(spec.name), spec)
+            other = self._by_key.setdefault(tool_key(spec.name), spec)
             if other.name == spec.name and other is not spec:
                 raise ConfigError(
                     f"tool {spec.name} is listed by both {self._servers_of(homes, spec.name)}: "
@@ -87,7 +87,7 @@ class ToolBox:
 
     def resolve(self, name: str) -> ToolSpec | None:
         """The tool that a model's text names, ignoring case, spaces and underscores; ``None`` if there is none."""
-        return self._by_key.get(_key(name))
+        return self._by_key.get(tool_key(name))
 
     async def call(self, name: str, arguments: dict[str, Any], deadline: Deadline) -> ToolResult:
         """Call the tool of this exact name; nothing is sent unless the arguments satisfy its schema.
@@ -147,5 +147,6 @@ def _by_name(spec: ToolSpec) -> str:
     return spec.name
 
 
-def _key(name: str) -> str:
+def tool_key(name: str) -> str:
+    """What is the same for all spellings of a tool's name."""
     return re.sub(r"[\s_]+", "", name).casefold()

@@ -99,6 +99,7 @@ async def test_a_judge_of_the_configuration_is_asked_and_its_outage_is_a_fault_n
     judged = (await ours.run_single(rows("4 (four)")))["reward_extra_info"]
     assert (judged["rule"], judged["judge"], judged["judged"], judged["success"]) == (0.0, 1.0, 1.0, 1.0)
     server.script = [status(503)]
-    assert (await ours.run_single(rows("forty")))["reward_extra_info"] == {"success": 0.0, "scored": 0.0}
+    failed = (await ours.run_single(rows("forty")))["reward_extra_info"]
+    assert (failed["success"], failed["scored"], failed["reason"].split(":")[0]) == (0.0, 0.0, "InfraError")
     await ours.judge.engine.session.close()
     await running.close()
