@@ -18,6 +18,7 @@ from agentflow_verl.evaluation.vllm_server import VllmServer
 from tests.tools.servers import alive, wait_until
 
 from .fakes import write_questions
+from .test_eval import report, stopped, without_times
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / "recipes" / "quickstart" / "base"
@@ -93,24 +94,30 @@ def test_one_that_never_answers_is_given_up(stand_in):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
-def test_the_quickstarts_base_is_evaluated_by_a_real_server(tmp_path, monkeypatch, capsys):
+def test_the_quickstarts_base_is_evaluated_by_a_real_server_and_a_killed_run_ends_the_same(tmp_path, monkeypatch, capsys):
     """A slice of its own questions on whatever device vLLM was built for; python_coder and search are real too."""
     for name, value in {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}.items():
         monkeypatch.setenv(name, value)
+    numbers = ((186, 2), (231, 77), (44, 44), (35, 7), (15, 1), (36, 4))
     data = write_questions(
         tmp_path / "data",
-        gcd=[{"question": f"What is the greatest common divisor of {a} and 308?", "answer": b, "data_source": "gsm8k"} for a, b in ((186, 2), (231, 77))],
+        gcd=[{"question": f"What is the greatest common divisor of {a} and 308?", "answer": b, "data_source": "gsm8k"} for a, b in numbers],
         topic=[{"question": "Under which topic is Riga filed?", "answer": "Geography", "data_source": "nq"}],
     )
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_text(json.dumps({"title": "Riga", "text": "Topic: Geography. Capital of Latvia."}) + "\n")
-    given = ["eval", "--benchmarks", "gcd,topic", "--data", str(data), "--model", str(BASE), "--out", str(tmp_path / "out"), "--trials", "2",
-             "--max-turns", "3", "--temperature", "1", "--max-tokens", "96", "--memory-tokens", "300", "--tool", "python_coder --jobs 2",
-             "--tool", f"wikipedia_search --corpus {corpus} --k 1 --passage-chars 50",
-             "--vllm-args", "--dtype float32 --max-model-len 512 --max-num-seqs 4 --enforce-eager"]  # fmt: skip
-    assert main(given) == 0, capsys.readouterr().err
-    found = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert found["overall"]["complete"] and found["overall"]["faults"] == 0 and found["overall"]["trajectories"] == 6
+    given = ["eval", "--benchmarks", "gcd,topic", "--data", str(data), "--model", str(BASE), "--trials", "2", "--max-turns", "3",
+             "--temperature", "1", "--max-tokens", "96", "--memory-tokens", "300", "--tool", "python_coder --jobs 2",
+             "--tool", f"wikipedia_search --corpus {corpus} --k 1 --passage-chars 50", "--concurrency", "2",
+             "--vllm-args", "--dtype float32 --max-model-len 512 --max-num-seqs 4 --enforce-eager --use-fp64-gumbel", "--out"]  # fmt: skip
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert main([*given, str(whole)]) == 0, capsys.readouterr().err
+    found = report(whole)
+    assert found["overall"]["complete"] and found["overall"]["faults"] == 0 and found["overall"]["trajectories"] == 14
     assert found["overall"]["outcomes"]["malformed"] == 0.0
     assert set(found["overall"]["tool_mix"]) <= {"python_coder", "wikipedia_search"} and found["overall"]["tool_mix"]
     assert len(found["header"]["engines"]["policy"]["sha256"]) == 64
+    assert stopped([*given, str(cut)], cut, signal.SIGKILL) == -signal.SIGKILL
+    assert main([*given, str(cut)]) == 0, capsys.readouterr().err
+    assert len(report(cut)["header"]["sessions"]) == 2
+    assert without_times(report(cut)) == without_times(found)
