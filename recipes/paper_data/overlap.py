@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agentflow_verl.errors import ConfigError
-from agentflow_verl.evaluation.leakage import runs_of, words
+from agentflow_verl.evaluation.leakage import numbers_in, runs_of, words
 from agentflow_verl.evaluation.questions import BENCHMARKS, INSTRUCTION, TEXTS, find, parse
 
 NEAR = 0.8
@@ -93,7 +93,7 @@ class Overlap:
         if share < self.near:
             return None
         shorter, longer = sorted((own, self.words[number]), key=len)
-        kind = "near" if not numbers_in(shorter) - numbers_in(longer) else "variant"
+        kind = "near" if not Counter(numbers_in(shorter)) - Counter(numbers_in(longer)) else "variant"
         return self._match(kind, number, share)
 
     def _share(self, own: int, number: int, shared: int) -> float:
@@ -108,7 +108,3 @@ class Overlap:
 def words_of(text: str) -> Words:
     """Words, numbers and LaTeX commands, without case and width."""
     return tuple(words(unicodedata.normalize("NFKC", text)))
-
-
-def numbers_in(found: Words) -> Counter[str]:
-    return Counter(word for word in found if any(sign.isdigit() for sign in word))
