@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -76,6 +80,7 @@ def test_the_page_needs_no_network_and_shows_the_pictures(echo, data, tmp_path):
     with endpoint() as model:
         main(arguments(model, echo, data, tmp_path / "out", "--limit", "2"))
     page = (tmp_path / "out" / "report.html").read_text()
+    assert page.index("What was run") < page.index("Accuracy") and "engine policy: model toy" in page and "agentflow_verl" in page.split("Accuracy")[0]
     assert page.count("<svg") == 4 and "<table>" in page and "sums" in page
     assert not re.search(r'(?:src|href)="(?!data:|#)', page.split("<svg")[0])
     assert "<script" not in page
@@ -113,6 +118,28 @@ def stopped(given: list[str], out: Path, sent: int) -> int:
         time.sleep(0.01)
     os.kill(process.pid, sent)
     return process.wait(60)
+
+
+def test_a_terminal_shows_live_accuracy(echo, data, tmp_path):
+    screen, terminal = os.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 160, 0, 0))
+    with endpoint(slow) as model, open(screen, "rb", buffering=0) as shown:
+        given = arguments(model, echo, data, tmp_path / "out", "--concurrency", "2")
+        process = subprocess.Popen([sys.executable, "-m", "agentflow_verl.cli", *given], stdout=subprocess.DEVNULL, stderr=terminal)
+        os.close(terminal)
+        text = "".join(part.decode() for part in until_closed(shown))
+        assert process.wait(60) == 0
+    bars = re.findall(r"(\d+)/20 \[.*?, right ([\d.]+)% of (\d+), sums ([\d.]+)% of (\d+), facts ([\d.]+)% of (\d+)", text)
+    assert bars[-1] == ("20", "60.0", "20", "100.0", "12", "0.0", "8")
+    assert any(int(done) < 20 for done, *_ in bars)
+
+
+def until_closed(terminal) -> Iterator[bytes]:
+    try:
+        while part := terminal.read(4096):
+            yield part
+    except OSError:  # how Linux says that nobody holds the other end
+        return
 
 
 def test_control_c_leaves_a_report_of_what_there_is(echo, data, tmp_path):
