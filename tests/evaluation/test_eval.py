@@ -24,7 +24,7 @@ from agentflow_verl.rewards.record import ScoredTrajectory
 from agentflow_verl.view.runs import Run
 from tests.tools.servers import echo_process
 
-from .fakes import FACTS, SUMS, endpoint, right, write_questions, wrong
+from .fakes import FACTS, SUMS, endpoint, right, slow, write_questions, wrong
 
 
 @pytest.fixture(scope="module")
@@ -103,11 +103,6 @@ def test_the_viewer_reads_the_log(echo, data, tmp_path):
     run = Run(tmp_path / "out")
     run.refresh()
     assert len(run.entries) == 20 and {entry.group for entry in run.entries} >= {"sums/0", "facts/3"}
-
-
-def slow(body) -> str:
-    time.sleep(0.02)
-    return right(body)
 
 
 def stopped(given: list[str], out: Path, sent: int) -> int:
