@@ -19,12 +19,13 @@ import pytest
 
 from agentflow_verl.cli import main
 from agentflow_verl.evaluation import runner, store
+from agentflow_verl.evaluation.leakage import NOTE
 from agentflow_verl.evaluation.store import Store
-from agentflow_verl.rewards.record import ScoredTrajectory
+from agentflow_verl.rewards.record import ScoredTrajectory, read_log
 from agentflow_verl.view.runs import Run
 from tests.tools.servers import echo_process
 
-from .fakes import FACTS, SUMS, endpoint, right, slow, write_questions, wrong
+from .fakes import FACTS, SUMS, endpoint, module_of, right, slow, write_questions, wrong
 
 
 @pytest.fixture(scope="module")
@@ -293,6 +294,24 @@ def test_no_run_in_a_folder_is_said(tmp_path, capsys):
     assert Store(tmp_path).header is None
     assert main(["eval", "--compare", str(tmp_path), str(tmp_path)]) == 2
     assert "no run.json" in capsys.readouterr().err
+
+
+def test_a_benchmark_question_in_a_result_is_dropped_and_reported_by_benchmark(echo, data, tmp_path):
+    asked = "Which of the two numbers three and five is the larger one?"
+    write_questions(data, larger=[{"question": asked, "answer": "five", "data_source": "nq"}])
+
+    def copies(body: dict) -> str:
+        return json.dumps({"text": f"A page. {asked} Five."}) if module_of(body) == "executor" else right(body)
+
+    out = tmp_path / "out"
+    with endpoint(copies) as model:
+        assert main([*arguments(model, echo, data, out), "--benchmarks", "larger,sums"]) == 0
+    found = report(out)
+    assert found["overlap"]["larger"] == {"questions": 1, "too_short": 0, "found": 1, "found_to_their_own": 1, "trajectories": 14}
+    assert found["overlap"]["sums"] == {"questions": 6, "too_short": 6, "found": 0, "found_to_their_own": 0, "trajectories": 0}
+    assert found["benchmarks"]["sums"]["leaks"] == {"echo": 12} and found["benchmarks"]["sums"]["questions_leaked"] == ["larger/0"]
+    assert "| larger | 1 | 0 | 1 | 1 | 14 |" in (out / "report.md").read_text()
+    assert {entry.trajectory.turns[0].result.text for entry in read_log(out / "trajectories", "val")} == {NOTE}
 
 
 def test_a_judge_beside_the_rules_is_reported_and_its_verdicts_are_kept(echo, data, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,12 @@ async def test_the_passage_with_the_question_is_left_out_and_counted():
     text, tools = await called(f"[1] Banks\nCitibank is a bank.\n\n[2] Data set\nQ: {TEXT} A: james madison\n\n[3] Madison\nA president.")
     assert text == f"[1] Banks\nCitibank is a bank.\n\n{NOTE}\n\n[3] Madison\nA president."
     assert tools.dropped == {SEARCH.name: 1} and tools.leaked == {"bamboogle/0"}
+
+
+@pytest.mark.parametrize("name", ["google_search", "wikipedia_search", "web_search", "somebody_elses"])
+async def test_search_and_fetch_are_guarded_and_so_is_any_tool_that_is_not_known(name):
+    text, tools = await called(f"Q: {TEXT}", tool=name, specs=(replace(SEARCH, name=name),))
+    assert text == NOTE and tools.dropped == {name: 1}
 
 
 @pytest.mark.parametrize(
