@@ -38,21 +38,26 @@ class QuestionIndex:
     """Which questions a text holds."""
 
     def __init__(self, questions: Iterable[Question]):
-        self._asked: dict[str, tuple[list[str], int]] = {}  # a question's words, and how many runs it has
+        self._asked: dict[str, tuple[int, bool, str]] = {}  # how many runs, whether long, and what has to stand as it is
         self._with: dict[Run, list[str]] = defaultdict(list)
         for question in questions:
             if guarded(question.text):
-                runs = runs_of(question.text)
-                self._asked[question.key] = words(question.text), len(runs)
+                runs, asked = runs_of(question.text), words(question.text)
+                long = len(asked) >= LONG
+                self._asked[question.key] = len(runs), long, spaced(numbers_in(asked) if long else asked)
                 for run in runs:
                     self._with[run].append(question.key)
 
     def held_in(self, text: str) -> set[str]:
         """Keys of the questions that ``text`` holds nearly verbatim."""
         found = Counter(key for run in runs_of(text) for key in self._with.get(run, ()))
-        near = [key for key, count in found.items() if count >= SHARE * self._asked[key][1]]
-        said = words(text) if near else []
-        return {key for key in near if holds(said, self._asked[key][0])}
+        said = words(text) if found else []
+        as_said = {True: spaced(numbers_in(said)), False: spaced(said)}
+        return {key for key, count in found.items() if self._holds(key, count, as_said)}
+
+    def _holds(self, key: str, count: int, said: Mapping[bool, str]) -> bool:
+        runs, long, needed = self._asked[key]
+        return count >= SHARE * runs and needed in said[long]
 
 
 class GuardedTools:
@@ -100,11 +105,8 @@ def guarded(question: str) -> bool:
     return len(words(question)) >= SHORTEST
 
 
-def holds(said: list[str], asked: list[str]) -> bool:
-    """Whether a text in which most of a question's runs stand holds the question: a long one's numbers, a short one's words."""
-    if len(asked) >= LONG:
-        said, asked = numbers_in(said), numbers_in(asked)
-    return not asked or f" {' '.join(asked)} " in f" {' '.join(said)} "
+def spaced(found: list[str]) -> str:
+    return f" {' '.join(found)} " if found else ""
 
 
 def numbers_in(found: Iterable[str]) -> list[str]:

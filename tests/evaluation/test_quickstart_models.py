@@ -29,7 +29,7 @@ from agentflow_verl.tools.spec import ToolConfig, ToolSpec
 from agentflow_verl.tools.supervisor import Supervisor
 
 from .fakes import write_questions
-from .test_eval import report, stopped, without_times
+from .runs import report, stopped, without_times
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICKSTART = ROOT / "recipes" / "quickstart"

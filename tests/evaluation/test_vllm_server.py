@@ -17,7 +17,7 @@ from agentflow_verl.evaluation.vllm_server import VllmServer
 from tests.tools.servers import alive, echo_process, wait_until
 
 from .fakes import SUMS, write_questions
-from .test_eval import report, stopped, without_times
+from .runs import report, stopped, without_times
 
 ROOT = Path(__file__).resolve().parents[2]
 
