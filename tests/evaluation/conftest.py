@@ -1,0 +1,26 @@
+"""A tool server, and questions of two kinds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from tests.tools.servers import echo_process
+
+from .fakes import FACTS, SUMS, write_questions
+
+settings.register_profile("no deadline", deadline=None)  # an example takes longer on a busy machine
+settings.load_profile("no deadline")
+
+
+@pytest.fixture(scope="module")
+def echo():
+    with echo_process() as server:
+        yield server
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    return write_questions(tmp_path / "data", sums=SUMS, facts=FACTS)
