@@ -5,14 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from tests.tools.servers import echo_process
 
 from .fakes import FACTS, SUMS, write_questions
-
-settings.register_profile("no deadline", deadline=None)  # an example takes longer on a busy machine
-settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="module")
