@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import subprocess
 import sys
@@ -23,6 +21,7 @@ from agentflow_verl.tools.spec import ToolConfig
 from agentflow_verl.trainer import checks
 from tests import commands
 from tests.commands import PAGES, ROOT
+from tool_servers.common.sockets import shared
 
 GUIDES = ROOT / "docs"
 ALL = [(page, words) for page in PAGES for words in commands.commands(page)]
@@ -142,15 +141,13 @@ def test_the_rows_of_the_training_guide_are_taken(tmp_path, monkeypatch):
 def test_the_reward_of_the_guide_scores(turns, reward):
     space: dict = {}
     exec(python_block("write_a_reward.md"), space)
-    trajectory = Trajectory(id="a", query="What is 1 + 1?", turns=tuple(map(lambda i: Turn(index=i), range(turns))), answer="2", outcome=Outcome.ANSWERED)
+    trajectory = Trajectory(id="a", query="What is 1 + 1?", turns=tuple(Turn(index=index) for index in range(turns)), answer="2", outcome=Outcome.ANSWERED)
     given = space["compute_score"](data_source="maths", solution_str="2", ground_truth="2", extra_info={"trajectory": trajectory})
-    assert given["score"] == pytest.approx(reward) if isinstance(given, dict) else False
+    assert given["score"] == pytest.approx(reward)
 
 
 async def test_the_tool_of_the_guide_is_listed_and_called(tmp_path):
     (tmp_path / "roman.py").write_text(python_block("add_a_tool.md"))
-    from tool_servers.common.sockets import shared
-
     [listener] = shared("127.0.0.1", 0, 1)
     port = listener.getsockname()[1]
     listener.close()
@@ -173,10 +170,3 @@ def test_the_viewers_command_writes_a_page(tmp_path, capsys):
     assert cli.main(["view", str(run), "--out", str(tmp_path / "page.html")]) == 0
     assert (tmp_path / "page.html").stat().st_size > 10_000
     assert "trajectories" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("line", ["-m agentflow_verl.cli --help", "-m tool_servers.python_coder --help"])
-def test_help_is_there(line):
-    run = subprocess.run([sys.executable, *line.split()], capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    assert run.returncode == 0, run.stderr
-    assert json.dumps(run.stdout)
