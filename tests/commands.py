@@ -4,7 +4,7 @@
     commands(page)              every command, one list of words each
     check(words)                raises where the command cannot be right: an unknown flag, name, file or override
 
-A placeholder (``…``, ``<your model>``) stands for one word. Nothing is started.
+A placeholder (``…``, ``...``, ``<your model>``) stands for one word. Nothing is started.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def commands(page: Path) -> Iterator[list[str]]:
     text += "\n".join(line[2:] for block in blocks(page, "console") for line in block.splitlines() if line.startswith("$ "))
     prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
     text += "\n" + "\n".join(line.strip() for line in prose.splitlines() if re.match(rf"    (?:{'|'.join(OURS)}) ", line))
-    text = re.sub(r"<[^<>\n]+>", "PLACEHOLDER", text).replace("…", "PLACEHOLDER")
+    text = re.sub(r"<[^<>\n]+>", "PLACEHOLDER", text).replace("…", "PLACEHOLDER").replace(" ... ", " PLACEHOLDER ")
     text = re.sub(r"\s*\\\n\s*", " ", text)
     for line in text.splitlines():
         for part in re.split(r" && ", line):

@@ -115,9 +115,9 @@ def test_links_lead_somewhere(page):
             assert heading in anchors, f"{name_of(page)}: {target}"
 
 
-def test_every_guide_is_linked_from_the_readme():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert not [page.name for page in GUIDES.glob("*.md") if f"docs/{page.name}" not in readme]
+@pytest.mark.parametrize("guide", ["train", "evaluation", "add_a_tool", "write_a_reward", "swap_the_model", "run_at_scale", "debug_a_bad_run", "security"])
+def test_the_readme_leads_to_the_guide(guide):
+    assert f"(docs/{guide}.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 # ---- the examples, as they stand ----
