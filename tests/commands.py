@@ -111,7 +111,10 @@ def agentflow(words: list[str]) -> None:
 
 
 def module(name: str, words: list[str]) -> None:
-    if name == "verl.trainer.main_ppo":
+    if name == "verl.trainer.main_ppo" and "--config-dir" in words:  # a recipe's own; tests/recipes composes them
+        folder, config = (words[words.index(option) + 1] for option in ("--config-dir", "--config-name"))
+        assert (ROOT / folder / f"{config}.yaml").is_file(), words
+    elif name == "verl.trainer.main_ppo":
         option, config_name, *overrides = words
         assert option == "--config-name", words
         settings(composed([word for word in overrides if word != "PLACEHOLDER"], config_name))
