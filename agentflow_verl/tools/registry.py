@@ -74,9 +74,9 @@ class ToolBox:
         client = McpClient(session, _tokens(configs))
         caches: dict[str, ResultCache] = {}
         try:
-            for folder in sorted({config.cache_dir for config in configs} - {None}):
+            for folder in sorted({config.cache_dir for config in configs if config.cache_dir is not None}):
                 caches[folder] = ResultCache(Path(folder))
-            servers = [ToolServer(config, client, caches.get(config.cache_dir)) for config in configs]
+            servers = [ToolServer(config, client, caches.get(config.cache_dir or "")) for config in configs]
             deadline = Deadline.after(timeout_s)
             listed = await wait_all(_specs_of(server, deadline) for server in servers)
             homes = [(spec, server) for server, specs in zip(servers, listed, strict=True) for spec in specs]
