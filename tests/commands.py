@@ -39,6 +39,7 @@ OURS = ("agentflow", "python", "bash", "pip", "pytest")
 # What only a person, a cluster or another test runs, and where that is.
 ELSEWHERE = {
     "python -m verl.model_merger": "tests/e2e/test_train.py merges a checkpoint with it",
+    "python -": "a few lines that the page itself has",
     "python roman.py": "tests/test_docs.py runs the block that it names",
     "python -m pdoc": "tests/test_checks.py",
     "ruff check": "tests/test_checks.py",

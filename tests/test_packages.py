@@ -17,7 +17,7 @@ PACKAGES = ("agentflow_verl", "tool_servers")
 def tracked(*folders: str) -> set[str]:
     """Files of the tree: what git would list, found without git so that an unpacked source distribution can be tested."""
     files = (path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file())
-    return {path.relative_to(ROOT).as_posix() for path in files if "__pycache__" not in path.parts}
+    return {path.relative_to(ROOT).as_posix() for path in files if not {"__pycache__", ".ruff_cache"} & set(path.parts)}
 
 
 @pytest.fixture(scope="module")
