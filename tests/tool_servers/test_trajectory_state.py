@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,8 @@ LEFT = "print('x' in globals(), __import__('os').listdir('/tmp'))"
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Running]]:
     folder = tmp_path_factory.mktemp("logs")
-    started = [start(LINE, folder / f"{number}.log") for number in range(2)]
+    with ThreadPoolExecutor() as pool:
+        started = list(pool.map(lambda number: start(LINE, folder / f"{number}.log"), range(2)))
     yield started
     for running in started:
         stop(running)
@@ -80,18 +82,14 @@ async def test_state_that_ended_with_its_program_is_said_and_is_not_missed(tools
     tools.end(state)
 
 
-async def test_state_lost_with_its_server_is_an_infrastructure_error(tmp_path: Path) -> None:
-    first = start(LINE, tmp_path / "first.log")
+async def test_state_lost_with_its_server_is_an_infrastructure_error(servers: list[Running], tmp_path: Path) -> None:
     state = TrajectoryState()
-    async with await ToolBox.open([ToolConfig("coder", urls=(f"{first.url}/mcp",))]) as tools:
+    async with await ToolBox.open([ToolConfig("coder", urls=(f"{servers[0].url}/mcp",))]) as tools:
         await say(tools, "x = 1", state)
-        stop(first)
-        second = start([*LINE, "--port", str(first.line["port"])], tmp_path / "second.log")
-        try:
-            with pytest.raises(InfraError, match="what it had defined is gone"):
-                await say(tools, "print(x)", state)
-        finally:
-            stop(second)
+        stop(servers[0])
+        servers[0] = start([*LINE, "--port", str(servers[0].line["port"])], tmp_path / "again.log")
+        with pytest.raises(InfraError, match="what it had defined is gone"):
+            await say(tools, "print(x)", state)
 
 
 def test_state_and_workers_are_refused_together() -> None:
