@@ -23,6 +23,7 @@ from agentflow_verl.deadline import Deadline
 from agentflow_verl.evaluation.questions import Question
 from agentflow_verl.flow.loop import Tools
 from agentflow_verl.tools.spec import ToolResult, ToolSpec
+from agentflow_verl.tools.state import TrajectoryState
 
 WORDS = 3
 SHARE = 0.75
@@ -73,8 +74,11 @@ class GuardedTools:
     def resolve(self, name: str) -> ToolSpec | None:
         return self._tools.resolve(name)
 
-    async def call(self, name: str, arguments: dict[str, Any], deadline: Deadline) -> ToolResult:
-        result = await self._tools.call(name, arguments, deadline)
+    def end(self, state: TrajectoryState) -> None:
+        self._tools.end(state)
+
+    async def call(self, name: str, arguments: dict[str, Any], deadline: Deadline, state: TrajectoryState | None = None) -> ToolResult:
+        result = await self._tools.call(name, arguments, deadline, state)
         if name in UNGUARDED:
             return result
         leaked = self._index.held_in(without_echo(result.text, arguments))

@@ -18,6 +18,7 @@ from agentflow_verl.flow.records import Call, ModuleReply, Outcome, Result, Traj
 from agentflow_verl.rewards.extract import extract_answer
 from agentflow_verl.text import well_formed
 from agentflow_verl.tools.spec import ToolResult, ToolSpec
+from agentflow_verl.tools.state import TrajectoryState
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,11 @@ class Tools(Protocol):
 
     def resolve(self, name: str) -> ToolSpec | None: ...
 
-    async def call(self, name: str, arguments: dict[str, Any], deadline: Deadline) -> ToolResult: ...
+    async def call(
+        self, name: str, arguments: dict[str, Any], deadline: Deadline, state: TrajectoryState | None = None
+    ) -> ToolResult: ...
+
+    def end(self, state: TrajectoryState) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,8 @@ class Flow:
         except Exception as bug:  # ours or an engine's, not the model's
             logger.exception("trajectory %s broke", trajectory_id)
             outcome, error = Outcome.INFRA_ERROR, f"{type(bug).__name__}: {bug}"
+        finally:
+            self.tools.end(caller.state)
         caller.timings["total"] = time.monotonic() - started
         return Trajectory(
             id=trajectory_id,
@@ -124,7 +131,7 @@ class Flow:
         parts["call"] = call = Call(tool=tool.name, arguments=parse_arguments(command.text, tool.parameters))
         started = time.monotonic()
         try:
-            result = await self.tools.call(call.tool, call.arguments, caller.deadline)
+            result = await self.tools.call(call.tool, call.arguments, caller.deadline, caller.state)
         finally:
             caller.timings["tools"] = caller.timings.get("tools", 0.0) + time.monotonic() - started
         parts["result"] = Result(

@@ -17,6 +17,7 @@ from agentflow_verl.flow import prompts
 from agentflow_verl.flow.memory import Memory
 from agentflow_verl.flow.records import ModuleReply, Tokens
 from agentflow_verl.tools.spec import ToolSpec
+from agentflow_verl.tools.state import TrajectoryState
 
 MODULES = ("analyst", "planner", "executor", "verifier", "generator")
 
@@ -52,6 +53,7 @@ class Caller:
     memory: Memory
     deadline: Deadline
     began: float = field(default_factory=time.monotonic)
+    state: TrajectoryState = field(default_factory=TrajectoryState)
     analysis: str = ""
     timings: dict[str, float] = field(default_factory=dict)
     replies: list[ModuleReply] = field(default_factory=list)  # since the last take_replies()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from agentflow_verl.deadline import Deadline
 from agentflow_verl.engines.base import Message, Reply
@@ -21,6 +21,7 @@ from agentflow_verl.flow.modules import MODULES
 from agentflow_verl.flow.records import SCORER_FAILED, ModuleReply, Outcome, Tokens, Trajectory
 from agentflow_verl.flow.setup import Setup
 from agentflow_verl.tools.registry import ToolBox
+from agentflow_verl.tools.server import ToolServer
 from agentflow_verl.tools.spec import ToolResult, ToolSpec
 
 IN_TOKENS = ("policy", "base")  # engines whose prompts are rendered and encoded in this process
@@ -40,7 +41,8 @@ class Difference:
 
 def timeless(trajectory: Trajectory) -> dict[str, Any]:
     """The record without what clocks measured. With deterministic engines and tools it is the same in every run."""
-    return _without(trajectory.model_dump(mode="json"), MEASURED)
+    plain: dict[str, Any] = _without(trajectory.model_dump(mode="json"), MEASURED)
+    return plain
 
 
 async def replay(trajectory: Trajectory, setup: Setup, tokenizer: Any = None) -> Trajectory:
@@ -48,7 +50,8 @@ async def replay(trajectory: Trajectory, setup: Setup, tokenizer: Any = None) ->
     record = _Record(trajectory)
     encoders = _encoders(trajectory, setup, tokenizer)
     engines = {module: _RecordedEngine(module, record, encoders) for module in MODULES}
-    tools = ToolBox(client=None, homes=[(spec, record) for spec in setup.tools])
+    server = cast(ToolServer, record)  # of which a ToolBox asks nothing but calls
+    tools = ToolBox(client=None, homes=[(spec, server) for spec in setup.tools])
     now = await Flow(engines, tools, replace(setup.limits, time_budget_s=86_400.0)).run(trajectory.query, trajectory.id)
     if now.outcome.valid and (trajectory.error or "").startswith(SCORER_FAILED):  # after its end, which is what is replayed
         return now.model_copy(update={"outcome": trajectory.outcome, "error": trajectory.error})
@@ -110,7 +113,7 @@ class _RecordedEngine:
 
     async def reply(self, messages: list[Message], *, trajectory: str, deadline: Deadline) -> Reply:
         ahead = self._record.replies[0][0].engine if self._record.replies else None
-        prompt_ids = tuple(self._encoders[ahead].encode(messages)) if ahead in self._encoders else None
+        prompt_ids = tuple(self._encoders[ahead].encode(messages)) if ahead is not None and ahead in self._encoders else None
         recorded, tokens = self._record.reply(self.name)
         tokens = tokens or Tokens(prompt_ids=(), response_ids=())
         return Reply(

@@ -6,6 +6,7 @@ of a trajectory lives here.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -22,6 +23,7 @@ from agentflow_verl.tools.protocol import is_plain
 from agentflow_verl.tools.schema import ArgumentCheck
 from agentflow_verl.tools.server import ToolServer, wait_all
 from agentflow_verl.tools.spec import ToolConfig, ToolResult, ToolSpec
+from agentflow_verl.tools.state import TrajectoryState
 
 OPEN_TIMEOUT_S = 30.0
 
@@ -34,7 +36,7 @@ class ToolBox:
 
     def __init__(
         self,
-        client: McpClient,
+        client: McpClient | None,
         homes: Sequence[tuple[ToolSpec, ToolServer]],
         caches: Iterable[ResultCache] = (),
     ) -> None:
@@ -44,6 +46,7 @@ class ToolBox:
         self._specs = {spec.name: spec for spec in self.specs}
         self._servers = {spec.name: server for spec, server in homes}
         self._checks = {spec.name: ArgumentCheck(spec.name, spec.parameters) for spec in self.specs}
+        self._farewells: set[asyncio.Future[None]] = set()
         self._by_key: dict[str, ToolSpec] = {}
         for spec in self.specs:
             other = self._by_key.setdefault(tool_key(spec.name), spec)
@@ -89,9 +92,12 @@ class ToolBox:
         """The tool that a model's text names, ignoring case, spaces and underscores; ``None`` if there is none."""
         return self._by_key.get(tool_key(name))
 
-    async def call(self, name: str, arguments: dict[str, Any], deadline: Deadline) -> ToolResult:
+    async def call(
+        self, name: str, arguments: dict[str, Any], deadline: Deadline, state: TrajectoryState | None = None
+    ) -> ToolResult:
         """Call the tool of this exact name; nothing is sent unless the arguments satisfy its schema.
 
+        ``state`` is what servers keep for the trajectory that calls; a tool finds what earlier calls with it left.
         Raises ``MalformedOutput`` (unknown tool, wrong arguments), ``OutOfTime`` (the deadline), or ``InfraError``
         (the server failed, retries included). An error of the tool itself is a result with ``is_error``.
         """
@@ -101,10 +107,21 @@ class ToolBox:
         self._checks[name](arguments)
         if deadline.remaining() <= 0:
             raise OutOfTime(f"tool {name}: called after the deadline")
-        return await server.call(self._specs[name], arguments, deadline)
+        return await server.call(self._specs[name], arguments, deadline, state)
+
+    def end(self, state: TrajectoryState) -> None:
+        """The trajectory is over: servers drop what they keep for it. Returns at once."""
+        if not state.at:
+            return
+        for server in {server.config.name: server for server in self._servers.values()}.values():
+            if server.config.name in state.at:
+                farewell = asyncio.ensure_future(server.end(state))
+                self._farewells.add(farewell)
+                farewell.add_done_callback(self._farewells.discard)
 
     async def close(self) -> None:
-        await wait_all([self._client.close(), *(cache.close() for cache in self._caches)])
+        await wait_all(self._farewells)
+        await wait_all([*([self._client.close()] if self._client else []), *(cache.close() for cache in self._caches)])
 
     async def __aenter__(self) -> ToolBox:
         return self
