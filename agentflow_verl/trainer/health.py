@@ -33,12 +33,19 @@ class Watch:
 
     def check(self) -> None:
         """Raise InfraError for the first actor that is known to be dead. Never waits."""
-        if time.monotonic() < self._next:
-            return
-        self._next = time.monotonic() + self.every_s
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + self.every_s
+            self._ask(wait_s=0.0)
+
+    def explain(self, wait_s: float = 5.0) -> None:
+        """Raise InfraError if one of the actors is why a call failed."""
+        self._ask(0.0)
+        self._ask(wait_s)
+
+    def _ask(self, wait_s: float) -> None:
         for name, actor in self.actors.items():
             call = self._asked.get(name)
-            if call is not None and not ray.wait([call], timeout=0)[0]:
+            if call is not None and not ray.wait([call], timeout=wait_s)[0]:
                 continue
             try:
                 if call is not None:
@@ -49,6 +56,9 @@ class Watch:
 
     def _end(self, name: str, dead: RayActorError) -> InfraError:
         cause = " ".join(str(dead).split())
-        reason = f"the {name} died ({cause[:300]}). Nothing was learnt from this batch; start the run again with the same command: it goes on from its last checkpoint"
+        reason = (
+            f"the {name} died ({cause[:300]}). Nothing was learnt from this batch; "
+            "start the run again with the same command: it goes on from its last checkpoint"
+        )
         logger.error(reason)
         return InfraError(reason)

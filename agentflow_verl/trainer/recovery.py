@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import transfer_queue as tq
+from ray.exceptions import RayActorError
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
@@ -38,6 +39,9 @@ class Recovering(PPOTrainer):
         self.progress = Progress(self.total_training_steps)
         try:
             super().fit(agent_loop_manager)
+        except RayActorError:
+            watch.explain()
+            raise
         finally:
             self.progress.close()
             agent_loop_manager.close()
