@@ -1,20 +1,14 @@
-"""A run that goes on finds its data where it left them, and its trajectory log holds every step once."""
+"""The trajectory log of a run that goes on holds every step once, and nothing of it is lost."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from torchdata.stateful_dataloader import StatefulDataLoader
-from verl.trainer.ppo.utils import create_rl_sampler
-from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
 from agentflow_verl.flow.records import Outcome, Trajectory
 from agentflow_verl.rewards.record import ScoredTrajectory, TrajectoryLog, read_log
 from agentflow_verl.trainer.resume import SET_ASIDE, set_aside_groups, set_aside_steps
-from tests.config.test_hydra import composed, hydra  # noqa: F401 - the fixture composes in verl's search path
-from tests.trainer.test_modes import bare
 
 
 def write(folder: Path, step: int, split: str = "train", group: str = "g", session: int = 0, worker: str = "a") -> None:
@@ -70,45 +64,3 @@ def test_questions_that_are_asked_again_leave_the_log_and_others_stay(tmp_path):
     assert [scored.group for scored in read_log(tmp_path)] == ["done", "done2"]
     assert [(scored.group, scored.session) for scored in read_log(tmp_path / SET_ASIDE / "1")] == [("cut", 0), ("cut", 1)]
     assert set_aside_groups(tmp_path, {"cut"}) == 0
-
-
-@pytest.mark.parametrize("found", [0, 2])
-def test_the_trainer_sets_aside_after_the_checkpoint_that_verl_found(found, tmp_path, monkeypatch, caplog, hydra):  # noqa: F811
-    for step in (1, 2, 3):
-        write(tmp_path, step)
-    trainer = bare("sync", f"agentflow.trajectory_dir={tmp_path}")
-    monkeypatch.setattr(PPOTrainer, "_load_checkpoint", lambda self: setattr(self, "global_steps", found))
-    trainer._load_checkpoint()
-    assert steps(tmp_path) == list(range(1, found + 1))
-    assert ("resumed from the checkpoint of step 2" in caplog.text) == (found == 2)
-
-
-@pytest.mark.parametrize("killed_after", [1, 4, 5, 7, 10])
-def test_the_order_of_questions_is_that_of_a_run_without_a_break(killed_after, hydra):  # noqa: F811
-    """verl's own loader and sampler over three epochs of five batches; its state is saved and loaded as verl does."""
-    whole = draw(loader(), 15)
-    first = loader()
-    before = draw(first, killed_after)
-    second = loader()
-    second.load_state_dict(first.state_dict())
-    assert before + draw(second, 15 - killed_after) == whole
-    assert sorted(sum(whole[:5], [])) == sorted(sum(whole[5:10], [])) == list(range(10))
-    assert whole[:5] != whole[5:10]
-
-
-def loader() -> StatefulDataLoader:
-    config = composed("data.seed=3").data
-    return StatefulDataLoader(range(10), batch_size=2, drop_last=True, collate_fn=list, sampler=create_rl_sampler(config, range(10)))
-
-
-def draw(source: StatefulDataLoader, batches: int) -> list[list[int]]:
-    """As PPOTrainer._fetch_one_gen_batch draws them."""
-    trainer = SimpleNamespace(train_dataloader=source, train_dataloader_it=iter(source))
-    drawn = []
-    for _ in range(batches):
-        try:
-            drawn.append(next(trainer.train_dataloader_it))
-        except StopIteration:
-            trainer.train_dataloader_it = iter(trainer.train_dataloader)
-            drawn.append(next(trainer.train_dataloader_it))
-    return drawn
