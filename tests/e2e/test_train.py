@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
@@ -35,12 +34,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def left_before() -> set[str]:
-    return shared_memory()
-
-
-@pytest.fixture(scope="module")
-def run(data: Path, left_before: set[str], tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("run")
     run = train(
         BASE,
@@ -140,31 +134,18 @@ def test_trajectories_read_back_equal(run: Run) -> None:
         assert ScoredTrajectory.model_validate_json(scored.model_dump_json()) == scored
 
 
-def test_nothing_of_the_run_is_left(run: Run, left_before: set[str]) -> None:
-    assert_nothing_is_left(run, left_before)
+def test_nothing_of_the_run_is_left(run: Run) -> None:
+    assert run.shared_memory
+    assert_nothing_is_left(run)
 
 
-def assert_nothing_is_left(run: Run, left_before: set[str]) -> None:
+def assert_nothing_is_left(run: Run) -> None:
     deadline = time.monotonic() + 30
     while (alive := _processes_of(run)) and time.monotonic() < deadline:
         time.sleep(0.5)
     assert not alive, alive
-    assert not [name for name in shared_memory() - left_before if name not in _mapped()]
+    assert not run.shared_memory & set(os.listdir("/dev/shm"))
     run.temporary.rmdir()  # it is empty
-
-
-def shared_memory() -> set[str]:
-    """Segments and semaphores of Python's multiprocessing and of verl's on this machine."""
-    return {name for name in os.listdir("/dev/shm") if name.startswith(("psm_", "sem.mp-", "verl_"))}
-
-
-def _mapped() -> str:
-    """What living processes have mapped: theirs, not the run's, whose processes are gone."""
-    maps = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            maps.append((folder / "maps").read_text())
-    return "".join(maps)
 
 
 def _processes_of(run: Run) -> list[str]:
@@ -180,7 +161,7 @@ def _processes_of(run: Run) -> list[str]:
 
 
 def test_a_run_goes_on_from_its_checkpoint_with_the_export_as_base_and_survives_a_tool_server_that_dies(
-    run: Run, data: Path, left_before: set[str]
+    run: Run, data: Path
 ) -> None:
     """The exported folder is a checkpoint like any other: transformers loads it as the reference, vLLM serves it.
 
@@ -210,7 +191,7 @@ def test_a_run_goes_on_from_its_checkpoint_with_the_export_as_base_and_survives_
     assert metrics["training/filter_groups/evicted_samples"] > 0
     assert metrics["agentflow/zero_variance_groups"] == 0 and metrics["agentflow/groups"] == 2
     assert "actor/reward_kl_penalty" in metrics
-    assert_nothing_is_left(more, left_before)
+    assert_nothing_is_left(more)
 
 
 @pytest.mark.parametrize(
@@ -221,9 +202,7 @@ def test_a_run_goes_on_from_its_checkpoint_with_the_export_as_base_and_survives_
         pytest.param("llama", "agentflow_sync", marks=pytest.mark.slow),  # the fixture's run is a Llama's
     ],
 )
-def test_swapping_the_base_model_is_one_override_and_sigterm_ends_a_run_cleanly(
-    family: str, mode: str, data: Path, tmp_path: Path, left_before: set[str]
-) -> None:
+def test_swapping_the_base_model_is_one_override_and_sigterm_ends_a_run_cleanly(family: str, mode: str, data: Path, tmp_path: Path) -> None:
     """With every module on the policy, so that there is one engine to start."""
     model = save_random(family, tmp_path / "model")
     before = _digest(model)
@@ -242,17 +221,17 @@ def test_swapping_the_base_model_is_one_override_and_sigterm_ends_a_run_cleanly(
     replies = [reply for scored in logged(run) for reply in scored.trajectory.all_replies()]
     assert replies and {reply.engine for reply in replies} == {"policy"}
     assert _digest(model) == before
-    assert_nothing_is_left(run, left_before)
+    assert_nothing_is_left(run)
 
 
 def _digest(folder: Path) -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(folder.glob("*.safetensors")))).hexdigest()
 
 
-def test_a_wrong_key_is_one_line_before_anything_starts(data: Path, tmp_path: Path, left_before: set[str]) -> None:
+def test_a_wrong_key_is_one_line_before_anything_starts(data: Path, tmp_path: Path) -> None:
     run = train(BASE, data, tmp_path, "+agentflow.max_turn=3", timeout=120)
     assert run.code == 2
     assert "agentflow: agentflow.max_turn: unknown key; did you mean 'max_turns'?" in run.output
     assert "Traceback" not in run.output
     assert "ray init" not in run.output
-    assert_nothing_is_left(run, left_before)
+    assert_nothing_is_left(run)
