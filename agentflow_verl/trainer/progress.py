@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ray.experimental import tqdm_ray
+from tqdm import tqdm
 
 from agentflow_verl.flow.records import Outcome
 
@@ -43,7 +44,7 @@ class Progress:
         self._shown_at = now
         line = self.line(step, metrics)
         if self._bar is None:
-            print(f"agentflow: {line}", flush=True)
+            tqdm.write(f"agentflow: {line}")  # standard output, past verl's own bar
         else:
             self._bar.update(step - self._bar.n)
             self._bar.set_description(line)
