@@ -14,7 +14,7 @@ from agentflow_verl.errors import InfraError, MalformedOutput, OutOfTime
 from agentflow_verl.flow.memory import Memory
 from agentflow_verl.flow.modules import Caller, tokens_of
 from agentflow_verl.flow.parse import parse_arguments, parse_plan, parse_verdict
-from agentflow_verl.flow.records import Call, Outcome, Result, Trajectory, Turn
+from agentflow_verl.flow.records import Call, ModuleReply, Outcome, Result, Trajectory, Turn
 from agentflow_verl.rewards.extract import extract_answer
 from agentflow_verl.text import well_formed
 from agentflow_verl.tools.spec import ToolResult, ToolSpec
@@ -60,7 +60,7 @@ class Flow:
         memory = Memory(self.limits.memory_tokens, self.engines["planner"].count)
         deadline = Deadline.after(self.limits.time_budget_s)
         caller = Caller(self.engines, trajectory_id, query, memory, deadline, began=started)
-        replies = []
+        replies: list[ModuleReply] = []
         answer, error = "", None
         try:
             await caller.analyse(self.tools.specs)
@@ -103,7 +103,8 @@ class Flow:
 
     async def _turn(self, caller: Caller, index: int) -> Turn:
         """Plan, execute, verify. What was done enters the memory even when a fault or the deadline cuts the turn short."""
-        memory, parts = caller.memory, {"index": index}
+        memory = caller.memory
+        parts: dict[str, Any] = {"index": index}
         try:
             plan = await caller.plan(self.tools.specs, self.limits.max_turns - index)
             parts["tokens"] = tokens_of(plan)

@@ -92,8 +92,8 @@ class Caller:
         engine, prompt = self.engines[module], prompts.load(module)
         started = time.monotonic()
         try:
-            for share in (1.0, 0.5, 0.25, 0.0):
-                memory = self.memory.render(int(self.memory.budget * share))
+            for share in (1.0, 0.5, 0.25, 0.0) if prompt.shows_memory else (0.0,):
+                memory = await self.memory.rendered(int(self.memory.budget * share)) if prompt.shows_memory else ""
                 messages = prompt.render(query=self.query, analysis=self.analysis, memory=memory, **fields)
                 try:
                     reply = await engine.reply(messages, trajectory=self.trajectory, deadline=self.deadline)

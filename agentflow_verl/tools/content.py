@@ -62,8 +62,8 @@ def _block_text(block: Mapping[str, Any]) -> str:
         if not isinstance(text, str):
             raise TypeError("text block without text")
         return text
-    if kind == "resource" and isinstance(block["resource"].get("text"), str):
-        return block["resource"]["text"]
+    if kind == "resource" and isinstance(inner := block["resource"].get("text"), str):
+        return inner
     if kind == "resource_link":
         return f"[link {block.get('uri')}]"
     return f"[{kind} {block.get('mimeType', '')} left out]".replace("  ", " ")

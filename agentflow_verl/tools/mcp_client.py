@@ -57,7 +57,7 @@ class McpClient:
         self._peers: dict[str, Peer] = {}
         self._schemas: dict[tuple[str, str], dict[str, Any]] = {}
         self._ids = itertools.count(1)
-        self._farewells: set[asyncio.Task] = set()
+        self._farewells: set[asyncio.Task[None]] = set()
 
     async def list_tools(self, url: str, deadline: Deadline) -> tuple[ToolSpec, ...]:
         """Every tool of the server, in its order. Raises ``InfraError`` or ``OutOfTime``."""
@@ -215,6 +215,8 @@ class McpClient:
             task.add_done_callback(self._farewells.discard)
 
     async def _notify(self, url: str, peer: Peer, method: str, params: dict[str, Any], timeout_s: float) -> None:
+        if self._session is None:  # closed in the meantime
+            return
         headers, body = peer.notification(method, params)
         try:
             await post(self._session, url, body, {**headers, **self._access.get(url, {})}, max(0.05, timeout_s))

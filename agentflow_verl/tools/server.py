@@ -35,10 +35,12 @@ logger = logging.getLogger(__name__)
 
 async def wait_all(work: Iterable[Awaitable[T]]) -> list[T]:
     """Every result in order, or the first failure, but only once all have ended: nothing is left running."""
-    results = await asyncio.gather(*work, return_exceptions=True)
-    for result in results:
+    ended = await asyncio.gather(*work, return_exceptions=True)
+    results: list[T] = []
+    for result in ended:
         if isinstance(result, BaseException):
             raise result
+        results.append(result)
     return results
 
 
@@ -70,14 +72,14 @@ class ToolServer:
         """
         loop = asyncio.get_running_loop()
         started = loop.time()
-        digest = self._digest(spec, arguments)
-        text = None if digest is None else await self._cache.get(digest, deadline)
-        if text is not None:
-            result = ToolResult(spec.name, text, attempts=0)
+        cache, digest = self._cache, self._digest(spec, arguments)
+        kept = await cache.get(digest, deadline) if cache and digest else None
+        if kept is not None:
+            result = ToolResult(spec.name, kept, attempts=0)
         else:
             result = await self._ask(spec, arguments, deadline, state if spec.keeps_state else None)
-            if digest is not None and not result.is_error:
-                self._cache.put(digest, result.text)
+            if cache and digest and not result.is_error:
+                cache.put(digest, result.text)
         text = cut(result.text, self.config.max_result_chars)
         truncated = result.truncated or text is not result.text
         return replace(result, text=text, truncated=truncated, seconds=loop.time() - started)
@@ -107,12 +109,12 @@ class ToolServer:
                     await self._pace.turn(deadline, what)
                     with self._replicas.one(failed, kept.url if kept and kept.kept else None) as url:
                         attempt += 1
+                        meta = None
                         if state:
                             kept = state.at[self.config.name] = Kept(url, spec.name, arguments, bool(kept and kept.kept))
-                        result = await self._client.call_tool(
-                            url, spec.name, arguments, deadline, self.config.timeout_s, state.meta(kept) if state else None
-                        )
-                        if state:
+                            meta = state.meta(kept)
+                        result = await self._client.call_tool(url, spec.name, arguments, deadline, self.config.timeout_s, meta)
+                        if kept:
                             kept.kept = result.state_kept
                         return replace(result, attempts=attempt)
             except OutOfTime:
