@@ -23,6 +23,7 @@ from agentflow_verl.flow.setup import Setup
 from agentflow_verl.tools.registry import ToolBox
 from agentflow_verl.tools.server import ToolServer
 from agentflow_verl.tools.spec import ToolResult, ToolSpec
+from agentflow_verl.tools.state import TrajectoryState
 
 IN_TOKENS = ("policy", "base")  # engines whose prompts are rendered and encoded in this process
 MEASURED = ("seconds", "started", "timings")  # what a clock said: other in every run
@@ -84,7 +85,9 @@ class _Record:
         self.turn += module == "planner"
         return self.replies.pop(0)
 
-    async def call(self, spec: ToolSpec, arguments: dict[str, Any], deadline: Deadline) -> ToolResult:
+    async def call(
+        self, spec: ToolSpec, arguments: dict[str, Any], deadline: Deadline, state: TrajectoryState | None = None
+    ) -> ToolResult:
         turn = self.trajectory.turns[self.turn]
         if turn.call is None:
             raise InfraError(f"the flow now calls {spec.name}, where it called no tool")

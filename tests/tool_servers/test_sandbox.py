@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 
@@ -74,11 +75,18 @@ async def test_attack_ends_as_expected(sandbox: Sandbox, bait: Bait, attack: Att
 
 async def test_sixteen_attackers_at_once_beside_an_honest_job(sandbox: Sandbox, bait: Bait) -> None:
     waiting, wrong, attackers = list(ATTACKS), {}, 16
+    tries: Counter[str] = Counter()
 
     async def attack_on() -> None:
         while waiting:
             attack = waiting.pop()
-            result = await run(sandbox, attack, bait)
+            try:
+                result = await run(sandbox, attack, bait)
+            except Busy:  # on a busy machine its second is over before it began
+                tries[attack.name] += 1
+                waiting.insert(0, attack)
+                assert tries[attack.name] < 30
+                continue
             if not as_expected(attack, result):
                 wrong[attack.name] = result
 
