@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections import Counter
@@ -14,7 +15,7 @@ import pytest_asyncio
 from sandbox_attacks import ATTACKS, LIMITS, MARK, Attack, as_expected
 from server_processes import Bait, alive, descendants, eventually
 
-from tool_servers.python_coder import bubblewrap
+from tool_servers.python_coder import bubblewrap, fork_server
 from tool_servers.python_coder.limits import Busy, JobResult, Limits, SandboxError
 from tool_servers.python_coder.sandbox import Sandbox
 from tool_servers.python_coder.slots import claim_uids
@@ -187,6 +188,22 @@ async def test_fork_server_that_dies_is_started_again(one_slot: Sandbox) -> None
     await asyncio.sleep(0.5)
     os.kill((await one_slot._fork_server())._process.pid, signal.SIGKILL)
     assert (await job).status == "killed"
+    assert (await one_slot.run(HONEST)).output == HONEST_ANSWER
+
+
+async def test_sandbox_that_never_comes_up_holds_up_none_after_it(one_slot: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    await one_slot.run(HONEST)
+    await settled(one_slot)
+    monkeypatch.setattr(fork_server, "_UP_WITHIN_S", 0.5)
+    everything = descendants((await one_slot._fork_server())._process.pid)
+    for pid, _ in everything:
+        os.kill(pid, signal.SIGSTOP)
+    with pytest.raises(SandboxError, match="not up after 0.5 s"):
+        await one_slot.run(HONEST, limits=replace(LIMITS, seconds=20))
+    for pid, _ in everything:
+        with contextlib.suppress(ProcessLookupError):  # the sandbox that was ready
+            os.kill(pid, signal.SIGCONT)
+    monkeypatch.undo()
     assert (await one_slot.run(HONEST)).output == HONEST_ANSWER
 
 
