@@ -40,14 +40,14 @@ def compute_score(data_source, solution_str, ground_truth, extra_info=None, **kw
 @dataclass(frozen=True)
 class Run:
     """A finished run: its exit code, output, logged metrics by step, folder, the temporary folder that it was given, and
-    the files in /dev/shm that its processes were seen to use."""
+    the inodes in /dev/shm that its processes were seen to use: other runs and tests have theirs."""
 
     code: int
     output: str
     metrics: dict[int, dict[str, float]]
     folder: Path
     temporary: Path
-    shared_memory: frozenset[str]
+    shared_memory: frozenset[int]
 
 
 def write_questions(folder: Path, count: int = 16) -> None:
@@ -90,7 +90,7 @@ def train(model: Path, data: Path, folder: Path, *overrides: str, during: Callab
     with output.open("w") as file:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment, cwd=folder)
         ended = threading.Event()
-        seen: set[str] = set()
+        seen: set[int] = set()
         threading.Thread(target=_every, args=(5.0, lambda pid: seen.update(_shared_memory(pid)), process.pid, ended), daemon=True).start()
         if during is not None:
             threading.Thread(target=_every, args=(1.0, during, process.pid, ended), daemon=True).start()
@@ -112,12 +112,12 @@ def _every(seconds: float, call: Callable[[int], None], pid: int, ended: threadi
         call(pid)
 
 
-def _shared_memory(pid: int) -> set[str]:
-    """Files in /dev/shm that ``pid`` and the processes below it have mapped: another test's are not theirs."""
+def _shared_memory(pid: int) -> set[int]:
+    """Inodes in /dev/shm that ``pid`` and the processes below it have mapped. Not names: a semaphore is mapped under another."""
     found = set()
     with contextlib.suppress(psutil.Error):
         for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
             with contextlib.suppress(OSError):
                 maps = Path(f"/proc/{process.pid}/maps").read_text()
-                found |= {name for name, deleted in re.findall(r"/dev/shm/(\S+)( \(deleted\))?$", maps, re.MULTILINE) if not deleted}
+                found |= {int(inode) for inode in re.findall(r"(\d+)\s+/dev/shm/", maps)}
     return found

@@ -144,7 +144,7 @@ def assert_nothing_is_left(run: Run) -> None:
     while (alive := _processes_of(run)) and time.monotonic() < deadline:
         time.sleep(0.5)
     assert not alive, alive
-    assert not run.shared_memory & set(os.listdir("/dev/shm"))
+    assert not [file for file in Path("/dev/shm").iterdir() if file.stat().st_ino in run.shared_memory]
     run.temporary.rmdir()  # it is empty
 
 
@@ -170,11 +170,11 @@ def test_a_run_goes_on_from_its_checkpoint_with_the_export_as_base_and_survives_
     killed: list[int] = []
 
     def kill_once(pid: int) -> None:
-        for child in psutil.Process(pid).children(recursive=True) if not killed else ():
-            up_for = time.time() - child.create_time()
-            if "tool_servers.python_coder" in " ".join(child.cmdline()) and up_for > 15:
-                child.send_signal(signal.SIGKILL)
-                killed.append(child.pid)
+        children = {child: " ".join(child.cmdline()) for child in psutil.Process(pid).children(recursive=True)} if not killed else {}
+        if any("generate_sequences" in line for line in children.values()):  # trajectories are under way
+            server = next(child for child, line in children.items() if "tool_servers.python_coder" in line)
+            server.send_signal(signal.SIGKILL)
+            killed.append(server.pid)
 
     overrides = (
         f"trainer.total_training_steps={STEPS + 1}",
