@@ -18,6 +18,8 @@ from pathlib import Path
 import pandas
 import psutil
 
+from agentflow_verl.rewards.record import ScoredTrajectory, read_log
+
 REWARD = '''
 def compute_score(data_source, solution_str, ground_truth, extra_info=None, **kwargs):
     """Dense, so that a group of a tiny model has variance: the share of odd token ids in the planner's replies."""
@@ -120,4 +122,29 @@ def _shared_memory(pid: int) -> set[int]:
             with contextlib.suppress(OSError):
                 maps = Path(f"/proc/{process.pid}/maps").read_text()
                 found |= {int(inode) for inode in re.findall(r"(\d+)\s+/dev/shm/", maps)}
+    return found
+
+
+def logged(run: Run) -> list[ScoredTrajectory]:
+    return read_log(run.folder / "trajectories", "train")
+
+
+def assert_nothing_is_left(run: Run) -> None:
+    deadline = time.monotonic() + 30
+    while (alive := _processes_of(run)) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert not alive, alive
+    assert not [file for file in Path("/dev/shm").iterdir() if file.stat().st_ino in run.shared_memory]
+    run.temporary.rmdir()  # it is empty
+
+
+def _processes_of(run: Run) -> list[str]:
+    """Processes that were started with this run's metrics file in their environment."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and str(run.folder) in process.environ().get("VERL_FILE_LOGGER_PATH", ""):
+                found.append(" ".join(process.cmdline())[:120])
+        except psutil.Error:
+            continue
     return found

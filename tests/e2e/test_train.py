@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import os
 import re
 import signal
-import time
 from pathlib import Path
 
 import psutil
@@ -18,9 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agentflow_verl.flow import prompts
 from agentflow_verl.flow.records import Outcome
-from agentflow_verl.rewards.record import ScoredTrajectory, read_log
-from tests.e2e.models import save_random
-from tests.e2e.runs import Run, train, write_questions
+from agentflow_verl.rewards.record import ScoredTrajectory
+from tests.e2e.runs import Run, assert_nothing_is_left, logged, train, write_questions
 
 STEPS = 2
 BASE = Path(__file__).parents[2] / "recipes" / "quickstart" / "base"  # a Llama
@@ -47,10 +43,6 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     )
     assert run.code == 0, run.output[-4000:]
     return run
-
-
-def logged(run: Run) -> list[ScoredTrajectory]:
-    return read_log(run.folder / "trajectories", "train")
 
 
 def exported(run: Run) -> Path:
@@ -139,27 +131,6 @@ def test_nothing_of_the_run_is_left(run: Run) -> None:
     assert_nothing_is_left(run)
 
 
-def assert_nothing_is_left(run: Run) -> None:
-    deadline = time.monotonic() + 30
-    while (alive := _processes_of(run)) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    assert not alive, alive
-    assert not [file for file in Path("/dev/shm").iterdir() if file.stat().st_ino in run.shared_memory]
-    run.temporary.rmdir()  # it is empty
-
-
-def _processes_of(run: Run) -> list[str]:
-    """Processes that were started with this run's metrics file in their environment."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.pid != os.getpid() and str(run.folder) in process.environ().get("VERL_FILE_LOGGER_PATH", ""):
-                found.append(" ".join(process.cmdline())[:120])
-        except psutil.Error:
-            continue
-    return found
-
-
 def test_a_run_goes_on_from_its_checkpoint_with_the_export_as_base_and_survives_a_tool_server_that_dies(
     run: Run, data: Path
 ) -> None:
@@ -192,40 +163,6 @@ def test_a_run_goes_on_from_its_checkpoint_with_the_export_as_base_and_survives_
     assert metrics["agentflow/zero_variance_groups"] == 0 and metrics["agentflow/groups"] == 2
     assert "actor/reward_kl_penalty" in metrics
     assert_nothing_is_left(more)
-
-
-@pytest.mark.parametrize(
-    ("family", "mode"),
-    [
-        ("qwen2", "agentflow_colocate_async"),
-        ("gemma", "agentflow_sync"),
-        pytest.param("llama", "agentflow_sync", marks=pytest.mark.slow),  # the fixture's run is a Llama's
-    ],
-)
-def test_swapping_the_base_model_is_one_override_and_sigterm_ends_a_run_cleanly(family: str, mode: str, data: Path, tmp_path: Path) -> None:
-    """With every module on the policy, so that there is one engine to start."""
-    model = save_random(family, tmp_path / "model")
-    before = _digest(model)
-
-    def end_after_a_step(pid: int) -> None:
-        if any(log.read_text() for log in (tmp_path / "run").glob("metrics-*.jsonl")):
-            os.kill(pid, signal.SIGTERM)
-
-    on_policy = [f"agentflow.engines.{module}=policy" for module in ("analyst", "executor", "verifier", "generator")]
-    overrides = ("trainer.total_training_steps=9", f"trainer.v1.trainer_mode={mode}", *on_policy)
-    run = train(model, data, tmp_path / "run", *overrides, during=end_after_a_step)
-    assert run.code != 0
-    assert 1 <= len(run.metrics) < 9, run.output[-4000:]
-    assert run.metrics[1]["training/rollout_probs_diff_max"] < 1e-5
-    assert run.metrics[1]["actor/grad_norm"] > 0
-    replies = [reply for scored in logged(run) for reply in scored.trajectory.all_replies()]
-    assert replies and {reply.engine for reply in replies} == {"policy"}
-    assert _digest(model) == before
-    assert_nothing_is_left(run)
-
-
-def _digest(folder: Path) -> str:
-    return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(folder.glob("*.safetensors")))).hexdigest()
 
 
 def test_a_wrong_key_is_one_line_before_anything_starts(data: Path, tmp_path: Path) -> None:

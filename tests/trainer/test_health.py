@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 import ray
+from ray.exceptions import RayActorError
 
 from agentflow_verl.errors import InfraError
 from agentflow_verl.trainer.health import Watch
@@ -60,5 +61,8 @@ def test_a_call_that_failed_is_explained_by_the_actor_that_died():
     watch = Watch({"frozen base server 0": living, "frozen base server 1": killed})
     watch.explain()
     ray.kill(killed)
+    with pytest.raises(RayActorError):
+        while True:  # a call may still be answered
+            ray.get(killed.pid.remote())
     with pytest.raises(InfraError, match="frozen base server 1 died"):
         watch.explain()
