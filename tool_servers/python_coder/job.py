@@ -13,6 +13,13 @@ from collections.abc import Callable
 from tool_servers.python_coder.limits import Limits, SandboxError
 
 
+def readable(fd: int) -> bool:
+    """Whether there is something to read at once, or the end. (select(2) knows no descriptor from 1024 on.)"""
+    events = select.poll()
+    events.register(fd, select.POLLIN)
+    return bool(events.poll(0))
+
+
 class Output:
     """Bytes printed: all counted, the first quarter and the last three of ``shown`` kept."""
 
@@ -80,7 +87,7 @@ class Job:
     @property
     def alive(self) -> bool:
         """Whether its first process is there, asked of the kernel."""
-        return not self.ended.done() and not select.select([self._first], [], [], 0)[0]
+        return not self.ended.done() and not readable(self._first)
 
     async def play(self, program: bytes, excess: Callable[[], None]) -> None:
         """Run the program until ``over`` is done; ``excess`` is called when it prints too much."""

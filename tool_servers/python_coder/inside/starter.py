@@ -52,8 +52,11 @@ def main():
     births.close()
     own = os.open("/proc/self/ns/pid", os.O_RDONLY)
     settings = os.open("/proc/sys/user", os.O_PATH)
+    events = select.poll()  # a descriptor can be 1024 or more
+    for awaited in (link, orders):
+        events.register(awaited, select.POLLIN)
     while True:
-        if orders in select.select([link, orders], [], [])[0]:
+        if orders.fileno() in dict(events.poll()):
             os._exit(1)  # the nursery, which never writes there, is gone
         order, fds, _, _ = socket.recv_fds(link, 4096, 2)
         if not order:
