@@ -61,8 +61,8 @@ class Job:
         self.ended: asyncio.Future[None] = loop.create_future()
         """Done once no process of the job is left."""
         self.over: asyncio.Future[str | None] = loop.create_future()
-        """What the sandbox says about the program, once it is over: ``exit N`` or ``memory``, and no process of the
-        job is left; ``done N`` in a session that goes on; None where it was killed."""
+        """What the sandbox says about the program, once it is over: ``exit N`` or ``memory``, and whatever the job left
+        is being killed; ``done N`` in a session that goes on; None where it was killed."""
         self._loop = loop
         self._control, self._output, self._first = control, output, -1
         self._said, self._verdict = b"", None
@@ -156,7 +156,7 @@ class Job:
             self._said = line
             return
         self._verdict = self._verdict or line.decode(errors="replace")
-        if self.session and self._verdict.startswith("done"):
+        if not self.session or self._verdict.startswith("done"):  # a program that came alone cannot reach this socket
             self._decide()
 
     def _decide(self) -> None:

@@ -95,7 +95,7 @@ def make(order, control, output, orders, steps, settings):
 
 def isolate(order, settings):
     """A namespace of each kind, and a file system in which only /tmp and /dev/shm can be written to."""
-    os.setsid()  # out of reach of signals to a process group
+    os.setpgid(0, 0)  # out of reach of signals to a process group
     call("unshare", SURROUNDINGS)
     call("mount", None, b"/", None, MS_REC | MS_PRIVATE, None)
     private = f"mode=1777,size={order['disk']},nr_inodes={order['files']}".encode()
