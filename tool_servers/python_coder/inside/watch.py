@@ -98,8 +98,6 @@ def step_back(level):
             if len(threads) > CROWD:
                 os.sched_setaffinity(thread, {max(os.sched_getaffinity(0))})
             os.setpriority(os.PRIO_PROCESS, thread, min(nice, 19))
-            if nice > 19:
-                os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
         except OSError:
             pass  # it has ended, or it is lower already
 
