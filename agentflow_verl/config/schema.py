@@ -34,9 +34,10 @@ class EnginesNode(Node):
 
 
 class BaseNode(Node):
-    """The frozen base checkpoint's rollout replicas."""
+    """The frozen base checkpoint."""
 
-    replicas: int = Field(1, ge=1)
+    replicas: int | None = Field(None, ge=1)
+    """Rollout replicas of its own. None is none where the policy's servers can leave a LoRA adapter off, else one."""
     temperature: float = Field(0.0, ge=0)
     max_tokens: int = Field(1024, ge=1)
     """Longest reply of a frozen module, in tokens."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import zlib
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -17,10 +18,22 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from verl.workers.rollout.llm_server import LLMServerClient
 from verl.workers.rollout.replica import RolloutReplica, TokenOutput, get_rollout_replica_class
 
+from agentflow_verl.config.schema import AgentflowConfig
+from agentflow_verl.engines.adapter import can_share
+from agentflow_verl.engines.tokens import Generate
+
 
 def context_length(rollout: Any, reply_limit: int) -> int:
     """Tokens of context that the frozen base serves: the configured length, or prompt and longest reply together."""
     return rollout.max_model_len or rollout.prompt_length + max(rollout.response_length, reply_limit)
+
+
+def base_replicas(config: DictConfig, settings: AgentflowConfig) -> int:
+    """How many frozen servers the run starts: none where no module asks for the base, or where the policy's servers
+    answer for it."""
+    if not settings.needs_base:
+        return 0
+    return settings.base.replicas or (0 if can_share(config.actor_rollout_ref) else 1)
 
 
 def make_base(config: DictConfig, replicas: int, reply_limit: int) -> list[RolloutReplica]:
@@ -59,6 +72,11 @@ def make_base(config: DictConfig, replicas: int, reply_limit: int) -> list[Rollo
 def server_name(replica: RolloutReplica) -> str:
     """The Ray actor name under which any process of the run finds the replica's server."""
     return f"{replica._get_server_name_prefix()}server_teacher_{replica.replica_rank}_0{replica.name_suffix}"
+
+
+def base_generate(servers: tuple[str, ...], policy: LLMServerClient) -> Generate:
+    """Asks the frozen base: ``servers`` by their Ray names, or where there are none the policy's, the adapter off."""
+    return ReplicaClient(servers).generate if servers else partial(policy.generate, adapter=False)
 
 
 class ReplicaClient:

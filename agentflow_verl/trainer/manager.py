@@ -12,7 +12,7 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ
 from verl.utils.ray_utils import auto_await
 
 from agentflow_verl.config import schema
-from agentflow_verl.engines.replica import make_base, server_name
+from agentflow_verl.engines.replica import base_replicas, make_base, server_name
 from agentflow_verl.tools.supervisor import Supervisor
 from agentflow_verl.trainer.runtime import Runtime, plain
 from agentflow_verl.trainer.worker import FlowWorker
@@ -36,8 +36,7 @@ class FlowManager(AgentLoopManagerTQ):
         settings = schema.load(plain(manager.config.agentflow))
         try:
             tool_urls = manager._start_tools(settings)
-            if settings.needs_base:
-                manager.replicas = make_base(manager.config, settings.base.replicas, settings.base.max_tokens)
+            manager.replicas = make_base(manager.config, base_replicas(manager.config, settings), settings.base.max_tokens)
             Runtime(settings, tool_urls, tuple(map(server_name, manager.replicas))).store(manager.config)
             await manager._init_agent_loop_workers()  # they import while the base loads, and call it when asked first
             await asyncio.gather(*(replica.init_standalone() for replica in manager.replicas))

@@ -7,7 +7,7 @@ from typing import Any
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 
-from agentflow_verl.engines.replica import abort_when_cancelled
+from agentflow_verl.engines.replica import abort_when_cancelled, base_generate
 from agentflow_verl.rewards.record import ScoredTrajectory
 from agentflow_verl.trainer import agent_loop  # noqa: F401 - registers the loop in this process
 from agentflow_verl.trainer.rows import FIELD, RECORD
@@ -29,7 +29,7 @@ class FlowWorker(_WorkerTQ):
             self.tools = await Services.open(
                 runtime.agentflow,
                 runtime.tool_urls,
-                runtime.base_servers,
+                base_generate(runtime.base_servers, self.llm_client),
                 self.tokenizer,
                 self.rollout_config,
                 self.config.data.get("apply_chat_template_kwargs", {}),
