@@ -119,6 +119,7 @@ TEST = [
     "pytest>=8",
     "pytest-asyncio>=1,<2",
     "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6,<4",  # the whole runs of tests/e2e beside the rest
     "selenium>=4.20,<5",  # drives the viewer's pages in Chromium, where there is one
     "pytz",  # with sympy, all that the reasoning-gym datasets of the quickstart need
     "sympy>=1.13",

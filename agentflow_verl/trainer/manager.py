@@ -35,15 +35,18 @@ class FlowManager(AgentLoopManagerTQ):
         manager = cls(*args, **kwargs)
         settings = schema.load(plain(manager.config.agentflow))
         try:
-            tool_urls = manager._start_tools(settings)
             manager.replicas = make_base(manager.config, base_replicas(manager.config, settings), settings.base.max_tokens)
-            Runtime(settings, tool_urls, tuple(map(server_name, manager.replicas))).store(manager.config)
-            await manager._init_agent_loop_workers()  # they import while the base loads, and call it when asked first
-            await asyncio.gather(*(replica.init_standalone() for replica in manager.replicas))
+            await asyncio.gather(manager._start_workers(settings), *(replica.init_standalone() for replica in manager.replicas))
         except BaseException:
             manager.close()
             raise
         return manager
+
+    async def _start_workers(self, settings: schema.AgentflowConfig) -> None:
+        """The tools, then the workers, which import while the frozen base loads and call it when first asked."""
+        tool_urls = await asyncio.to_thread(self._start_tools, settings)
+        Runtime(settings, tool_urls, tuple(map(server_name, self.replicas))).store(self.config)
+        await self._init_agent_loop_workers()
 
     def _start_tools(self, settings: schema.AgentflowConfig) -> dict[str, tuple[str, ...]]:
         configs = [node.build(name) for name, node in settings.tools.items()]

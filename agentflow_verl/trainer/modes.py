@@ -9,7 +9,7 @@ One mixin over verl's three trainers. It changes six things, each a method of ve
     _compute_advantage       over trajectories, with the loss weight of each row beside the advantage
     _update_actor            as many mini-batches as the groups need
 
-With any other ``algorithm.adv_estimator`` the last three are verl's own.
+With any other ``algorithm.adv_estimator`` the last three are verl's own, over the trajectories that did not end in a fault.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ from agentflow_verl.trainer.filtering import without_signal
 from agentflow_verl.trainer.metrics import batch_metrics, policy_rollout_kl
 from agentflow_verl.trainer.rows import FIELD, BatchIndex, deal, plan_steps, rows_per_rank
 from agentflow_verl.trainer.runtime import plain
+from agentflow_verl.trainer.stock import without_faults
 
 ACTOR_ROLES = (Role.Actor, Role.ActorRollout, Role.ActorRolloutRef, Role.RefPolicy)
 POLL_S = 0.1
@@ -142,7 +143,7 @@ class FlowTrainer(PPOTrainer):
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         """verl's method (trainer_base.py:1743) with flow_grpo/ in the place of its estimator, and a weight a row."""
         if not self.flow_grpo:
-            return super()._compute_advantage(batch, metrics)
+            return without_faults(super()._compute_advantage, batch, metrics, self.config.agentflow.max_fault_rate)
         fields = ["uid", "response_mask", "rm_scores", "rollout_log_probs", "old_log_probs", "ref_log_prob", "values"]
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=[*fields, "extra_fields"])
         ours = [item.get(FIELD, {}) for item in data.pop("extra_fields").tolist()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -37,7 +38,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def left_before() -> set[str]:
-    return set(os.listdir("/dev/shm"))
+    return shared_memory()
 
 
 @pytest.fixture(scope="module")
@@ -147,8 +148,22 @@ def assert_nothing_is_left(run: Run, left_before: set[str]) -> None:
     while (alive := _processes_of(run)) and time.monotonic() < deadline:
         time.sleep(0.5)
     assert not alive, alive
-    assert not [name for name in set(os.listdir("/dev/shm")) - left_before if name.startswith(("psm_", "sem.mp-", "verl_"))]
+    assert not [name for name in shared_memory() - left_before if name not in _mapped()]
     run.temporary.rmdir()  # it is empty
+
+
+def shared_memory() -> set[str]:
+    """Segments and semaphores of Python's multiprocessing and of verl's on this machine."""
+    return {name for name in os.listdir("/dev/shm") if name.startswith(("psm_", "sem.mp-", "verl_"))}
+
+
+def _mapped() -> str:
+    """What living processes have mapped: theirs, not the run's, whose processes are gone."""
+    maps = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            maps.append((folder / "maps").read_text())
+    return "".join(maps)
 
 
 def _processes_of(run: Run) -> list[str]:
@@ -201,6 +216,7 @@ def test_a_run_goes_on_from_its_checkpoint_with_the_export_as_base_and_survives_
 def test_swapping_the_base_model_is_one_override_and_sigterm_ends_a_run_cleanly(
     family: str, mode: str, data: Path, tmp_path: Path, left_before: set[str]
 ) -> None:
+    """With every module on the policy, so that there is one engine to start."""
     model = save_random(family, tmp_path / "model")
     before = _digest(model)
 
@@ -208,11 +224,15 @@ def test_swapping_the_base_model_is_one_override_and_sigterm_ends_a_run_cleanly(
         if any(log.read_text() for log in (tmp_path / "run").glob("metrics-*.jsonl")):
             os.kill(pid, signal.SIGTERM)
 
-    run = train(model, data, tmp_path / "run", "trainer.total_training_steps=9", f"trainer.v1.trainer_mode={mode}", during=end_after_a_step)
+    on_policy = [f"agentflow.engines.{module}=policy" for module in ("analyst", "executor", "verifier", "generator")]
+    overrides = ("trainer.total_training_steps=9", f"trainer.v1.trainer_mode={mode}", *on_policy)
+    run = train(model, data, tmp_path / "run", *overrides, during=end_after_a_step)
     assert run.code != 0
     assert 1 <= len(run.metrics) < 9, run.output[-4000:]
     assert run.metrics[1]["training/rollout_probs_diff_max"] < 1e-5
     assert run.metrics[1]["actor/grad_norm"] > 0
+    replies = [reply for scored in logged(run) for reply in scored.trajectory.all_replies()]
+    assert replies and {reply.engine for reply in replies} == {"policy"}
     assert _digest(model) == before
     assert_nothing_is_left(run, left_before)
 
