@@ -35,7 +35,8 @@ class FlowManager(AgentLoopManagerTQ):
         manager = cls(*args, **kwargs)
         settings = schema.load(plain(manager.config.agentflow))
         try:
-            manager.replicas = make_base(manager.config, base_replicas(manager.config, settings), settings.base.max_tokens)
+            if count := base_replicas(manager.config, settings):
+                manager.replicas = make_base(manager.config, count, settings.base.max_tokens)
             await asyncio.gather(manager._start_workers(settings), *(replica.init_standalone() for replica in manager.replicas))
         except BaseException:
             manager.close()
