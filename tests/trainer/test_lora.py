@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
@@ -24,3 +28,18 @@ def test_an_update_moves_the_adapter_and_not_one_bit_of_the_checkpoint(tmp_path:
     assert sorted(frozen) == sorted(before)
     assert all(torch.equal(frozen[name], value) for name, value in before.items())
     assert all(value.abs().max() > 0 for name, value in adapter.items() if "lora_B" in name), "it starts from zeros"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["qwen2", "llama"])
+def test_one_vllm_engine_serves_the_adapter_and_the_checkpoint_and_takes_the_next_adapter(family: str, tmp_path: Path) -> None:
+    model, out = save_random(family, tmp_path / "model"), tmp_path / "answers.json"
+    subprocess.run([sys.executable, "-m", "tests.trainer.adapter_serving", model, out], check=True, timeout=900)
+    rounds = json.loads(out.read_text())
+    for answers in rounds:
+        for answer in answers.values():
+            assert answer["served"] == pytest.approx(answer["computed"], abs=1e-4)
+    before, first, second = rounds
+    assert before["base"]["served"] == first["base"]["served"] == second["base"]["served"]
+    assert first["policy"]["served"] != first["base"]["served"] and first["policy"]["served"] != second["policy"]["served"]
+    assert first["policy again"]["cached"] > 0, "the two share no cached prompt: each keeps its own"
