@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import verl  # noqa: F401 - registers the search path
 from hydra import compose, initialize_config_module
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from agentflow_verl.config import schema
 from agentflow_verl.engines.adapter import AdapterSwitch, can_share
@@ -21,14 +21,14 @@ from agentflow_verl.trainer.runtime import plain
 LORA = "actor_rollout_ref.model.lora_rank=8"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def hydra() -> Iterator[None]:
+@cache
+def shipped() -> DictConfig:
     with initialize_config_module("verl.trainer.config", version_base=None):
-        yield
+        return compose("agentflow", ["platform=cpu", "actor_rollout_ref.model.path=model"])
 
 
 def composed(*overrides: str) -> DictConfig:
-    return compose("agentflow", ["platform=cpu", "actor_rollout_ref.model.path=model", *overrides])
+    return OmegaConf.merge(shipped(), OmegaConf.from_dotlist(list(overrides)))
 
 
 @pytest.mark.parametrize(
