@@ -52,18 +52,18 @@ def write_questions(folder: Path, count: int = 16) -> None:
         rows = [
             {
                 "data_source": "maths",
-                "prompt": [{"role": "user", "content": f"What is {number} plus 2?"}],
-                "reward_model": {"style": "rule", "ground_truth": str(number + 2)},
+                "prompt": [{"role": "user", "content": f"What is the greatest common divisor of {5 * number} and {7 * number}?"}],
+                "reward_model": {"style": "rule", "ground_truth": str(number)},
                 "extra_info": {"split": split, "index": number},
             }
-            for number in range(size)
+            for number in range(2, 2 + size)
         ]
         pandas.DataFrame(rows).to_parquet(folder / f"{split}.parquet")
     (folder / "reward.py").write_text(REWARD)
     (folder / "flat_reward.py").write_text(FLAT_REWARD)
 
 
-def train(model: Path, data: Path, folder: Path, *overrides: str, during: Callable[[int], None] | None = None, timeout: float = 400) -> Run:
+def train(model: Path, data: Path, folder: Path, *overrides: str, during: Callable[[int], None] | None = None, timeout: float = 600) -> Run:
     """One run on the CPU platform. ``during`` is called every second with the process id."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"metrics-{time.time_ns()}.jsonl"
@@ -72,14 +72,15 @@ def train(model: Path, data: Path, folder: Path, *overrides: str, during: Callab
         *(f"actor_rollout_ref.model.path={model}", f"data.train_files={data}/train.parquet", f"data.val_files={data}/val.parquet"),
         *("data.train_batch_size=2", "actor_rollout_ref.actor.ppo_mini_batch_size=2", "actor_rollout_ref.rollout.n=3"),
         *("data.max_prompt_length=900", "data.max_response_length=48", "actor_rollout_ref.rollout.max_model_len=1024"),
-        *("agentflow.base.max_tokens=40", "agentflow.max_turns=2", "actor_rollout_ref.actor.optim.lr=1e-3"),
+        *("agentflow.base.max_tokens=96", "agentflow.max_turns=2", "actor_rollout_ref.actor.optim.lr=1e-3"),
         *("actor_rollout_ref.rollout.temperature=1.0", "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=4096"),
         *(f"reward.custom_reward_function.path={data}/reward.py", f"trainer.default_local_dir={folder}", "trainer.logger=[console,file]"),
         *("trainer.val_before_train=false", "trainer.total_epochs=10", f"hydra.run.dir={folder}/hydra"),
         *overrides,
     ]
     temporary = Path(tempfile.mkdtemp(prefix="e2e-"))  # not below ``folder``: the path of a socket must be short
-    kept = {"RAY_TMPDIR": tempfile.gettempdir(), "TORCHINDUCTOR_CACHE_DIR": str(folder / "torchinductor")}
+    kept = {"RAY_worker_niceness": "0"}  # Ray's workers are nice by default, and tests run beside them
+    kept |= {"RAY_TMPDIR": tempfile.gettempdir(), "TORCHINDUCTOR_CACHE_DIR": str(folder / "torchinductor")}
     environment = {**os.environ, **kept, "TMPDIR": str(temporary), "VERL_FILE_LOGGER_PATH": str(log)}
     output = folder / f"output-{log.stem}.txt"
     with output.open("w") as file:
@@ -90,10 +91,12 @@ def train(model: Path, data: Path, folder: Path, *overrides: str, during: Callab
         try:
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:
-            process.kill()
             raise AssertionError(f"the run did not end within {timeout} s:\n{output.read_text()[-3000:]}") from None
         finally:
             ended.set()
+            if process.poll() is None:  # the tests were interrupted
+                process.terminate()
+                process.wait(60)
     entries = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     return Run(code, output.read_text(), {entry["step"]: entry["data"] for entry in entries}, folder, temporary)
 

@@ -226,6 +226,7 @@ async def test_cancelling_kills_the_job_and_frees_its_slot(sandbox: Sandbox, one
 async def test_closing_ends_running_jobs_and_takes_no_more(sandbox: Sandbox, one_slot: Sandbox) -> None:
     await settled(sandbox)
     others = descendants(os.getpid())
+    await one_slot.run(HONEST)  # it is up
     job = asyncio.ensure_future(one_slot.run("import time; time.sleep(60)"))
     await asyncio.sleep(1.0)
     await one_slot.close()
