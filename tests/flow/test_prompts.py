@@ -9,7 +9,6 @@ import pytest
 
 from agentflow_verl.flow import prompts
 from agentflow_verl.flow.modules import MODULES
-
 from tests.engines import tokenizers
 
 from .fakes import PYTHON, SEARCH, ScriptedTools, flow
