@@ -36,13 +36,13 @@ class EndpointConfig:
 
     base_url: str  # up to and including /v1
     model: str
-    further_urls: tuple[str, ...] = ()  # more servers of the same model
     api_key_env: str | None = None  # name of the environment variable that holds the key
     concurrency: int = 64  # requests in flight, a process, over all URLs
     timeout_s: float = 120.0  # one attempt
     retries: int = 3  # further attempts, for faults of the endpoint only
     temperature: float = 0.0
     max_tokens: int = 1024
+    further_urls: tuple[str, ...] = ()  # more servers of the same model
     structured: bool = False  # send a reply's JSON schema, where the caller has one; a server that refuses it is asked without
     seed: int | None = None  # with it, each call samples with a seed that follows from this, its trajectory and its prompt
 
