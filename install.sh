@@ -25,6 +25,7 @@ case ",$extras," in *,test,*)
   # One of the dependencies that it would bring compiles C, for datasets that are not used here.
   install --no-deps "reasoning-gym==0.1.25"
 esac
-# Bytecode, on all cores, which pip cannot. Some packages ship templates that are no Python: what is to fail fails at import.
-"$venv/bin/python" -m compileall -qq -j 0 "$venv/lib" || true
+# Bytecode, on all cores, which pip cannot; tests of packages are left out. Some ship templates that are no Python: what is to fail
+# fails at import.
+"$venv/bin/python" -m compileall -qq -j 0 -x '/(tests?|testing|benchmarks?)/' "$venv/lib" || true
 echo "$wanted" > "$stamp"

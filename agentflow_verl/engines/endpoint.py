@@ -96,7 +96,7 @@ class EndpointEngine:
         while True:
             try:
                 async with self.slots:
-                    with self.replicas.one(failed, trajectory) as url:
+                    with self.replicas.one(failed, session=trajectory) as url:
                         return await self._post(url, body)
             except _SchemaRefused as refusal:
                 self._go_without_schema(body, refusal)

@@ -101,7 +101,7 @@ class ReplicaClient:
         dead: set[str] = set()
         while True:
             try:
-                with self.replicas.one(dead, request_id) as name:
+                with self.replicas.one(dead, session=request_id) as name:
                     return await self._ask(name, prompt_ids=prompt_ids, sampling_params=dict(sampling_params), request_id=uuid4().hex)
             except ServerFault:
                 dead.add(name)

@@ -73,13 +73,13 @@ class Replicas:
         return any(replica.url not in than for replica in self._willing())
 
     @contextmanager
-    def one(self, avoid: Collection[str] = (), session: str | None = None) -> Iterator[str]:
-        """The URL with the fewest calls in flight; one of ``avoid`` only if there is no other.
+    def one(self, avoid: Collection[str] = (), session: str | None = None, only: str | None = None) -> Iterator[str]:
+        """The URL with the fewest calls in flight; one of ``avoid`` only if there is no other. ``only``: none but this.
 
         The calls of a ``session`` stay with the URL that took the last of them, whose prefix cache knows them, as long
         as it answers. What the body raises is held for or against the URL. Raises ``NoReplica`` if every circuit is open.
         """
-        willing = self._willing()
+        willing = [replica for replica in self._willing() if only in (None, replica.url)]
         if not willing:
             last = max(self._all, key=lambda replica: replica.opened_at)
             raise NoReplica(f"no URL answers, the last failure was {last.reason}")

@@ -58,6 +58,12 @@ class FlowManager(AgentLoopManagerTQ):
         logger.info("embedded tool servers: %s", ", ".join(embedded) or "none")
         return {config.name: config.urls for config in started if config.name in embedded}
 
+    def actors(self) -> dict[str, Any]:
+        """The Ray actors without which no trajectory ends, by what they are."""
+        workers = {f"agent-loop worker {number}": worker for number, worker in enumerate(self.agent_loop_workers)}
+        servers = [server for replica in self.replicas for server in replica.servers]
+        return workers | {f"frozen base server {number}": server for number, server in enumerate(servers)}
+
     def close(self) -> None:
         """End the tool servers and the frozen replicas. Safe to call twice."""
         if self.supervisor is not None:

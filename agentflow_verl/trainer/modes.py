@@ -1,6 +1,6 @@
 """verl's V1 trainer modes with the paper's objective: ``agentflow_sync`` and its asynchronous siblings.
 
-One mixin over verl's three trainers. It changes six things, each a method of verl's PPOTrainer:
+One mixin over verl's three trainers. Beside what recovery.py does it changes six things, each a method of verl's PPOTrainer:
 
     _setup                   with a LoRA adapter, rollout servers that can leave it off (engines/adapter.py)
     _build_replay_buffer     polls ten times a second (verl's 2 s are 2 s of idle a step), and filters by valid trajectories
@@ -28,7 +28,7 @@ from verl.trainer.ppo.padding_utils import upsample_batch_to_divisible_size
 from verl.trainer.ppo.ray_trainer import apply_kl_penalty
 from verl.trainer.ppo.rollout_corr_helper import compute_rollout_correction_and_add_to_batch
 from verl.trainer.ppo.utils import Role
-from verl.trainer.ppo.v1.trainer_base import PPOTrainer, register_trainer
+from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_colocate_async import PPOTrainerColocateAsync
 from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
@@ -46,6 +46,7 @@ from agentflow_verl.trainer.cpu import platform as cpu
 from agentflow_verl.trainer.faults import stop_on_faults
 from agentflow_verl.trainer.filtering import without_signal
 from agentflow_verl.trainer.metrics import batch_metrics, policy_rollout_kl
+from agentflow_verl.trainer.recovery import Recovering
 from agentflow_verl.trainer.rows import FIELD, BatchIndex, deal, plan_steps, rows_per_rank
 from agentflow_verl.trainer.runtime import plain
 from agentflow_verl.trainer.stock import without_faults
@@ -54,7 +55,7 @@ ACTOR_ROLES = (Role.Actor, Role.ActorRollout, Role.ActorRolloutRef, Role.RefPoli
 POLL_S = 0.1
 
 
-class FlowTrainer(PPOTrainer):
+class FlowTrainer(Recovering):
     """The mixin. ``base_mode`` is what verl's own code must see as ``trainer_mode`` (it compares it with "sync")."""
 
     base_mode: str
@@ -75,12 +76,6 @@ class FlowTrainer(PPOTrainer):
         if can_share(self.config.actor_rollout_ref):
             share_rollout(self.config)
         super()._setup()
-
-    def fit(self, agent_loop_manager: Any) -> None:
-        try:
-            super().fit(agent_loop_manager)
-        finally:
-            agent_loop_manager.close()
 
     def _build_replay_buffer(self) -> Any:
         buffer = super()._build_replay_buffer()

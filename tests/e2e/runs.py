@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -14,6 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas
+import psutil
+
+from agentflow_verl.rewards.record import ScoredTrajectory, read_log
 
 REWARD = '''
 def compute_score(data_source, solution_str, ground_truth, extra_info=None, **kwargs):
@@ -36,13 +41,15 @@ def compute_score(data_source, solution_str, ground_truth, extra_info=None, **kw
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its exit code, output, logged metrics by step, folder, and the temporary folder that it was given."""
+    """A finished run: its exit code, output, logged metrics by step, folder, the temporary folder that it was given, and
+    the inodes in /dev/shm that its processes were seen to use: other runs and tests have theirs."""
 
     code: int
     output: str
     metrics: dict[int, dict[str, float]]
     folder: Path
     temporary: Path
+    shared_memory: frozenset[int]
 
 
 def write_questions(folder: Path, count: int = 16) -> None:
@@ -79,15 +86,16 @@ def train(model: Path, data: Path, folder: Path, *overrides: str, during: Callab
         *overrides,
     ]
     temporary = Path(tempfile.mkdtemp(prefix="e2e-"))  # not below ``folder``: the path of a socket must be short
-    kept = {"RAY_worker_niceness": "0"}  # Ray's workers are nice by default, and tests run beside them
-    kept |= {"RAY_TMPDIR": tempfile.gettempdir(), "TORCHINDUCTOR_CACHE_DIR": str(folder / "torchinductor")}
+    kept = {"RAY_TMPDIR": tempfile.gettempdir(), "RAY_worker_niceness": "0"}  # nice by default, and tests run beside them
     environment = {**os.environ, **kept, "TMPDIR": str(temporary), "VERL_FILE_LOGGER_PATH": str(log)}
     output = folder / f"output-{log.stem}.txt"
     with output.open("w") as file:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment, cwd=folder)
         ended = threading.Event()
+        seen: set[int] = set()
+        threading.Thread(target=_every, args=(5.0, lambda pid: seen.update(_shared_memory(pid)), process.pid, ended), daemon=True).start()
         if during is not None:
-            threading.Thread(target=_every_second, args=(during, process.pid, ended), daemon=True).start()
+            threading.Thread(target=_every, args=(1.0, during, process.pid, ended), daemon=True).start()
         try:
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -98,9 +106,45 @@ def train(model: Path, data: Path, folder: Path, *overrides: str, during: Callab
                 process.terminate()
                 process.wait(60)
     entries = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    return Run(code, output.read_text(), {entry["step"]: entry["data"] for entry in entries}, folder, temporary)
+    return Run(code, output.read_text(), {entry["step"]: entry["data"] for entry in entries}, folder, temporary, frozenset(seen))
 
 
-def _every_second(call: Callable[[int], None], pid: int, ended: threading.Event) -> None:
-    while not ended.wait(1.0):
+def _every(seconds: float, call: Callable[[int], None], pid: int, ended: threading.Event) -> None:
+    while not ended.wait(seconds):
         call(pid)
+
+
+def _shared_memory(pid: int) -> set[int]:
+    """Inodes in /dev/shm that ``pid`` and the processes below it have mapped. Not names: a semaphore is mapped under another."""
+    found = set()
+    with contextlib.suppress(psutil.Error):
+        for process in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+            with contextlib.suppress(OSError):
+                maps = Path(f"/proc/{process.pid}/maps").read_text()
+                found |= {int(inode) for inode in re.findall(r"(\d+)\s+/dev/shm/", maps)}
+    return found
+
+
+def logged(run: Run) -> list[ScoredTrajectory]:
+    return read_log(run.folder / "trajectories", "train")
+
+
+def assert_nothing_is_left(run: Run) -> None:
+    deadline = time.monotonic() + 30
+    while (alive := _processes_of(run)) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert not alive, alive
+    assert not [file for file in Path("/dev/shm").iterdir() if file.stat().st_ino in run.shared_memory]
+    run.temporary.rmdir()  # it is empty
+
+
+def _processes_of(run: Run) -> list[str]:
+    """Processes that were started with this run's metrics file in their environment."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != os.getpid() and str(run.folder) in process.environ().get("VERL_FILE_LOGGER_PATH", ""):
+                found.append(" ".join(process.cmdline())[:120])
+        except psutil.Error:
+            continue
+    return found

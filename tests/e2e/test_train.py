@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import math
-import os
 import re
 import signal
-import time
 from pathlib import Path
 
 import psutil
@@ -19,9 +15,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from agentflow_verl.flow import prompts
 from agentflow_verl.flow.records import Outcome
-from agentflow_verl.rewards.record import ScoredTrajectory, read_log
-from tests.e2e.models import save_random
-from tests.e2e.runs import Run, train, write_questions
+from agentflow_verl.rewards.record import ScoredTrajectory
+from tests.e2e.runs import Run, assert_nothing_is_left, logged, train, write_questions
 
 STEPS = 2
 BASE = Path(__file__).parents[2] / "recipes" / "quickstart" / "base"  # a Llama
@@ -35,12 +30,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def left_before() -> set[str]:
-    return shared_memory()
-
-
-@pytest.fixture(scope="module")
-def run(data: Path, left_before: set[str], tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("run")
     run = train(
         BASE,
@@ -53,10 +43,6 @@ def run(data: Path, left_before: set[str], tmp_path_factory: pytest.TempPathFact
     )
     assert run.code == 0, run.output[-4000:]
     return run
-
-
-def logged(run: Run) -> list[ScoredTrajectory]:
-    return read_log(run.folder / "trajectories", "train")
 
 
 def exported(run: Run) -> Path:
@@ -140,47 +126,13 @@ def test_trajectories_read_back_equal(run: Run) -> None:
         assert ScoredTrajectory.model_validate_json(scored.model_dump_json()) == scored
 
 
-def test_nothing_of_the_run_is_left(run: Run, left_before: set[str]) -> None:
-    assert_nothing_is_left(run, left_before)
-
-
-def assert_nothing_is_left(run: Run, left_before: set[str]) -> None:
-    deadline = time.monotonic() + 30
-    while (alive := _processes_of(run)) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    assert not alive, alive
-    assert not [name for name in shared_memory() - left_before if name not in _mapped()]
-    run.temporary.rmdir()  # it is empty
-
-
-def shared_memory() -> set[str]:
-    """Segments and semaphores of Python's multiprocessing and of verl's on this machine."""
-    return {name for name in os.listdir("/dev/shm") if name.startswith(("psm_", "sem.mp-", "verl_"))}
-
-
-def _mapped() -> str:
-    """What living processes have mapped: theirs, not the run's, whose processes are gone."""
-    maps = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            maps.append((folder / "maps").read_text())
-    return "".join(maps)
-
-
-def _processes_of(run: Run) -> list[str]:
-    """Processes that were started with this run's metrics file in their environment."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.pid != os.getpid() and str(run.folder) in process.environ().get("VERL_FILE_LOGGER_PATH", ""):
-                found.append(" ".join(process.cmdline())[:120])
-        except psutil.Error:
-            continue
-    return found
+def test_nothing_of_the_run_is_left(run: Run) -> None:
+    assert run.shared_memory
+    assert_nothing_is_left(run)
 
 
 def test_a_run_goes_on_from_its_checkpoint_with_the_export_as_base_and_survives_a_tool_server_that_dies(
-    run: Run, data: Path, left_before: set[str]
+    run: Run, data: Path
 ) -> None:
     """The exported folder is a checkpoint like any other: transformers loads it as the reference, vLLM serves it.
 
@@ -189,11 +141,11 @@ def test_a_run_goes_on_from_its_checkpoint_with_the_export_as_base_and_survives_
     killed: list[int] = []
 
     def kill_once(pid: int) -> None:
-        for child in psutil.Process(pid).children(recursive=True) if not killed else ():
-            up_for = time.time() - child.create_time()
-            if "tool_servers.python_coder" in " ".join(child.cmdline()) and up_for > 15:
-                child.send_signal(signal.SIGKILL)
-                killed.append(child.pid)
+        children = {child: " ".join(child.cmdline()) for child in psutil.Process(pid).children(recursive=True)} if not killed else {}
+        if any("generate_sequences" in line for line in children.values()):  # trajectories are under way
+            server = next(child for child, line in children.items() if "tool_servers.python_coder" in line)
+            server.send_signal(signal.SIGKILL)
+            killed.append(server.pid)
 
     overrides = (
         f"trainer.total_training_steps={STEPS + 1}",
@@ -210,49 +162,13 @@ def test_a_run_goes_on_from_its_checkpoint_with_the_export_as_base_and_survives_
     assert metrics["training/filter_groups/evicted_samples"] > 0
     assert metrics["agentflow/zero_variance_groups"] == 0 and metrics["agentflow/groups"] == 2
     assert "actor/reward_kl_penalty" in metrics
-    assert_nothing_is_left(more, left_before)
+    assert_nothing_is_left(more)
 
 
-@pytest.mark.parametrize(
-    ("family", "mode"),
-    [
-        ("qwen2", "agentflow_colocate_async"),
-        ("gemma", "agentflow_sync"),
-        pytest.param("llama", "agentflow_sync", marks=pytest.mark.slow),  # the fixture's run is a Llama's
-    ],
-)
-def test_swapping_the_base_model_is_one_override_and_sigterm_ends_a_run_cleanly(
-    family: str, mode: str, data: Path, tmp_path: Path, left_before: set[str]
-) -> None:
-    """With every module on the policy, so that there is one engine to start."""
-    model = save_random(family, tmp_path / "model")
-    before = _digest(model)
-
-    def end_after_a_step(pid: int) -> None:
-        if any(log.read_text() for log in (tmp_path / "run").glob("metrics-*.jsonl")):
-            os.kill(pid, signal.SIGTERM)
-
-    on_policy = [f"agentflow.engines.{module}=policy" for module in ("analyst", "executor", "verifier", "generator")]
-    overrides = ("trainer.total_training_steps=9", f"trainer.v1.trainer_mode={mode}", *on_policy)
-    run = train(model, data, tmp_path / "run", *overrides, during=end_after_a_step)
-    assert run.code != 0
-    assert 1 <= len(run.metrics) < 9, run.output[-4000:]
-    assert run.metrics[1]["training/rollout_probs_diff_max"] < 1e-5
-    assert run.metrics[1]["actor/grad_norm"] > 0
-    replies = [reply for scored in logged(run) for reply in scored.trajectory.all_replies()]
-    assert replies and {reply.engine for reply in replies} == {"policy"}
-    assert _digest(model) == before
-    assert_nothing_is_left(run, left_before)
-
-
-def _digest(folder: Path) -> str:
-    return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(folder.glob("*.safetensors")))).hexdigest()
-
-
-def test_a_wrong_key_is_one_line_before_anything_starts(data: Path, tmp_path: Path, left_before: set[str]) -> None:
+def test_a_wrong_key_is_one_line_before_anything_starts(data: Path, tmp_path: Path) -> None:
     run = train(BASE, data, tmp_path, "+agentflow.max_turn=3", timeout=120)
     assert run.code == 2
     assert "agentflow: agentflow.max_turn: unknown key; did you mean 'max_turns'?" in run.output
     assert "Traceback" not in run.output
     assert "ray init" not in run.output
-    assert_nothing_is_left(run, left_before)
+    assert_nothing_is_left(run)

@@ -12,6 +12,7 @@ from agentflow_verl.errors import PromptTooLong
 from agentflow_verl.flow.loop import Flow, Limits
 from agentflow_verl.flow.modules import MODULES
 from agentflow_verl.tools.spec import ToolResult, ToolSpec
+from agentflow_verl.tools.state import TrajectoryState
 
 PLAN = "Justification: because\nContext: x = 2\nSub-goal: double x\nTool: python_coder"
 CALL = '{"code": "print(2 * 2)"}'
@@ -95,11 +96,17 @@ class ScriptedTools:
         self.steps = list(steps) or ["4"]
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.cancelled = 0
+        self.ended: list[str] = []
 
     def resolve(self, name: str) -> ToolSpec | None:
         return next((spec for spec in self.specs if spec.name == name.lower().replace(" ", "_")), None)
 
-    async def call(self, name: str, arguments: dict[str, Any], deadline: Deadline) -> ToolResult:
+    def end(self, state: TrajectoryState) -> None:
+        self.ended.append(state.name)
+
+    async def call(
+        self, name: str, arguments: dict[str, Any], deadline: Deadline, state: TrajectoryState | None = None
+    ) -> ToolResult:
         self.calls.append((name, arguments))
         step = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
         result = await deadline.run(play(self, step, arguments), f"tool {name}")
