@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import ray
+from ray.exceptions import RayActorError
 from verl.workers.rollout.llm_server import GlobalRequestLoadBalancer, LLMServerClient
 
 from agentflow_verl.deadline import Deadline
@@ -141,6 +142,9 @@ async def test_a_dead_frozen_replica_is_replaced_by_another_while_there_is_one(s
     client = ReplicaClient(tuple(servers))
     for last, (_, each) in enumerate(servers.items()):
         ray.kill(each)
+        with pytest.raises(RayActorError):
+            while True:  # a call may still be answered
+                await each.forget.remote()
         for number in range(6):
             call = client.generate(f"t{number}", prompt_ids=[1], sampling_params={})
             if last < len(servers) - 1:
