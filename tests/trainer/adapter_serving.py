@@ -20,7 +20,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 from verl.utils.fsdp_utils import collect_lora_params, replace_lora_wrapper
 
-PROMPT = list(range(40, 80))
+PROMPT = [40 + number % 80 for number in range(160)]  # longer than a block of the CPU engine's prefix cache, 128 tokens
 TOKENS = 6
 
 
@@ -41,7 +41,7 @@ def main(model: Path, out: Path) -> None:
         enable_lora=True,
         max_loras=1,
         max_lora_rank=8,
-        max_model_len=128,
+        max_model_len=256,
         max_num_seqs=4,
         kv_cache_memory_bytes=1 << 26,
         worker_extension_cls="agentflow_verl.trainer.cpu.weights.PlainWeights",

@@ -30,8 +30,7 @@ def test_an_update_moves_the_adapter_and_not_one_bit_of_the_checkpoint(tmp_path:
     assert all(value.abs().max() > 0 for name, value in adapter.items() if "lora_B" in name), "it starts from zeros"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("family", ["qwen2", "llama"])
+@pytest.mark.parametrize("family", [pytest.param("qwen2", marks=pytest.mark.slow), "llama"])
 def test_one_vllm_engine_serves_the_adapter_and_the_checkpoint_and_takes_the_next_adapter(family: str, tmp_path: Path) -> None:
     model, out = save_random(family, tmp_path / "model"), tmp_path / "answers.json"
     subprocess.run([sys.executable, "-m", "tests.trainer.adapter_serving", model, out], check=True, timeout=900)
