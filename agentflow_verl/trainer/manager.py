@@ -12,7 +12,7 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ
 from verl.utils.ray_utils import auto_await
 
 from agentflow_verl.config import schema
-from agentflow_verl.engines.replica import make_base, server_name
+from agentflow_verl.engines.replica import base_replicas, make_base, server_name
 from agentflow_verl.tools.supervisor import Supervisor
 from agentflow_verl.trainer.runtime import Runtime, plain
 from agentflow_verl.trainer.worker import FlowWorker
@@ -35,8 +35,8 @@ class FlowManager(AgentLoopManagerTQ):
         manager = cls(*args, **kwargs)
         settings = schema.load(plain(manager.config.agentflow))
         try:
-            if settings.needs_base:
-                manager.replicas = make_base(manager.config, settings.base.replicas, settings.base.max_tokens)
+            if count := base_replicas(manager.config, settings):
+                manager.replicas = make_base(manager.config, count, settings.base.max_tokens)
             await asyncio.gather(manager._start_workers(settings), *(replica.init_standalone() for replica in manager.replicas))
         except BaseException:
             manager.close()
