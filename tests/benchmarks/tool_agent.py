@@ -156,10 +156,12 @@ async def measure(questions: int, rounds: int) -> dict[str, Any]:
         *("platform=cpu", f"actor_rollout_ref.model.path={BASE}", f"data.max_prompt_length={PROMPT}"),
         *(f"data.max_response_length={CONTEXT - PROMPT}", f"actor_rollout_ref.rollout.max_model_len={CONTEXT}"),
         "actor_rollout_ref.rollout.multi_turn.format=every_reply",
+        "+actor_rollout_ref.rollout.engine_kwargs.vllm.block_size=16",  # of the prefix cache: prompts here are shorter than 128
     )
     with initialize_config_module("verl.trainer.config", version_base=None):
         config = compose("agentflow", list(overrides))
-    ray.init(num_cpus=8, num_gpus=1, include_dashboard=False, runtime_env={"env_vars": OmegaConf.to_container(config.ray_kwargs.ray_init.runtime_env.env_vars)})
+    settings = OmegaConf.to_container(config.ray_kwargs.ray_init.runtime_env)
+    ray.init("local", num_cpus=8, num_gpus=1, include_dashboard=False, runtime_env=settings)
     (replica,) = make_base(config, 1, LONGEST_REPLY)
     await replica.init_standalone()
     name = server_name(replica)
@@ -186,9 +188,9 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=32, help="trajectories at once")
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     found = asyncio.run(measure(given.questions, given.rounds))
     ray.shutdown()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)  # verl and others have set it
     for arm, figures in found.items():
         logger.info("%-10s %s", arm, json.dumps({name: round(value, 3) for name, value in figures.items()}))
     if given.json:
