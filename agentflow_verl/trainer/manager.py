@@ -59,9 +59,9 @@ class FlowManager(AgentLoopManagerTQ):
         return {config.name: config.urls for config in started if config.name in embedded}
 
     def actors(self) -> dict[str, Any]:
-        """The Ray actors without which no trajectory ends, by what they are."""
+        """The Ray actors without which no trajectory ends, by what they are. One of several frozen replicas is none of them."""
         workers = {f"agent-loop worker {number}": worker for number, worker in enumerate(self.agent_loop_workers)}
-        servers = [server for replica in self.replicas for server in replica.servers]
+        servers = self.replicas[0].servers if len(self.replicas) == 1 else []
         return workers | {f"frozen base server {number}": server for number, server in enumerate(servers)}
 
     def close(self) -> None:
