@@ -47,9 +47,9 @@ def of_jobs(look: Callable[[int], T]) -> list[T]:
     return found
 
 
-def ranks() -> list[tuple[int, int]]:
-    """Scheduling policy and nice value of the job's processes."""
-    return of_jobs(lambda pid: (os.sched_getscheduler(pid), os.getpriority(os.PRIO_PROCESS, pid)))
+def ranks() -> list[int]:
+    """Nice values of the job's processes."""
+    return of_jobs(lambda pid: os.getpriority(os.PRIO_PROCESS, pid))
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def ranks() -> list[tuple[int, int]]:
 )
 async def test_program_that_burns_cpu_steps_back_as_a_whole(sandbox: Sandbox, program: str, least: int) -> None:
     running = asyncio.ensure_future(sandbox.run(NAMED + program))
-    assert await asyncio.to_thread(eventually, lambda: bool(ranks()) and all(nice >= least for _, nice in ranks()), 30.0)
+    assert await asyncio.to_thread(eventually, lambda: bool(ranks()) and all(nice >= least for nice in ranks()), 30.0)
     running.cancel()
     await asyncio.wait({running})
 
@@ -70,11 +70,11 @@ async def test_fork_bomb_gets_what_nobody_else_wants(sandbox: Sandbox) -> None:
     bomb = "while True:\n  try: os.fork()\n  except OSError: pass"
     running = asyncio.ensure_future(sandbox.run(NAMED + bomb))
 
-    def idle() -> bool:
+    def last() -> bool:
         found = ranks()
-        return len(found) > 16 and all(policy == os.SCHED_IDLE for policy, _ in found)
+        return len(found) > 16 and all(nice == 19 for nice in found)
 
-    assert await asyncio.to_thread(eventually, idle, 30.0)
+    assert await asyncio.to_thread(eventually, last, 30.0)
     running.cancel()
     await asyncio.wait({running})
 
@@ -85,8 +85,8 @@ async def test_crowd_steps_back_before_it_has_burnt_anything(sandbox: Sandbox) -
     behind = {max(os.sched_getaffinity(0))}
 
     def together() -> bool:
-        found = of_jobs(lambda pid: (os.sched_getscheduler(pid) == os.SCHED_IDLE or os.getpriority(os.PRIO_PROCESS, pid) == 19, os.sched_getaffinity(pid)))
-        return len(found) == 8 and all(last and processors == behind for last, processors in found)
+        found = of_jobs(lambda pid: (os.getpriority(os.PRIO_PROCESS, pid), os.sched_getaffinity(pid)))
+        return len(found) == 8 and all(nice == 19 and processors == behind for nice, processors in found)
 
     assert await asyncio.to_thread(eventually, together, 30.0)
     running.cancel()
@@ -111,6 +111,6 @@ async def test_program_that_waits_keeps_its_rank(sandbox: Sandbox) -> None:
     running = asyncio.ensure_future(sandbox.run(NAMED + "time.sleep(60)"))
     assert await asyncio.to_thread(eventually, lambda: bool(ranks()), 30.0)
     await asyncio.sleep(1.0)
-    assert [nice for _, nice in ranks()] == [FRESH + os.getpriority(os.PRIO_PROCESS, 0)]
+    assert ranks() == [FRESH + os.getpriority(os.PRIO_PROCESS, 0)]
     running.cancel()
     await asyncio.wait({running})
