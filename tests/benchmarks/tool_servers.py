@@ -32,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
     parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument("--only", choices=("calls", "sandbox"))
-    parser.add_argument("--rounds", type=int, default=3, help="of calls")
+    parser.add_argument("--rounds", type=int, default=3, help="of calls; 0 for none")
     parser.add_argument("--seconds", type=float, default=1.5, help="of a round of calls")
     parser.add_argument("--starts", type=int, default=100, help="rounds of the sandbox")
     parser.add_argument("--soak", type=float, default=0.0, help="seconds of calls at saturation afterwards")

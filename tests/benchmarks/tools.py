@@ -156,15 +156,15 @@ def held(process: psutil.Process) -> dict[str, float]:
 
 
 def run(rounds: int, seconds: float, soak_seconds: float) -> dict[str, dict]:
-    """Start the servers and take every figure; ``soak_seconds`` of 0 leaves the saturation out."""
+    """Start the servers and take every figure; ``rounds`` of 0 leaves the comparison out, ``soak_seconds`` of 0 the saturation."""
     cores = psutil.Process().cpu_affinity()
     try:
         with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as (configs, processes):
-            found = asyncio.run(compare(configs, processes, Path(folder), rounds, seconds))
-            for kind, rows in found["table"].items():
+            found = asyncio.run(compare(configs, processes, Path(folder), rounds, seconds)) if rounds else {}
+            for kind, rows in found.get("table", {}).items():
                 for concurrency, row in rows.items():
                     logger.info("%-24s %4d  %s", kind, concurrency, "  ".join(f"{name} {value:.4g}" for name, value in row.items()))
-            for name, value in found["ratios"].items():
+            for name, value in found.get("ratios", {}).items():
                 logger.info("%s %.3g", name, value)
             if soak_seconds:
                 found["soak"] = asyncio.run(soak(configs, processes, soak_seconds))

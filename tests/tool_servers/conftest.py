@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -66,3 +67,17 @@ def bait(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bait]:
         listener.bind(abstract)
         listener.listen()
         yield Bait(file, tcp, udp, abstract, listener)
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """As many open as select(2) knows of, so that any further one has a number beyond."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2048:
+        pytest.skip("no more than 1,024 descriptors are allowed here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1024)]
+    yield
+    for fd in held:
+        os.close(fd)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import pytest_asyncio
@@ -31,16 +32,24 @@ async def sandbox() -> AsyncIterator[Sandbox]:
         claim.close()
 
 
-def ranks() -> list[tuple[int, int]]:
-    """Scheduling policy and nice value of the job's processes."""
+T = TypeVar("T")
+
+
+def of_jobs(look: Callable[[int], T]) -> list[T]:
+    """What there is to see of each of the job's processes."""
     found = []
     for pid, _ in descendants(os.getpid()):
         try:
             if Path(f"/proc/{pid}/comm").read_text().strip() == "fair-job":
-                found.append((os.sched_getscheduler(pid), os.getpriority(os.PRIO_PROCESS, pid)))
+                found.append(look(pid))
         except OSError:
             pass  # it has ended
     return found
+
+
+def ranks() -> list[int]:
+    """Nice values of the job's processes."""
+    return of_jobs(lambda pid: os.getpriority(os.PRIO_PROCESS, pid))
 
 
 @pytest.mark.parametrize(
@@ -52,7 +61,7 @@ def ranks() -> list[tuple[int, int]]:
 )
 async def test_program_that_burns_cpu_steps_back_as_a_whole(sandbox: Sandbox, program: str, least: int) -> None:
     running = asyncio.ensure_future(sandbox.run(NAMED + program))
-    assert await asyncio.to_thread(eventually, lambda: bool(ranks()) and all(nice >= least for _, nice in ranks()), 30.0)
+    assert await asyncio.to_thread(eventually, lambda: bool(ranks()) and all(nice >= least for nice in ranks()), 30.0)
     running.cancel()
     await asyncio.wait({running})
 
@@ -61,11 +70,39 @@ async def test_fork_bomb_gets_what_nobody_else_wants(sandbox: Sandbox) -> None:
     bomb = "while True:\n  try: os.fork()\n  except OSError: pass"
     running = asyncio.ensure_future(sandbox.run(NAMED + bomb))
 
-    def idle() -> bool:
+    def last() -> bool:
         found = ranks()
-        return len(found) > 16 and all(policy == os.SCHED_IDLE for policy, _ in found)
+        return len(found) > 16 and all(nice == 19 for nice in found)
 
-    assert await asyncio.to_thread(eventually, idle, 30.0)
+    assert await asyncio.to_thread(eventually, last, 30.0)
+    running.cancel()
+    await asyncio.wait({running})
+
+
+async def test_crowd_steps_back_before_it_has_burnt_anything(sandbox: Sandbox) -> None:
+    """Its forks and its ends take locks that those of all programs take: they must not be in each other's way."""
+    running = asyncio.ensure_future(sandbox.run(NAMED + "for _ in range(3): os.fork()\ntime.sleep(60)"))
+    behind = {max(os.sched_getaffinity(0))}
+
+    def together() -> bool:
+        found = of_jobs(lambda pid: (os.getpriority(os.PRIO_PROCESS, pid), os.sched_getaffinity(pid)))
+        return len(found) == 8 and all(nice == 19 and processors == behind for nice, processors in found)
+
+    assert await asyncio.to_thread(eventually, together, 30.0)
+    running.cancel()
+    await asyncio.wait({running})
+
+
+async def test_jobs_are_ranked_among_themselves_and_behind_what_forks_them(sandbox: Sandbox) -> None:
+    """In one session: a kernel that schedules by session would give each of several the same, whatever its nice value."""
+    running = asyncio.ensure_future(sandbox.run(NAMED + "time.sleep(60)"))
+    assert await asyncio.to_thread(eventually, lambda: bool(ranks()), 30.0)
+    ((job, session),) = of_jobs(lambda pid: (pid, os.getsid(pid)))
+    nursery = int(Path(f"/proc/{job}/stat").read_text().rpartition(") ")[2].split()[1])
+    assert session == nursery != os.getsid(0)
+    may = bubblewrap._may_set_priorities() and os.geteuid() == 0 and os.sched_getscheduler(0) == os.SCHED_OTHER
+    assert os.sched_getscheduler(nursery) & ~os.SCHED_RESET_ON_FORK == (os.SCHED_RR if may else os.sched_getscheduler(0))
+    assert os.sched_getscheduler(job) == os.sched_getscheduler(0)
     running.cancel()
     await asyncio.wait({running})
 
@@ -74,6 +111,6 @@ async def test_program_that_waits_keeps_its_rank(sandbox: Sandbox) -> None:
     running = asyncio.ensure_future(sandbox.run(NAMED + "time.sleep(60)"))
     assert await asyncio.to_thread(eventually, lambda: bool(ranks()), 30.0)
     await asyncio.sleep(1.0)
-    assert [nice for _, nice in ranks()] == [FRESH + os.getpriority(os.PRIO_PROCESS, 0)]
+    assert ranks() == [FRESH + os.getpriority(os.PRIO_PROCESS, 0)]
     running.cancel()
     await asyncio.wait({running})

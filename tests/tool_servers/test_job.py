@@ -1,8 +1,15 @@
-"""What is kept of a job's output."""
+"""One job, from the outside: its output, its descriptors, its end."""
 
 from __future__ import annotations
 
-from tool_servers.python_coder.job import Output
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+
+from tool_servers.python_coder.job import Job, Output, readable
+from tool_servers.python_coder.limits import Limits
 
 
 def test_output_keeps_both_ends_and_says_what_is_gone() -> None:
@@ -11,3 +18,35 @@ def test_output_keeps_both_ends_and_says_what_is_gone() -> None:
         output.add(f"{number:03d} ".encode())
     assert output.text() == "000 001 00\n[... 360 bytes left out ...]\n2 093 094 095 096 097 098 099 "
     assert output.total == 400
+
+
+def test_any_descriptor_can_be_looked_at(many_descriptors: None) -> None:
+    ours, theirs = os.pipe()
+    assert ours >= 1024
+    assert not readable(ours)
+    os.write(theirs, b"x")
+    assert readable(ours)
+    os.read(ours, 1)
+    os.close(theirs)
+    assert readable(ours)  # the end
+    os.close(ours)
+
+
+async def test_answer_does_not_wait_for_the_sandbox_to_be_taken_apart() -> None:
+    ours, theirs = socket.socketpair()
+    output, printed = os.pipe()
+    first = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    job = Job(ours, output, Limits(), session=False)
+    socket.send_fds(theirs, [b"ready"], [os.pidfd_open(first.pid)])
+    await job.ready()
+    await job.play(b"print('x')", lambda: None)
+    os.write(printed, b"x\n")
+    theirs.send(b"exit 0\n")
+    assert await asyncio.wait_for(job.over, 10) == "exit 0"
+    assert job.rest() == ("x\n", "exit 0")
+    assert not job.ended.done()
+    job.kill()
+    await asyncio.wait_for(job.ended, 10)
+    first.wait()
+    theirs.close()
+    os.close(printed)

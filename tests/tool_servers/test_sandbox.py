@@ -207,6 +207,11 @@ async def test_sandbox_that_never_comes_up_holds_up_none_after_it(one_slot: Sand
     assert (await one_slot.run(HONEST)).output == HONEST_ANSWER
 
 
+async def test_descriptors_may_have_large_numbers(one_slot: Sandbox, many_descriptors: None) -> None:
+    for _ in range(2):
+        assert (await one_slot.run(HONEST)).output == HONEST_ANSWER
+
+
 async def test_import_that_fails_is_named(uids: range | None) -> None:
     sandbox = Sandbox(bubblewrap.find(), LIMITS, jobs=1, uids=uids, preload=("no_such_package",))
     with pytest.raises(SandboxError, match="No module named 'no_such_package'"):

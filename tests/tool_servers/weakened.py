@@ -80,7 +80,7 @@ ALL = [
     ),
     Weakening(
         "memory not watched",
-        (("watch.py", "if memory_in_use(exact=False) > memory and", "if False and"),),
+        (("watch.py", "if now >= exact_after and", "if False and"),),
         probe="memory of the job",
         attacks=("memory bomb, split",),
     ),

@@ -6,13 +6,12 @@ import asyncio
 import contextlib
 import json
 import os
-import select
 import socket
 from collections.abc import Sequence
 
 from tool_servers.python_coder import seccomp
 from tool_servers.python_coder.bubblewrap import Bubblewrap
-from tool_servers.python_coder.job import Job
+from tool_servers.python_coder.job import Job, readable
 from tool_servers.python_coder.limits import Limits, SandboxError
 
 _UP_WITHIN_S = 30.0
@@ -63,7 +62,7 @@ class Nursery:
     def alive(self) -> bool:
         if self._process.returncode is not None or self._link.fileno() < 0:
             return False
-        return not select.select([self._link], [], [], 0)[0]  # it says nothing after its start: this is its end
+        return not readable(self._link.fileno())  # it says nothing after its start: this is its end
 
     async def fork(self, limits: Limits, uid: int, session_seconds: float | None) -> Job:
         """A sandbox that waits for a program; ``uid`` is the host's user id for it, 0 to keep the nursery's.

@@ -13,6 +13,13 @@ from collections.abc import Callable
 from tool_servers.python_coder.limits import Limits, SandboxError
 
 
+def readable(fd: int) -> bool:
+    """Whether there is something to read at once, or the end. (select(2) knows no descriptor from 1024 on.)"""
+    events = select.poll()
+    events.register(fd, select.POLLIN)
+    return bool(events.poll(0))
+
+
 class Output:
     """Bytes printed: all counted, the first quarter and the last three of ``shown`` kept."""
 
@@ -54,8 +61,8 @@ class Job:
         self.ended: asyncio.Future[None] = loop.create_future()
         """Done once no process of the job is left."""
         self.over: asyncio.Future[str | None] = loop.create_future()
-        """What the sandbox says about the program, once it is over: ``exit N`` or ``memory``, and no process of the
-        job is left; ``done N`` in a session that goes on; None where it was killed."""
+        """What the sandbox says about the program, once it is over: ``exit N`` or ``memory``, and whatever the job left
+        is being killed; ``done N`` in a session that goes on; None where it was killed."""
         self._loop = loop
         self._control, self._output, self._first = control, output, -1
         self._said, self._verdict = b"", None
@@ -80,7 +87,7 @@ class Job:
     @property
     def alive(self) -> bool:
         """Whether its first process is there, asked of the kernel."""
-        return not self.ended.done() and not select.select([self._first], [], [], 0)[0]
+        return not self.ended.done() and not readable(self._first)
 
     async def play(self, program: bytes, excess: Callable[[], None]) -> None:
         """Run the program until ``over`` is done; ``excess`` is called when it prints too much."""
@@ -149,7 +156,7 @@ class Job:
             self._said = line
             return
         self._verdict = self._verdict or line.decode(errors="replace")
-        if self.session and self._verdict.startswith("done"):
+        if not self.session or self._verdict.startswith("done"):  # a program that came alone cannot reach this socket
             self._decide()
 
     def _decide(self) -> None:

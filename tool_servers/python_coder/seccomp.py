@@ -31,7 +31,7 @@ DENIED: dict[str, tuple[int | None, int | None]] = {
     "chroot": (161, 51),
     "name_to_handle_at": (303, 264),
     "open_by_handle_at": (304, 265),
-    "setsid": (112, 157),  # a job is one session, so that the scheduler can treat it as one
+    "setsid": (112, 157),  # all jobs are one session, so that none has a share of the machine of its own
     # kernel objects and memory that outlive a process or that no limit counts
     "keyctl": (250, 219),
     "add_key": (248, 217),

@@ -7,6 +7,7 @@ import asyncio
 import importlib.util
 import logging
 import os
+import resource
 import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
@@ -151,6 +152,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 async def _serve(given: argparse.Namespace, limits: Limits) -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a program takes three descriptors, and a connection one
     try:
         box = bubblewrap.find()
         seccomp.program()

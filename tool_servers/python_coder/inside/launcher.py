@@ -13,11 +13,11 @@ import threading
 import traceback
 
 
-def confine(order):
-    """Take limits and identity. Memory counts from what the interpreter has mapped already."""
+def confine(order, rank):
+    """Take limits, identity and the nice value ``rank``. Memory counts from what the interpreter has mapped already."""
     with open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")
-    os.nice(5)
+    os.setpriority(os.PRIO_PROCESS, 0, min(rank, 19))
     with open("/proc/self/statm") as file:
         mapped = int(file.read().split()[0]) * resource.getpagesize()
     limits = [

@@ -52,8 +52,11 @@ def main():
     births.close()
     own = os.open("/proc/self/ns/pid", os.O_RDONLY)
     settings = os.open("/proc/sys/user", os.O_PATH)
+    events = select.poll()  # a descriptor can be 1024 or more
+    for awaited in (link, orders):
+        events.register(awaited, select.POLLIN)
     while True:
-        if orders in select.select([link, orders], [], [])[0]:
+        if orders.fileno() in dict(events.poll()):
             os._exit(1)  # the nursery, which never writes there, is gone
         order, fds, _, _ = socket.recv_fds(link, 4096, 2)
         if not order:
@@ -92,7 +95,7 @@ def make(order, control, output, orders, steps, settings):
 
 def isolate(order, settings):
     """A namespace of each kind, and a file system in which only /tmp and /dev/shm can be written to."""
-    os.setsid()  # out of reach of signals to a process group
+    os.setpgid(0, 0)  # out of reach of signals to a process group
     call("unshare", SURROUNDINGS)
     call("mount", None, b"/", None, MS_REC | MS_PRIVATE, None)
     private = f"mode=1777,size={order['disk']},nr_inodes={order['files']}".encode()

@@ -14,39 +14,44 @@ import time
 
 from tool_servers.python_coder.inside.kernel import tell
 
+FIRST_LOOK_S = 0.01
 WATCH_INTERVAL_S = 0.05
 """Between two looks at a job's memory. What a job can take in between is not stopped in time."""
-STEPS = ((1.0, 15), (0.05, 10))
+EXACT_PAUSE = 4
+"""A look at many processes that share memory takes long; the next comes after so many times as long."""
+STEPS = ((1.0, 15), (0.02, 10))
 """Seconds of CPU time from which on a job as a whole has the weight of one process of this nice value (sched(7))."""
 WEIGHT_OF_A_STEP = 1.25
+CROWD = 4
+"""A job of more threads steps back at once, and runs on one processor."""
 STEP_AGAIN_S = 0.5
 """New processes share in what was set, but their number changes, and with it what each may weigh."""
-JOB = 2
-"""The process id of the first process that is forked into a sandbox."""
 
 
 def look_after(started, control, memory):
     """Until the nursery, which sees the job's process end, kills this one, and all that the job left with it."""
     os.read(started, 1)
-    seen = stepped = time.monotonic()
-    level = 0
+    seen = stepped = exact_after = time.monotonic()
+    pause, level, ranked = FIRST_LOOK_S, 0, 0
     while True:
-        signal.sigtimedwait({signal.SIGCHLD}, WATCH_INTERVAL_S)
+        signal.sigtimedwait({signal.SIGCHLD}, pause)
         reap()
         now = time.monotonic()
-        if now - seen < WATCH_INTERVAL_S:
+        if now - seen < pause:
             continue
-        seen = now
-        if memory_in_use(exact=False) > memory and memory_in_use(exact=True) > memory:
-            tell(control, "memory\n")
-            os._exit(0)
-        if level != STEPS[0][1]:
-            due = next((nice for seconds, nice in STEPS if cpu_seconds() >= seconds), 0)
-            if due > level:
-                level, stepped = due, 0.0
-        if level and now - stepped > STEP_AGAIN_S:
+        seen, pause = now, min(2 * pause, WATCH_INTERVAL_S)
+        seconds, threads = used()
+        level = max(level, due(seconds, threads))
+        if level and (threads > ranked or now - stepped > STEP_AGAIN_S):
             step_back(level)
-            stepped = now
+            stepped, ranked = now, threads
+        if now >= exact_after and memory_in_use(exact=False) > memory:
+            begun = time.monotonic()
+            if memory_in_use(exact=True) > memory:
+                tell(control, "memory\n")
+                os._exit(0)
+            looked = time.monotonic()
+            exact_after = looked + EXACT_PAUSE * (looked - begun)
 
 
 def reap():
@@ -58,38 +63,43 @@ def reap():
         pass
 
 
-def cpu_seconds():
-    """CPU time of the job: of its processes, and of those that have ended and were waited for."""
+def used():
+    """CPU time of the job in seconds, of its processes and of those that have ended and were waited for; its threads."""
     ended = os.times()
-    ticks = sum(ticks_of(pid) for pid in processes())
-    return ended.children_user + ended.children_system + ticks / os.sysconf("SC_CLK_TCK")
+    ticks = threads = 0
+    for pid in processes():
+        try:
+            with open(f"/proc/{pid}/stat", "rb", 0) as file:
+                fields = file.read().rpartition(b") ")[2].split()
+        except OSError:
+            continue  # it has ended
+        ticks += sum(map(int, fields[11:15]))  # utime, stime, cutime, cstime: proc_pid_stat(5)
+        threads += int(fields[17])  # num_threads
+    return ended.children_user + ended.children_system + ticks / os.sysconf("SC_CLK_TCK"), threads
 
 
-def ticks_of(pid):
-    try:
-        with open(f"/proc/{pid}/stat", "rb", 0) as file:
-            fields = file.read().rpartition(b") ")[2].split()
-    except OSError:
-        return 0  # it has ended
-    return sum(map(int, fields[11:15]))  # utime, stime, cutime, cstime: proc_pid_stat(5)
+def due(seconds, threads):
+    """The level of a job that has used so many seconds; a crowd has the first at once, before any has used a clock tick."""
+    by_time = next((nice for least, nice in STEPS if seconds >= least), 0)
+    return max(by_time, STEPS[-1][1]) if threads > CROWD else by_time
 
 
 def step_back(level):
-    """Have all threads of the job weigh together what one of the nice value ``level`` does, or less."""
+    """Have all threads of the job weigh together what one of the nice value ``level`` does, or less.
+
+    Those of a crowd run on one processor, the same for all crowds. Processes that were forked from one share locks in
+    the kernel (of their memory, of the files they map) with all others, the nursery too, and every fork and every end
+    takes them: a crowd on several processors, scheduled last, would hold them while others wait.
+    """
     threads = [int(thread) for pid in processes() for thread in threads_of(pid)]
     nice = level + math.ceil(math.log(max(1, len(threads)), WEIGHT_OF_A_STEP))
     for thread in threads:
         try:
+            if len(threads) > CROWD:
+                os.sched_setaffinity(thread, {max(os.sched_getaffinity(0))})
             os.setpriority(os.PRIO_PROCESS, thread, min(nice, 19))
-            if nice > 19:
-                os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
         except OSError:
             pass  # it has ended, or it is lower already
-    try:
-        with open(f"/proc/{JOB}/autogroup", "w") as file:  # where the kernel schedules by session
-            file.write(str(level))
-    except OSError:
-        pass
 
 
 def threads_of(pid):
