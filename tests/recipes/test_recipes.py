@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas
 import pytest
 import verl  # noqa: F401 - registers the search path
-from hydra import compose, initialize_config_module
+from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from agentflow_verl.trainer import checks
@@ -19,7 +19,7 @@ from agentflow_verl.trainer import checks
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"
 GROUPS = ("async", "engine", "tools")  # parts that recipes choose from
-HYDRA = [f"hydra.searchpath=[file://{RECIPES}]"]
+VERL = "hydra.searchpath=[pkg://verl.trainer.config]"  # as main_ppo has it; --config-dir adds the recipes
 CONFIGS = sorted(
     f"{path.parent.name}/{path.stem}" for path in RECIPES.glob("*/*.yaml") if path.parent.name not in (*GROUPS, "common") and path.stem != "common"
 )
@@ -44,7 +44,7 @@ OF_PAPER = {
 
 @pytest.fixture(scope="module", autouse=True)
 def hydra() -> Iterator[None]:
-    with initialize_config_module("verl.trainer.config", version_base=None):
+    with initialize_config_dir(str(RECIPES), version_base=None):
         yield
 
 
@@ -56,7 +56,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def composed(name: str, *overrides: str) -> DictConfig:
-    return compose(name, [*HYDRA, *overrides])
+    return compose(name, [VERL, *overrides])
 
 
 def checked(name: str, folder: Path, *overrides: str) -> DictConfig:
