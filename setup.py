@@ -115,13 +115,19 @@ CPU = [
 ]
 
 TEST = [
+    "build>=1.2,<2",  # makes the wheel that tests/test_packages.py looks into
     "hypothesis>=6.100",
+    "mypy>=1.15,<3",
+    "pdoc>=15,<17",  # the lighter of the two usual ones: three packages, no configuration
     "pytest>=8",
     "pytest-asyncio>=1,<2",
     "pytest-timeout>=2.3",
+    "pytest-xdist>=3.6,<4",  # the whole runs of tests/e2e beside the rest
+    "ruff>=0.9,<1",
     "selenium>=4.20,<5",  # drives the viewer's pages in Chromium, where there is one
     "pytz",  # with sympy, all that the reasoning-gym datasets of the quickstart need
     "sympy>=1.13",
+    "types-jsonschema>=4.23",
 ]
 
 setup(
@@ -140,7 +146,7 @@ setup(
         "vllm": ["verl[vllm]==0.9.1"],
         "sglang": ["verl[sglang]==0.9.1"],
         "test": TEST,
-        "dev": [*TEST, "mypy>=1.10", "pre-commit>=3", "ruff>=0.6"],
+        "dev": [*TEST, "pre-commit>=3,<5"],
     },
     entry_points={
         "verl.plugins": ["agentflow = agentflow_verl.trainer.plugin"],

@@ -5,6 +5,7 @@
     agentflow solve "QUESTION" …           one question, each step shown as it happens
     agentflow analyse WHAT RUN_DIR…        the paper's analyses over saved trajectories
     agentflow judge RUN_DIR …              an LLM judge over a run's answers, and where it and the rules differ
+    agentflow replay FILE[:ID]             trajectories run again from their records, and what now comes out differently
     agentflow view RUN_DIR…                a run's trajectories and curves as one HTML page
     agentflow tools up [NAMES…]            start tool servers, report their addresses, end them together
     agentflow tools list URL…              what the tool servers at these addresses offer
@@ -45,6 +46,10 @@ def main(arguments: list[str] | None = None) -> int:
     judge.add_argument("--concurrency", type=int, default=16, help="requests at once (default: %(default)s)")
     judge.add_argument("--out", type=Path, metavar="DIR", help="for judge.md and judge.json; RUN_DIR if not given")
     judge.set_defaults(run=_judge)
+    again = commands.add_parser("replay", help="run recorded trajectories again without a model; 1 where something comes out differently")
+    again.add_argument("source", metavar="FILE[:ID]", help="a file of the trajectory log, or what solve --json wrote; one of its trajectories")
+    again.add_argument("--tokenizer", metavar="PATH", help="a model's folder, to compare prompts; the one of the run if not given")
+    again.set_defaults(run=_replay)
     view = commands.add_parser("view", help="look at runs: one HTML page, or a local server that follows them")
     view.add_argument("folders", nargs="+", type=Path, metavar="RUN_DIR", help="a folder with trajectories/; several are compared")
     view.add_argument("--out", type=Path, help="the page; view.html in the first folder if not given")
@@ -112,6 +117,16 @@ def _judge(given: argparse.Namespace) -> int:
         return 3
     print(f"{page.read_text(encoding='utf-8')}\n{page}")
     return 0
+
+
+def _replay(given: argparse.Namespace) -> int:
+    from agentflow_verl import replay_command
+
+    different = 0
+    for line in replay_command.lines(given.source, given.tokenizer):
+        print(line.text, flush=True)
+        different += line.different
+    return 1 if different else 0
 
 
 def _view(given: argparse.Namespace) -> int:

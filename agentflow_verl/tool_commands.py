@@ -24,6 +24,7 @@ from agentflow_verl.tools.spec import ToolConfig
 from agentflow_verl.tools.supervisor import Supervisor
 
 BUILT_IN = ("base_generator", "google_search", "python_coder", "web_search", "wikipedia_search")
+TOKEN = "AGENTFLOW_TOOL_TOKEN"  # what our servers demand where it is set
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -63,7 +64,8 @@ def up(configs: Iterable[ToolConfig], all_or_none: bool, log_dir: str | None) ->
             if isinstance(outcome, ConfigError):
                 yield f"# {str(outcome).splitlines()[0]} {str(outcome).splitlines()[-1].strip()}"
             else:
-                yield f"{outcome.name}: {{urls: [{', '.join(outcome.urls)}]}}"
+                token = f", token_env: {TOKEN}" if _token() else ""
+                yield f"{outcome.name}: {{urls: [{', '.join(outcome.urls)}]{token}}}"
         told.wait()
     finally:
         with ThreadPoolExecutor(len(supervisors)) as pool:
@@ -71,8 +73,11 @@ def up(configs: Iterable[ToolConfig], all_or_none: bool, log_dir: str | None) ->
 
 
 def listing(urls: Sequence[str]) -> Iterator[str]:
-    """What the servers at these addresses offer, a few lines a tool. Raises ConfigError."""
-    configs = [ToolConfig(name=_name(url, number), urls=(url,)) for number, url in enumerate(urls, start=1)]
+    """What the servers at these addresses offer, a few lines a tool; they are sent the token, if there is one.
+
+    Raises ConfigError.
+    """
+    configs = [ToolConfig(name=_name(url, number), urls=(url,), token_env=_token()) for number, url in enumerate(urls, start=1)]
     for config, specs in asyncio.run(_specs(configs)):
         for spec in specs:
             required = spec.parameters.get("required", ())
@@ -80,6 +85,10 @@ def listing(urls: Sequence[str]) -> Iterator[str]:
             yield f"{spec.name}({', '.join(arguments)})  {config.urls[0]}"
             yield from (f"    {line}" for text in (spec.description, spec.notes) for line in text.splitlines())
             yield f"    {'results may be cached' if spec.pure else 'results are not cached'}"
+
+
+def _token() -> str | None:
+    return TOKEN if os.environ.get(TOKEN) else None
 
 
 async def _specs(configs: Sequence[ToolConfig]) -> list[tuple[ToolConfig, tuple]]:

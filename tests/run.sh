@@ -5,4 +5,4 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$here"
 venv=${AGENTFLOW_VENV:-$here/.venv}
 bash install.sh "$venv" cpu,test
-exec "$venv/bin/python" -m pytest --durations=10 "$@"
+exec "$venv/bin/python" -m pytest -n 3 --dist loadfile --no-loadscope-reorder --durations=10 "$@"

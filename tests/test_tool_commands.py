@@ -61,6 +61,24 @@ def test_addresses_stand_as_configuration_and_what_cannot_start_is_a_comment(up)
     assert "broken did not start" in comment and "none cannot be read" in comment
 
 
+def test_token_of_the_environment_is_demanded_by_the_servers_and_sent_by_the_list(
+    config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(tool_commands.TOKEN, "a-token-of-the-tests-0123456789")
+    process = subprocess.Popen([*UP, "wikipedia_search", "--config", str(config)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        (node,) = yaml.safe_load(process.stdout.readline()).values()
+        assert node["token_env"] == tool_commands.TOKEN
+        assert next(tool_commands.listing(node["urls"])).startswith("wikipedia_search(query)")
+        monkeypatch.delenv(tool_commands.TOKEN)
+        with pytest.raises(ConfigError, match="401"):
+            list(tool_commands.listing(node["urls"]))
+    finally:
+        process.terminate()
+        process.wait(20)
+        process.stdout.close()
+
+
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_servers_end_with_the_command(up, how: signal.Signals) -> None:
     process, nodes, _ = up

@@ -1,7 +1,8 @@
 """The frozen base: the checkpoint that the policy started from, on rollout servers of its own.
 
 verl's ``RolloutReplica.init_standalone`` makes a server outside the trainer's resource pool; no weight is ever sent
-to it. ``load_format`` must be set: verl's default is ``dummy``, which would freeze random weights.
+to it, so the workers beside it only hold its GPUs. ``load_format`` must be set: verl's default is ``dummy``, which
+would freeze random weights.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from uuid import uuid4
 
 import ray
 from omegaconf import DictConfig, OmegaConf, open_dict
+from verl.single_controller.base import Worker
+from verl.single_controller.ray import RayClassWithInitArgs
 from verl.workers.rollout.llm_server import LLMServerClient
 from verl.workers.rollout.replica import RolloutReplica, TokenOutput, get_rollout_replica_class
 
@@ -41,10 +44,14 @@ def make_base(config: DictConfig, replicas: int, reply_limit: int) -> list[Rollo
             "override_config": OmegaConf.to_container(source.override_config),
         }
     )
-    replica_class = get_rollout_replica_class(rollout.name)
+
+    class FrozenReplica(get_rollout_replica_class(rollout.name)):
+        def get_ray_class_with_init_args(self) -> RayClassWithInitArgs:
+            return RayClassWithInitArgs(cls=ray.remote(Worker))  # verl's own loads an engine to receive weights
+
     suffix = f"agentflow_base_{uuid4().hex[:8]}"
     return [
-        replica_class(
+        FrozenReplica(
             replica_rank=rank,
             config=rollout,
             model_config=model,

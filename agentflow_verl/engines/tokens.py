@@ -6,6 +6,7 @@ they are: no text is ever encoded again on the way to a training row.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -73,14 +74,16 @@ class TokenEngine:
         )
 
     async def reply(self, messages: list[Message], *, trajectory: str, deadline: Deadline) -> Reply:
-        prompt_ids = self.encode(messages)
+        prompt_ids = await asyncio.to_thread(self.encode, messages)  # a millisecond of the event loop each thousand tokens
         work = self.generate(trajectory, prompt_ids=prompt_ids, sampling_params=dict(self.sampling))
         try:
-            output = await deadline.run(work, f"engine {self.name}")
-        except OutOfTime:
+            return self._read(prompt_ids, await deadline.run(work, f"engine {self.name}"))
+        except (OutOfTime, InfraError):
             raise
-        except Exception as fault:  # the boundary: whatever the server or Ray raises is not the model's doing
+        except Exception as fault:  # the boundary: whatever the server or Ray raises or returns is not the model's doing
             raise InfraError(f"engine {self.name}: {type(fault).__name__}: {fault}") from fault
+
+    def _read(self, prompt_ids: list[int], output: Any) -> Reply:
         if not output.token_ids:
             raise InfraError(f"engine {self.name}: an empty reply (stop reason {output.stop_reason!r})")
         return Reply(

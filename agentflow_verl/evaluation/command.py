@@ -19,6 +19,7 @@ from agentflow_verl.evaluation.progress import Progress
 from agentflow_verl.evaluation.runner import Runner
 from agentflow_verl.evaluation.solve import Show, solve
 from agentflow_verl.flow.records import Trajectory
+from agentflow_verl.flow.setup import Setup
 
 
 def evaluate(given: Namespace) -> Path:
@@ -50,6 +51,7 @@ async def _evaluate(
     started = time.monotonic()
     async with session.session(wanted, servers) as opened, session.judging(wanted, given.out) as judge:
         header = folder.begin(_header(given, wanted, opened), benchmarks)
+        Setup(limits=wanted.config.limits(), tools=opened.tools.specs).save(folder.log.folder)
         results = folder.results()
         planned = store.jobs(benchmarks, given.trials)
         before = [results.scored[job.id] for job in planned if job.id in results.scored]

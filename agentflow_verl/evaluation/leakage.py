@@ -1,11 +1,13 @@
 """Drops what search and fetch tools bring back where it holds a benchmark question nearly verbatim, and counts it.
 
-Benchmarks are on the web with their answers. A result that holds a question is taken for such a copy: of a
-question of ten words or more, SHARE of its runs of WORDS words stand in the result. A passage (text between blank
-lines) that holds one is replaced by a note; a result that holds one only as a whole is replaced as a whole. A query
-that the tool repeats in quotes does not count.
+Benchmarks are on the web with their answers. A result that holds a question is taken for such a copy: of a question of
+LONG words or more, SHARE of its runs of WORDS words stand in the result, and its numbers in their order (the questions of
+the 24-game differ in nothing else); a shorter question stands there word for word. A passage (text between blank lines)
+that holds one is replaced by a note; a result that holds one only as a whole is replaced as a whole. A query that the tool
+repeats in quotes does not count.
 
-Blind spots: questions under ten words, paraphrases, translations, answers without their question.
+Blind spots: questions under SHORTEST words, which stand in honest texts too (no question of the eight files that were
+tried is so short), scripts without blanks, paraphrases, translations, numbers in another writing, answers without their question.
 """
 
 from __future__ import annotations
@@ -21,10 +23,12 @@ from agentflow_verl.deadline import Deadline
 from agentflow_verl.evaluation.questions import Question
 from agentflow_verl.flow.loop import Tools
 from agentflow_verl.tools.spec import ToolResult, ToolSpec
+from agentflow_verl.tools.state import TrajectoryState
 
 WORDS = 3
 SHARE = 0.75
-SHORTEST = 10  # words; a shorter question stands in honest texts too
+LONG = 10  # words
+SHORTEST = 6
 UNGUARDED = ("python_coder", "base_generator")  # make their text from the arguments, bring none from outside
 NOTE = "[left out: it holds a benchmark question]"
 
@@ -35,19 +39,26 @@ class QuestionIndex:
     """Which questions a text holds."""
 
     def __init__(self, questions: Iterable[Question]):
-        self._runs: dict[str, int] = {}  # how many runs a question has
+        self._asked: dict[str, tuple[int, bool, str]] = {}  # how many runs, whether long, and what has to stand as it is
         self._with: dict[Run, list[str]] = defaultdict(list)
         for question in questions:
-            if len(words(question.text)) >= SHORTEST:
-                runs = runs_of(question.text)
-                self._runs[question.key] = len(runs)
+            if guarded(question.text):
+                runs, asked = runs_of(question.text), words(question.text)
+                long = len(asked) >= LONG
+                self._asked[question.key] = len(runs), long, spaced(numbers_in(asked) if long else asked)
                 for run in runs:
                     self._with[run].append(question.key)
 
     def held_in(self, text: str) -> set[str]:
         """Keys of the questions that ``text`` holds nearly verbatim."""
         found = Counter(key for run in runs_of(text) for key in self._with.get(run, ()))
-        return {key for key, count in found.items() if count >= SHARE * self._runs[key]}
+        said = words(text) if found else []
+        as_said = {True: spaced(numbers_in(said)), False: spaced(said)}
+        return {key for key, count in found.items() if self._holds(key, count, as_said)}
+
+    def _holds(self, key: str, count: int, said: Mapping[bool, str]) -> bool:
+        runs, long, needed = self._asked[key]
+        return count >= SHARE * runs and needed in said[long]
 
 
 class GuardedTools:
@@ -63,8 +74,11 @@ class GuardedTools:
     def resolve(self, name: str) -> ToolSpec | None:
         return self._tools.resolve(name)
 
-    async def call(self, name: str, arguments: dict[str, Any], deadline: Deadline) -> ToolResult:
-        result = await self._tools.call(name, arguments, deadline)
+    def end(self, state: TrajectoryState) -> None:
+        self._tools.end(state)
+
+    async def call(self, name: str, arguments: dict[str, Any], deadline: Deadline, state: TrajectoryState | None = None) -> ToolResult:
+        result = await self._tools.call(name, arguments, deadline, state)
         if name in UNGUARDED:
             return result
         leaked = self._index.held_in(without_echo(result.text, arguments))
@@ -88,6 +102,19 @@ def without_echo(text: str, arguments: Mapping[str, Any]) -> str:
             for quoted in (repr(value), json.dumps(value), json.dumps(value, ensure_ascii=False)):
                 text = text.replace(quoted, " ")
     return text
+
+
+def guarded(question: str) -> bool:
+    """Whether a question is long enough to be looked for."""
+    return len(words(question)) >= SHORTEST
+
+
+def spaced(found: list[str]) -> str:
+    return f" {' '.join(found)} " if found else ""
+
+
+def numbers_in(found: Iterable[str]) -> list[str]:
+    return [word for word in found if any(sign.isdigit() for sign in word)]
 
 
 def words(text: str) -> list[str]:

@@ -30,9 +30,12 @@ class Progress:
             self._bar.update()
 
     def line(self) -> str:
-        """Accuracy so far of each benchmark, and faults where there were any."""
-        parts = [f"{name} {sum(rewards) / len(rewards):.1%} of {len(rewards)}" for name, rewards in self.rewards.items()]
-        return ", ".join([*parts, *([f"{self.faults} faults"] if self.faults else [])])
+        """Accuracy so far, faults where there were any, and the accuracy of each benchmark: a narrow terminal cuts the end off."""
+        every = [reward for rewards in self.rewards.values() for reward in rewards]
+        parts = [("right", every)] if len(self.rewards) > 1 else []
+        parts += list(self.rewards.items())
+        shown = [f"{name} {sum(rewards) / len(rewards):.1%} of {len(rewards)}" for name, rewards in parts]
+        return ", ".join([*shown[:1], *([f"{self.faults} faults"] if self.faults else []), *shown[1:]])
 
     def __enter__(self) -> Progress:
         return self

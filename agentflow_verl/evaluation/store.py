@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from agentflow_verl.errors import ConfigError
+from agentflow_verl.evaluation.leakage import guarded
 from agentflow_verl.evaluation.questions import Benchmark, Question
 from agentflow_verl.rewards.record import ScoredTrajectory, TrajectoryLog, read_log
 
@@ -91,6 +92,7 @@ class Store:
                 "sha256": benchmark.sha256,
                 "left_out": benchmark.left_out,
                 "questions": [question.id for question in benchmark.questions],
+                "too_short": sum(not guarded(question.text) for question in benchmark.questions),  # for the leakage guard
                 "trials": max(header["trials"], known.get(benchmark.name, {}).get("trials", 0)),
             }
         sessions = [] if before is None else before["sessions"]

@@ -47,6 +47,19 @@ def summarise(header: Mapping[str, Any], results: Results) -> dict[str, Any]:
             if names
         },
         "benchmarks": benchmarks,
+        "overlap": {name: _overlap(name, about, everything) for name, about in header["benchmarks"].items()},
+    }
+
+
+def _overlap(benchmark: str, about: Mapping[str, Any], entries: Sequence[ScoredTrajectory]) -> dict[str, int]:
+    """How many of a benchmark's questions stood in what tools brought back, to whatever question, and to their own."""
+    met = [(entry.group, key) for entry in entries for key in entry.scores.get("leaked", ()) if key.startswith(f"{benchmark}/")]
+    return {
+        "questions": len(about["questions"]),
+        "too_short": about["too_short"],
+        "found": len({key for _, key in met}),
+        "found_to_their_own": len({key for asked, key in met if asked == key}),
+        "trajectories": len(met),
     }
 
 

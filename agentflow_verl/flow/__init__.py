@@ -5,6 +5,8 @@
     prompts/     one template a module, static parts first
     modules.py   one call and one parser a module
     loop.py      analyse, then plan, execute, verify until STOP, then answer
+    setup.py     what a folder of trajectories was made with
+    replay.py    a trajectory again from its record, and what is different
 
 Nothing here imports a trainer: it needs engines (engines/base.py) and tools (tools/registry.py).
 """

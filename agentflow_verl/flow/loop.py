@@ -14,10 +14,11 @@ from agentflow_verl.errors import InfraError, MalformedOutput, OutOfTime
 from agentflow_verl.flow.memory import Memory
 from agentflow_verl.flow.modules import Caller, tokens_of
 from agentflow_verl.flow.parse import parse_arguments, parse_plan, parse_verdict
-from agentflow_verl.flow.records import Call, Outcome, Result, Trajectory, Turn
+from agentflow_verl.flow.records import Call, ModuleReply, Outcome, Result, Trajectory, Turn
 from agentflow_verl.rewards.extract import extract_answer
 from agentflow_verl.text import well_formed
 from agentflow_verl.tools.spec import ToolResult, ToolSpec
+from agentflow_verl.tools.state import TrajectoryState
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,11 @@ class Tools(Protocol):
 
     def resolve(self, name: str) -> ToolSpec | None: ...
 
-    async def call(self, name: str, arguments: dict[str, Any], deadline: Deadline) -> ToolResult: ...
+    async def call(
+        self, name: str, arguments: dict[str, Any], deadline: Deadline, state: TrajectoryState | None = None
+    ) -> ToolResult: ...
+
+    def end(self, state: TrajectoryState) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class Flow:
         memory = Memory(self.limits.memory_tokens, self.engines["planner"].count)
         deadline = Deadline.after(self.limits.time_budget_s)
         caller = Caller(self.engines, trajectory_id, query, memory, deadline, began=started)
-        replies = []
+        replies: list[ModuleReply] = []
         answer, error = "", None
         try:
             await caller.analyse(self.tools.specs)
@@ -73,6 +78,8 @@ class Flow:
         except Exception as bug:  # ours or an engine's, not the model's
             logger.exception("trajectory %s broke", trajectory_id)
             outcome, error = Outcome.INFRA_ERROR, f"{type(bug).__name__}: {bug}"
+        finally:
+            self.tools.end(caller.state)
         caller.timings["total"] = time.monotonic() - started
         return Trajectory(
             id=trajectory_id,
@@ -96,7 +103,8 @@ class Flow:
 
     async def _turn(self, caller: Caller, index: int) -> Turn:
         """Plan, execute, verify. What was done enters the memory even when a fault or the deadline cuts the turn short."""
-        memory, parts = caller.memory, {"index": index}
+        memory = caller.memory
+        parts: dict[str, Any] = {"index": index}
         try:
             plan = await caller.plan(self.tools.specs, self.limits.max_turns - index)
             parts["tokens"] = tokens_of(plan)
@@ -123,7 +131,7 @@ class Flow:
         parts["call"] = call = Call(tool=tool.name, arguments=parse_arguments(command.text, tool.parameters))
         started = time.monotonic()
         try:
-            result = await self.tools.call(call.tool, call.arguments, caller.deadline)
+            result = await self.tools.call(call.tool, call.arguments, caller.deadline, caller.state)
         finally:
             caller.timings["tools"] = caller.timings.get("tools", 0.0) + time.monotonic() - started
         parts["result"] = Result(

@@ -2,17 +2,20 @@
 
 One memory belongs to one trajectory. Rendering is append-only while it fits its budget, so that an engine's prefix
 cache serves the earlier turns; over budget the oldest results are shortened first, then the oldest turns are reduced
-to their sub-goal.
+to their sub-goal. A turn's text is counted once; counting happens on another thread, it would hold up the event loop.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 
 from agentflow_verl.flow.records import Turn
 
 CUT = " […]"
+SEPARATOR = "\n\n"
+NOTHING = "None yet."
 
 
 def describe(turn: Turn, result_chars: int | None = None) -> str:
@@ -40,12 +43,13 @@ def shorten(text: str, limit: int | None) -> str:
 
 
 class Memory:
-    """Turns so far, rendered to at most ``budget`` tokens as ``count`` counts them."""
+    """Turns so far, rendered to at most ``budget`` tokens, as ``count`` counts them turn by turn."""
 
     def __init__(self, budget: int, count: Callable[[str], int]):
         self.budget = budget
         self.count = count
         self.turns: list[Turn] = []
+        self._sizes: dict[str, int] = {}  # tokens by text
 
     def put(self, turn: Turn) -> None:
         """Append ``turn``, or replace the last one where it is the same turn, further on."""
@@ -54,19 +58,37 @@ class Memory:
         else:
             self.turns.append(turn)
 
+    async def rendered(self, budget: int) -> str:
+        """As ``render``, off the event loop where there is something to count."""
+        text = self._whole()
+        return text if _surely_fits(text, min(budget, self.budget)) else await asyncio.to_thread(self.render, budget)
+
     def render(self, budget: int | None = None) -> str:
         """All turns, newest last; "None yet." when empty."""
-        if not self.turns:
-            return "None yet."
         budget = self.budget if budget is None else min(budget, self.budget)
-        limits: list[int | None] = [None] * len(self.turns)
+        text = self._whole()
+        if not self.turns or _surely_fits(text, budget):
+            return text
+        texts = [describe(turn) for turn in self.turns]
+        total = sum(map(self._size, texts))
         for limit in (600, 150, 0):
-            for position in range(len(self.turns)):
-                text = self._join(limits)
-                if self.count(text) <= budget:
-                    return text
-                limits[position] = limit
-        return self._join(limits)
+            for position, turn in enumerate(self.turns):
+                if total <= budget:
+                    break
+                shorter = describe(turn, limit)
+                total += self._size(shorter) - self._size(texts[position])
+                texts[position] = shorter
+        return SEPARATOR.join(texts)
 
-    def _join(self, limits: list[int | None]) -> str:
-        return "\n\n".join(describe(turn, limit) for turn, limit in zip(self.turns, limits))
+    def _whole(self) -> str:
+        return SEPARATOR.join(map(describe, self.turns)) or NOTHING
+
+    def _size(self, text: str) -> int:
+        if text not in self._sizes:
+            self._sizes[text] = self.count(text + SEPARATOR)
+        return self._sizes[text]
+
+
+def _surely_fits(text: str, budget: int) -> bool:
+    """Whether it fits without counting: a token is at least a byte."""
+    return len(text.encode()) < budget

@@ -17,6 +17,7 @@ from agentflow_verl.flow import prompts
 from agentflow_verl.flow.memory import Memory
 from agentflow_verl.flow.records import ModuleReply, Tokens
 from agentflow_verl.tools.spec import ToolSpec
+from agentflow_verl.tools.state import TrajectoryState
 
 MODULES = ("analyst", "planner", "executor", "verifier", "generator")
 
@@ -52,6 +53,7 @@ class Caller:
     memory: Memory
     deadline: Deadline
     began: float = field(default_factory=time.monotonic)
+    state: TrajectoryState = field(default_factory=TrajectoryState)
     analysis: str = ""
     timings: dict[str, float] = field(default_factory=dict)
     replies: list[ModuleReply] = field(default_factory=list)  # since the last take_replies()
@@ -90,8 +92,8 @@ class Caller:
         engine, prompt = self.engines[module], prompts.load(module)
         started = time.monotonic()
         try:
-            for share in (1.0, 0.5, 0.25, 0.0):
-                memory = self.memory.render(int(self.memory.budget * share))
+            for share in (1.0, 0.5, 0.25, 0.0) if prompt.shows_memory else (0.0,):
+                memory = await self.memory.rendered(int(self.memory.budget * share)) if prompt.shows_memory else ""
                 messages = prompt.render(query=self.query, analysis=self.analysis, memory=memory, **fields)
                 try:
                     reply = await engine.reply(messages, trajectory=self.trajectory, deadline=self.deadline)

@@ -69,12 +69,14 @@ def parse_arguments(text: str, schema: dict[str, Any]) -> dict[str, Any]:
     """The executor's JSON arguments, not yet checked against ``schema``. Raises MalformedOutput."""
     blocks = _FENCE.findall(text)
     for candidate in (text.strip(), *reversed(blocks)):
-        arguments = _load_object(candidate)
-        if arguments is not None:
-            return _recordable(arguments)
-    arguments = _last_object(text)
-    if arguments is not None:
-        return _recordable(arguments)
+        found = _load_object(candidate)
+        if found is not None:
+            break
+    else:
+        found = _last_object(text)
+    if found is not None:
+        arguments: dict[str, Any] = _recordable(found)
+        return arguments
     required = schema.get("required", [])
     if blocks and len(required) == 1 and schema.get("properties", {}).get(required[0], {}).get("type") == "string":
         return {required[0]: blocks[-1]}

@@ -11,6 +11,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+SCORER_FAILED = "the scorer failed"  # how the error of a trajectory begins that came to its end and could not be scored
+
 
 class Record(BaseModel):
     """Base of all records: immutable, and strict about unknown keys when read back."""

@@ -42,9 +42,9 @@ class FlowRewardManager(RewardManagerBase):
             return _unscored()
         try:
             info = await self._score(row, trajectory)
-        except Exception:
+        except Exception as fault:
             logger.exception("the scorer failed on trajectory %s; it leaves the loss", trajectory.id)
-            return _unscored()
+            return _unscored(reason=f"{type(fault).__name__}: {fault}")
         reward = float(info.pop("score"))
         info.pop("acc", None)  # verl counts a trajectory that is missing in a validation as acc 0
         return {"reward_score": reward, "reward_extra_info": {**info, "success": float(reward >= 1.0), "scored": 1.0}}
@@ -63,5 +63,5 @@ class FlowRewardManager(RewardManagerBase):
         return dict(result) if isinstance(result, dict) else {"score": float(result)}
 
 
-def _unscored() -> dict[str, Any]:
-    return {"reward_score": 0.0, "reward_extra_info": {"success": 0.0, "scored": 0.0}}
+def _unscored(**said: str) -> dict[str, Any]:
+    return {"reward_score": 0.0, "reward_extra_info": {"success": 0.0, "scored": 0.0, **said}}

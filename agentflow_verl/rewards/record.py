@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,20 @@ class ScoredTrajectory(Record):
 
 
 class TrajectoryLog:
-    """Scored trajectories as JSON lines: ``{folder}/{train|val}/step_{N}/{worker}.jsonl``."""
+    """Scored trajectories as JSON lines: ``{folder}/{train|val}/step_{N}/{worker}.jsonl``. ``write`` may be called from any thread."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.worker = f"{os.uname().nodename}-{os.getpid()}"
+        self._one_at_a_time = threading.Lock()
 
     def write(self, scored: ScoredTrajectory) -> None:
         path = self.folder / scored.split / f"step_{scored.step:06d}" / f"{self.worker}.jsonl"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(scored.model_dump_json() + "\n")
+        line = scored.model_dump_json() + "\n"
+        with self._one_at_a_time:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8") as file:
+                file.write(line)
 
 
 def read_log(folder: Path, split: str = "train", step: int | None = None) -> list[ScoredTrajectory]:

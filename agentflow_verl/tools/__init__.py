@@ -7,6 +7,7 @@
     content.py      MCP's answers as specs and text
     mcp_client.py   MCP on top of these: list tools, call a tool
     faults.py       the infrastructure errors, with what decides whether to ask again
+    state.py        what servers keep between the calls of one trajectory
     limits.py       calls at once, calls a second
     replicas.py     which URL takes the next call: least loaded, circuit breaker
     cache.py        results of pure tools on disk

@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -46,7 +47,7 @@ class ResultCache:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._drafts = itertools.count()
-        self._since_sweep: int | None = None  # bytes written; None: this process has not swept yet
+        self._since_sweep: float = math.inf  # bytes written; infinite: this process has not swept yet
         self._unwritten: set[asyncio.Future[None]] = set()
         self._complained = False
         try:
@@ -101,7 +102,7 @@ class ResultCache:
         draft, path = self._draft(), self._path(digest)
         try:
             body = text.encode()
-            if self._since_sweep is None or self._since_sweep > MAX_BYTES // 32:
+            if self._since_sweep > MAX_BYTES // 32:
                 self._sweep()
             path.parent.mkdir(exist_ok=True)
             draft.write_bytes(_seal(digest, body) + b"\n" + body)

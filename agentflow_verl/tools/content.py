@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentflow_verl.tools.spec import ToolSpec
+from agentflow_verl.tools.state import STATE_KEPT
 
 NOTES = "agentflow/notes"
 PURE = "agentflow/pure"
 EDITION = "agentflow/edition"
+KEEPS_STATE = "agentflow/keeps_state"
 _SERVER_INFO = "io.modelcontextprotocol/serverInfo"
 
 
@@ -29,6 +31,7 @@ def to_spec(tool: Mapping[str, Any], server: str = "") -> ToolSpec:
         repeatable=hints.get("readOnlyHint") is not False or hints.get("idempotentHint") is True,
         server=server,
         edition=str(meta.get(EDITION) or ""),
+        keeps_state=meta.get(KEEPS_STATE) is True,
     )
 
 
@@ -37,6 +40,11 @@ def stated_server(result: Mapping[str, Any]) -> str:
     meta = result.get("_meta")
     info = meta.get(_SERVER_INFO) if isinstance(meta, Mapping) else result.get("serverInfo")
     return f"{info.get('name')} {info.get('version')}" if isinstance(info, Mapping) else ""
+
+
+def says_state_kept(result: Mapping[str, Any]) -> bool:
+    """Whether the trajectory's next call will find what this one left."""
+    return (result.get("_meta") or {}).get(STATE_KEPT) is True
 
 
 def result_text(result: Mapping[str, Any]) -> str:
@@ -54,8 +62,8 @@ def _block_text(block: Mapping[str, Any]) -> str:
         if not isinstance(text, str):
             raise TypeError("text block without text")
         return text
-    if kind == "resource" and isinstance(block["resource"].get("text"), str):
-        return block["resource"]["text"]
+    if kind == "resource" and isinstance(inner := block["resource"].get("text"), str):
+        return inner
     if kind == "resource_link":
         return f"[link {block.get('uri')}]"
     return f"[{kind} {block.get('mimeType', '')} left out]".replace("  ", " ")

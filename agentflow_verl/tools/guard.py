@@ -41,12 +41,11 @@ class Guard:
     def close(self) -> None:
         """End the guard, and with it whatever was not forgotten."""
         if self._process is not None:
-            self._process.stdin.close()
-            self._process.wait()
+            self._process.communicate()  # closes the pipe and waits
             self._process = None
 
     def _say(self, line: str) -> None:
-        if self._process is not None:
+        if self._process is not None and self._process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):  # it was killed: the servers still have the kernel's signal
                 os.write(self._process.stdin.fileno(), line.encode())
 

@@ -25,7 +25,7 @@ import aiohttp
 
 from agentflow_verl.deadline import Deadline
 from agentflow_verl.errors import InfraError, OutOfTime
-from agentflow_verl.tools.content import result_text, stated_server, to_spec
+from agentflow_verl.tools.content import result_text, says_state_kept, stated_server, to_spec
 from agentflow_verl.tools.faults import ServerFault
 from agentflow_verl.tools.protocol import CLIENT, HANDSHAKE, MODERN, Peer, is_plain
 from agentflow_verl.tools.spec import ToolResult, ToolSpec
@@ -57,7 +57,7 @@ class McpClient:
         self._peers: dict[str, Peer] = {}
         self._schemas: dict[tuple[str, str], dict[str, Any]] = {}
         self._ids = itertools.count(1)
-        self._farewells: set[asyncio.Task] = set()
+        self._farewells: set[asyncio.Task[None]] = set()
 
     async def list_tools(self, url: str, deadline: Deadline) -> tuple[ToolSpec, ...]:
         """Every tool of the server, in its order. Raises ``InfraError`` or ``OutOfTime``."""
@@ -78,9 +78,15 @@ class McpClient:
         raise InfraError(f"tools of {url}: the list does not end after {_MAX_PAGES} pages")
 
     async def call_tool(
-        self, url: str, name: str, arguments: dict[str, Any], deadline: Deadline, timeout_s: float | None = None
+        self,
+        url: str,
+        name: str,
+        arguments: dict[str, Any],
+        deadline: Deadline,
+        timeout_s: float | None = None,
+        meta: Mapping[str, Any] | None = None,
     ) -> ToolResult:
-        """Call a tool once.
+        """Call a tool once; ``meta`` travels with the request.
 
         The server is told the smaller of the deadline's rest and ``timeout_s`` and answers in its contract when that
         passes. Raises ``OutOfTime`` at the deadline, ``ServerFault`` where the server fails, or is silent
@@ -90,7 +96,7 @@ class McpClient:
         what = f"tool {name} at {url}"
         limit = deadline if timeout_s is None else deadline.within(timeout_s)
         patience = deadline if timeout_s is None else deadline.within(timeout_s + GRACE_S)
-        params = {"name": name, "arguments": arguments, "_meta": {REMAINING: round(limit.remaining(), 3)}}
+        params = {"name": name, "arguments": arguments, "_meta": {**(meta or {}), REMAINING: round(limit.remaining(), 3)}}
         try:
             reply = await self._ask(url, "tools/call", params, deadline, what, patience)
         except ReplyTooLarge:
@@ -104,10 +110,11 @@ class McpClient:
         if result.get("resultType", "complete") != "complete":
             raise ServerFault(f"{what}: the server answers with {result['resultType']!r}, which needs a person's input")
         try:
-            text = result_text(result)
+            text, state_kept = result_text(result), says_state_kept(result)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ServerFault(f"{what}: unreadable result: {error!r}") from None
-        return ToolResult(name, text, is_error=result.get("isError") is True, seconds=_since(started))
+        is_error = result.get("isError") is True
+        return ToolResult(name, text, is_error=is_error, seconds=_since(started), state_kept=state_kept)
 
     async def close(self) -> None:
         """End the sessions that older servers keep and close the HTTP session if it is this client's own."""
@@ -208,6 +215,8 @@ class McpClient:
             task.add_done_callback(self._farewells.discard)
 
     async def _notify(self, url: str, peer: Peer, method: str, params: dict[str, Any], timeout_s: float) -> None:
+        if self._session is None:  # closed in the meantime
+            return
         headers, body = peer.notification(method, params)
         try:
             await post(self._session, url, body, {**headers, **self._access.get(url, {})}, max(0.05, timeout_s))

@@ -14,6 +14,8 @@ import signal
 import subprocess
 import threading
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -67,7 +69,7 @@ class ServerProcess:
         self._last_lines.clear()
         log = self._open_log()
         try:
-            self._process = subprocess.Popen(
+            process = self._process = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
@@ -80,10 +82,9 @@ class ServerProcess:
         finally:
             if log:
                 log.close()
-        self._guard.watch(self._process.pid)
-        self._pumps = [self._pump(self._process.stdout, self._on_stdout, self._listening)]
-        if self._process.stderr:
-            self._pumps.append(self._pump(self._process.stderr, self._on_stderr))
+        self._guard.watch(process.pid)
+        pipes = ((process.stdout, partial(self._on_stdout, self._listening)), (process.stderr, self._on_stderr))
+        self._pumps = [self._pump(pipe, handle) for pipe, handle in pipes if pipe is not None]
 
     def ready(self) -> bool:
         """Whether it has announced its port and answers."""
@@ -113,7 +114,7 @@ class ServerProcess:
 
     def terminate(self) -> None:
         """Ask it to end (SIGTERM)."""
-        if not self.exited():
+        if self._process is not None and not self.exited():
             os.kill(self._process.pid, signal.SIGTERM)
 
     def end(self) -> None:
@@ -138,11 +139,11 @@ class ServerProcess:
         return f"{how}; {self.last_lines()}"
 
     def last_lines(self) -> str:
-        lines = self._last_lines if self._log_path is None else self._tail()
+        lines = self._last_lines if self._log_path is None else self._tail(self._log_path)
         return "its last lines:\n  " + "\n  ".join(lines) if lines else "it wrote nothing on standard error"
 
-    def _tail(self) -> list[str]:
-        with self._log_path.open("rb") as log:
+    def _tail(self, path: Path) -> list[str]:
+        with path.open("rb") as log:
             end = log.seek(0, os.SEEK_END)
             log.seek(max(self._log_start, end - _LAST_BYTES))
             return log.read().decode("utf-8", "replace").splitlines()[-_LAST_LINES:]
@@ -158,18 +159,18 @@ class ServerProcess:
         self._log_start = log.seek(0, os.SEEK_END)
         return log
 
-    def _pump(self, stream: IO[bytes], handle, *context) -> threading.Thread:
+    def _pump(self, stream: IO[bytes], handle: Callable[[str], None]) -> threading.Thread:
         def run() -> None:
             with stream:
                 for line in stream:
-                    handle(line.decode("utf-8", "replace").rstrip(), *context)
+                    handle(line.decode("utf-8", "replace").rstrip())
 
         # A pipe that nobody reads would block the server once it is full.
         thread = threading.Thread(target=run, name=f"tool-server-{self.name}-output", daemon=True)
         thread.start()
         return thread
 
-    def _on_stdout(self, line: str, listening: threading.Event) -> None:
+    def _on_stdout(self, listening: threading.Event, line: str) -> None:
         try:
             event = json.loads(line)
         except ValueError:

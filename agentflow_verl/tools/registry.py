@@ -6,6 +6,7 @@ of a trajectory lives here.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -22,6 +23,7 @@ from agentflow_verl.tools.protocol import is_plain
 from agentflow_verl.tools.schema import ArgumentCheck
 from agentflow_verl.tools.server import ToolServer, wait_all
 from agentflow_verl.tools.spec import ToolConfig, ToolResult, ToolSpec
+from agentflow_verl.tools.state import TrajectoryState
 
 OPEN_TIMEOUT_S = 30.0
 
@@ -34,7 +36,7 @@ class ToolBox:
 
     def __init__(
         self,
-        client: McpClient,
+        client: McpClient | None,
         homes: Sequence[tuple[ToolSpec, ToolServer]],
         caches: Iterable[ResultCache] = (),
     ) -> None:
@@ -44,9 +46,10 @@ class ToolBox:
         self._specs = {spec.name: spec for spec in self.specs}
         self._servers = {spec.name: server for spec, server in homes}
         self._checks = {spec.name: ArgumentCheck(spec.name, spec.parameters) for spec in self.specs}
+        self._farewells: set[asyncio.Future[None]] = set()
         self._by_key: dict[str, ToolSpec] = {}
         for spec in self.specs:
-            other = self._by_key.setdefault(_key(spec.name), spec)
+            other = self._by_key.setdefault(tool_key(spec.name), spec)
             if other.name == spec.name and other is not spec:
                 raise ConfigError(
                     f"tool {spec.name} is listed by both {self._servers_of(homes, spec.name)}: "
@@ -74,9 +77,9 @@ class ToolBox:
         client = McpClient(session, _tokens(configs))
         caches: dict[str, ResultCache] = {}
         try:
-            for folder in sorted({config.cache_dir for config in configs} - {None}):
+            for folder in sorted({config.cache_dir for config in configs if config.cache_dir is not None}):
                 caches[folder] = ResultCache(Path(folder))
-            servers = [ToolServer(config, client, caches.get(config.cache_dir)) for config in configs]
+            servers = [ToolServer(config, client, caches.get(config.cache_dir or "")) for config in configs]
             deadline = Deadline.after(timeout_s)
             listed = await wait_all(_specs_of(server, deadline) for server in servers)
             homes = [(spec, server) for server, specs in zip(servers, listed, strict=True) for spec in specs]
@@ -87,11 +90,14 @@ class ToolBox:
 
     def resolve(self, name: str) -> ToolSpec | None:
         """The tool that a model's text names, ignoring case, spaces and underscores; ``None`` if there is none."""
-        return self._by_key.get(_key(name))
+        return self._by_key.get(tool_key(name))
 
-    async def call(self, name: str, arguments: dict[str, Any], deadline: Deadline) -> ToolResult:
+    async def call(
+        self, name: str, arguments: dict[str, Any], deadline: Deadline, state: TrajectoryState | None = None
+    ) -> ToolResult:
         """Call the tool of this exact name; nothing is sent unless the arguments satisfy its schema.
 
+        ``state`` is what servers keep for the trajectory that calls; a tool finds what earlier calls with it left.
         Raises ``MalformedOutput`` (unknown tool, wrong arguments), ``OutOfTime`` (the deadline), or ``InfraError``
         (the server failed, retries included). An error of the tool itself is a result with ``is_error``.
         """
@@ -101,10 +107,23 @@ class ToolBox:
         self._checks[name](arguments)
         if deadline.remaining() <= 0:
             raise OutOfTime(f"tool {name}: called after the deadline")
-        return await server.call(self._specs[name], arguments, deadline)
+        return await server.call(self._specs[name], arguments, deadline, state)
+
+    def end(self, state: TrajectoryState) -> None:
+        """The trajectory is over: servers drop what they keep for it. Returns at once."""
+        if not state.at:
+            return
+        if not state.at:
+            return
+        for server in {server.config.name: server for server in self._servers.values()}.values():
+            if server.config.name in state.at:
+                farewell = asyncio.ensure_future(server.end(state))
+                self._farewells.add(farewell)
+                farewell.add_done_callback(self._farewells.discard)
 
     async def close(self) -> None:
-        await wait_all([self._client.close(), *(cache.close() for cache in self._caches)])
+        await wait_all(self._farewells)
+        await wait_all([*([self._client.close()] if self._client else []), *(cache.close() for cache in self._caches)])
 
     async def __aenter__(self) -> ToolBox:
         return self
@@ -147,5 +166,6 @@ def _by_name(spec: ToolSpec) -> str:
     return spec.name
 
 
-def _key(name: str) -> str:
+def tool_key(name: str) -> str:
+    """What is the same for all spellings of a tool's name."""
     return re.sub(r"[\s_]+", "", name).casefold()

@@ -70,12 +70,12 @@ class Replicas:
         return any(replica.url not in than for replica in self._willing())
 
     @contextmanager
-    def one(self, avoid: Collection[str]) -> Iterator[str]:
-        """The URL with the fewest calls in flight; one of ``avoid`` only if there is no other.
+    def one(self, avoid: Collection[str], only: str | None = None) -> Iterator[str]:
+        """The URL with the fewest calls in flight; one of ``avoid`` only if there is no other. ``only``: none but this.
 
         What the body raises is held for or against it. Raises ``NoReplica`` if every circuit is open.
         """
-        willing = self._willing()
+        willing = [replica for replica in self._willing() if only in (None, replica.url)]
         if not willing:
             last = max(self._all, key=lambda replica: replica.opened_at)
             raise NoReplica(f"no URL answers, the last failure was {last.reason}")

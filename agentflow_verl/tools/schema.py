@@ -24,7 +24,7 @@ _SHOWN = 80
 class ArgumentCheck:
     """The compiled schema of one tool's arguments. Raises ``ConfigError`` if the schema itself is invalid."""
 
-    def __init__(self, tool: str, schema: Mapping[str, Any]) -> None:
+    def __init__(self, tool: str, schema: dict[str, Any]) -> None:
         self._tool = tool
         self._schema = schema
         # MCP: JSON Schema 2020-12 unless "$schema" says otherwise.
@@ -57,21 +57,24 @@ class ArgumentCheck:
 
     def _complaint(self, error: ValidationError) -> str:
         where = _path(error)
+        rule: Any = error.validator_value
+        schema: Any = error.schema
+        given: Any = error.instance
         if error.validator == "required":
-            missing = [name for name in error.validator_value if name not in error.instance]
-            properties = error.schema.get("properties", {})
+            missing = [name for name in rule if name not in given]
+            properties = schema.get("properties", {})
             return "; ".join(
                 f"argument '{_join(where, name)}' is missing, expected {expected(properties.get(name, {}))}"
                 for name in missing
             )
-        if error.validator == "additionalProperties" and error.validator_value is False:
-            known = list(error.schema.get("properties", {}))
-            unknown = [_show(name) for name in error.instance if name not in known]
+        if error.validator == "additionalProperties" and rule is False:
+            known = list(schema.get("properties", {}))
+            unknown = [_show(name) for name in given if name not in known]
             return f"unknown argument {', '.join(unknown[:MAX_COMPLAINTS])}; known: {', '.join(known) or 'none'}"
         subject = f"argument '{where}'" if where else "arguments"
         if error.validator in ("type", "enum", "const", "anyOf", "oneOf"):
-            return f"{subject} must be {expected(error.schema)}, not {_show(error.instance)}"
-        return f"{subject} must satisfy {error.validator}: {_show(error.validator_value)}, got {_show(error.instance)}"
+            return f"{subject} must be {expected(schema)}, not {_show(given)}"
+        return f"{subject} must satisfy {error.validator}: {_show(rule)}, got {_show(given)}"
 
 
 def expected(schema: Any) -> str:

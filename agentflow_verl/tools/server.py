@@ -21,10 +21,12 @@ from agentflow_verl.tools.limits import Pace, Slots
 from agentflow_verl.tools.mcp_client import McpClient
 from agentflow_verl.tools.replicas import Replicas
 from agentflow_verl.tools.spec import ToolConfig, ToolResult, ToolSpec, cut
+from agentflow_verl.tools.state import Kept, TrajectoryState
 
 ATTEMPTS = 3
 # Half a second, then two, both give or take a half; a URL that has not failed this call is asked without a pause.
 BACKOFF_S = (0.5, 2.0)
+FAREWELL_S = 2.0
 
 T = TypeVar("T")
 
@@ -33,10 +35,12 @@ logger = logging.getLogger(__name__)
 
 async def wait_all(work: Iterable[Awaitable[T]]) -> list[T]:
     """Every result in order, or the first failure, but only once all have ended: nothing is left running."""
-    results = await asyncio.gather(*work, return_exceptions=True)
-    for result in results:
+    ended = await asyncio.gather(*work, return_exceptions=True)
+    results: list[T] = []
+    for result in ended:
         if isinstance(result, BaseException):
             raise result
+        results.append(result)
     return results
 
 
@@ -57,40 +61,61 @@ class ToolServer:
         listings = await wait_all(self._client.list_tools(url, deadline) for url in self.config.urls)
         return dict(zip(self.config.urls, listings, strict=True))
 
-    async def call(self, spec: ToolSpec, arguments: dict[str, Any], deadline: Deadline) -> ToolResult:
+    async def call(
+        self, spec: ToolSpec, arguments: dict[str, Any], deadline: Deadline, state: TrajectoryState | None = None
+    ) -> ToolResult:
         """Call a tool: from the cache if it is pure, else with up to three attempts where the server fails.
 
+        With ``state``, a tool that keeps some for a trajectory finds what its earlier calls left.
         Raises ``InfraError`` or ``OutOfTime``. Time that runs out after a failure of the server is the server's
         fault: the failure is raised. A tool that is not repeatable gets one attempt that may have reached it.
         """
         loop = asyncio.get_running_loop()
         started = loop.time()
-        digest = self._digest(spec, arguments)
-        text = None if digest is None else await self._cache.get(digest, deadline)
-        if text is not None:
-            result = ToolResult(spec.name, text, attempts=0)
+        cache, digest = self._cache, self._digest(spec, arguments)
+        kept = await cache.get(digest, deadline) if cache and digest else None
+        if kept is not None:
+            result = ToolResult(spec.name, kept, attempts=0)
         else:
-            result = await self._ask(spec, arguments, deadline)
-            if digest is not None and not result.is_error:
-                self._cache.put(digest, result.text)
+            result = await self._ask(spec, arguments, deadline, state if spec.keeps_state else None)
+            if cache and digest and not result.is_error:
+                cache.put(digest, result.text)
         text = cut(result.text, self.config.max_result_chars)
         truncated = result.truncated or text is not result.text
         return replace(result, text=text, truncated=truncated, seconds=loop.time() - started)
 
-    async def _ask(self, spec: ToolSpec, arguments: dict[str, Any], deadline: Deadline) -> ToolResult:
+    async def end(self, state: TrajectoryState) -> None:
+        """Have the server drop what it keeps for a trajectory; one that cannot be told drops it when it was idle."""
+        kept = state.at.pop(self.config.name, None)
+        if kept is None:
+            return
+        try:
+            deadline = Deadline.after(FAREWELL_S)
+            await self._client.call_tool(kept.url, kept.tool, kept.arguments, deadline, meta=state.farewell())
+        except (InfraError, OutOfTime) as error:
+            logger.warning("tool server %s was not told the end of a trajectory: %s", self.config.name, error)
+
+    async def _ask(
+        self, spec: ToolSpec, arguments: dict[str, Any], deadline: Deadline, state: TrajectoryState | None
+    ) -> ToolResult:
         what = f"tool {spec.name}"
         failed: set[str] = set()
         failure: InfraError | None = None
         attempt = 0
+        kept = state.at.get(self.config.name) if state else None
         while True:
             try:
                 async with self._slots.one(deadline, what):
                     await self._pace.turn(deadline, what)
-                    with self._replicas.one(failed) as url:
+                    with self._replicas.one(failed, kept.url if kept and kept.kept else None) as url:
                         attempt += 1
-                        result = await self._client.call_tool(
-                            url, spec.name, arguments, deadline, self.config.timeout_s
-                        )
+                        meta = None
+                        if state:
+                            kept = state.at[self.config.name] = Kept(url, spec.name, arguments, bool(kept and kept.kept))
+                            meta = state.meta(kept)
+                        result = await self._client.call_tool(url, spec.name, arguments, deadline, self.config.timeout_s, meta)
+                        if kept:
+                            kept.kept = result.state_kept
                         return replace(result, attempts=attempt)
             except OutOfTime:
                 if failure is not None:
@@ -105,7 +130,7 @@ class ToolServer:
                 failed.add(url)
                 logger.warning("attempt %d of %d: %s", attempt, ATTEMPTS, fault)
                 pause = self._pause(fault, attempt, failed)
-                end = self._end(spec, fault, attempt, pause >= deadline.remaining())
+                end = self._end(spec.repeatable and not state, fault, attempt, pause >= deadline.remaining())
                 if end:
                     raise InfraError(f"{fault} (attempt {attempt}, {end})") from fault
                 await asyncio.sleep(pause)
@@ -118,11 +143,11 @@ class ToolServer:
         return max(backoff * random.uniform(0.5, 1.5), fault.retry_after_s * random.uniform(1, 1.5))
 
     @staticmethod
-    def _end(spec: ToolSpec, fault: ServerFault, attempt: int, late: bool) -> str | None:
+    def _end(repeatable: bool, fault: ServerFault, attempt: int, late: bool) -> str | None:
         """Why there is no further attempt, ``None`` if there is one."""
         if attempt == ATTEMPTS:
             return "giving up"
-        if fault.reached and not spec.repeatable:
+        if fault.reached and not repeatable:
             return "not repeated: it may have changed something"
         return "no time for another" if late else None
 
@@ -133,7 +158,7 @@ class ToolServer:
         run. One elsewhere that changes its answers without saying so needs another ``cache_dir``.
         """
         pure = spec.pure if self.config.pure is None else self.config.pure
-        if self._cache is None or not pure or not spec.repeatable:
+        if self._cache is None or not pure or not spec.repeatable or spec.keeps_state:
             return None
         if spec.name not in self._homes:
             home = {"tool": asdict(spec), "urls": None if spec.edition else sorted(self.config.urls)}

@@ -25,6 +25,7 @@ class ToolSpec:
     ``repeatable`` is false where the server says that a call changes something and a second one would again
     (``readOnlyHint: false`` without ``idempotentHint``). ``server`` is the name and version it gives itself,
     ``edition`` its word for everything else that shapes its answers, such as the digest of an index.
+    ``keeps_state`` is true where calls that name their trajectory find what its earlier ones left.
     """
 
     name: str
@@ -35,6 +36,7 @@ class ToolSpec:
     repeatable: bool = True
     server: str = ""
     edition: str = ""
+    keeps_state: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,8 @@ class ToolResult:
     """What a tool answered, an error inside its contract (``is_error``) included.
 
     ``truncated`` says that text is missing, ``seconds`` is the time from the call to the answer with waiting
-    and retries, ``attempts`` how many requests it took (0: from the cache).
+    and retries, ``attempts`` how many requests it took (0: from the cache). ``state_kept`` is the server's word that the
+    trajectory's next call will find what this one left.
     """
 
     tool: str
@@ -142,6 +145,7 @@ class ToolResult:
     truncated: bool = False
     seconds: float = 0.0
     attempts: int = 1
+    state_kept: bool = False
 
 
 def cut(text: str, limit: int) -> str:

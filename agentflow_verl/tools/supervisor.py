@@ -45,7 +45,7 @@ class Supervisor:
         self,
         configs: Sequence[ToolConfig],
         log_dir: str | Path | None = None,
-        start_timeout_s: float = 60.0,
+        start_timeout_s: float = 180.0,
         health_every_s: float = 5.0,
         hung_after_s: float = 30.0,
     ) -> None:

@@ -7,6 +7,8 @@
     agent_loop.py  a dataset row in, one output a planner turn out
     rows.py        Trajectory to verl's rows, and rows back to trajectories and groups
     modes.py       ``agentflow_sync`` and its asynchronous siblings: batches, advantages, update
+    recovery.py    going on from a checkpoint, with resume.py (the trajectory log) and health.py (who died)
+    progress.py    live progress in the terminal
     actor.py       the loss that the actor optimises
     metrics.py     what is logged under ``agentflow/``
     cpu/           verl and vLLM without an accelerator

@@ -19,6 +19,7 @@ from agentflow_verl.errors import ConfigError
 from agentflow_verl.trainer import checks
 from agentflow_verl.trainer.cleanup import sweep_after_this_process, sweep_shared_memory, use_own_temporary_folder
 from agentflow_verl.trainer.cpu.platform import CpuPlatform
+from agentflow_verl.trainer.progress import note_terminal
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ class LaunchCallback(Callback):
         except ConfigError as wrong:
             print(f"agentflow: {wrong}", file=sys.stderr)
             raise SystemExit(2) from None
+        note_terminal()
         self._sweeper = sweep_after_this_process(use_own_temporary_folder())  # Hydra calls on_job_end for no job that is interrupted or killed
 
     def on_job_end(self, config: DictConfig, **_: Any) -> None:

@@ -35,16 +35,19 @@ class FlowManager(AgentLoopManagerTQ):
         manager = cls(*args, **kwargs)
         settings = schema.load(plain(manager.config.agentflow))
         try:
-            tool_urls = manager._start_tools(settings)
             if settings.needs_base:
                 manager.replicas = make_base(manager.config, settings.base.replicas, settings.base.max_tokens)
-            Runtime(settings, tool_urls, tuple(map(server_name, manager.replicas))).store(manager.config)
-            await manager._init_agent_loop_workers()  # they import while the base loads, and call it when asked first
-            await asyncio.gather(*(replica.init_standalone() for replica in manager.replicas))
+            await asyncio.gather(manager._start_workers(settings), *(replica.init_standalone() for replica in manager.replicas))
         except BaseException:
             manager.close()
             raise
         return manager
+
+    async def _start_workers(self, settings: schema.AgentflowConfig) -> None:
+        """The tools, then the workers, which import while the frozen base loads and call it when first asked."""
+        tool_urls = await asyncio.to_thread(self._start_tools, settings)
+        Runtime(settings, tool_urls, tuple(map(server_name, self.replicas))).store(self.config)
+        await self._init_agent_loop_workers()
 
     def _start_tools(self, settings: schema.AgentflowConfig) -> dict[str, tuple[str, ...]]:
         configs = [node.build(name) for name, node in settings.tools.items()]
@@ -54,6 +57,12 @@ class FlowManager(AgentLoopManagerTQ):
         started = self.supervisor.start()
         logger.info("embedded tool servers: %s", ", ".join(embedded) or "none")
         return {config.name: config.urls for config in started if config.name in embedded}
+
+    def actors(self) -> dict[str, Any]:
+        """The Ray actors without which no trajectory ends, by what they are."""
+        workers = {f"agent-loop worker {number}": worker for number, worker in enumerate(self.agent_loop_workers)}
+        servers = [server for replica in self.replicas for server in replica.servers]
+        return workers | {f"frozen base server {number}": server for number, server in enumerate(servers)}
 
     def close(self) -> None:
         """End the tool servers and the frozen replicas. Safe to call twice."""

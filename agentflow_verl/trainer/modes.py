@@ -1,6 +1,6 @@
 """verl's V1 trainer modes with the paper's objective: ``agentflow_sync`` and its asynchronous siblings.
 
-One mixin over verl's three trainers. It changes five things, each a method of verl's PPOTrainer:
+One mixin over verl's three trainers. Beside what recovery.py does it changes five things, each a method of verl's PPOTrainer:
 
     _build_replay_buffer     polls ten times a second (verl's 2 s are 2 s of idle a step), and filters by valid trajectories
     _init_resource_pool_mgr  the actor worker is ours (actor.py), which holds the loss
@@ -8,7 +8,7 @@ One mixin over verl's three trainers. It changes five things, each a method of v
     _compute_advantage       over trajectories, with the loss weight of each row beside the advantage
     _update_actor            as many mini-batches as the groups need
 
-With any other ``algorithm.adv_estimator`` the last three are verl's own.
+With any other ``algorithm.adv_estimator`` the last three are verl's own, over the trajectories that did not end in a fault.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from verl.trainer.ppo.padding_utils import upsample_batch_to_divisible_size
 from verl.trainer.ppo.ray_trainer import apply_kl_penalty
 from verl.trainer.ppo.rollout_corr_helper import compute_rollout_correction_and_add_to_batch
 from verl.trainer.ppo.utils import Role
-from verl.trainer.ppo.v1.trainer_base import PPOTrainer, register_trainer
+from verl.trainer.ppo.v1.trainer_base import register_trainer
 from verl.trainer.ppo.v1.trainer_colocate_async import PPOTrainerColocateAsync
 from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
@@ -44,14 +44,16 @@ from agentflow_verl.trainer.cpu import platform as cpu
 from agentflow_verl.trainer.faults import stop_on_faults
 from agentflow_verl.trainer.filtering import without_signal
 from agentflow_verl.trainer.metrics import batch_metrics, policy_rollout_kl
+from agentflow_verl.trainer.recovery import Recovering
 from agentflow_verl.trainer.rows import FIELD, BatchIndex, deal, plan_steps, rows_per_rank
 from agentflow_verl.trainer.runtime import plain
+from agentflow_verl.trainer.stock import without_faults
 
 ACTOR_ROLES = (Role.Actor, Role.ActorRollout, Role.ActorRolloutRef, Role.RefPolicy)
 POLL_S = 0.1
 
 
-class FlowTrainer(PPOTrainer):
+class FlowTrainer(Recovering):
     """The mixin. ``base_mode`` is what verl's own code must see as ``trainer_mode`` (it compares it with "sync")."""
 
     base_mode: str
@@ -67,12 +69,6 @@ class FlowTrainer(PPOTrainer):
     @property
     def flow_grpo(self) -> bool:
         return self.config.algorithm.adv_estimator == ESTIMATOR
-
-    def fit(self, agent_loop_manager: Any) -> None:
-        try:
-            super().fit(agent_loop_manager)
-        finally:
-            agent_loop_manager.close()
 
     def _build_replay_buffer(self) -> Any:
         buffer = super()._build_replay_buffer()
@@ -135,7 +131,7 @@ class FlowTrainer(PPOTrainer):
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         """verl's method (trainer_base.py:1743) with flow_grpo/ in the place of its estimator, and a weight a row."""
         if not self.flow_grpo:
-            return super()._compute_advantage(batch, metrics)
+            return without_faults(super()._compute_advantage, batch, metrics, self.config.agentflow.max_fault_rate)
         fields = ["uid", "response_mask", "rm_scores", "rollout_log_probs", "old_log_probs", "ref_log_prob", "values"]
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=[*fields, "extra_fields"])
         ours = [item.get(FIELD, {}) for item in data.pop("extra_fields").tolist()]

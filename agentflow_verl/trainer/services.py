@@ -8,11 +8,13 @@ from typing import Any
 
 import aiohttp
 
+from agentflow_verl import garbage
 from agentflow_verl.config.schema import AgentflowConfig
 from agentflow_verl.engines.base import Engine
 from agentflow_verl.engines.endpoint import EndpointEngine
 from agentflow_verl.engines.replica import ReplicaClient, context_length
 from agentflow_verl.engines.tokens import TokenEngine
+from agentflow_verl.flow.setup import Setup
 from agentflow_verl.rewards.record import TrajectoryLog
 from agentflow_verl.tools.registry import ToolBox
 
@@ -46,14 +48,16 @@ class Services:
             [node.model_copy(update=_running_at(tool_urls.get(name))).build(name) for name, node in config.tools.items()]
         )
         engines: dict[str, Engine] = {}
+        prompt_limits = {"policy": rollout_config.prompt_length}
         if config.needs_base:
             context = context_length(rollout_config, config.base.max_tokens)
+            prompt_limits["base"] = max(context - config.base.max_tokens, context // 2)
             engines["base"] = TokenEngine(
                 "base",
                 tokenizer,
                 ReplicaClient(base_servers).generate,
                 {"temperature": config.base.temperature, "top_p": 1.0, "top_k": -1, "max_tokens": config.base.max_tokens},
-                prompt_limit=max(context - config.base.max_tokens, context // 2),
+                prompt_limit=prompt_limits["base"],
                 response_limit=config.base.max_tokens,
                 template_kwargs=template_kwargs,
             )
@@ -61,6 +65,15 @@ class Services:
             session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
             engines |= {name: EndpointEngine(name, node.build(), session) for name, node in config.endpoints.items()}
         log = TrajectoryLog(Path(config.trajectory_dir)) if config.trajectory_dir else None
+        if log is not None:
+            Setup(
+                limits=config.limits(),
+                tools=tools.specs,
+                prompt_limits=prompt_limits,
+                template=dict(template_kwargs),
+                tokenizer=tokenizer.name_or_path,
+            ).save(log.folder)
+        garbage.settle()
         return cls(config, engines, tools, log)
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 
 from agentflow_verl.engines.replica import abort_when_cancelled
+from agentflow_verl.flow.records import SCORER_FAILED, Outcome, Trajectory
 from agentflow_verl.rewards.record import ScoredTrajectory
 from agentflow_verl.trainer import agent_loop  # noqa: F401 - registers the loop in this process
 from agentflow_verl.trainer.rows import FIELD, RECORD
-from agentflow_verl.trainer.runtime import Runtime
+from agentflow_verl.trainer.runtime import Runtime, plain
 from agentflow_verl.trainer.services import Services
 
 _WorkerTQ = AgentLoopWorkerTQ.__ray_metadata__.modified_class  # the class behind verl's ray.remote
@@ -25,14 +27,14 @@ class FlowWorker(_WorkerTQ):
 
     async def generate_sequences(self, batch: Any) -> None:
         if not isinstance(self.tools, Services):
-            runtime = Runtime.of(self.config)
+            runtime, template_kwargs = Runtime.of(self.config), self.config.data.get("apply_chat_template_kwargs")
             self.tools = await Services.open(
                 runtime.agentflow,
                 runtime.tool_urls,
                 runtime.base_servers,
                 self.tokenizer,
                 self.rollout_config,
-                self.config.data.get("apply_chat_template_kwargs", {}),
+                plain(template_kwargs) if template_kwargs else {},
             )
         await super().generate_sequences(batch)
 
@@ -40,41 +42,49 @@ class FlowWorker(_WorkerTQ):
         """Put rows into TransferQueue. A faulted trajectory of a validation is only logged: verl would score it 0."""
         ours = output[-1].extra_fields[FIELD]
         ours["split"] = "val" if validate else "train"
-        if validate and not ours["valid"]:
-            self._log(output, row)
-        else:
+        if validate:
+            await self._compute_score(output, row)
+        if not validate or ours["valid"]:
             await super()._agent_loop_postprocess(output, validate, **row)
 
     async def _compute_score(self, outputs: list[AgentLoopOutput], kwargs: dict[str, Any]) -> None:
-        """Have the reward worker score the trajectory, then log it. One score for all rows of the trajectory."""
-        await super()._compute_score(outputs, kwargs)
-        self._log(outputs, kwargs)
+        """Have the reward worker score the trajectory, once, then log it. One score for all rows of the trajectory."""
+        if RECORD in outputs[-1].extra_fields:
+            await super()._compute_score(outputs, kwargs)
+            await self._log(outputs, kwargs)
 
-    def _log(self, outputs: list[AgentLoopOutput], row: dict[str, Any]) -> None:
+    async def _log(self, outputs: list[AgentLoopOutput], row: dict[str, Any]) -> None:
         last = outputs[-1]
-        trajectory = last.extra_fields.pop(RECORD)
         scores = last.extra_fields.get("reward_extra_info", {})
+        trajectory = after_scoring(last.extra_fields.pop(RECORD), scores)
         for output in outputs:
-            output.extra_fields[FIELD]["valid"] = trajectory.outcome.valid and scores.get("scored", 1.0) > 0
+            output.extra_fields[FIELD] |= {"valid": trajectory.outcome.valid, "outcome": trajectory.outcome.value}
         last.extra_fields[FIELD]["summary"] = summarise(trajectory)
         if self.tools.log is None:
             return
-        self.tools.log.write(
-            ScoredTrajectory(
-                step=int(row["global_steps"]),
-                split=last.extra_fields[FIELD]["split"],
-                group=str(row["uid"]),
-                session=int(row["session_id"]),
-                data_source=str(row.get("data_source", "")),
-                ground_truth=_plain(row.get("reward_model", {}).get("ground_truth")),
-                reward=last.reward_score if last.extra_fields[FIELD]["valid"] else None,
-                scores=_plain(scores),
-                trajectory=trajectory,
-            )
+        scored = ScoredTrajectory(
+            step=int(row["global_steps"]),
+            split=last.extra_fields[FIELD]["split"],
+            group=str(row["uid"]),
+            session=int(row["session_id"]),
+            data_source=str(row.get("data_source", "")),
+            ground_truth=_plain(row.get("reward_model", {}).get("ground_truth")),
+            reward=last.reward_score if last.extra_fields[FIELD]["valid"] else None,
+            scores=_plain(scores),
+            trajectory=trajectory,
         )
+        await asyncio.to_thread(self.tools.log.write, scored)  # a disk may be slow, and the loop has others to serve
 
 
-def summarise(trajectory: Any) -> dict[str, Any]:
+def after_scoring(trajectory: Trajectory, scores: dict[str, Any]) -> Trajectory:
+    """A trajectory whose scorer failed, such as a judge that cannot be reached, ends as any other fault does."""
+    if not trajectory.outcome.valid or scores.get("scored", 1.0) > 0:
+        return trajectory
+    error = f"{SCORER_FAILED}: {scores.get('reason', 'it gives no reason')}"
+    return trajectory.model_copy(update={"outcome": Outcome.INFRA_ERROR, "error": error})
+
+
+def summarise(trajectory: Trajectory) -> dict[str, Any]:
     """What metrics need of a trajectory, small enough to travel with its last row."""
     replies = trajectory.all_replies()
     verdicts = [turn.verdict for turn in trajectory.turns if turn.verdict is not None]

@@ -12,7 +12,6 @@ Blind spots: paraphrases, translations, and the same problem told with other nam
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -21,13 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agentflow_verl.errors import ConfigError
+from agentflow_verl.evaluation.leakage import numbers_in, runs_of, words
+from agentflow_verl.evaluation.questions import BENCHMARKS, INSTRUCTION, TEXTS, find, parse
 
 NEAR = 0.8
-RUN = 3
 SHORTEST = 6
-BENCHMARKS = ("bamboogle", "2wiki", "hotpotqa", "musique", "gaia", "aime24", "amc23", "gameof24", "gpqa", "medqa")
-TEXTS = ("question", "Question", "query", "problem")
-INSTRUCTION = re.compile(r"\s*When ready, output the final answer enclosed in <answer>.*\Z", re.DOTALL)
 EXAMPLE = re.compile(r"Example: for \[.*\Z", re.DOTALL)  # of the 24-game's file: the same in every question
 
 Words = tuple[str, ...]
@@ -52,13 +49,12 @@ def read_benchmarks(folder: Path) -> dict[str, list[str]]:
 
 
 def read_benchmark(folder: Path, name: str) -> list[tuple[str, object]]:
-    """Questions and answers of one benchmark's file; none where there is no file. Raises ConfigError for a row without a question."""
-    places = (folder / f"{name}.json", folder / f"{name}.jsonl", folder / name / "data" / "data.json")
-    path = next((path for path in places if path.is_file()), None)
-    if path is None:
+    """Questions and answers of one benchmark's file, rows with attachments too; none where there is no file."""
+    try:
+        path = find(name, folder)
+    except ConfigError:
         return []
-    text = path.read_text(encoding="utf-8")
-    rows = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in text.split("\n") if line.strip()]
+    rows = parse(path.read_text(encoding="utf-8"), path)
     return [(question_of(row, f"{path}, row {number}"), row.get("answer")) for number, row in enumerate(rows)]
 
 
@@ -76,8 +72,8 @@ class Overlap:
         self.near = near
         self.questions = [(name, text) for name, texts in benchmarks.items() for text in texts]
         self.words = [words_of(text) for _, text in self.questions]
-        self.runs = [runs_of(words) for words in self.words]
-        self.exact = {words: number for number, words in enumerate(self.words) if words}
+        self.runs = [runs_of(text) for _, text in self.questions]
+        self.exact = {found: number for number, found in enumerate(self.words) if found}
         self.holding: dict[Words, list[int]] = defaultdict(list)
         for number, runs in enumerate(self.runs):
             for run in runs if len(self.words[number]) >= SHORTEST else ():
@@ -85,19 +81,19 @@ class Overlap:
 
     def find(self, question: str) -> Match | None:
         """The benchmark question that ``question`` is most like, where it is like one."""
-        words = words_of(question)
-        if words in self.exact:
-            return self._match("exact", self.exact[words], 1.0)
-        runs = runs_of(words)
-        if len(words) < SHORTEST:
+        own = words_of(question)
+        if own in self.exact:
+            return self._match("exact", self.exact[own], 1.0)
+        if len(own) < SHORTEST:
             return None
+        runs = runs_of(question)
         shared = Counter(number for run in runs for number in self.holding.get(run, ()))
         found = [(self._share(len(runs), number, count), number) for number, count in shared.items()]
         share, number = max(found, default=(0.0, 0))
         if share < self.near:
             return None
-        shorter, longer = sorted((words, self.words[number]), key=len)
-        kind = "near" if not numbers_in(shorter) - numbers_in(longer) else "variant"
+        shorter, longer = sorted((own, self.words[number]), key=len)
+        kind = "near" if not Counter(numbers_in(shorter)) - Counter(numbers_in(longer)) else "variant"
         return self._match(kind, number, share)
 
     def _share(self, own: int, number: int, shared: int) -> float:
@@ -110,13 +106,5 @@ class Overlap:
 
 
 def words_of(text: str) -> Words:
-    """Words, numbers and LaTeX commands, without case."""
-    return tuple(re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", text).casefold()))
-
-
-def runs_of(words: Words) -> set[Words]:
-    return {words[start : start + RUN] for start in range(len(words) - RUN + 1)}
-
-
-def numbers_in(words: Words) -> Counter[str]:
-    return Counter(word for word in words if any(sign.isdigit() for sign in word))
+    """Words, numbers and LaTeX commands, without case and width."""
+    return tuple(words(unicodedata.normalize("NFKC", text)))

@@ -18,10 +18,11 @@ from typing import Any
 
 import pandas
 from mix import Filters, Sifted, mix, sift
-from overlap import BENCHMARKS, NEAR, Overlap, read_benchmark, read_benchmarks
+from overlap import NEAR, Overlap, read_benchmark, read_benchmarks
 from sources import HUB, Row, read, read_user, texts_of
 
 from agentflow_verl.errors import ConfigError
+from agentflow_verl.evaluation.questions import BENCHMARKS
 from agentflow_verl.rewards.registry import scorer_name
 
 VALIDATION = "aime24"

@@ -1,4 +1,4 @@
-"""Tool calls under load: ``python -m tests.benchmarks.tools --json FILE [--soak SECONDS]``.
+"""Tool calls under load: the part ``calls`` of tool_servers.py.
 
 Three clients against the same servers. ``wire`` sends the same bytes over and over on a number of connections and does
 no more than count: it measures the server. ``aiohttp`` posts them with aiohttp. ``client`` is a ToolBox, as a rollout uses
@@ -9,7 +9,6 @@ against its neighbours, as medians. Seconds of CPU are those of one process, and
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import json
@@ -156,28 +155,20 @@ def held(process: psutil.Process) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
-    parser.add_argument("--json", type=Path, help="where to write the figures")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=1.5, help="of one round")
-    parser.add_argument("--soak", type=float, default=0.0, help="seconds at saturation afterwards")
-    given = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    logging.getLogger("agentflow_verl").setLevel(logging.WARNING)
-    with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as (configs, processes):
-        found = asyncio.run(compare(configs, processes, Path(folder), given.rounds, given.seconds))
-        for kind, rows in found["table"].items():
-            for concurrency, row in rows.items():
-                logger.info("%-24s %4d  %s", kind, concurrency, "  ".join(f"{name} {value:.4g}" for name, value in row.items()))
-        for name, value in found["ratios"].items():
-            logger.info("%s %.3g", name, value)
-        if given.soak:
-            found["soak"] = asyncio.run(soak(configs, processes, given.soak))
-            logger.info("%s", json.dumps(found["soak"], indent=2))
-    if given.json:
-        given.json.write_text(json.dumps(found, indent=2) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+def run(rounds: int, seconds: float, soak_seconds: float) -> dict[str, dict]:
+    """Start the servers and take every figure; ``soak_seconds`` of 0 leaves the saturation out."""
+    cores = psutil.Process().cpu_affinity()
+    try:
+        with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as (configs, processes):
+            found = asyncio.run(compare(configs, processes, Path(folder), rounds, seconds))
+            for kind, rows in found["table"].items():
+                for concurrency, row in rows.items():
+                    logger.info("%-24s %4d  %s", kind, concurrency, "  ".join(f"{name} {value:.4g}" for name, value in row.items()))
+            for name, value in found["ratios"].items():
+                logger.info("%s %.3g", name, value)
+            if soak_seconds:
+                found["soak"] = asyncio.run(soak(configs, processes, soak_seconds))
+                logger.info("%s", json.dumps(found["soak"], indent=2))
+    finally:
+        psutil.Process().cpu_affinity(cores)
+    return found

@@ -1,8 +1,7 @@
-"""Tiny checkpoints made on the spot: three families, each with its own tokenizer and chat template."""
+"""Tiny random checkpoints made on the spot: three families, each with its own tokenizer and chat template."""
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
 import torch
@@ -19,6 +18,7 @@ from transformers import (
 )
 
 from agentflow_verl.flow import prompts
+from agentflow_verl.flow.modules import MODULES
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -39,14 +39,6 @@ SPECIAL = {
     "gemma": (GEMMA, "<bos>", "<end_of_turn>", ("<start_of_turn>",)),
 }
 SHAPE = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=2048)
-REASONS = ("it is asked", "a sum is needed now")  # the planner says one or the other, so that a group's rewards differ
-REPLIES = {
-    "analyst": "A sum.",
-    "planner": "Justification: {reason}\nContext: none\nSub-goal: add\nTool: python_coder",
-    "executor": '{"code": "print(2 + 2)"}',
-    "verifier": "Analysis: the sum is known\nConclusion: CONTINUE",
-    "generator": "<answer>4</answer>",
-}
 
 
 def make_tokenizer(family: str) -> PreTrainedTokenizerFast:
@@ -54,11 +46,11 @@ def make_tokenizer(family: str) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    texts = [prompts.load(module).system.template + prompts.load(module).user.template for module in REPLIES]
+    texts = [prompts.load(module).system.template + prompts.load(module).user.template for module in MODULES]
     trainer = trainers.BpeTrainer(
         vocab_size=600, special_tokens=[bos, eos, *others], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
     )
-    tokenizer.train_from_iterator([*texts, *REPLIES.values(), *REASONS] * 3, trainer)
+    tokenizer.train_from_iterator(texts * 3, trainer)
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=bos, eos_token=eos, pad_token=bos)
     fast.chat_template = template
     return fast
@@ -82,44 +74,3 @@ def save_random(family: str, folder: Path) -> Path:
     make_model(family, tokenizer).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
-
-
-def save_taught(folder: Path, steps: int = 240) -> Path:
-    """A Qwen2 that has learnt a well-formed reply a module, whatever fills the prompt: enough to walk the whole
-    loop, tools included."""
-    tokenizer = make_tokenizer("qwen2")
-    model = make_model("qwen2", tokenizer)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
-    rng = random.Random(0)
-    for step in range(steps):
-        ids, labels = _batch(tokenizer, rng)
-        for group in optimizer.param_groups:
-            group["lr"] = 4e-3 * (1 - step / steps)
-        loss = model(input_ids=ids, labels=labels, use_cache=False).loss
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-def _batch(tokenizer: PreTrainedTokenizerFast, rng: random.Random) -> tuple[torch.Tensor, torch.Tensor]:
-    """One prompt a module, its fields filled with words in random order, padded on the right."""
-    words = " ".join(prompts.load(module).system.template for module in REPLIES).split()
-    fields = ("tools", "query", "analysis", "memory", "turns_left", "tool", "description", "schema", "context", "sub_goal")
-    rows = []
-    for module, reply in REPLIES.items():
-        filled = {name: " ".join(rng.choices(words, k=rng.randint(1, 60))) for name in fields}
-        messages = prompts.load(module).render(**filled)
-        prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
-        rows.append((prompt, tokenizer.encode(reply.replace("{reason}", rng.choice(REASONS))) + [tokenizer.eos_token_id]))
-    longest = max(len(prompt) + len(reply) for prompt, reply in rows)
-    ids = torch.full((len(rows), longest), tokenizer.pad_token_id)
-    labels = torch.full((len(rows), longest), -100)
-    for row, (prompt, reply) in enumerate(rows):
-        end = len(prompt) + len(reply)
-        ids[row, :end] = torch.tensor(prompt + reply)
-        labels[row, len(prompt) : end] = torch.tensor(reply)
-    return ids, labels

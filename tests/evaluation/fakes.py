@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,16 +47,23 @@ def right(body: dict[str, Any]) -> str:
     }[module_of(body)]
 
 
+def slow(body: dict[str, Any]) -> str:
+    """The same, and takes its time."""
+    time.sleep(0.02)
+    return right(body)
+
+
 def wrong(body: dict[str, Any]) -> str:
-    """The same, but its answers are wrong."""
+    """As ``right``, but its answers are wrong."""
     return right(body).replace("<answer>", "<answer>9")
 
 
 class Model:
     """What the endpoint says, and what it was asked."""
 
-    def __init__(self, says: Callable[[dict[str, Any]], str]):
+    def __init__(self, says: Callable[[dict[str, Any]], str], name: str = "toy"):
         self.says = says
+        self.name = name
         self.bodies: list[dict[str, Any]] = []
         self.broken = False  # answers every call with HTTP 500
         self.url = ""
@@ -70,21 +78,28 @@ class Model:
         return web.json_response({"choices": [{"message": {"content": self.says(body)}, "finish_reason": "stop"}], "usage": usage})
 
     async def models(self, request: web.Request) -> web.Response:
-        return web.json_response({"data": [{"id": "toy"}]})
+        return web.json_response({"data": [{"id": self.name}]})
 
     async def version(self, request: web.Request) -> web.Response:
         return web.json_response({"version": "1.2.3"})
+
+    async def health(self, request: web.Request) -> web.Response:
+        return web.Response()
+
+    def app(self) -> web.Application:
+        app = web.Application()
+        app.router.add_post("/v1/chat/completions", self.chat)
+        app.router.add_get("/v1/models", self.models)
+        app.router.add_get("/version", self.version)
+        app.router.add_get("/health", self.health)
+        return app
 
 
 @contextmanager
 def endpoint(says: Callable[[dict[str, Any]], str] = right) -> Iterator[Model]:
     """The endpoint, served from a thread of its own, so that a command line can be called while it runs."""
     model, loop = Model(says), asyncio.new_event_loop()
-    app = web.Application()
-    app.router.add_post("/v1/chat/completions", model.chat)
-    app.router.add_get("/v1/models", model.models)
-    app.router.add_get("/version", model.version)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(model.app())
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
 

@@ -2,54 +2,26 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
-import signal
+import struct
 import subprocess
 import sys
-import time
-from pathlib import Path
+import termios
+from collections.abc import Iterator
 
 import pytest
 
 from agentflow_verl.cli import main
-from agentflow_verl.evaluation import runner, store
+from agentflow_verl.evaluation.leakage import NOTE
 from agentflow_verl.evaluation.store import Store
-from agentflow_verl.rewards.record import ScoredTrajectory
+from agentflow_verl.rewards.record import read_log
 from agentflow_verl.view.runs import Run
-from tests.tools.servers import echo_process
 
-from .fakes import FACTS, SUMS, endpoint, right, write_questions, wrong
-
-
-@pytest.fixture(scope="module")
-def echo():
-    with echo_process() as server:
-        yield server
-
-
-@pytest.fixture
-def data(tmp_path) -> Path:
-    return write_questions(tmp_path / "data", sums=SUMS, facts=FACTS)
-
-
-def arguments(model, echo, data: Path, out: Path, *more: str) -> list[str]:
-    return ["eval", "--benchmarks", "sums,facts", "--data", str(data), "--endpoint", model.url, "--tool", f"echo={echo.url}",
-            "--trials", "2", "--seed", "7", "--out", str(out), *more]  # fmt: skip
-
-
-def report(out: Path) -> dict:
-    return json.loads((out / "report.json").read_text())
-
-
-def without_times(found: dict) -> dict:
-    """A report's figures but for what two runs of the same thing may differ in."""
-    for row in (*found["benchmarks"].values(), found["overall"]):
-        for name in ("seconds", "seconds_of_each_part"):
-            del row[name]
-    del found["header"]["sessions"]
-    return found
+from .fakes import endpoint, module_of, right, slow, write_questions, wrong
+from .runs import arguments, report
 
 
 def test_a_run_and_its_report(echo, data, tmp_path, capsys):
@@ -76,6 +48,7 @@ def test_the_page_needs_no_network_and_shows_the_pictures(echo, data, tmp_path):
     with endpoint() as model:
         main(arguments(model, echo, data, tmp_path / "out", "--limit", "2"))
     page = (tmp_path / "out" / "report.html").read_text()
+    assert page.index("What was run") < page.index("Accuracy") and "engine policy: model toy" in page and "agentflow_verl" in page.split("Accuracy")[0]
     assert page.count("<svg") == 4 and "<table>" in page and "sums" in page
     assert not re.search(r'(?:src|href)="(?!data:|#)', page.split("<svg")[0])
     assert "<script" not in page
@@ -100,89 +73,26 @@ def test_the_viewer_reads_the_log(echo, data, tmp_path):
     assert len(run.entries) == 20 and {entry.group for entry in run.entries} >= {"sums/0", "facts/3"}
 
 
-def slow(body) -> str:
-    time.sleep(0.02)
-    return right(body)
+def test_a_terminal_shows_live_accuracy(echo, data, tmp_path):
+    screen, terminal = os.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 160, 0, 0))
+    with endpoint(slow) as model, open(screen, "rb", buffering=0) as shown:
+        given = arguments(model, echo, data, tmp_path / "out", "--concurrency", "2")
+        process = subprocess.Popen([sys.executable, "-m", "agentflow_verl.cli", *given], stdout=subprocess.DEVNULL, stderr=terminal)
+        os.close(terminal)
+        text = "".join(part.decode() for part in until_closed(shown))
+        assert process.wait(60) == 0
+    bars = re.findall(r"(\d+)/20 \[.*?, right ([\d.]+)% of (\d+), sums ([\d.]+)% of (\d+), facts ([\d.]+)% of (\d+)", text)
+    assert bars[-1] == ("20", "60.0", "20", "100.0", "12", "0.0", "8")
+    assert any(int(done) < 20 for done, *_ in bars)
 
 
-def stopped(given: list[str], out: Path, sent: int) -> int:
-    """How a run ended that got a signal after its fifth trajectory."""
-    process = subprocess.Popen([sys.executable, "-m", "agentflow_verl.cli", *given], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while sum(path.read_text().count("\n") for path in out.glob("trajectories/**/*.jsonl")) < 5:
-        assert process.poll() is None
-        time.sleep(0.01)
-    os.kill(process.pid, sent)
-    return process.wait(60)
-
-
-def test_control_c_leaves_a_report_of_what_there_is(echo, data, tmp_path):
-    out = tmp_path / "out"
-    with endpoint(slow) as model:
-        assert stopped(arguments(model, echo, data, out, "--concurrency", "2"), out, signal.SIGINT) == 130
-    found = report(out)
-    assert not found["overall"]["complete"] and 5 <= found["benchmarks"]["sums"]["trajectories"] < 12
-
-
-def test_a_finished_run_is_reported_again_without_a_server(echo, data, tmp_path):
-    out = tmp_path / "out"
-    with endpoint() as model:
-        given = arguments(model, echo, data, out)
-        assert main(given) == 0
-    first = report(out)
-    (out / "report.json").unlink()
-    assert main(given) == 0
-    assert report(out) == first
-
-
-def test_a_killed_run_goes_on_and_gives_the_same_report(echo, data, tmp_path):
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    with endpoint(slow) as model:
-        assert main(arguments(model, echo, data, whole)) == 0
-        given = arguments(model, echo, data, cut, "--concurrency", "2")
-        assert stopped(given, cut, signal.SIGKILL) == -signal.SIGKILL
-        [path] = (cut / "trajectories").glob("**/*.jsonl")
-        path.write_bytes(path.read_bytes() + path.read_bytes()[:100])  # a line that the kill cut short
-        kept = path.read_text().count("\n")
-        before = len(model.bodies)
-        assert main(arguments(model, echo, data, cut)) == 0
-        late = 2  # requests of the killed process that the endpoint may still have counted
-        assert 0 <= len(model.bodies) - before - 5 * (20 - kept) <= late
-    assert len(report(cut)["header"]["sessions"]) == 2 and report(cut)["header"]["sessions"][0]["seconds"] is None
-    assert without_times(report(cut)) == without_times(report(whole))
-
-
-def test_trials_and_benchmarks_may_be_added_but_other_settings_may_not(echo, data, tmp_path, capsys):
-    out = tmp_path / "out"
-    with endpoint() as model:
-        one = [*arguments(model, echo, data, out), "--benchmarks", "sums", "--trials", "1"]
-        assert main(one) == 0
-        asked = len(model.bodies)
-        assert main(one) == 0 and len(model.bodies) == asked
-        assert main(arguments(model, echo, data, out)) == 0
-        assert len(model.bodies) - asked == 5 * (6 + 8)
-        assert main(arguments(model, echo, data, out, "--max-turns", "2")) == 2
-        assert "began with settings.agentflow.max_turns = 10, now it is 2; choose another --out" in capsys.readouterr().err
-        write_questions(data, sums=SUMS[:-1])
-        assert main(arguments(model, echo, data, out)) == 2
-        assert "began with another file for sums" in capsys.readouterr().err
-
-
-def test_an_outage_is_reported_and_mended_by_the_same_command(echo, data, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(runner, "PAUSE_S", 0.0)
-    monkeypatch.setattr("agentflow_verl.engines.endpoint.random.uniform", lambda low, high: 0.001)
-    out = tmp_path / "out"
-    with endpoint() as model:
-        model.broken = True
-        assert main(arguments(model, echo, data, out)) == 3
-        assert "in a row ended in faults, the last: endpoint base: HTTP 503 after 4 attempts" in capsys.readouterr().err
-        found = report(out)
-        assert found["benchmarks"] == {} and not found["overall"]["complete"] and found["overall"]["faults"] > 0
-        assert "**Incomplete:**" in (out / "report.md").read_text() and "HTTP 503" in (out / "report.md").read_text()
-        model.broken = False
-        assert main(arguments(model, echo, data, out)) == 0
-    mended = report(out)
-    assert mended["overall"]["complete"] and mended["benchmarks"]["sums"]["accuracy"]["mean"] == 1.0
-    assert mended["overall"]["faults"] == found["overall"]["faults"]
+def until_closed(terminal) -> Iterator[bytes]:
+    try:
+        while part := terminal.read(4096):
+            yield part
+    except OSError:  # how Linux says that nobody holds the other end
+        return
 
 
 def test_two_runs_are_compared_question_by_question(echo, data, tmp_path, capsys):
@@ -255,22 +165,28 @@ def test_the_planner_may_be_another_model(echo, data, tmp_path):
         assert {body["temperature"] for body in planner.bodies} == {0.7} and {body["temperature"] for body in frozen.bodies} == {0.0}
 
 
-def test_a_question_that_faults_ended_twice_is_missing_once(tmp_path):
-    from tests.view.logs import trajectory
-
-    made = trajectory()
-    results = store.Results()
-    row = {"step": 0, "split": "val", "group": "sums/a/b", "session": 0, "data_source": "gsm8k", "trajectory": made}
-    for reward in (None, None, 1.0, None):
-        results.add(ScoredTrajectory(**row, reward=reward))
-    assert results.faults == 3 and not results.unscored
-    assert [entry.group for entry in results.of("sums")] == ["sums/a/b"]
-
-
 def test_no_run_in_a_folder_is_said(tmp_path, capsys):
     assert Store(tmp_path).header is None
     assert main(["eval", "--compare", str(tmp_path), str(tmp_path)]) == 2
     assert "no run.json" in capsys.readouterr().err
+
+
+def test_a_benchmark_question_in_a_result_is_dropped_and_reported_by_benchmark(echo, data, tmp_path):
+    asked = "Which of the two numbers three and five is the larger one?"
+    write_questions(data, larger=[{"question": asked, "answer": "five", "data_source": "nq"}])
+
+    def copies(body: dict) -> str:
+        return json.dumps({"text": f"A page. {asked} Five."}) if module_of(body) == "executor" else right(body)
+
+    out = tmp_path / "out"
+    with endpoint(copies) as model:
+        assert main([*arguments(model, echo, data, out), "--benchmarks", "larger,sums"]) == 0
+    found = report(out)
+    assert found["overlap"]["larger"] == {"questions": 1, "too_short": 0, "found": 1, "found_to_their_own": 1, "trajectories": 14}
+    assert found["overlap"]["sums"] == {"questions": 6, "too_short": 6, "found": 0, "found_to_their_own": 0, "trajectories": 0}
+    assert found["benchmarks"]["sums"]["leaks"] == {"echo": 12} and found["benchmarks"]["sums"]["questions_leaked"] == ["larger/0"]
+    assert "| larger | 1 | 0 | 1 | 1 | 14 |" in (out / "report.md").read_text()
+    assert {entry.trajectory.turns[0].result.text for entry in read_log(out / "trajectories", "val")} == {NOTE}
 
 
 def test_a_judge_beside_the_rules_is_reported_and_its_verdicts_are_kept(echo, data, tmp_path):
@@ -300,18 +216,3 @@ def test_a_judge_that_is_not_there_is_one_line_before_anything_is_asked(echo, da
         assert not model.bodies
     said = capsys.readouterr().err
     assert "engine judge: http://127.0.0.1:9/v1 does not answer" in said and "--judge-model is missing" in said
-
-
-def test_an_outage_of_the_judge_leaves_trajectories_missing_and_the_next_run_goes_on(echo, data, tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "PAUSE_S", 0.0)
-    monkeypatch.setattr("agentflow_verl.engines.endpoint.random.uniform", lambda low, high: 0.001)
-    out = tmp_path / "out"
-    with endpoint() as model, endpoint(lambda body: '{"analysis": "", "correct": true}') as judge:
-        judge.broken = True
-        asked = arguments(model, echo, data, out, "--judge", judge.url, "--judge-model", "toy")
-        assert main(asked) == 0
-        found = report(out)
-        assert found["benchmarks"]["sums"]["missing"] == 0 and "facts" not in found["benchmarks"] and not found["overall"]["complete"]
-        judge.broken = False
-        assert main(asked) == 0
-        assert report(out)["benchmarks"]["facts"]["accuracy"]["mean"] == 1.0 and report(out)["overall"]["complete"]

@@ -95,6 +95,8 @@ async def test_stopping_leaves_nothing_running():
     task = asyncio.ensure_future(run(tools=tools))
     while len(tools.calls) < len(JOBS):
         await asyncio.sleep(0.001)
+    for _ in range(10):  # until the calls that have begun hang
+        await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

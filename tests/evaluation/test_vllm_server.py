@@ -1,10 +1,9 @@
-"""vLLM's server as a child: what it says when it does not start, and that nothing of it stays. The real one, too."""
+"""vLLM's server as a child: what it says when it does not start, and that nothing of it stays."""
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,12 +14,12 @@ import pytest
 from agentflow_verl.cli import main
 from agentflow_verl.errors import ConfigError
 from agentflow_verl.evaluation.vllm_server import VllmServer
-from tests.tools.servers import alive, wait_until
+from tests.tools.servers import alive, echo_process, wait_until
 
-from .fakes import write_questions
+from .fakes import SUMS, write_questions
+from .runs import report, stopped, without_times
 
 ROOT = Path(__file__).resolve().parents[2]
-BASE = ROOT / "recipes" / "quickstart" / "base"
 
 # Answers /health like vLLM does, has a child of its own, and takes as long to end as it likes.
 STAND_IN = """
@@ -34,6 +33,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200); self.end_headers()
 http.server.HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler).serve_forever()
+"""
+
+# Speaks for a model as vLLM's server does.
+ENDPOINT = """
+import os, sys
+from aiohttp import web
+from tests.evaluation.fakes import Model, slow
+print("pid", os.getpid(), *sys.argv, flush=True)
+given = dict(zip(sys.argv, sys.argv[1:]))
+web.run_app(Model(slow, given["--served-model-name"]).app(), host="127.0.0.1", port=int(given["--port"]), print=None)
 """
 
 
@@ -92,25 +101,27 @@ def test_one_that_never_answers_is_given_up(stand_in):
         server.wait(0.2)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
-def test_the_quickstarts_base_is_evaluated_by_a_real_server(tmp_path, monkeypatch, capsys):
-    """A slice of its own questions on whatever device vLLM was built for; python_coder and search are real too."""
-    for name, value in {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}.items():
-        monkeypatch.setenv(name, value)
-    data = write_questions(
-        tmp_path / "data",
-        gcd=[{"question": f"What is the greatest common divisor of {a} and 308?", "answer": b, "data_source": "gsm8k"} for a, b in ((186, 2), (231, 77))],
-        topic=[{"question": "Under which topic is Riga filed?", "answer": "Geography", "data_source": "nq"}],
-    )
-    corpus = tmp_path / "corpus.jsonl"
-    corpus.write_text(json.dumps({"title": "Riga", "text": "Topic: Geography. Capital of Latvia."}) + "\n")
-    given = ["eval", "--benchmarks", "gcd,topic", "--data", str(data), "--model", str(BASE), "--out", str(tmp_path / "out"), "--trials", "2",
-             "--max-turns", "3", "--temperature", "1", "--max-tokens", "96", "--memory-tokens", "300", "--tool", "python_coder --jobs 2",
-             "--tool", f"wikipedia_search --corpus {corpus} --k 1 --passage-chars 50",
-             "--vllm-args", "--dtype float32 --max-model-len 512 --max-num-seqs 4 --enforce-eager"]  # fmt: skip
-    assert main(given) == 0, capsys.readouterr().err
-    found = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert found["overall"]["complete"] and found["overall"]["faults"] == 0 and found["overall"]["trajectories"] == 6
-    assert found["overall"]["outcomes"]["malformed"] == 0.0
-    assert set(found["overall"]["tool_mix"]) <= {"python_coder", "wikipedia_search"} and found["overall"]["tool_mix"]
-    assert len(found["header"]["engines"]["policy"]["sha256"]) == 64
+def test_a_model_and_a_planner_are_served_evaluated_and_ended_with_the_run(stand_in, monkeypatch, capsys):
+    """``--model`` and ``--planner`` as folders; the same run killed goes on, with servers of its own."""
+    (stand_in / "packages" / "vllm" / "entrypoints" / "openai" / "api_server.py").write_text(ENDPOINT)
+    folders = {name: stand_in / name for name in ("frozen", "planner")}
+    for name, folder in folders.items():
+        folder.mkdir()
+        (folder / "model.safetensors").write_text(name)
+    data = write_questions(stand_in / "data", sums=SUMS)
+    with echo_process() as echo:
+        given = ["eval", "--benchmarks", "sums", "--data", str(data), "--model", str(folders["frozen"]), "--planner", str(folders["planner"]),
+                 "--trials", "2", "--concurrency", "2", "--tool", f"echo={echo.url}", "--vllm-args", "--max-model-len 512", "--out"]  # fmt: skip
+        whole, cut = stand_in / "whole", stand_in / "cut"
+        assert main([*given, str(whole)]) == 0, capsys.readouterr().err
+        assert stopped([*given, str(cut)], cut, signal.SIGKILL) == -signal.SIGKILL
+        assert main([*given, str(cut)]) == 0, capsys.readouterr().err
+    found, logs = report(whole), [log.read_text() for log in sorted((whole / "servers").glob("vllm_*.log"))]
+    assert found["overall"]["accuracy"]["mean"] == 1.0 and without_times(report(cut)) == without_times(found)
+    assert [found["header"]["engines"][name]["path"] for name in ("base", "policy")] == [str(folder) for folder in folders.values()]
+    assert len({found["header"]["engines"][name]["sha256"] for name in ("base", "policy")}) == 2
+    assert len(logs) == 2 and all("--max-model-len 512 --gpu-memory-utilization 0.45" in log for log in logs)
+    pids = [int(pid) for log in (stand_in / "whole", stand_in / "cut") for path in log.glob("servers/vllm_*.log")
+            for pid in re.findall(r"^pid (\d+)", path.read_text(), re.MULTILINE)]  # fmt: skip
+    assert len(pids) == 6
+    wait_until(lambda: not any(map(alive, pids)), "all servers are gone")

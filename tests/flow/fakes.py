@@ -12,6 +12,7 @@ from agentflow_verl.errors import PromptTooLong
 from agentflow_verl.flow.loop import Flow, Limits
 from agentflow_verl.flow.modules import MODULES
 from agentflow_verl.tools.spec import ToolResult, ToolSpec
+from agentflow_verl.tools.state import TrajectoryState
 
 PLAN = "Justification: because\nContext: x = 2\nSub-goal: double x\nTool: python_coder"
 CALL = '{"code": "print(2 * 2)"}'
@@ -35,6 +36,22 @@ class Hang:
 Step = Any  # text, an exception to raise, Hang, or a function of the messages that gives one of these
 
 
+async def play(script: ScriptedEngine | ScriptedTools, step: Step, given: Any) -> Any:
+    """What a step comes to, ``given`` the messages or the arguments. Counts the cancellations of one that hangs."""
+    await asyncio.sleep(0)
+    if callable(step) and not isinstance(step, type):
+        step = step(given)
+    if step is Hang:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            script.cancelled += 1
+            raise
+    if isinstance(step, Exception):
+        raise step
+    return step
+
+
 class ScriptedEngine:
     """Gives ``steps`` one by one, the last one for ever. Token ids are code points, so nothing hides an encoding."""
 
@@ -56,7 +73,7 @@ class ScriptedEngine:
         if self.prompt_limit is not None and self.count(prompt) > self.prompt_limit:
             raise PromptTooLong(f"engine {self.name}: {self.count(prompt)} words, the limit is {self.prompt_limit}")
         step = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
-        text = await deadline.run(self._play(step, messages), f"engine {self.name}")
+        text = await deadline.run(play(self, step, messages), f"engine {self.name}")
         ids = tuple(map(ord, text))
         return Reply(
             text=text,
@@ -70,20 +87,6 @@ class ScriptedEngine:
             weights_last=4,
         )
 
-    async def _play(self, step: Step, messages: list[Message]) -> str:
-        await asyncio.sleep(0)
-        if callable(step) and not isinstance(step, type):
-            step = step(messages)
-        if step is Hang:
-            try:
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                self.cancelled += 1
-                raise
-        if isinstance(step, Exception):
-            raise step
-        return step
-
 
 class ScriptedTools:
     """A toolbox that gives ``steps``: text, a ToolResult, an exception, or Hang."""
@@ -93,28 +96,21 @@ class ScriptedTools:
         self.steps = list(steps) or ["4"]
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.cancelled = 0
+        self.ended: list[str] = []
 
     def resolve(self, name: str) -> ToolSpec | None:
         return next((spec for spec in self.specs if spec.name == name.lower().replace(" ", "_")), None)
 
-    async def call(self, name: str, arguments: dict[str, Any], deadline: Deadline) -> ToolResult:
+    def end(self, state: TrajectoryState) -> None:
+        self.ended.append(state.name)
+
+    async def call(
+        self, name: str, arguments: dict[str, Any], deadline: Deadline, state: TrajectoryState | None = None
+    ) -> ToolResult:
         self.calls.append((name, arguments))
         step = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
-        return await deadline.run(self._play(step, name, arguments), f"tool {name}")
-
-    async def _play(self, step: Step, name: str, arguments: dict[str, Any]) -> ToolResult:
-        await asyncio.sleep(0)
-        if callable(step) and not isinstance(step, type):
-            step = step(arguments)
-        if step is Hang:
-            try:
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                self.cancelled += 1
-                raise
-        if isinstance(step, Exception):
-            raise step
-        return step if isinstance(step, ToolResult) else ToolResult(tool=name, text=step)
+        result = await deadline.run(play(self, step, arguments), f"tool {name}")
+        return result if isinstance(result, ToolResult) else ToolResult(tool=name, text=result)
 
 
 def engines(**scripts: Step | Sequence[Step]) -> dict[str, ScriptedEngine]:

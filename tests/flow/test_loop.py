@@ -25,6 +25,9 @@ async def run(flow: Flow, query: str = QUERY) -> Trajectory:
     assert Trajectory.model_validate_json(trajectory.model_dump_json()) == trajectory
     assert [turn.index for turn in trajectory.turns] == list(range(len(trajectory.turns)))
     assert trajectory.timings["total"] >= 0
+    if isinstance(flow.tools, ScriptedTools):
+        assert len(set(flow.tools.ended)) == 1  # what servers keep for it ends with it, however it ends
+        flow.tools.ended.clear()
     return trajectory
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from omegaconf import OmegaConf
 from tensordict import TensorDict
 from verl import DataProto
 
+from agentflow_verl.evaluation.questions import load
+from agentflow_verl.evaluation.runner import score
 from agentflow_verl.flow.records import Outcome, Trajectory
 from agentflow_verl.rewards.manager import FlowRewardManager
 from agentflow_verl.trainer.rows import RECORD
@@ -23,14 +26,16 @@ def manager(custom: Any = None) -> FlowRewardManager:
     return FlowRewardManager(config, tokenizer=None, compute_score=custom)
 
 
-def rows(answer: str, outcome: Outcome = Outcome.ANSWERED, source: str = "maths", turns: int = 2) -> DataProto:
+def rows(
+    answer: str, outcome: Outcome = Outcome.ANSWERED, source: str = "maths", turns: int = 2, truth: Any = "4", query: str = "What is 2 + 2?", **extra: Any
+) -> DataProto:
     """A trajectory's rows; as in verl, the record travels on the last one."""
-    trajectory = Trajectory(id="a_0", query="What is 2 + 2?", answer=answer, outcome=outcome)
+    trajectory = Trajectory(id="a_0", query=query, answer=answer, outcome=outcome)
     fields = [{} for _ in range(turns - 1)] + [{RECORD: trajectory}]
     columns = {
         "data_source": [source] * turns,
-        "reward_model": [{"ground_truth": "4"}] * turns,
-        "extra_info": [{"index": 1}] * turns,
+        "reward_model": [{"ground_truth": truth}] * turns,
+        "extra_info": [{"index": 1, **extra}] * turns,
         "tool_extra_fields": fields,
     }
     non_tensor = {key: np.array(values, dtype=object) for key, values in columns.items()}
@@ -60,6 +65,26 @@ async def test_a_scorer_that_raises_is_a_fault_not_a_wrong_answer() -> None:
         raise ConnectionError("the judge is down")
 
     assert (await manager(broken).run_single(rows("4")))["reward_extra_info"]["scored"] == 0.0
+
+
+@pytest.mark.parametrize("answer", ["James Madison", "the Madison", "17 %", "33.0", "(1+1+1)*8", "(1+1+1)*8*1", "B", "(A) tin", ""])
+@pytest.mark.parametrize(
+    ("benchmark", "row"),
+    [
+        ("bamboogle", {"query": "Who?", "answer": ["james madison", "Madison"]}),
+        ("gaia", {"Question": "How many?", "Final answer": "17"}),
+        ("aime24", {"query": "What?", "answer": 33}),
+        ("gameof24", {"query": "Using the numbers [1, 1, 1, 8], make 24.", "answer": ["(1+1+1)×8"]}),
+        ("gpqa", {"question": "Which?", "choices": ["A. tin", "B. lead"], "answer": "B. lead"}),
+    ],
+)
+async def test_a_validation_gives_the_score_that_the_evaluation_gives(benchmark: str, row: dict, answer: str, tmp_path) -> None:
+    (tmp_path / f"{benchmark}.json").write_text(json.dumps([row]))
+    [question] = load(benchmark, tmp_path).questions
+    data = rows(answer, source=benchmark, truth=question.answer, query=question.text, **question.extra)
+    there, details = await score(None, question, data[-1].non_tensor_batch["tool_extra_fields"][RECORD])
+    here = await manager().run_single(data)
+    assert (here["reward_score"], here["reward_extra_info"]["scorer"]) == (there, details["scorer"])
 
 
 async def test_a_data_source_without_a_rule_is_not_scored() -> None:
@@ -99,6 +124,7 @@ async def test_a_judge_of_the_configuration_is_asked_and_its_outage_is_a_fault_n
     judged = (await ours.run_single(rows("4 (four)")))["reward_extra_info"]
     assert (judged["rule"], judged["judge"], judged["judged"], judged["success"]) == (0.0, 1.0, 1.0, 1.0)
     server.script = [status(503)]
-    assert (await ours.run_single(rows("forty")))["reward_extra_info"] == {"success": 0.0, "scored": 0.0}
+    failed = (await ours.run_single(rows("forty")))["reward_extra_info"]
+    assert (failed["success"], failed["scored"], failed["reason"].split(":")[0]) == (0.0, 0.0, "InfraError")
     await ours.judge.engine.session.close()
     await running.close()

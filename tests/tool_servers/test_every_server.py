@@ -46,7 +46,8 @@ async def test_tool_is_described_for_prompts(server: Running) -> None:
     assert tool.input_schema["required"] == list(tool.input_schema["properties"])
     assert all(argument["type"] == "string" and argument["description"] for argument in tool.input_schema["properties"].values())
     assert 0 < len(tool.meta[calls.NOTES]) < 400
-    assert tool.meta[calls.PURE] is False
+    assert tool.meta[calls.PURE] is False and tool.meta[calls.KEEPS_STATE] is False
+    assert len(tool.meta[calls.EDITION]) == 16
     assert tool.output_schema is None
 
 

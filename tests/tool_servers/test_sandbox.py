@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 
@@ -13,7 +15,7 @@ import pytest_asyncio
 from sandbox_attacks import ATTACKS, LIMITS, MARK, Attack, as_expected
 from server_processes import Bait, alive, descendants, eventually
 
-from tool_servers.python_coder import bubblewrap
+from tool_servers.python_coder import bubblewrap, fork_server
 from tool_servers.python_coder.limits import Busy, JobResult, Limits, SandboxError
 from tool_servers.python_coder.sandbox import Sandbox
 from tool_servers.python_coder.slots import claim_uids
@@ -74,11 +76,18 @@ async def test_attack_ends_as_expected(sandbox: Sandbox, bait: Bait, attack: Att
 
 async def test_sixteen_attackers_at_once_beside_an_honest_job(sandbox: Sandbox, bait: Bait) -> None:
     waiting, wrong, attackers = list(ATTACKS), {}, 16
+    tries: Counter[str] = Counter()
 
     async def attack_on() -> None:
         while waiting:
             attack = waiting.pop()
-            result = await run(sandbox, attack, bait)
+            try:
+                result = await run(sandbox, attack, bait)
+            except Busy:  # on a busy machine its second is over before it began
+                tries[attack.name] += 1
+                waiting.insert(0, attack)
+                assert tries[attack.name] < 30
+                continue
             if not as_expected(attack, result):
                 wrong[attack.name] = result
 
@@ -182,6 +191,22 @@ async def test_fork_server_that_dies_is_started_again(one_slot: Sandbox) -> None
     assert (await one_slot.run(HONEST)).output == HONEST_ANSWER
 
 
+async def test_sandbox_that_never_comes_up_holds_up_none_after_it(one_slot: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    await one_slot.run(HONEST)
+    await settled(one_slot)
+    monkeypatch.setattr(fork_server, "_UP_WITHIN_S", 0.5)
+    everything = descendants((await one_slot._fork_server())._process.pid)
+    for pid, _ in everything:
+        os.kill(pid, signal.SIGSTOP)
+    with pytest.raises(SandboxError, match="not up after 0.5 s"):
+        await one_slot.run(HONEST, limits=replace(LIMITS, seconds=20))
+    for pid, _ in everything:
+        with contextlib.suppress(ProcessLookupError):  # the sandbox that was ready
+            os.kill(pid, signal.SIGCONT)
+    monkeypatch.undo()
+    assert (await one_slot.run(HONEST)).output == HONEST_ANSWER
+
+
 async def test_import_that_fails_is_named(uids: range | None) -> None:
     sandbox = Sandbox(bubblewrap.find(), LIMITS, jobs=1, uids=uids, preload=("no_such_package",))
     with pytest.raises(SandboxError, match="No module named 'no_such_package'"):
@@ -226,6 +251,7 @@ async def test_cancelling_kills_the_job_and_frees_its_slot(sandbox: Sandbox, one
 async def test_closing_ends_running_jobs_and_takes_no_more(sandbox: Sandbox, one_slot: Sandbox) -> None:
     await settled(sandbox)
     others = descendants(os.getpid())
+    await one_slot.run(HONEST)  # it is up
     job = asyncio.ensure_future(one_slot.run("import time; time.sleep(60)"))
     await asyncio.sleep(1.0)
     await one_slot.close()

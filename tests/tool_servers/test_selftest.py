@@ -49,7 +49,7 @@ async def test_nothing_gets_through_the_real_sandbox(uids: range | None, jobs: i
 async def test_weaker_sandbox_is_noticed(
     uids: range | None, bait: Bait, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weakening: Weakening
 ) -> None:
-    monkeypatch.setattr(selftest, "_SMALL", replace(selftest._SMALL, seconds=10.0))
+    monkeypatch.setattr(selftest, "_SMALL", replace(selftest._SMALL, seconds=30.0))
     chosen = [attack for attack in ATTACKS if attack.name in weakening.attacks]
     assert len(chosen) == len(weakening.attacks)
     async with started(weakening.box(tmp_path), uids) as sandbox:

@@ -7,18 +7,30 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from server_processes import ROOT, Running, alive, call, command, descendants, eventually, get, metrics, text
+from server_processes import ROOT, Running, alive, call, command, descendants, eventually, get, metrics, start, stop, text
 
 OK = 'agentflow_tool_calls_total{status="ok",tool="wikipedia_search"}'
 
 
+def three_workers(corpus: Path) -> list[str]:
+    return command("wikipedia_search", "--corpus", str(corpus), "--workers", "3")
+
+
+@pytest.fixture(scope="module")
+def three(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Three workers that outlive the tests they are shared by."""
+    running = start(three_workers(corpus), tmp_path_factory.mktemp("logs") / "three.log")
+    yield running
+    stop(running)
+
+
 @pytest.fixture
-def three(launch: Callable[..., Running], corpus: Path) -> Running:
-    return launch(command("wikipedia_search", "--corpus", str(corpus), "--workers", "3"))
+def ending(launch: Callable[..., Running], corpus: Path) -> Running:
+    return launch(three_workers(corpus))
 
 
 async def ask(running: Running) -> str:
@@ -28,10 +40,11 @@ async def ask(running: Running) -> str:
 async def test_workers_share_a_port_and_their_counts(three: Running) -> None:
     assert three.line["workers"] == 3 and three.pid == three.process.pid
     assert len(descendants(three.pid)) == 3
+    before = metrics(three).get(OK, 0)
     answers = await asyncio.gather(*(ask(three) for _ in range(24)))
     assert all(answer.startswith("[1] Paris") for answer in answers)
     counted = metrics(three)
-    assert counted[OK] == 24 and counted['agentflow_tool_info{server="wikipedia_search"}'] == 3
+    assert counted[OK] == before + 24 and counted['agentflow_tool_info{server="wikipedia_search"}'] == 3
     assert counted['agentflow_tool_calls_running{tool="wikipedia_search"}'] == 0
 
 
@@ -45,18 +58,18 @@ async def test_worker_that_dies_is_replaced_and_what_waits_is_answered(three: Ru
     assert any(json.loads(line)["message"] == "worker ended" for line in three.log.read_text().splitlines())
 
 
-def test_workers_end_together(three: Running) -> None:
-    workers = descendants(three.pid)
-    three.process.send_signal(signal.SIGTERM)
-    assert three.process.wait(10) == 0
+def test_workers_end_together(ending: Running) -> None:
+    workers = descendants(ending.pid)
+    ending.process.send_signal(signal.SIGTERM)
+    assert ending.process.wait(10) == 0
     assert not alive(workers)
     assert not list(Path("/tmp").glob(f"agentflow-metrics-*/*_{min(workers)[0]}.db"))
 
 
-def test_workers_die_with_a_parent_that_is_killed(three: Running) -> None:
-    workers = descendants(three.pid)
-    three.process.kill()
-    three.process.wait()
+def test_workers_die_with_a_parent_that_is_killed(ending: Running) -> None:
+    workers = descendants(ending.pid)
+    ending.process.kill()
+    ending.process.wait()
     assert eventually(lambda: not alive(workers))
 
 

@@ -31,9 +31,10 @@ NAME = digest_of({"a": 1})
 
 
 @pytest.fixture
-def search(faulty):
+def search(faulty, monkeypatch):
     """A server whose tool is pure; ``search.calls`` counts what reached it."""
     faulty.lists(**PURE)
+    monkeypatch.setattr(module, "PATIENCE_S", 5.0)  # the disk of a busy machine
     return faulty
 
 

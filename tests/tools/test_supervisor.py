@@ -173,7 +173,8 @@ def test_servers_outlive_the_thread_that_started_them():
 
 
 SUPERVISING = f"""
-import json, sys, time
+import json, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored in what it starts with &
 from agentflow_verl.tools.spec import ToolConfig
 from agentflow_verl.tools.supervisor import Supervisor
 command = ({sys.executable!r}, {ECHO_SERVER!r})

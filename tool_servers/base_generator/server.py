@@ -12,7 +12,7 @@ from mcp_types import CallToolResult
 from pydantic import Field
 
 from tool_servers.base_generator.chat import Chat
-from tool_servers.common import calls, options, serve
+from tool_servers.common import calls, edition, options, serve
 from tool_servers.common.upstream import Upstream
 
 NAME = "base_generator"
@@ -24,7 +24,7 @@ NOTES = (
 LONGEST_QUERY = 100_000
 
 
-def build(chat: Chat, timeout: float, concurrency: int) -> MCPServer:
+def build(chat: Chat, timeout: float, concurrency: int, edition: str = "") -> MCPServer:
     """The MCP server over a model."""
     mcp = MCPServer(NAME)
     slots = anyio.CapacityLimiter(concurrency)
@@ -40,7 +40,7 @@ def build(chat: Chat, timeout: float, concurrency: int) -> MCPServer:
     mcp.add_tool(
         base_generator,
         description="Ask a general language model and return its answer.",
-        meta=calls.meta(NOTES, pure=False),
+        meta=calls.meta(NOTES, pure=False, edition=edition),
         structured_output=False,
     )
     return mcp
@@ -68,5 +68,5 @@ def _ready(given: argparse.Namespace) -> serve.Ready:
     key = options.secret(given.api_key_env) if given.api_key_env else None
     upstream = Upstream("endpoint", given.max_reply_bytes, given.user_agent, (key,) if key else ())
     chat = Chat(upstream, given.base_url, given.model, key, given.temperature, given.max_tokens, given.system)
-    mcp = build(chat, given.timeout, given.concurrency)
+    mcp = build(chat, given.timeout, given.concurrency, edition.of(NAME, given))
     return serve.Ready(mcp, {"model": given.model}, upstream.close)

@@ -29,6 +29,10 @@ NOTES = "agentflow/notes"
 """Key in a tool's ``_meta``: limitations and best practices, for prompts."""
 PURE = "agentflow/pure"
 """Key in a tool's ``_meta``: true when equal arguments give equal results for the life of the server."""
+EDITION = "agentflow/edition"
+"""Key in a tool's ``_meta``: a text that changes with whatever shapes the answers."""
+KEEPS_STATE = "agentflow/keeps_state"
+"""Key in a tool's ``_meta``: true where calls that name their trajectory find what its earlier ones left."""
 SERVER_BUSY = -32_050
 """JSON-RPC error code: the call waited for a free slot until its deadline and was never started."""
 
@@ -60,9 +64,9 @@ def allowed(context: AnyContext, timeout: float) -> float:
     return min(max(0.0, float(asked)), timeout)
 
 
-def meta(notes: str, pure: bool) -> dict[str, Any]:
+def meta(notes: str, pure: bool, edition: str = "", keeps_state: bool = False) -> dict[str, Any]:
     """The ``_meta`` of a listed tool."""
-    return {NOTES: notes, PURE: pure}
+    return {NOTES: notes, PURE: pure, EDITION: edition, KEEPS_STATE: keeps_state}
 
 
 def answer(text: str) -> CallToolResult:

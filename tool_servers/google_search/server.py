@@ -13,7 +13,7 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp_types import CallToolResult
 from pydantic import Field
 
-from tool_servers.common import calls, options, serve
+from tool_servers.common import calls, edition, options, serve
 from tool_servers.common.passages import cut
 from tool_servers.common.upstream import Rejected, Upstream
 from tool_servers.google_search.engines import ENGINES, Engine, Found, Incomplete, Query
@@ -60,7 +60,7 @@ class Search:
         return any(host.endswith(f".{site}") for site in self.left_out)
 
 
-def build(search: Search, snippet_chars: int, timeout: float, concurrency: int) -> MCPServer:
+def build(search: Search, snippet_chars: int, timeout: float, concurrency: int, edition: str = "") -> MCPServer:
     """The MCP server over a search engine."""
     mcp = MCPServer(NAME)
     slots = anyio.CapacityLimiter(concurrency)
@@ -77,7 +77,7 @@ def build(search: Search, snippet_chars: int, timeout: float, concurrency: int) 
     mcp.add_tool(
         google_search,
         description=f"Search the web and return up to {search.k} results.",
-        meta=calls.meta(NOTES, pure=False),
+        meta=calls.meta(NOTES, pure=False, edition=edition),
         structured_output=False,
     )
     return mcp
@@ -131,5 +131,5 @@ def _ready(given: argparse.Namespace, engine: Engine, base_url: str) -> serve.Re
     keys = tuple(map(options.secret, engine.keys))
     upstream = Upstream(given.engine, given.max_reply_bytes, given.user_agent, keys)
     search = Search(engine, upstream, base_url, keys, given.k, given.model, tuple(given.leave_out))
-    mcp = build(search, given.snippet_chars, given.timeout, given.concurrency)
+    mcp = build(search, given.snippet_chars, given.timeout, given.concurrency, edition.of(NAME, given))
     return serve.Ready(mcp, {"engine": given.engine}, upstream.close)

@@ -15,6 +15,9 @@ from tool_servers.python_coder.bubblewrap import Bubblewrap
 from tool_servers.python_coder.job import Job
 from tool_servers.python_coder.limits import Limits, SandboxError
 
+_UP_WITHIN_S = 30.0
+"""On a machine that is busy with other things. One that never comes up must not hold up those after it."""
+
 
 class Nursery:
     """The fork server's process."""
@@ -87,9 +90,11 @@ class Nursery:
                 finally:
                     theirs.close()
                     os.close(printed)
-                await job.ready()
+                await asyncio.wait_for(job.ready(), _UP_WITHIN_S)
             except BaseException as error:
                 job.close()  # its process sees that and ends
+                if isinstance(error, asyncio.TimeoutError):
+                    raise SandboxError(f"a sandbox was not up after {_UP_WITHIN_S:g} s") from error
                 if isinstance(error, OSError):
                     raise SandboxError(f"the fork server is gone: {error}") from error
                 raise

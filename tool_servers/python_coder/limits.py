@@ -16,6 +16,10 @@ class Busy(SandboxError):
     """Every slot was taken until the deadline; the program was never started."""
 
 
+class StateLost(SandboxError):
+    """The caller goes on from what earlier programs left, which is no longer there; the program was never started."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """Limits of one job. Those of a process hold for each; those of the job hold for all its processes together."""
@@ -51,3 +55,5 @@ class JobResult:
     output: str
     seconds: float
     """From the first process of the job to its last."""
+    kept: bool = False
+    """Whether its sandbox stays, with its variables and files, for the next program of its trajectory."""

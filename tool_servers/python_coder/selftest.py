@@ -22,7 +22,7 @@ from tool_servers.python_coder.limits import JobResult, Limits, SandboxError
 from tool_servers.python_coder.sandbox import Sandbox
 
 FULL = "full"
-_SECONDS = 20.0
+_SECONDS = 60.0
 """For probes that should end by themselves, on a machine that is busy with other things."""
 _SMALL = Limits(seconds=_SECONDS, memory_mb=128, processes=16, disk_mb=8, files=200)
 _MARK = "AGENTFLOW_SELF_TEST"

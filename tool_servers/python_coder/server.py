@@ -16,7 +16,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, CallToolResult
 from pydantic import Field
 
-from tool_servers.common import calls, lifetime, logs, options, serve
+from tool_servers.common import calls, edition, lifetime, logs, options, serve
 from tool_servers.python_coder import bubblewrap, seccomp, selftest
 from tool_servers.python_coder.limits import Busy, JobResult, Limits, SandboxError
 from tool_servers.python_coder.sandbox import Sandbox
@@ -34,10 +34,13 @@ TRAJECTORY = "agentflow/trajectory"
 """Key in a request's ``_meta``: the id of the caller's trajectory, a text, for the server to keep state by."""
 TRAJECTORY_ENDED = "agentflow/trajectory_ended"
 """Key in a request's ``_meta``: true when the trajectory is over; the call's program is not run."""
+STATE_KEPT = "agentflow/state_kept"
+"""Key in a result's ``_meta``: whether the trajectory's next call finds what this one left. In a request's: that
+the last result said so; where it is no longer true, the call is an error of the server and does not run."""
 LONGEST_ID = 200
 
 
-def build(sandbox: Sandbox, sessions: Sessions | None = None) -> MCPServer:
+def build(sandbox: Sandbox, sessions: Sessions | None = None, edition: str = "") -> MCPServer:
     """The MCP server over a sandbox; with ``sessions``, one that keeps state for calls that name their trajectory."""
     mcp = MCPServer(NAME)
 
@@ -50,7 +53,7 @@ def build(sandbox: Sandbox, sessions: Sessions | None = None) -> MCPServer:
         if meta.get(TRAJECTORY_ENDED) is True:
             sessions.end(trajectory)
             return JobResult("ok", "[its state is gone]", 0.0)
-        return await sessions.run(trajectory, code, seconds)
+        return await sessions.run(trajectory, code, seconds, goes_on=meta.get(STATE_KEPT) is True)
 
     async def python_coder(
         code: Annotated[str, Field(description="A complete Python program. Only what it prints is returned.")],
@@ -72,12 +75,13 @@ def build(sandbox: Sandbox, sessions: Sessions | None = None) -> MCPServer:
             log.info("call", extra={"tool": NAME, "status": status, "seconds": took, "code_chars": len(code)})
         if job.status == "killed":
             raise calls.broken(f"the program was ended before it was done: {job.output[-200:]}")
-        return calls.answer(job.output or NOTHING_PRINTED) if job.status == "ok" else calls.failure(job.output)
+        result = calls.answer(job.output or NOTHING_PRINTED) if job.status == "ok" else calls.failure(job.output)
+        return result.model_copy(update={"meta": {STATE_KEPT: True}}) if job.kept else result
 
     mcp.add_tool(
         python_coder,
         description="Run one Python 3 program and return what it prints.",  # no minor version: prompts are the same anywhere
-        meta=calls.meta(notes(sandbox.limits, sessions is not None), pure=False),
+        meta=calls.meta(notes(sandbox.limits, sessions is not None), False, edition, keeps_state=sessions is not None),
         structured_output=False,
     )
     return mcp
@@ -135,6 +139,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     given = parser.parse_args(arguments)
     logs.configure()
+    if given.sessions and given.workers > 1:
+        serve.refuse(NAME, "--sessions keeps state in one process: instead of --workers, start several servers", WRONG_INPUT)
     try:
         if given.exit_with_parent is not None:
             lifetime.end_with_parent(given.exit_with_parent)
@@ -155,7 +161,7 @@ async def _serve(given: argparse.Namespace, limits: Limits) -> None:
     sessions = Sessions(sandbox, given.sessions, given.session_idle, uids and uids[given.jobs :])
     try:
         await check(sandbox)
-        mcp = build(sandbox, sessions if given.sessions else None)
+        mcp = build(sandbox, sessions if given.sessions else None, edition.of(NAME, given, [name for name in sandbox.preload if "." not in name]))
         await serve.serve(mcp, given.host, given.port, {"isolation": selftest.FULL}, sandbox.close)
     finally:
         await sandbox.close()

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field, replace
 
 from tool_servers.python_coder.job import Job
-from tool_servers.python_coder.limits import Busy, JobResult, Limits
+from tool_servers.python_coder.limits import Busy, JobResult, Limits, StateLost
 from tool_servers.python_coder.sandbox import Sandbox
 from tool_servers.python_coder.slots import Slots
 
@@ -39,10 +39,11 @@ class Sessions:
         self._slots = Slots(range(most))
         self._open: dict[str, _Session] = {}
 
-    async def run(self, trajectory: str, program: str, seconds: float | None = None) -> JobResult:
+    async def run(self, trajectory: str, program: str, seconds: float | None = None, goes_on: bool = False) -> JobResult:
         """Run a program with what earlier ones of the same trajectory left; calls of one trajectory take turns.
 
-        Raises Busy when no session came free, or it was not its turn, in time; SandboxError as ``Sandbox.run``.
+        ``goes_on``: they left something; raises StateLost where it is no longer there. Raises Busy when no session came
+        free, or it was not its turn, in time; SandboxError as ``Sandbox.run``.
         Cancelling ends the session.
         """
         limits = self._sandbox.limits
@@ -52,7 +53,7 @@ class Sessions:
         if session.expiry:
             session.expiry.cancel()
         try:
-            return await self._in_turn(session, program, deadline, limits)
+            return await self._in_turn(session, program, deadline, limits, goes_on)
         finally:
             session.callers -= 1
             if not session.callers:
@@ -68,7 +69,9 @@ class Sessions:
         if session.job:
             session.job.kill()
 
-    async def _in_turn(self, session: _Session, program: str, deadline: float, limits: Limits) -> JobResult:
+    async def _in_turn(
+        self, session: _Session, program: str, deadline: float, limits: Limits, goes_on: bool
+    ) -> JobResult:
         try:
             await asyncio.wait_for(session.turn.acquire(), max(0.0, deadline - time.monotonic()))
         except asyncio.TimeoutError:
@@ -78,6 +81,8 @@ class Sessions:
         done = False
         try:
             if session.job is None or not session.job.alive:
+                if goes_on:
+                    raise StateLost("the server was restarted, or the trajectory was idle for too long: what it had defined is gone")
                 session.job = await self._begin(limits, deadline)
             result = await self._sandbox.play(session.job, program, deadline)
             done = True
@@ -87,7 +92,7 @@ class Sessions:
                 session.job = None  # it takes a moment to end
             session.turn.release()
         if session.job.alive:
-            return result
+            return replace(result, kept=True)
         return replace(result, output=f"{result.output.rstrip(chr(10))}\n{GONE}".lstrip())
 
     async def _begin(self, limits: Limits, deadline: float) -> Job:

@@ -15,7 +15,7 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp_types import CallToolResult
 from pydantic import Field
 
-from tool_servers.common import calls, options, serve
+from tool_servers.common import calls, edition, options, serve
 from tool_servers.web_search.addresses import Addresses
 from tool_servers.web_search.fetch import Fetched, Fetcher
 from tool_servers.web_search.page import Page, Reader
@@ -52,7 +52,7 @@ class WebSearch:
         await self.reader.close()
 
 
-def build(search: WebSearch, timeout: float, concurrency: int) -> MCPServer:
+def build(search: WebSearch, timeout: float, concurrency: int, edition: str = "") -> MCPServer:
     """The MCP server over a fetcher and a reader of pages."""
     mcp = MCPServer(NAME)
     slots = anyio.CapacityLimiter(concurrency)
@@ -67,7 +67,7 @@ def build(search: WebSearch, timeout: float, concurrency: int) -> MCPServer:
     mcp.add_tool(
         web_search,
         description=f"Fetch a web page and return its {search.k} passages nearest a query.",
-        meta=calls.meta(NOTES, pure=False),
+        meta=calls.meta(NOTES, pure=False, edition=edition),
         structured_output=False,
     )
     return mcp
@@ -119,5 +119,5 @@ def _ready(given: argparse.Namespace) -> serve.Ready:
     reader = Reader(given.readers, given.reader_memory_mb)
     reader.check()
     search = WebSearch(fetcher, reader, given.k, given.passage_chars)
-    mcp = build(search, given.timeout, given.concurrency)
+    mcp = build(search, given.timeout, given.concurrency, edition.of(NAME, given, ("bm25s", "trafilatura")))
     return serve.Ready(mcp, {}, search.close)

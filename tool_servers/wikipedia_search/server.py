@@ -14,7 +14,7 @@ from mcp.server.mcpserver import Context, MCPServer
 from mcp_types import CallToolResult
 from pydantic import Field
 
-from tool_servers.common import calls, options, serve
+from tool_servers.common import calls, edition, options, serve
 from tool_servers.common.passages import Index, Passage, show
 from tool_servers.common.upstream import Upstream
 from tool_servers.wikipedia_search.corpus import read
@@ -37,7 +37,9 @@ Search = Callable[[str, int, float], Awaitable[list[Passage]]]
 """Query, passages wanted, point on ``time.monotonic`` at which it is cancelled."""
 
 
-def build(search: Search, k: int, passage_chars: int, timeout: float, concurrency: int, live: bool) -> MCPServer:
+def build(
+    search: Search, k: int, passage_chars: int, timeout: float, concurrency: int, live: bool, edition: str = ""
+) -> MCPServer:
     """The MCP server over a search. ``k`` passages a query, each cut to ``passage_chars`` characters."""
     mcp = MCPServer(NAME)
     slots = anyio.CapacityLimiter(concurrency)
@@ -53,16 +55,15 @@ def build(search: Search, k: int, passage_chars: int, timeout: float, concurrenc
     mcp.add_tool(
         wikipedia_search,
         description=f"Search Wikipedia passages by keyword and return the best {k}.",
-        meta=calls.meta(LIVE_NOTES if live else NOTES, pure=not live),
+        meta=calls.meta(LIVE_NOTES if live else NOTES, pure=not live, edition=edition),
         structured_output=False,
     )
     return mcp
 
 
-def local(path: Path) -> Search:
-    """A search of a local corpus. Raises CorpusError."""
+def local(passages: Sequence[Passage]) -> Search:
+    """A search of a local corpus."""
     start = time.monotonic()
-    passages = read(path)
     index = Index(passages)
     log.info("index built", extra={"passages": len(passages), "seconds": round(time.monotonic() - start, 3)})
 
@@ -89,7 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _ready(given: argparse.Namespace) -> serve.Ready:
     upstream = Upstream("mediawiki", given.max_reply_bytes, given.user_agent)
-    search = local(given.corpus) if given.corpus else MediaWiki(given.api, upstream).search
-    mcp = build(search, given.k, given.passage_chars, given.timeout, given.concurrency, live=not given.corpus)
+    passages = read(given.corpus) if given.corpus else []
+    search = local(passages) if passages else MediaWiki(given.api, upstream).search
+    its_edition = edition.of(NAME, given, ("bm25s",), passages)
+    mcp = build(search, given.k, given.passage_chars, given.timeout, given.concurrency, not passages, its_edition)
     source = "corpus" if given.corpus else given.api
     return serve.Ready(mcp, {"source": source}, upstream.close)

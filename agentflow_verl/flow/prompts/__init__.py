@@ -21,6 +21,10 @@ class Prompt:
     system: Template
     user: Template
 
+    @property
+    def shows_memory(self) -> bool:
+        return "$memory" in self.user.template
+
     def render(self, **fields: str) -> list[Message]:
         """The two messages of a call. Raises KeyError for a field that is missing."""
         return [

@@ -12,7 +12,7 @@ SURROUNDINGS = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE = 2, 4, 8, 1 << 14, 1 << 18  # sys/mount.h
 PR_SET_DUMPABLE, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 4, 22, 2  # linux/prctl.h
 CLOSE_RANGE, LAST_DESCRIPTOR = 436, 0x7FFF_FFFF  # asm/unistd.h, the same on every architecture
-CAPABILITY_VERSION, CAP_SYS_PTRACE = 0x2008_0522, 19  # linux/capability.h
+CAPABILITY_VERSION, CAP_SYS_PTRACE, CAP_SYS_NICE = 0x2008_0522, 19, 23  # linux/capability.h
 
 
 class Filter(ctypes.Structure):
@@ -29,7 +29,10 @@ def call(name, *arguments):
 
 
 def drop_capabilities(kept=0):
-    header = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0)
+    """All but ``kept``, a mask, of which those that it does not have stay away."""
+    header, held = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0), (ctypes.c_uint32 * 6)()
+    call("capget", header, held)
+    kept &= held[1]
     call("capset", header, (ctypes.c_uint32 * 6)(kept, kept))
 
 

@@ -15,6 +15,7 @@ import socket
 import sys
 
 from tool_servers.python_coder.inside.kernel import (
+    CAP_SYS_NICE,
     CAP_SYS_PTRACE,
     CLONE_NEWPID,
     CLONE_NEWUSER,
@@ -79,7 +80,7 @@ def make(order, control, output, orders, steps, settings):
         first = os.pidfd_open(os.getpid())
         started, start = os.pipe()
         call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)  # a job with the same user id must not reach into this process
-        drop_capabilities(kept=1 << CAP_SYS_PTRACE)  # to see the memory of the job's processes
+        drop_capabilities(kept=1 << CAP_SYS_PTRACE | 1 << CAP_SYS_NICE)  # to see the memory of the job's processes, and slow them
         filter_calls(steps)
         socket.send_fds(orders, [order], [control, output, first, start])
         close_but(0, started, control)

@@ -1,0 +1,48 @@
+"""The wheel has every file that the packages read at run time; the source distribution has the recipes too, and both are complete."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("agentflow_verl", "tool_servers")
+
+
+def tracked(*folders: str) -> set[str]:
+    """Files of the tree: what git would list, found without git so that an unpacked source distribution can be tested."""
+    files = (path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file())
+    return {path.relative_to(ROOT).as_posix() for path in files if not {"__pycache__", ".ruff_cache"} & set(path.parts)}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy of what belongs to the source, so that nothing is left in the tree. The wheel is made from the unpacked source distribution."""
+    folder = tmp_path_factory.mktemp("dist")
+    source = tmp_path_factory.mktemp("source")
+    for name in (*tracked(*PACKAGES, "recipes", "docs", "tests", ".ci"), *(path.name for path in ROOT.iterdir() if path.is_file())):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes((ROOT / name).read_bytes())
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(source)]
+    made = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert made.returncode == 0, made.stdout[-2000:] + made.stderr[-2000:]
+    return folder
+
+
+def test_the_wheel_has_every_file_of_the_packages_and_nothing_else(built):
+    [wheel] = built.glob("*.whl")
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert names == tracked(*PACKAGES) - {"tool_servers/README.md"}
+
+
+def test_the_source_distribution_has_what_the_quickstart_and_the_tests_need(built):
+    [archive] = built.glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        names = {name.split("/", 1)[1] for name in tar.getnames() if "/" in name}
+    wanted = tracked(*PACKAGES, "recipes", "docs", "tests") | {"install.sh", "setup.py", "setup.cfg", "LICENSE", "README.md", ".ci/run"}
+    assert not wanted - names
