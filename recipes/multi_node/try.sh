@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# Two Ray nodes and two tool servers on this machine, two steps: bash recipes/multi_node/try.sh [HYDRA OVERRIDES]
+# Two Ray nodes and two tool servers on this machine, one step without a GPU: bash recipes/multi_node/try.sh [HYDRA OVERRIDES]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-[ -f outputs/recipes/own_data/train.parquet ] || bash recipes/own_data/data.sh
-export RAY_ADDRESS=127.0.0.1:6399 VERL_PLATFORM=cpu VLLM_TARGET_DEVICE=cpu RAY_USAGE_STATS_ENABLED=0
+[ -f outputs/own/train.parquet ] ||
+  python recipes/paper_data/prepare.py --sources '' --user recipes/own/questions.jsonl --held-out recipes/own/held_out.jsonl --out outputs/own
+export VERL_PLATFORM=cpu VLLM_TARGET_DEVICE=cpu RAY_USAGE_STATS_ENABLED=0
 export TOOLS_1=http://127.0.0.1:8111/mcp TOOLS_2=http://127.0.0.1:8112/mcp
 started=()
 trap 'kill "${started[@]}" 2> /dev/null || true; wait' EXIT
 for port in 8111 8112; do python -m tool_servers.python_coder --port "$port" & started+=($!); done
-node() { env -u RAY_ADDRESS ray start --block --num-cpus 8 --disable-usage-stats "$@" & started+=($!); }
+node() { ray start --block --num-cpus 8 --disable-usage-stats "$@" & started+=($!); }
 node --head --port 6399 --num-gpus 2 --include-dashboard false
 sleep 15
-node --address "$RAY_ADDRESS" --num-gpus 1
+node --address 127.0.0.1:6399 --num-gpus 1
+export RAY_ADDRESS=127.0.0.1:6399
 until [ "$(ray status 2> /dev/null | grep -c ' node_')" = 2 ]; do sleep 3; done
 python -m verl.trainer.main_ppo --config-dir recipes --config-name multi_node/tiny "$@"

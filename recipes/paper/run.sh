@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The paper's run: BENCHMARKS=FOLDER bash recipes/paper/run.sh [HYDRA OVERRIDES]; +engine=sglang and +async=colocate are overrides too.
+# The paper's run: BENCHMARKS=FOLDER bash recipes/paper/run.sh [HYDRA OVERRIDES]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-[ -f outputs/paper_data/train.parquet ] || python recipes/paper_data/prepare.py --benchmarks "${BENCHMARKS:?the folder of the benchmark files}" --out outputs/paper_data
+bash recipes/paper_data/run.sh
 exec python -m verl.trainer.main_ppo --config-dir recipes --config-name paper/paper "$@"

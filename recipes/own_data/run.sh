@@ -1,6 +1,0 @@
-#!/usr/bin/env bash
-# Questions of your own, two steps on a CPU: bash recipes/own_data/run.sh [HYDRA OVERRIDES]
-set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-[ -f outputs/recipes/own_data/train.parquet ] || bash recipes/own_data/data.sh
-exec python -m verl.trainer.main_ppo --config-dir recipes --config-name own_data/own_data "$@"
