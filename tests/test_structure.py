@@ -18,6 +18,7 @@ MAY_KNOW_THE_TRAINER = (
     "agentflow_verl/trainer/",
     "agentflow_verl/rewards/manager.py",
     "agentflow_verl/engines/replica.py",
+    "agentflow_verl/engines/adapter.py",
     "agentflow_verl/cli.py",
     "agentflow_verl/doctor.py",
 )

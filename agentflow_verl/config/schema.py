@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -15,6 +15,7 @@ from agentflow_verl.rewards.judge import JudgeConfig
 from agentflow_verl.tools.spec import ToolConfig
 
 BUILT_IN_ENGINES = ("policy", "base")
+Url = Annotated[str, Field(pattern=r"^https?://")]
 
 
 class Node(BaseModel):
@@ -34,9 +35,10 @@ class EnginesNode(Node):
 
 
 class BaseNode(Node):
-    """The frozen base checkpoint's rollout replicas."""
+    """The frozen base checkpoint."""
 
-    replicas: int = Field(1, ge=1)
+    replicas: int | None = Field(None, ge=1)
+    """Rollout replicas of its own. None is none where the policy's servers can leave a LoRA adapter off, else one."""
     temperature: float = Field(0.0, ge=0)
     max_tokens: int = Field(1024, ge=1)
     """Longest reply of a frozen module, in tokens."""
@@ -45,14 +47,16 @@ class BaseNode(Node):
 class EndpointNode(Node):
     """One OpenAI-compatible endpoint; see engines/endpoint.py for the meaning of each field."""
 
-    base_url: str = Field(pattern=r"^https?://")
+    base_url: Url
     model: str
+    further_urls: tuple[Url, ...] = ()
     api_key_env: str | None = None
     concurrency: int = Field(64, ge=1)
     timeout_s: float = Field(120.0, gt=0)
     retries: int = Field(3, ge=0)
     temperature: float = Field(0.0, ge=0)
     max_tokens: int = Field(1024, ge=1)
+    structured: bool = False
     seed: int | None = None
 
     def build(self) -> EndpointConfig:
@@ -145,7 +149,10 @@ def load(node: Mapping[str, Any]) -> AgentflowConfig:
         known = (*BUILT_IN_ENGINES, *config.endpoints)
         if engine not in known:
             raise ConfigError(f"agentflow.engines.{module}: no engine is called {engine!r}{_nearest(engine, known)}")
-    for name in config.endpoints:
+    for name, endpoint in config.endpoints.items():
+        urls = (endpoint.base_url, *endpoint.further_urls)
+        if len(set(urls)) < len(urls):
+            raise ConfigError(f"agentflow.endpoints.{name}.further_urls: a URL is listed twice")
         if name in BUILT_IN_ENGINES:
             raise ConfigError(f"agentflow.endpoints.{name}: the name is taken by a built-in engine; choose another")
     judge = config.judge

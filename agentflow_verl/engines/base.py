@@ -32,7 +32,10 @@ class Reply:
 
 
 class Engine(Protocol):
-    """Answers one prompt. Raises PromptTooLong, InfraError or OutOfTime, and nothing else."""
+    """Answers one prompt. Raises PromptTooLong, InfraError or OutOfTime, and nothing else.
+
+    One whose ``structured`` is true can hold a reply to a JSON schema: its ``reply`` also takes ``schema``.
+    """
 
     name: str
 

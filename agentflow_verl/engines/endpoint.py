@@ -6,9 +6,12 @@ aiohttp and not the openai SDK: at 256 calls in flight the SDK's httpx costs twe
 from __future__ import annotations
 
 import asyncio
+import json
+import logging
 import os
 import random
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +19,15 @@ import aiohttp
 
 from agentflow_verl.deadline import Deadline
 from agentflow_verl.engines.base import Message, Reply
-from agentflow_verl.errors import ConfigError, InfraError, PromptTooLong
+from agentflow_verl.errors import ConfigError, InfraError, OutOfTime, PromptTooLong
 from agentflow_verl.text import well_formed
+from agentflow_verl.tools.faults import NoReplica, ServerFault
+from agentflow_verl.tools.replicas import Replicas
 
 RETRIED = {408, 409, 425, 429, 500, 502, 503, 504}
 CHARS_PER_TOKEN = 4  # an estimate for English; an endpoint shows no tokenizer
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,22 +37,27 @@ class EndpointConfig:
     base_url: str  # up to and including /v1
     model: str
     api_key_env: str | None = None  # name of the environment variable that holds the key
-    concurrency: int = 64  # requests in flight, a process
+    concurrency: int = 64  # requests in flight, a process, over all URLs
     timeout_s: float = 120.0  # one attempt
     retries: int = 3  # further attempts, for faults of the endpoint only
     temperature: float = 0.0
     max_tokens: int = 1024
+    further_urls: tuple[str, ...] = ()  # more servers of the same model
+    structured: bool = False  # send a reply's JSON schema, where the caller has one; a server that refuses it is asked without
     seed: int | None = None  # with it, each call samples with a seed that follows from this, its trajectory and its prompt
 
 
 class EndpointEngine:
-    """Engine over ``POST {base_url}/chat/completions``."""
+    """Engine over ``POST {base_url}/chat/completions``. A trajectory stays on one URL while that answers."""
 
     def __init__(self, name: str, config: EndpointConfig, session: aiohttp.ClientSession):
         self.name = name
         self.config = config
         self.session = session
+        self.structured = config.structured
         self.slots = asyncio.Semaphore(config.concurrency)
+        self.replicas = Replicas((config.base_url, *config.further_urls))
+        self.refused: set[str] = set()  # schemas that the server did not take
         self.headers = {}
         if config.api_key_env:
             if config.api_key_env not in os.environ:
@@ -55,8 +67,10 @@ class EndpointEngine:
     def count(self, text: str) -> int:
         return len(text) // CHARS_PER_TOKEN + 1
 
-    async def reply(self, messages: list[Message], *, trajectory: str, deadline: Deadline) -> Reply:
-        body = {
+    async def reply(
+        self, messages: list[Message], *, trajectory: str, deadline: Deadline, schema: Mapping[str, Any] | None = None
+    ) -> Reply:
+        body: dict[str, Any] = {
             "model": self.config.model,
             "messages": messages,
             "temperature": self.config.temperature,
@@ -66,36 +80,69 @@ class EndpointEngine:
             # The prompt is in it: with one seed for all of a trajectory a planner would draw the same plan again and again.
             prompt = "\n".join(message["content"] for message in messages)
             body["seed"] = zlib.crc32(f"{self.config.seed}/{trajectory}/{prompt}".encode())
-        return await deadline.run(self._attempts(body), f"endpoint {self.name}")
+        if schema is not None and self.structured and json.dumps(schema) not in self.refused:
+            body["response_format"] = {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema}}
+        failures: list[InfraError] = []
+        try:
+            return await deadline.run(self._attempts(body, trajectory, deadline, failures), f"endpoint {self.name}")
+        except OutOfTime:
+            if failures:  # it is the endpoint that took the time
+                raise InfraError(f"endpoint {self.name}: {failures[-1]}, and then no time was left") from None
+            raise
 
-    async def _attempts(self, body: dict[str, Any]) -> Reply:
-        for attempt in range(self.config.retries + 1):
+    async def _attempts(self, body: dict[str, Any], trajectory: str, deadline: Deadline, failures: list[InfraError]) -> Reply:
+        """Ask until a URL answers, at most ``retries`` times more than once. Notes each failure in ``failures``."""
+        failed: set[str] = set()
+        while True:
             try:
                 async with self.slots:
-                    return await self._post(body)
-            except _Retry as retry:
-                if attempt == self.config.retries:
-                    raise InfraError(f"endpoint {self.name}: {retry} after {attempt + 1} attempts") from None
-                await asyncio.sleep(max(retry.after, min(8.0, 0.25 * 2**attempt) * random.uniform(0.5, 1.5)))
-        raise AssertionError("unreachable")
+                    with self.replicas.one(failed, session=trajectory) as url:
+                        return await self._post(url, body)
+            except _SchemaRefused as refusal:
+                self._go_without_schema(body, refusal)
+            except NoReplica as none:
+                if not await self.replicas.wait(deadline.remaining()):
+                    raise InfraError(f"endpoint {self.name}: {none}") from None
+            except ServerFault as fault:
+                failures.append(fault)
+                failed.add(url)
+                pause = self._pause(fault, len(failures), failed)
+                if len(failures) > self.config.retries or pause >= deadline.remaining():
+                    raise InfraError(f"endpoint {self.name}: {fault} after {len(failures)} attempts") from None
+                await asyncio.sleep(pause)
 
-    async def _post(self, body: dict[str, Any]) -> Reply:
-        url = f"{self.config.base_url.rstrip('/')}/chat/completions"
+    def _pause(self, fault: ServerFault, attempt: int, failed: set[str]) -> float:
+        """Seconds until the next attempt: none if it can go elsewhere."""
+        if self.replicas.another(than=failed):
+            return 0.0
+        return max(fault.retry_after_s, min(8.0, 0.25 * 2 ** (attempt - 1)) * random.uniform(0.5, 1.5))
+
+    def _go_without_schema(self, body: dict[str, Any], refusal: Exception) -> None:
+        schema = json.dumps(body.pop("response_format")["json_schema"]["schema"])
+        if schema not in self.refused:
+            self.refused.add(schema)
+            logger.warning("endpoint %s does not take a JSON schema and is asked without it: %s", self.name, refusal)
+
+    async def _post(self, url: str, body: dict[str, Any]) -> Reply:
         timeout = aiohttp.ClientTimeout(total=self.config.timeout_s)
+        where = f"{url.rstrip('/')}/chat/completions"
         try:
-            async with self.session.post(url, json=body, headers=self.headers, timeout=timeout) as response:
+            async with self.session.post(where, json=body, headers=self.headers, timeout=timeout) as response:
                 text = await response.text()
                 if response.status in RETRIED:
-                    raise _Retry(f"HTTP {response.status}", _seconds(response.headers.get("Retry-After")))
+                    after = _seconds(response.headers.get("Retry-After"))
+                    raise ServerFault(f"HTTP {response.status}", busy=response.status == 429, retry_after_s=after)
                 if response.status == 400 and "context" in text.lower():
                     raise PromptTooLong(f"endpoint {self.name}: {text[:200]}")
+                if response.status in (400, 422) and "response_format" in body:
+                    raise _SchemaRefused(f"HTTP {response.status}: {text[:200]}")
                 if response.status != 200:
                     raise InfraError(f"endpoint {self.name}: HTTP {response.status}: {text[:200]}")
                 return self._read(await response.json())
-        except (_Retry, InfraError):
+        except (InfraError, _SchemaRefused):
             raise
         except Exception as fault:  # the boundary: a connection can break, and a reply be malformed, in any way
-            raise _Retry(f"{type(fault).__name__}: {fault}") from fault
+            raise ServerFault(f"{type(fault).__name__}: {fault}") from fault
 
     def _read(self, payload: dict[str, Any]) -> Reply:
         choice = payload["choices"][0]
@@ -114,12 +161,8 @@ class EndpointEngine:
         )
 
 
-class _Retry(Exception):
-    """A fault of the endpoint that another attempt may not meet."""
-
-    def __init__(self, message: str, after: float = 0.0):
-        super().__init__(message)
-        self.after = after
+class _SchemaRefused(Exception):
+    """The request was refused with a schema in it; without one it may pass."""
 
 
 def _seconds(header: str | None) -> float:

@@ -9,21 +9,36 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import zlib
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 import ray
 from omegaconf import DictConfig, OmegaConf, open_dict
+from ray.exceptions import RayActorError
 from verl.single_controller.base import Worker
 from verl.single_controller.ray import RayClassWithInitArgs
 from verl.workers.rollout.llm_server import LLMServerClient
 from verl.workers.rollout.replica import RolloutReplica, TokenOutput, get_rollout_replica_class
 
+from agentflow_verl.config.schema import AgentflowConfig
+from agentflow_verl.engines.adapter import can_share
+from agentflow_verl.engines.tokens import Generate
+from agentflow_verl.tools.faults import ServerFault
+from agentflow_verl.tools.replicas import Replicas
+
 
 def context_length(rollout: Any, reply_limit: int) -> int:
     """Tokens of context that the frozen base serves: the configured length, or prompt and longest reply together."""
     return rollout.max_model_len or rollout.prompt_length + max(rollout.response_length, reply_limit)
+
+
+def base_replicas(config: DictConfig, settings: AgentflowConfig) -> int:
+    """How many frozen servers the run starts: none where no module asks for the base, or where the policy's servers
+    answer for it."""
+    if not settings.needs_base:
+        return 0
+    return settings.base.replicas or (0 if can_share(config.actor_rollout_ref) else 1)
 
 
 def make_base(config: DictConfig, replicas: int, reply_limit: int) -> list[RolloutReplica]:
@@ -68,16 +83,36 @@ def server_name(replica: RolloutReplica) -> str:
     return f"{replica._get_server_name_prefix()}server_teacher_{replica.replica_rank}_0{replica.name_suffix}"
 
 
+def base_generate(servers: tuple[str, ...], policy: LLMServerClient) -> Generate:
+    """Asks the frozen base: ``servers`` by their Ray names, or where there are none the policy's, the adapter off."""
+    return ReplicaClient(servers).generate if servers else partial(policy.generate, adapter=False)
+
+
 class ReplicaClient:
-    """Calls the frozen servers by their Ray names. A trajectory stays on one server, for its prefix cache."""
+    """Calls the frozen servers by their Ray names: a trajectory's first call goes where the fewest of this process are in
+    flight, the rest of them to the same server, for its prefix cache, and to another if that dies."""
 
     def __init__(self, names: tuple[str, ...]):
-        self.servers = [ray.get_actor(name) for name in names]
+        self.servers = {name: ray.get_actor(name) for name in names}
+        self.replicas = Replicas(names)
 
     async def generate(self, request_id: str, *, prompt_ids: list[int], sampling_params: dict[str, Any]) -> TokenOutput:
-        """As verl's LLMServerClient.generate."""
-        server = self.servers[zlib.crc32(request_id.encode()) % len(self.servers)]
-        return await Abortable(server).remote(prompt_ids=prompt_ids, sampling_params=sampling_params, request_id=uuid4().hex)
+        """As verl's LLMServerClient.generate. Raises InfraError where no server is alive."""
+        dead: set[str] = set()
+        while True:
+            try:
+                with self.replicas.one(dead, session=request_id) as name:
+                    return await self._ask(name, prompt_ids=prompt_ids, sampling_params=dict(sampling_params), request_id=uuid4().hex)
+            except ServerFault:
+                dead.add(name)
+                if not self.replicas.another(than=dead):
+                    raise
+
+    async def _ask(self, name: str, **request: Any) -> TokenOutput:
+        try:
+            return await Abortable(self.servers[name]).remote(**request)
+        except RayActorError as death:
+            raise ServerFault(f"frozen base replica {name}: {type(death).__name__}") from death
 
 
 class Abortable:

@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from agentflow_verl.deadline import Deadline
 from agentflow_verl.engines.base import Engine, Reply
@@ -69,6 +70,7 @@ class Caller:
     async def execute(self, tool: ToolSpec, context: str, sub_goal: str) -> Reply:
         return await self._ask(
             "executor",
+            tool.parameters,
             tool=tool.name,
             description=describe_tool(tool),
             schema=json.dumps(tool.parameters, ensure_ascii=False, sort_keys=True),
@@ -87,16 +89,21 @@ class Caller:
         self.replies.clear()
         return taken
 
-    async def _ask(self, module: str, **fields: str) -> Reply:
-        """Ask ``module``'s engine; where the prompt is over its limit, with less and less of the memory."""
+    async def _ask(self, module: str, answer: Mapping[str, Any] | None = None, **fields: str) -> Reply:
+        """Ask ``module``'s engine; where the prompt is over its limit, with less and less of the memory.
+
+        Args:
+            answer: JSON schema of the reply, for an engine that can hold to one.
+        """
         engine, prompt = self.engines[module], prompts.load(module)
         started = time.monotonic()
+        held = {"schema": answer} if answer is not None and getattr(engine, "structured", False) else {}
         try:
             for share in (1.0, 0.5, 0.25, 0.0) if prompt.shows_memory else (0.0,):
                 memory = await self.memory.rendered(int(self.memory.budget * share)) if prompt.shows_memory else ""
                 messages = prompt.render(query=self.query, analysis=self.analysis, memory=memory, **fields)
                 try:
-                    reply = await engine.reply(messages, trajectory=self.trajectory, deadline=self.deadline)
+                    reply = await engine.reply(messages, trajectory=self.trajectory, deadline=self.deadline, **held)
                 except PromptTooLong:
                     if share == 0.0:
                         raise

@@ -1,4 +1,4 @@
-"""The URLs of one server: which takes the next call, and which are left alone because they fail.
+"""The URLs of one server, a tool's or an engine's: which takes the next call, and which are left alone because they fail.
 
 Each URL has a circuit breaker (Nygard, "Release It!", 2007). Three failures in a row open it: the URL gets no calls for
 a cool-down, then one call a cool-down to try it. The first success closes it; each failure doubles the cool-down.
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import OrderedDict
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from agentflow_verl.tools.limits import settle, settled
 
 FAILURES_TO_OPEN = 3
 COOL_DOWN_S = (1.0, 30.0)
+SESSIONS = 10_000  # whose URL is remembered, the latest ones; verl's own balancer remembers as many
 OUTAGE_S = 30.0  # an outage younger than this is waited out: a supervised server needs seconds to come back
 
 logger = logging.getLogger(__name__)
@@ -59,27 +61,35 @@ class _Replica:
 
 
 class Replicas:
-    """Lends a URL a call."""
+    """Lends a URL a call. A name of a Ray actor is as good as a URL."""
 
     def __init__(self, urls: Sequence[str]) -> None:
         self._all = [_Replica(url) for url in urls]
         self._waiters: set[asyncio.Future[bool]] = set()
+        self._homes: OrderedDict[str, str] = OrderedDict()
 
     def another(self, than: Collection[str]) -> bool:
         """Whether a URL that is not one of ``than`` would take a call now."""
         return any(replica.url not in than for replica in self._willing())
 
     @contextmanager
-    def one(self, avoid: Collection[str], only: str | None = None) -> Iterator[str]:
+    def one(self, avoid: Collection[str] = (), session: str | None = None, only: str | None = None) -> Iterator[str]:
         """The URL with the fewest calls in flight; one of ``avoid`` only if there is no other. ``only``: none but this.
 
-        What the body raises is held for or against it. Raises ``NoReplica`` if every circuit is open.
+        The calls of a ``session`` stay with the URL that took the last of them, whose prefix cache knows them, as long
+        as it answers. What the body raises is held for or against the URL. Raises ``NoReplica`` if every circuit is open.
         """
         willing = [replica for replica in self._willing() if only in (None, replica.url)]
         if not willing:
             last = max(self._all, key=lambda replica: replica.opened_at)
             raise NoReplica(f"no URL answers, the last failure was {last.reason}")
-        replica = min(willing, key=lambda replica: (replica.url in avoid, replica.in_flight, random.random()))
+        home = self._homes.get(session) if session else None
+        replica = min(willing, key=lambda replica: (replica.url in avoid, replica.url != home, replica.in_flight, random.random()))
+        if session:
+            self._homes[session] = replica.url
+            self._homes.move_to_end(session)
+            if len(self._homes) > SESSIONS:
+                self._homes.popitem(last=False)
         began = _now()
         replica.next_try = began + replica.cool_down_s
         replica.in_flight += 1

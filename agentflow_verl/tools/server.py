@@ -107,7 +107,7 @@ class ToolServer:
             try:
                 async with self._slots.one(deadline, what):
                     await self._pace.turn(deadline, what)
-                    with self._replicas.one(failed, kept.url if kept and kept.kept else None) as url:
+                    with self._replicas.one(failed, only=kept.url if kept and kept.kept else None) as url:
                         attempt += 1
                         meta = None
                         if state:

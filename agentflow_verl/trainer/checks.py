@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from agentflow_verl.config import schema
+from agentflow_verl.engines.adapter import serves_adapter
 from agentflow_verl.errors import ConfigError
 from agentflow_verl.rewards import registry
 from agentflow_verl.trainer.runtime import plain
@@ -26,6 +27,7 @@ def check(config: DictConfig) -> schema.AgentflowConfig:
         check_planner(settings)
         check_algorithm(config)
         check_model(config)
+        check_adapter(config)
         check_data(config)
         check_folders(config, settings)
         check_devices(config, settings)
@@ -79,6 +81,15 @@ def check_model(config: DictConfig) -> None:
         raise ConfigError(f"actor_rollout_ref.model.path: there is no folder {path}")
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise ConfigError(f"actor_rollout_ref.model.path: {path} has no config.json, so it is not a model folder")
+
+
+def check_adapter(config: DictConfig) -> None:
+    """To servers of their own verl sends the checkpoint and leaves the adapter behind (engine_workers.py:777)."""
+    if config.trainer.v1.trainer_mode == "agentflow_separate_async" and serves_adapter(config.actor_rollout_ref):
+        raise ConfigError(
+            "actor_rollout_ref.model.lora_rank with trainer.v1.trainer_mode=agentflow_separate_async: verl would never send the adapter "
+            "to the rollout servers; set actor_rollout_ref.model.lora.merge=true, or choose another mode"
+        )
 
 
 def check_data(config: DictConfig) -> None:

@@ -18,7 +18,7 @@ from verl.plugin.platform.platform_manager import set_platform
 from agentflow_verl.errors import ConfigError
 from agentflow_verl.trainer import checks
 from agentflow_verl.trainer.cleanup import sweep_after_this_process, sweep_shared_memory, use_own_temporary_folder
-from agentflow_verl.trainer.cpu.platform import CpuPlatform
+from agentflow_verl.trainer.cpu.platform import CpuPlatform, answer_to_vllm
 from agentflow_verl.trainer.progress import note_terminal
 
 logger = logging.getLogger(__name__)
@@ -31,6 +31,7 @@ class LaunchCallback(Callback):
         if config.trainer.device == "cpu":
             os.environ["VERL_PLATFORM"] = "cpu"
             set_platform(CpuPlatform())
+            answer_to_vllm()
         try:
             checks.check(config)
         except ConfigError as wrong:

@@ -12,7 +12,7 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ
 from verl.utils.ray_utils import auto_await
 
 from agentflow_verl.config import schema
-from agentflow_verl.engines.replica import make_base, server_name
+from agentflow_verl.engines.replica import base_replicas, make_base, server_name
 from agentflow_verl.tools.supervisor import Supervisor
 from agentflow_verl.trainer.runtime import Runtime, plain
 from agentflow_verl.trainer.worker import FlowWorker
@@ -35,8 +35,8 @@ class FlowManager(AgentLoopManagerTQ):
         manager = cls(*args, **kwargs)
         settings = schema.load(plain(manager.config.agentflow))
         try:
-            if settings.needs_base:
-                manager.replicas = make_base(manager.config, settings.base.replicas, settings.base.max_tokens)
+            if count := base_replicas(manager.config, settings):
+                manager.replicas = make_base(manager.config, count, settings.base.max_tokens)
             await asyncio.gather(manager._start_workers(settings), *(replica.init_standalone() for replica in manager.replicas))
         except BaseException:
             manager.close()
@@ -59,9 +59,9 @@ class FlowManager(AgentLoopManagerTQ):
         return {config.name: config.urls for config in started if config.name in embedded}
 
     def actors(self) -> dict[str, Any]:
-        """The Ray actors without which no trajectory ends, by what they are."""
+        """The Ray actors without which no trajectory ends, by what they are. One of several frozen replicas is none of them."""
         workers = {f"agent-loop worker {number}": worker for number, worker in enumerate(self.agent_loop_workers)}
-        servers = [server for replica in self.replicas for server in replica.servers]
+        servers = self.replicas[0].servers if len(self.replicas) == 1 else []
         return workers | {f"frozen base server {number}": server for number, server in enumerate(servers)}
 
     def close(self) -> None:

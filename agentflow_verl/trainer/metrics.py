@@ -46,14 +46,25 @@ def batch_metrics(
         "agentflow/malformed_call_rate": sum(s["malformed_calls"] for s in summaries) / max(1, turns),
         "agentflow/malformed_verdict_rate": sum(s["malformed_verdicts"] for s in summaries) / max(1, turns),
         "agentflow/cut_replies": sum(s["cut_replies"] for s in summaries) / total,
-        "agentflow/cached_token_share": sum(s["cached_tokens"] for s in summaries) / max(1, sum(s["prompt_tokens"] for s in summaries)),
         "agentflow/objective_mass": float(mass_R.sum()),
     }
     metrics |= {f"agentflow/outcome/{outcome.value}": outcomes[outcome.value] / total for outcome in Outcome}
     metrics |= {f"agentflow/calls/{tool}": count / total for tool, count in calls.items()}
     metrics |= {f"agentflow/seconds/{part}": _mean([s["timings"].get(part, 0.0) for s in summaries]) for part in PARTS}
+    metrics |= _cache_metrics([s["cached_tokens"] for s in summaries])
     metrics |= _group_metrics(valid, index, score_R, advantage_R)
     return metrics
+
+
+def _cache_metrics(counts: Sequence[dict[str, tuple[int, int]]]) -> dict[str, float]:
+    """The share of prompt tokens that prefix caches served, in all and by engine; of the engines that tell."""
+    cached, prompt = Counter(), Counter()
+    for count in counts:
+        for engine, (tokens, of) in count.items():
+            cached[engine] += tokens
+            prompt[engine] += of
+    shares = {f"agentflow/cached_token_share/{engine}": cached[engine] / max(1, prompt[engine]) for engine in prompt}
+    return {"agentflow/cached_token_share": sum(cached.values()) / max(1, sum(prompt.values())), **shares}
 
 
 def _group_metrics(valid: Sequence[int], index: BatchIndex, score_R: Tensor, advantage_R: Tensor) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """verl's V1 trainer modes with the paper's objective: ``agentflow_sync`` and its asynchronous siblings.
 
-One mixin over verl's three trainers. Beside what recovery.py does it changes five things, each a method of verl's PPOTrainer:
+One mixin over verl's three trainers. Beside what recovery.py does it changes six things, each a method of verl's PPOTrainer:
 
+    _setup                   with a LoRA adapter, rollout servers that can leave it off (engines/adapter.py)
     _build_replay_buffer     polls ten times a second (verl's 2 s are 2 s of idle a step), and filters by valid trajectories
     _init_resource_pool_mgr  the actor worker is ours (actor.py), which holds the loss
     _balance_batch           rows are dealt to optimizer steps by group, not by row count
@@ -37,6 +38,7 @@ from verl.utils.seqlen_balancing import log_seqlen_unbalance
 from verl.workers.utils.padding import response_to_nested
 
 from agentflow_verl.config import schema
+from agentflow_verl.engines.adapter import can_share, share_rollout
 from agentflow_verl.flow_grpo import FlowGRPO, advantages, weights
 from agentflow_verl.trainer.actor import LOSS_WEIGHT, with_flow_loss
 from agentflow_verl.trainer.checks import ESTIMATOR
@@ -69,6 +71,11 @@ class FlowTrainer(Recovering):
     @property
     def flow_grpo(self) -> bool:
         return self.config.algorithm.adv_estimator == ESTIMATOR
+
+    def _setup(self) -> None:
+        if can_share(self.config.actor_rollout_ref):
+            share_rollout(self.config)
+        super()._setup()
 
     def _build_replay_buffer(self) -> Any:
         buffer = super()._build_replay_buffer()

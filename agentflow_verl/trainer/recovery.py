@@ -17,7 +17,9 @@ from ray.exceptions import RayActorError
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
+from agentflow_verl.errors import InfraError
 from agentflow_verl.trainer.health import Watch
+from agentflow_verl.trainer.logs import share_verls_log
 from agentflow_verl.trainer.progress import Progress
 from agentflow_verl.trainer.resume import set_aside_groups, set_aside_steps
 
@@ -26,6 +28,10 @@ logger = logging.getLogger(__name__)
 
 class Recovering(PPOTrainer):
     """The mixin."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        share_verls_log()
+        super().__init__(*args, **kwargs)
 
     def fit(self, agent_loop_manager: Any) -> None:
         watch = Watch(agent_loop_manager.actors())
@@ -39,8 +45,8 @@ class Recovering(PPOTrainer):
         self.progress = Progress(self.total_training_steps)
         try:
             super().fit(agent_loop_manager)
-        except RayActorError:
-            watch.explain()
+        except (RayActorError, InfraError):
+            watch.explain()  # names what died; faults of trajectories are its consequence
             raise
         finally:
             self.progress.close()

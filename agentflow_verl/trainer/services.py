@@ -12,8 +12,8 @@ from agentflow_verl import garbage
 from agentflow_verl.config.schema import AgentflowConfig
 from agentflow_verl.engines.base import Engine
 from agentflow_verl.engines.endpoint import EndpointEngine
-from agentflow_verl.engines.replica import ReplicaClient, context_length
-from agentflow_verl.engines.tokens import TokenEngine
+from agentflow_verl.engines.replica import context_length
+from agentflow_verl.engines.tokens import Generate, TokenEngine
 from agentflow_verl.flow.setup import Setup
 from agentflow_verl.rewards.record import TrajectoryLog
 from agentflow_verl.tools.registry import ToolBox
@@ -33,7 +33,7 @@ class Services:
         cls,
         config: AgentflowConfig,
         tool_urls: Mapping[str, tuple[str, ...]],
-        base_servers: tuple[str, ...],
+        base: Generate,
         tokenizer: Any,
         rollout_config: Any,
         template_kwargs: Mapping[str, Any],
@@ -42,7 +42,7 @@ class Services:
 
         Args:
             tool_urls: URLs of the embedded tool servers, by name.
-            base_servers: Ray actor names of the frozen base's rollout servers.
+            base: asks the frozen base; not asked where no module is answered by it.
         """
         tools = await ToolBox.open(
             [node.model_copy(update=_running_at(tool_urls.get(name))).build(name) for name, node in config.tools.items()]
@@ -55,7 +55,7 @@ class Services:
             engines["base"] = TokenEngine(
                 "base",
                 tokenizer,
-                ReplicaClient(base_servers).generate,
+                base,
                 {"temperature": config.base.temperature, "top_p": 1.0, "top_k": -1, "max_tokens": config.base.max_tokens},
                 prompt_limit=prompt_limits["base"],
                 response_limit=config.base.max_tokens,

@@ -8,8 +8,8 @@ from typing import Any
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 
-from agentflow_verl.engines.replica import abort_when_cancelled
-from agentflow_verl.flow.records import SCORER_FAILED, Outcome, Trajectory
+from agentflow_verl.engines.replica import abort_when_cancelled, base_generate
+from agentflow_verl.flow.records import SCORER_FAILED, ModuleReply, Outcome, Trajectory
 from agentflow_verl.rewards.record import ScoredTrajectory
 from agentflow_verl.trainer import agent_loop  # noqa: F401 - registers the loop in this process
 from agentflow_verl.trainer.rows import FIELD, RECORD
@@ -31,7 +31,7 @@ class FlowWorker(_WorkerTQ):
             self.tools = await Services.open(
                 runtime.agentflow,
                 runtime.tool_urls,
-                runtime.base_servers,
+                base_generate(runtime.base_servers, self.llm_client),
                 self.tokenizer,
                 self.rollout_config,
                 plain(template_kwargs) if template_kwargs else {},
@@ -97,11 +97,20 @@ def summarise(trajectory: Trajectory) -> dict[str, Any]:
         "malformed_calls": sum(turn.plan is not None and turn.error is not None for turn in trajectory.turns),
         "malformed_verdicts": sum(not verdict.parsed for verdict in verdicts),
         "cut_replies": sum(reply.cut for reply in replies),
-        "prompt_tokens": sum(reply.prompt_tokens for reply in replies),
-        "cached_tokens": sum(reply.cached_tokens or 0 for reply in replies),
+        "cached_tokens": cached_tokens(replies),
         "timings": dict(trajectory.timings),
         "error": trajectory.error,
     }
+
+
+def cached_tokens(replies: list[ModuleReply]) -> dict[str, tuple[int, int]]:
+    """By engine: prompt tokens that its prefix cache served, and prompt tokens in all, where it tells the first."""
+    found: dict[str, tuple[int, int]] = {}
+    for reply in replies:
+        if reply.cached_tokens is not None:
+            cached, prompt = found.get(reply.engine, (0, 0))
+            found[reply.engine] = (cached + reply.cached_tokens, prompt + reply.prompt_tokens)
+    return found
 
 
 def _plain(value: Any) -> Any:

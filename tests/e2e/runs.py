@@ -17,8 +17,13 @@ from pathlib import Path
 
 import pandas
 import psutil
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from agentflow_verl.flow import prompts
 from agentflow_verl.rewards.record import ScoredTrajectory, read_log
+
+BASE = Path(__file__).parents[2] / "recipes" / "quickstart" / "base"  # a Llama
 
 REWARD = '''
 def compute_score(data_source, solution_str, ground_truth, extra_info=None, **kwargs):
@@ -127,6 +132,18 @@ def _shared_memory(pid: int) -> set[int]:
 
 def logged(run: Run) -> list[ScoredTrajectory]:
     return read_log(run.folder / "trajectories", "train")
+
+
+def assert_frozen_replies_are_the_checkpoints(run: Run, step: int) -> None:
+    """What the frozen analyst said in the step is what ``BASE`` says, token for token. The run keeps its rows."""
+    tokenizer, model = AutoTokenizer.from_pretrained(BASE), AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
+    rows = [json.loads(line) for line in (run.folder / "rows" / "1.jsonl").read_text().splitlines()]
+    tools = next(line for row in rows for line in row["input"].split("\n") if line.startswith("- python_coder"))
+    for scored in [scored for scored in logged(run) if scored.step == step]:
+        messages = prompts.load("analyst").render(tools=tools, query=scored.trajectory.query, analysis="", memory="")
+        ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
+        reply = model.generate(torch.tensor([ids]), max_new_tokens=96, do_sample=False)[0][len(ids) :]
+        assert tokenizer.decode(reply, skip_special_tokens=True).strip() == scored.trajectory.analysis
 
 
 def assert_nothing_is_left(run: Run) -> None:

@@ -13,13 +13,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from agentflow_verl.flow import prompts
 from agentflow_verl.flow.records import Outcome
 from agentflow_verl.rewards.record import ScoredTrajectory
-from tests.e2e.runs import Run, assert_nothing_is_left, logged, train, write_questions
+from tests.e2e.runs import BASE, Run, assert_frozen_replies_are_the_checkpoints, assert_nothing_is_left, logged, train, write_questions
 
 STEPS = 2
-BASE = Path(__file__).parents[2] / "recipes" / "quickstart" / "base"  # a Llama
 
 
 @pytest.fixture(scope="module")
@@ -73,19 +71,7 @@ def test_the_actor_moved(run: Run) -> None:
 
 def test_the_frozen_base_did_not_move(run: Run) -> None:
     """What the frozen analyst said in the last step is what the checkpoint says, token for token."""
-    tokenizer, model = AutoTokenizer.from_pretrained(BASE), AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
-    tools = next(text for text in _texts(run, "- python_coder"))
-    for scored in [scored for scored in logged(run) if scored.step == STEPS]:
-        messages = prompts.load("analyst").render(tools=tools, query=scored.trajectory.query, analysis="", memory="")
-        ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
-        reply = model.generate(torch.tensor([ids]), max_new_tokens=96, do_sample=False)[0][len(ids) :]
-        assert tokenizer.decode(reply, skip_special_tokens=True).strip() == scored.trajectory.analysis
-
-
-def _texts(run: Run, start: str) -> list[str]:
-    """Lines of the planner's prompts that begin with ``start``."""
-    rows = [json.loads(line) for line in (run.folder / "rows" / "1.jsonl").read_text().splitlines()]
-    return [line for row in rows for line in row["input"].split("\n") if line.startswith(start)]
+    assert_frozen_replies_are_the_checkpoints(run, STEPS)
 
 
 def test_rollout_and_actor_agree_on_log_probabilities(run: Run) -> None:

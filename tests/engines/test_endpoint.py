@@ -234,7 +234,7 @@ async def test_the_server_may_say_when_to_come_back(served, monkeypatch):
 
     script.script = [*(status(429, **{"Retry-After": after}) for after in ("7", "999", "soon")), good]
     monkeypatch.setattr(endpoint.asyncio, "sleep", sleep)
-    await ask(make(retries=3))
+    await ask(make(retries=3), seconds=100.0)
     assert waited[:2] == [7.0, 30.0]
     assert waited[2] < 1
 
@@ -259,13 +259,14 @@ async def test_a_deadline_ends_the_request_at_the_server_too(served):
     assert script.cancelled == 1
 
 
-async def test_a_deadline_ends_the_attempts(served, monkeypatch):
+@pytest.mark.parametrize(("pause", "then"), [(100.0, good), (0.01, never)])
+async def test_time_that_runs_out_after_a_fault_is_the_endpoints_fault(served, monkeypatch, pause, then):
+    """The trajectory is then left out, not scored: whether the next attempt comes too late or does not end."""
     script, make = served
-    monkeypatch.setattr(endpoint.random, "uniform", lambda low, high: 100.0)
-    script.script = [status(503)]
-    with pytest.raises(OutOfTime):
-        await ask(make(), seconds=0.2)
-    assert len(script.bodies) == 1
+    monkeypatch.setattr(endpoint.random, "uniform", lambda low, high: pause)
+    script.script = [status(503), then]
+    with pytest.raises(InfraError, match="endpoint judge: HTTP 503"):
+        await ask(make(), seconds=0.5)
 
 
 async def test_one_slow_attempt_is_given_up_for_the_next(served):

@@ -31,18 +31,21 @@ class Case:
     splitting: dict[str, Any]  # micro_batch_size_per_gpu, or use_dynamic_bsz and max_token_len_per_gpu
 
 
-def update(model: Path, cases: list[Case], ranks: int, actor: dict[str, Any], folder: Path) -> list[dict[str, Tensor]]:
-    """The weights after one ``train_mini_batch`` of verl's worker on each case, every time from the same start."""
+def update(model: Path, cases: list[Case], ranks: int, actor: dict[str, Any], folder: Path, **adapter: Any) -> list[dict[str, Tensor]]:
+    """The weights after one ``train_mini_batch`` of verl's worker on each case, every time from the same start.
+
+    ``adapter``: fields of verl's HFModelConfig such as ``lora_rank``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(cases, folder / "cases.pt")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.spawn(_rank, (ranks, port, model, actor, folder), nprocs=ranks, join=True)
+    multiprocessing.spawn(_rank, (ranks, port, model, actor, folder, adapter), nprocs=ranks, join=True)
     return torch.load(folder / "weights.pt")
 
 
-def _rank(rank: int, ranks: int, port: int, model: Path, actor: dict[str, Any], folder: Path) -> None:
+def _rank(rank: int, ranks: int, port: int, model: Path, actor: dict[str, Any], folder: Path, adapter: dict[str, Any]) -> None:
     address = f"tcp://127.0.0.1:{port}"
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_RANK": str(rank), "VERL_PLATFORM": "cpu", "DIST_INIT_METHOD": address}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
@@ -65,7 +68,11 @@ def _rank(rank: int, ranks: int, port: int, model: Path, actor: dict[str, Any], 
         TrainingWorkerConfig(
             model_type="language_model",
             model_config=HFModelConfig(
-                path=str(model), use_remove_padding=False, enable_gradient_checkpointing=False, override_config={"attn_implementation": "sdpa"}
+                path=str(model),
+                use_remove_padding=False,
+                enable_gradient_checkpointing=False,
+                override_config={"attn_implementation": "sdpa"},
+                **adapter,
             ),
             engine_config=engine,
             optimizer_config=FSDPOptimizerConfig(optimizer="SGD", lr=LR, clip_grad=1e9, weight_decay=0.0, override_optimizer_config={}),

@@ -172,3 +172,10 @@ def test_a_folder_that_cannot_be_written_is_named(good, tmp_path):
 def test_the_modes_are_those_that_are_registered():
     trainers = (FlowTrainerSync, FlowTrainerColocateAsync, FlowTrainerSeparateAsync)
     assert {f"agentflow_{trainer.base_mode}" for trainer in trainers} == set(checks.MODES)
+
+
+def test_an_adapter_that_verl_would_never_send_is_refused(good):
+    separate = ("trainer.v1.trainer_mode=agentflow_separate_async", "actor_rollout_ref.model.lora_rank=8")
+    assert "lora.merge=true" in complaint(*good, *separate)
+    checks.check(compose("agentflow", [*good, *separate, "actor_rollout_ref.model.lora.merge=true"]))
+    checks.check(compose("agentflow", [*good, "actor_rollout_ref.model.lora_rank=8"]))

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 import ray
@@ -13,6 +14,7 @@ from ray.exceptions import RayActorError
 
 from agentflow_verl.errors import InfraError
 from agentflow_verl.trainer.health import Watch
+from agentflow_verl.trainer.manager import FlowManager
 
 
 @ray.remote(num_cpus=0)
@@ -66,3 +68,10 @@ def test_a_call_that_failed_is_explained_by_the_actor_that_died():
             ray.get(killed.pid.remote())
     with pytest.raises(InfraError, match="frozen base server 1 died"):
         watch.explain()
+
+
+@pytest.mark.parametrize(("replicas", "needed"), [(0, []), (1, ["frozen base server 0"]), (2, [])])
+def test_a_run_needs_its_only_frozen_base_and_none_of_several_in_particular(replicas, needed):
+    manager = object.__new__(FlowManager)
+    manager.agent_loop_workers, manager.replicas = ["worker"], [SimpleNamespace(servers=["server"])] * replicas
+    assert list(manager.actors()) == ["agent-loop worker 0", *needed]

@@ -134,7 +134,18 @@ def test_mistakes_are_rates():
     assert figures["malformed_verdict_rate"] == 1 / 4
     assert figures["tool_error_rate"] == 1 / 2
     assert figures["cut_replies"] == 1
-    assert figures["cached_token_share"] == 240 / 500
+
+
+def test_the_share_from_prefix_caches_is_of_the_engines_that_tell_in_all_and_by_engine():
+    batch = Batch()
+    silent, warm = reply("planner", engine="other", cached_tokens=None), reply("verifier", engine="judge", cached_tokens=90)
+    batch.add("a", 0, trajectory(turn(0, replies=(reply("planner"), silent, warm)), replies=(reply("analyst"),)), score=0.0)
+    batch.add("a", 1, trajectory(turn(0, replies=(reply("planner", cached_tokens=0),))), score=0.0)
+    figures = batch.metrics()
+    assert figures["cached_token_share"] == (60 + 90 + 60 + 0) / 400
+    assert figures["cached_token_share/e"] == 120 / 300
+    assert figures["cached_token_share/judge"] == 90 / 100
+    assert "cached_token_share/other" not in figures
 
 
 def test_seconds_are_means_over_trajectories(batch):

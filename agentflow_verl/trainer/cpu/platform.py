@@ -30,9 +30,15 @@ def chosen() -> bool:
 
 
 def register() -> None:
-    """Make the platform known to verl; in its processes also let vLLM's CPU build answer to the name ``vllm``."""
+    """Make the platform known to verl; in its processes also what stands behind the name ``vllm``."""
     PlatformRegistry.register(platform=NAME)(CpuPlatform)
-    if chosen() and not any(isinstance(finder, _VllmAlias) for finder in sys.meta_path):
+    if chosen():
+        answer_to_vllm()
+
+
+def answer_to_vllm() -> None:
+    """Let vLLM's CPU build answer to the name ``vllm``. The driver too asks for it, where it checks a LoRA rank."""
+    if not any(isinstance(finder, _VllmAlias) for finder in sys.meta_path):
         sys.meta_path.append(_VllmAlias())
         os.environ.setdefault("VLLM_TARGET_DEVICE", "cpu")  # vLLM looks for "cpu" in a version that the alias hides
 
