@@ -17,6 +17,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 
+from agentflow_verl.engines.replica import base_replicas
 from agentflow_verl.errors import ConfigError
 from agentflow_verl.trainer import checks
 
@@ -152,13 +153,18 @@ def test_the_paper_recipe_has_the_papers_value(key, value):
 
 @pytest.mark.parametrize(
     ("name", "gpus"),
-    [("paper/paper", 8), *((name, 8) for name in CONFIGS if name.startswith(("async", "base_models"))), ("one_gpu/full", 1), ("multi_node/multi_node", 40)],
+    [
+        ("paper/paper", 8),
+        *((name, 8) for name in CONFIGS if name.startswith(("async", "base_models"))),
+        *((name, 1) for name in CONFIGS if name.startswith("one_gpu")),
+        ("multi_node/multi_node", 40),
+    ],
 )
 def test_a_recipe_takes_the_gpus_that_its_readme_says(name, gpus, rows):
     config = composed(name, *rows)
     settings, rollout = checks.check(config), config.actor_rollout_ref.rollout
     alone = rollout.nnodes * rollout.n_gpus_per_node
-    base = settings.base.replicas * rollout.tensor_model_parallel_size if settings.needs_base else 0
+    base = base_replicas(config, settings) * rollout.tensor_model_parallel_size
     assert config.trainer.nnodes * config.trainer.n_gpus_per_node + alone + base == gpus
 
 
