@@ -1,8 +1,8 @@
 """The actor's update with flow_grpo against verl's own grpo, on the same rows: ``python -m tests.benchmarks.actor_update --json FILE``.
 
 verl's FSDP2 worker on one device, forward, backward and AdamW step of one mini-batch. Each loss has a process of its own, so that
-neither meets the other's memory; after one update that does not count, the median of the rest. Peak memory is the allocator's on a
-GPU, the process's on a CPU.
+neither meets the other's memory; after one update that does not count, the median of the rest. Seconds and peak memory are the clock's
+and the allocator's on a GPU; on a CPU they are the process's own, so that other work on the machine does not count.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ def rows_of(count: int, prompt: int, response: int, vocabulary: int, weighted: b
         "attention_mask": [torch.ones_like(row) for row in ids],
         "position_ids": [torch.arange(len(row)) for row in ids],
         "response_mask": [torch.ones(length) for length in lengths],
+        "loss_mask": [torch.ones(length) for length in lengths],
         "old_log_probs": [torch.full((length,), -1.0) for length in lengths],
         "advantages": [torch.full((length,), one) for length, one in zip(lengths, advantage)],
     }
@@ -57,7 +58,7 @@ def measure(_: int, loss: str, given: argparse.Namespace, port: int, answer: Any
     os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     os.environ["DIST_INIT_METHOD"] = address
     if device == "cpu":
-        os.environ["VERL_PLATFORM"] = "cpu"
+        os.environ |= {"VERL_PLATFORM": "cpu", "OMP_NUM_THREADS": "1"}
         from verl.plugin.platform.platform_manager import set_platform
 
         from agentflow_verl.trainer.cpu.platform import CpuPlatform
@@ -71,6 +72,7 @@ def measure(_: int, loss: str, given: argparse.Namespace, port: int, answer: Any
     from agentflow_verl.trainer.cpu import platform
 
     cpu = device == "cpu"
+    now = time.process_time if cpu else time.perf_counter
     model = HFModelConfig(
         path=str(given.model),
         use_remove_padding=not cpu,
@@ -97,10 +99,10 @@ def measure(_: int, loss: str, given: argparse.Namespace, port: int, answer: Any
         tu.assign_non_tensor(data, **facts, use_dynamic_bsz=True, max_token_len_per_gpu=given.max_tokens)
         tu.assign_non_tensor(data, num_mini_batch=1, epochs=1, seed=1, dataloader_kwargs={"shuffle": False})
         _wait(device)
-        start = time.perf_counter()
+        start = now()
         worker.train_mini_batch(data)
         _wait(device)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(now() - start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 if cpu else torch.cuda.max_memory_allocated()
     answer.put({"seconds": statistics.median(seconds[1:]), "peak_gib": peak / 2**30})
 
