@@ -17,6 +17,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 
+from agentflow_verl import cli, doctor
 from agentflow_verl.engines.replica import base_replicas
 from agentflow_verl.errors import ConfigError
 from agentflow_verl.trainer import checks
@@ -189,6 +190,15 @@ def test_a_run_that_cannot_start_says_so_before_it_starts(tmp_path):
     run = subprocess.run([*command, "data.train_files=nowhere.parquet"], capture_output=True, text=True, timeout=300, cwd=tmp_path)
     assert run.returncode == 2 and "agentflow: data.train_files: there is no file nowhere.parquet" in run.stderr, run.stderr[-2000:]
     assert "Ray" not in run.stdout
+
+
+def test_doctor_finds_a_recipe(monkeypatch):
+    asked = []
+    monkeypatch.setattr(doctor, "report", lambda *given: asked.extend(given) or 0)
+    assert cli.main(["doctor", "--config-dir", str(RECIPES), "--config-name", "one_gpu/lora"]) == 0
+    state: dict = {}
+    list(doctor.compose(*asked, state))
+    assert state["config"].trainer.experiment_name == "one_gpu_lora"
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: f"{path.parent.name}/{path.name}")
