@@ -11,6 +11,7 @@ import logging
 import os
 import platform
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 
 from omegaconf import DictConfig
@@ -29,6 +30,7 @@ Line = tuple[str, str]  # what was asked, what was found
 def report(config_name: str, overrides: list[str]) -> int:
     """Print a line for each check; returns 0, or 1 after the first that failed."""
     logging.disable(logging.INFO)
+    warnings.filterwarnings("ignore", ".* engine is not available", UserWarning)  # verl's, of engines that nobody asked for
     state: dict[str, DictConfig | schema.AgentflowConfig] = {}
     checks: list[Callable[[], Iterator[Line]]] = [
         versions,

@@ -93,7 +93,7 @@ async def actor_behind(component: str, fault: str, request: pytest.FixtureReques
         module, says, generate = "planner", PLAN, abort_when_cancelled(Policy(made[name])).generate
     else:
         client = ReplicaClient(("lives",))
-        client.servers = [made[name]]
+        client.servers = {"lives": made[name]}
         module, says, generate = "verifier", STOP, client.generate
     sampling = {"fault": fault, "says": TOKENIZER.encode(says)}
     used = engines()

@@ -14,16 +14,16 @@ import asyncio
 import json
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
 from agentflow_verl.deadline import Deadline
-from agentflow_verl.engines.base import Message, Reply
+from agentflow_verl.engines.base import Message
 from agentflow_verl.engines.endpoint import EndpointConfig, EndpointEngine
-from agentflow_verl.errors import InfraError, MalformedOutput, OutOfTime, PromptTooLong
+from agentflow_verl.errors import InfraError, MalformedOutput, OutOfTime
 from agentflow_verl.rewards.compute import score_answer
 from agentflow_verl.rewards.judge_prompt import REMINDER, SCHEMA, messages, read_verdict
 from agentflow_verl.rewards.score import GroundTruth, Score
@@ -32,7 +32,6 @@ from agentflow_verl.tools.cache import ResultCache, digest_of
 MODES = ("fallback", "alone")
 EXACT = frozenset({"game24"})  # scorers that no judge can better
 MAX_KNOWN = 8_192
-FORMAT = {"type": "json_schema", "json_schema": {"name": "verdict", "schema": SCHEMA, "strict": True}}
 MAX_REASON = 200
 
 
@@ -49,33 +48,13 @@ class JudgeConfig:
     timeout_s: float = 300.0
 
 
-class JudgeEngine(EndpointEngine):
-    """An endpoint that is asked for JSON of the verdict's schema, until it says that it knows no such thing."""
-
-    structured = True
-
-    async def _post(self, body: dict[str, Any]) -> Reply:
-        if not self.structured:
-            return await super()._post(body)
-        try:
-            return await super()._post({**body, "response_format": FORMAT})
-        except PromptTooLong:
-            raise
-        except InfraError as refusal:
-            if not any(f"HTTP {status}" in str(refusal) for status in (400, 422)):
-                raise
-        reply = await super()._post(body)
-        self.structured = False
-        return reply
-
-
 class Judge:
     """Gives verdicts. One a process; open it on the event loop that uses it."""
 
     def __init__(self, config: JudgeConfig, session: aiohttp.ClientSession):
         """Raises ConfigError: the endpoint's key is not in the environment, or the cache's folder cannot be used."""
         self.config = config
-        self.engine = JudgeEngine("judge", config.endpoint, session)
+        self.engine = EndpointEngine("judge", replace(config.endpoint, structured=True), session)
         self.cache = ResultCache(Path(config.cache_dir)) if config.cache_dir else None
         self.known: OrderedDict[str, asyncio.Future[tuple[bool, str]]] = OrderedDict()
         self.asked = 0  # requests for a verdict that no memory had
@@ -114,12 +93,12 @@ class Judge:
 
     async def _ask(self, digest: str, prompt: list[Message], deadline: Deadline) -> tuple[bool, str]:
         try:
-            reply = await self.engine.reply(prompt, trajectory=digest, deadline=deadline)
+            reply = await self.engine.reply(prompt, trajectory=digest, deadline=deadline, schema=SCHEMA)
             try:
                 return read_verdict(reply.text)
             except MalformedOutput:
                 again = [*prompt, {"role": "assistant", "content": reply.text}, {"role": "user", "content": REMINDER}]
-                reply = await self.engine.reply(again, trajectory=digest, deadline=deadline)
+                reply = await self.engine.reply(again, trajectory=digest, deadline=deadline, schema=SCHEMA)
                 return read_verdict(reply.text)
         except MalformedOutput as mistake:
             raise InfraError(f"the judge gave no verdict twice: {mistake}: {reply.text[:80]!r}") from None

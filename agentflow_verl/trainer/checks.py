@@ -152,8 +152,8 @@ def check_folders(config: DictConfig, settings: schema.AgentflowConfig) -> None:
 def check_devices(config: DictConfig, settings: schema.AgentflowConfig) -> None:
     import torch
 
-    on_cluster = "RAY_ADDRESS" in os.environ or config.ray_kwargs.get("ray_init", {}).get("address")
-    if config.trainer.device == "cuda" and not on_cluster and not torch.cuda.is_available():
+    address = config.ray_kwargs.get("ray_init", {}).get("address") or os.environ.get("RAY_ADDRESS", "local")
+    if config.trainer.device == "cuda" and address == "local" and not torch.cuda.is_available():
         raise ConfigError("trainer.device=cuda, but no GPU is visible here: add platform=cpu, or join a Ray cluster")
 
 

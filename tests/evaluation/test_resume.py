@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 
 from agentflow_verl.cli import main
@@ -71,7 +72,7 @@ def test_an_outage_is_reported_and_mended_by_the_same_command(echo, data, tmp_pa
     with endpoint() as model:
         model.broken = True
         assert main(arguments(model, echo, data, out)) == 3
-        assert "in a row ended in faults, the last: endpoint base: HTTP 503 after 4 attempts" in capsys.readouterr().err
+        assert re.search(r"in a row ended in faults, the last: endpoint base: .*HTTP 503", capsys.readouterr().err)
         found = report(out)
         assert found["benchmarks"] == {} and not found["overall"]["complete"] and found["overall"]["faults"] > 0
         assert "**Incomplete:**" in (out / "report.md").read_text() and "HTTP 503" in (out / "report.md").read_text()

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from agentflow_verl.engines import endpoint
 from agentflow_verl.engines.endpoint import EndpointConfig
 from agentflow_verl.errors import ConfigError, InfraError, MalformedOutput
-from agentflow_verl.rewards.judge import FORMAT, Judge, JudgeConfig, score
-from agentflow_verl.rewards.judge_prompt import messages, read_verdict
+from agentflow_verl.rewards.judge import Judge, JudgeConfig, score
+from agentflow_verl.rewards.judge_prompt import SCHEMA, messages, read_verdict
 from tests.rewards.judge_server import JudgeServer, hangs, says, status, verdict
 
 Make = Callable[..., Judge]
@@ -128,7 +128,7 @@ async def test_the_verdict_is_asked_for_by_schema_until_the_endpoint_refuses_it(
     server, make = served
     judge = make()
     await score(judge, "nq", "one", ["Mark Twain"], QUESTION)
-    assert server.bodies[-1]["response_format"] == FORMAT
+    assert server.bodies[-1]["response_format"]["json_schema"]["schema"] == SCHEMA
     server.script = [status(400, "response_format is not supported")]
     assert (await score(judge, "nq", "two", ["Mark Twain"], QUESTION))[1]["judged"] == 1.0
     await score(judge, "nq", "three", ["Mark Twain"], QUESTION)
