@@ -73,8 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _doctor(given: argparse.Namespace) -> int:
     from agentflow_verl import doctor as checks  # imports verl: only when asked
 
-    where = [f"hydra.searchpath=[file://{given.config_dir.resolve()}]"] if given.config_dir else []
-    return checks.report(given.config_name, where + given.overrides)
+    return checks.report(given.config_name, given.overrides, given.config_dir)
 
 
 def _eval(given: argparse.Namespace) -> int:
