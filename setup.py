@@ -145,6 +145,7 @@ setup(
         "cpu": CPU,
         "vllm": ["verl[vllm]==0.9.1"],
         "sglang": ["verl[sglang]==0.9.1"],
+        "smollm2": ["gguf>=0.19,<1"],  # recipes/smollm2: transformers reads its model's file with it
         "test": TEST,
         "dev": [*TEST, "pre-commit>=3,<5"],
     },

@@ -28,6 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     doctor = commands.add_parser("doctor", help="check this installation, and a run's configuration")
     doctor.add_argument("overrides", nargs="*", help="Hydra overrides of the run, such as platform=cpu")
     doctor.add_argument("--config-name", default="agentflow")
+    doctor.add_argument("--config-dir", type=Path, metavar="FOLDER", help="where that config is, such as recipes")
     doctor.set_defaults(run=_doctor)
     for name, add, run, about in (
         ("eval", options.add_eval, _eval, "measure an agent on benchmarks, or compare two such runs"),
@@ -72,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _doctor(given: argparse.Namespace) -> int:
     from agentflow_verl import doctor as checks  # imports verl: only when asked
 
-    return checks.report(given.config_name, given.overrides)
+    return checks.report(given.config_name, given.overrides, given.config_dir)
 
 
 def _eval(given: argparse.Namespace) -> int:

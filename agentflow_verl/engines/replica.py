@@ -80,7 +80,7 @@ def make_base(config: DictConfig, replicas: int, reply_limit: int) -> list[Rollo
 
 def server_name(replica: RolloutReplica) -> str:
     """The Ray actor name under which any process of the run finds the replica's server."""
-    return f"{replica._get_server_name_prefix()}server_teacher_{replica.replica_rank}_0{replica.name_suffix}"
+    return f"{replica.config.name}_server_teacher_{replica.replica_rank}_0{replica.name_suffix}"
 
 
 def base_generate(servers: tuple[str, ...], policy: LLMServerClient) -> Generate:

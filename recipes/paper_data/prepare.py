@@ -1,6 +1,6 @@
 """The paper's training data: ``python recipes/paper_data/prepare.py --benchmarks DIR --out DIR [--seed 42]``.
 
-Writes ``train.parquet`` (NQ and DeepMath-103K, and files of your own, mixed), ``val.parquet`` (AIME24), ``report.md``, and
+Writes ``train.parquet`` (NQ and DeepMath-103K, and files of your own, mixed), ``val.parquet`` (AIME24, or yours), ``report.md``, and
 ``overlap.jsonl`` with every training question that is like a benchmark question, beside that question. See README.md.
 """
 
@@ -31,11 +31,13 @@ VALIDATION = "aime24"
 def main(arguments: list[str] | None = None) -> int:
     given = parse(arguments)
     try:
-        benchmarks = read_benchmarks(given.benchmarks)
+        benchmarks = benchmarks_of(given)
+        validation = validation_rows(given)
+        if given.held_out:
+            benchmarks["held out"] = [row.question for row in validation]
         filters = Filters(given.max_question_chars, given.max_answer_chars, given.min_difficulty, given.max_difficulty, given.drop_variants)
         sifted = sift(rows_of(given), filters, Overlap(benchmarks, given.near))
         train = mix(sifted.rows, given.share, given.rows, given.seed)
-        validation = validation_rows(given.benchmarks)
     except ConfigError as wrong:
         print(f"prepare.py: {wrong}", file=sys.stderr)
         return 2
@@ -45,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     with (given.out / "overlap.jsonl").open("w", encoding="utf-8") as file:
         for row, match in sifted.matches:
             file.write(json.dumps({"source": row.source, "id": row.id, "question": row.question, **asdict(match)}, ensure_ascii=False) + "\n")
-    report = report_of(given, benchmarks, sifted, train, len(validation))
+    report = report_of(given, benchmarks, sifted, train, validation)
     (given.out / "report.md").write_text(report, encoding="utf-8")
     print(report)
     return 0
@@ -53,7 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
-    parser.add_argument("--benchmarks", type=Path, required=True, help="folder with the benchmark files, NAME.json each")
+    parser.add_argument("--benchmarks", type=Path, metavar="FOLDER", help="with the benchmark files, NAME.json each; needed for nq and deepmath")
+    parser.add_argument("--held-out", type=Path, metavar="FILE", help="JSON lines of your own as the validation set, instead of AIME24")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--sources", default="nq,deepmath", help="of nq and deepmath; empty for a user's files only")
     parser.add_argument("--nq", default=HUB["nq"], metavar="PLACE", help="file, folder or hub address (default: %(default)s)")
@@ -87,10 +90,19 @@ def rows_of(given: argparse.Namespace) -> Iterator[Row]:
     return itertools.chain(*named, *map(read_user, given.user))
 
 
-def validation_rows(folder: Path) -> list[Row]:
-    rows = read_benchmark(folder, VALIDATION)
+def benchmarks_of(given: argparse.Namespace) -> dict[str, list[str]]:
+    """Questions that must not be trained on, by benchmark."""
+    if given.sources and not given.benchmarks:
+        raise ConfigError("--benchmarks FOLDER is missing: its questions must not be trained on")
+    return read_benchmarks(given.benchmarks) if given.benchmarks else {}
+
+
+def validation_rows(given: argparse.Namespace) -> list[Row]:
+    if given.held_out:
+        return list(read_user(given.held_out))
+    rows = read_benchmark(given.benchmarks, VALIDATION) if given.benchmarks else []
     if not rows:
-        raise ConfigError(f"{folder}/{VALIDATION}.json: there is no such file, or nothing in it; it is the validation set")
+        raise ConfigError(f"{given.benchmarks}/{VALIDATION}.json: there is no such file, or nothing in it; it is the validation set, or --held-out FILE")
     return [Row(VALIDATION, f"{VALIDATION}-{number}", question, texts_of(answer)) for number, (question, answer) in enumerate(rows)]
 
 
@@ -109,10 +121,10 @@ def verl_row(row: Row, split: str, number: int) -> dict[str, Any]:
     }
 
 
-def report_of(given: argparse.Namespace, benchmarks: dict[str, list[str]], sifted: Sifted, train: Sequence[Row], validation: int) -> str:
+def report_of(given: argparse.Namespace, benchmarks: dict[str, list[str]], sifted: Sifted, train: Sequence[Row], validation: Sequence[Row]) -> str:
     """What was read, dropped and mixed, and what could not be compared."""
     mixed = Counter(row.source for row in train)
-    lines = [f"# Training data\n\nSeed {given.seed}. {len(train)} training rows, {validation} validation rows ({VALIDATION}).\n"]
+    lines = [f"# Training data\n\nSeed {given.seed}. {len(train)} training rows, {len(validation)} validation rows ({given.held_out or VALIDATION}).\n"]
     reasons = sorted({reason for counts in sifted.counts.values() for reason in counts} - {"read", "left"})
     lines += table(
         ["source", "read", *reasons, "left", "mixed in"],

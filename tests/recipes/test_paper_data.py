@@ -158,6 +158,21 @@ def test_a_users_row_that_cannot_be_trained_on_is_named(inputs: Path, tmp_path: 
     assert done.returncode == 2 and complaint in done.stderr, done.stderr
 
 
+def test_ones_own_questions_need_no_benchmark_files_and_hold_none_that_is_held_out(tmp_path: Path) -> None:
+    rows = [{"question": f"How many metres are {n} kilometres long?", "answer": f"{n}000", "data_source": "maths"} for n in range(2, 9)]
+    write_lines(tmp_path / "mine.jsonl", rows)
+    write_lines(tmp_path / "held_out.jsonl", rows[:2])
+    places = ("--user", tmp_path / "mine.jsonl", "--held-out", tmp_path / "held_out.jsonl", "--out", tmp_path / "out")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    for sources, code in (("", 0), ("nq", 2)):
+        command = [sys.executable, SCRIPT, "--sources", sources, *map(str, places)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+        assert done.returncode == code, done.stderr
+    assert "--benchmarks FOLDER is missing" in done.stderr
+    assert sorted(questions(tmp_path / "out")) == [row["question"] for row in rows[2:]]
+    assert [row["prompt"][0]["content"] for row in table(tmp_path / "out", "val")] == [row["question"] for row in rows[:2]]
+
+
 @pytest.mark.skipif(not FILES.is_dir(), reason="the benchmark files are not here")
 def test_every_real_benchmark_question_is_found_even_with_words_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
