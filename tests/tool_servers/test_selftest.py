@@ -15,6 +15,7 @@ from server_processes import Bait
 from weakened import FITTING, Weakening
 
 from tool_servers.python_coder import bubblewrap, selftest
+from tool_servers.python_coder.job import Job
 from tool_servers.python_coder.limits import Limits, SandboxError
 from tool_servers.python_coder.sandbox import Sandbox
 from tool_servers.python_coder.slots import claim_uids
@@ -62,6 +63,22 @@ async def test_weaker_sandbox_is_noticed(
             assert not all(as_expected(attack, result) for result in await asyncio.gather(*pair)), attack.name
     while bait.reached():
         pass
+
+
+async def test_a_busy_machine_is_no_weak_sandbox(uids: range | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The probe of the wall clock has two seconds; a sandbox that comes later than that has still to prove itself."""
+    fork, late = Sandbox.fork, []
+
+    async def slow(self: Sandbox, limits: Limits, *more: object) -> Job:
+        if limits.seconds < 6:
+            late.append(limits.seconds)
+            await asyncio.sleep(limits.seconds)
+        return await fork(self, limits, *more)
+
+    monkeypatch.setattr(Sandbox, "fork", slow)
+    async with started(bubblewrap.find(), uids) as sandbox:
+        assert await selftest.attack(sandbox) == []
+    assert late == [2.0, 4.0]
 
 
 async def test_sandbox_that_does_not_start_says_why(uids: range | None) -> None:
