@@ -18,7 +18,6 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from agentflow_verl.config import schema
-from agentflow_verl.deadline import Deadline
 from agentflow_verl.errors import AgentflowError, ConfigError
 
 VERL_VERSION = "0.9.1"
@@ -173,22 +172,13 @@ def tools(settings: schema.AgentflowConfig) -> Iterator[Line]:
 
 def endpoints(settings: schema.AgentflowConfig) -> Iterator[Line]:
     """Asks every endpoint that a module uses for one short reply."""
-    import aiohttp
+    from agentflow_verl.trainer import reach
 
-    from agentflow_verl.engines.endpoint import EndpointEngine
-
-    async def ask(name: str) -> str:
-        async with aiohttp.ClientSession() as session:
-            engine = EndpointEngine(name, settings.endpoints[name].build(), session)
-            reply = await engine.reply([{"role": "user", "content": "Say OK."}], trajectory="doctor", deadline=Deadline.after(30))
-            return f"{settings.endpoints[name].model} answered {reply.text[:40]!r}"
-
-    used = settings.engines.model_dump()
-    for module, engine in used.items():
+    for module, engine in settings.engines.model_dump().items():
         yield f"engine of {module}", engine
-    judge = {settings.judge.endpoint} if settings.judge.mode != "rules" else set()
-    for name in sorted((set(used.values()) | judge) & set(settings.endpoints)):
-        yield f"endpoint {name}", asyncio.run(ask(name))
+    for name in reach.endpoints_used(settings):
+        reply = asyncio.run(reach.ask_endpoint(settings, name))
+        yield f"endpoint {name}", f"{settings.endpoints[name].model} answered {reply[:40]!r}"
 
 
 def _version(package: str) -> str | None:

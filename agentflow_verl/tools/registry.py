@@ -26,6 +26,7 @@ from agentflow_verl.tools.spec import ToolConfig, ToolResult, ToolSpec
 from agentflow_verl.tools.state import TrajectoryState
 
 OPEN_TIMEOUT_S = 30.0
+_ASK_AGAIN_S = 0.5
 
 
 class ToolBox:
@@ -64,10 +65,12 @@ class ToolBox:
         configs: Sequence[ToolConfig],
         session: aiohttp.ClientSession | None = None,
         timeout_s: float = OPEN_TIMEOUT_S,
+        patience_s: float = 0.0,
     ) -> ToolBox:
         """List the tools of all servers, within ``timeout_s`` seconds.
 
-        ``session`` is an HTTP session to share; without one the ToolBox keeps its own. Raises ``ConfigError`` that
+        A server that cannot be reached is asked again for ``patience_s`` more: one of a Supervisor's may be starting
+        again. ``session`` is an HTTP session to share; without one the ToolBox keeps its own. Raises ``ConfigError`` that
         names the server and URL where one cannot be reached, where replicas differ, where two tools share a name,
         where a token or a cache folder is missing, or where a server is embedded but not yet started.
         """
@@ -80,8 +83,8 @@ class ToolBox:
             for folder in sorted({config.cache_dir for config in configs if config.cache_dir is not None}):
                 caches[folder] = ResultCache(Path(folder))
             servers = [ToolServer(config, client, caches.get(config.cache_dir or "")) for config in configs]
-            deadline = Deadline.after(timeout_s)
-            listed = await wait_all(_specs_of(server, deadline) for server in servers)
+            patience, deadline = Deadline.after(patience_s), Deadline.after(timeout_s + patience_s)
+            listed = await wait_all(_specs_of(server, deadline, patience) for server in servers)
             homes = [(spec, server) for server, specs in zip(servers, listed, strict=True) for spec in specs]
             return cls(client, homes, caches.values())
         except BaseException:
@@ -148,11 +151,15 @@ def _tokens(configs: Sequence[ToolConfig]) -> dict[str, str]:
     return tokens
 
 
-async def _specs_of(server: ToolServer, deadline: Deadline) -> tuple[ToolSpec, ...]:
-    try:
-        listings = await server.list_tools(deadline)
-    except (InfraError, OutOfTime) as error:
-        raise ConfigError(f"tool server {server.config.name} cannot be reached: {error}") from error
+async def _specs_of(server: ToolServer, deadline: Deadline, patience: Deadline) -> tuple[ToolSpec, ...]:
+    while True:
+        try:
+            listings = await server.list_tools(deadline)
+            break
+        except (InfraError, OutOfTime) as error:
+            if patience.remaining() <= 0:
+                raise ConfigError(f"tool server {server.config.name} cannot be reached: {error}") from error
+        await asyncio.sleep(_ASK_AGAIN_S)
     (url, specs), *replicas = listings.items()
     for other_url, others in replicas:
         if sorted(specs, key=_by_name) != sorted(others, key=_by_name):

@@ -20,6 +20,7 @@ from agentflow_verl.trainer import checks
 from agentflow_verl.trainer.cleanup import sweep_after_this_process, sweep_shared_memory, use_own_temporary_folder
 from agentflow_verl.trainer.cpu.platform import CpuPlatform, answer_to_vllm
 from agentflow_verl.trainer.progress import note_terminal
+from agentflow_verl.trainer.reach import check_reach
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ class LaunchCallback(Callback):
             set_platform(CpuPlatform())
             answer_to_vllm()
         try:
-            checks.check(config)
+            check_reach(checks.check(config))
         except ConfigError as wrong:
             print(f"agentflow: {wrong}", file=sys.stderr)
             raise SystemExit(2) from None

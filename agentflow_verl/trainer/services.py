@@ -18,6 +18,9 @@ from agentflow_verl.flow.setup import Setup
 from agentflow_verl.rewards.record import TrajectoryLog
 from agentflow_verl.tools.registry import ToolBox
 
+RESTART_S = 60.0
+"""For a tool server that died since the run's start to be there again. What was never there, the run's checks have named."""
+
 
 class Services:
     """Open once in a worker's event loop, used by every trajectory in it."""
@@ -45,7 +48,8 @@ class Services:
             base: asks the frozen base; not asked where no module is answered by it.
         """
         tools = await ToolBox.open(
-            [node.model_copy(update=_running_at(tool_urls.get(name))).build(name) for name, node in config.tools.items()]
+            [node.model_copy(update=_running_at(tool_urls.get(name))).build(name) for name, node in config.tools.items()],
+            patience_s=RESTART_S,
         )
         engines: dict[str, Engine] = {}
         prompt_limits = {"policy": rollout_config.prompt_length}

@@ -221,3 +221,13 @@ async def test_a_refused_connection_at_open_is_a_config_error_naming_the_url():
     url = "http://127.0.0.1:9/mcp"
     with pytest.raises(ConfigError, match=f"tool server gone cannot be reached: tools of {url}: ClientConnectorError"):
         await ToolBox.open([ToolConfig(name="gone", urls=(url,))])
+
+
+async def test_a_server_that_is_starting_again_at_open_is_waited_for(faulty):
+    faulty.list_fault = status_503
+    opening = asyncio.ensure_future(ToolBox.open([ToolConfig(name="faulty", urls=(faulty.url,))], patience_s=60.0))
+    await asyncio.sleep(1.0)
+    assert not opening.done()
+    faulty.list_fault = None
+    async with await opening as tools:
+        assert tools.specs
