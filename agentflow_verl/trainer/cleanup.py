@@ -22,11 +22,16 @@ import tempfile
 import time
 from pathlib import Path
 
+import psutil
+
 SHARED_MEMORY = Path("/dev/shm")
 PREFIXES = ("psm_", "sem.mp-", "verl_weights_")
 
+TITLES = ("ray::", "VLLM::")
+GRACE_S = 10.0
+"""How long the processes of a killed run may take to end by themselves."""
 WAIT_S = 20.0
-"""How long the processes of a killed run may take to end before the sweeper gives up."""
+"""How long the sweeper goes on for what they still held."""
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +67,33 @@ def remove_until_gone(folder: Path, wait_s: float = WAIT_S) -> None:
     while folder.exists() and time.monotonic() < deadline:
         shutil.rmtree(folder, ignore_errors=True)
         time.sleep(0.2)
+
+
+def end_processes_of(folder: Path, wait_s: float = GRACE_S) -> list[str]:
+    """End Ray's and vLLM's processes that have ``folder`` as their temporary folder. Returns what was killed.
+
+    Others may have something to finish, as a logger that uploads. Ray's own agents of a cluster that was ended with its driver ask the dead cluster first, for a minute and more
+    (ray/_private/process_watcher.py, report_raylet_error_logs).
+    """
+    deadline = time.monotonic() + wait_s
+    while (left := _processes_of(folder)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    killed = []
+    for process in left:
+        with contextlib.suppress(psutil.Error):
+            killed.append(process.name())
+            process.kill()
+    return killed
+
+
+def _processes_of(folder: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):  # it has ended, or is another user's
+            command = process.cmdline()  # empty where it has ended and nobody has waited for it
+            if command and command[0].startswith(TITLES) and process.environ().get("TMPDIR") == str(folder):
+                found.append(process)
+    return found
 
 
 def sweep_shared_memory(folder: Path = SHARED_MEMORY) -> list[str]:
@@ -104,5 +136,7 @@ def _mapped_inodes() -> set[int]:
 
 if __name__ == "__main__":
     sys.stdin.buffer.read()
+    own = Path(sys.argv[1])
+    end_processes_of(own)
     sweep_until_gone()
-    remove_until_gone(Path(sys.argv[1]))
+    remove_until_gone(own)

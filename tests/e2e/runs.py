@@ -116,7 +116,8 @@ def train(model: Path, data: Path, folder: Path, *overrides: str, during: Callab
 
 def _every(seconds: float, call: Callable[[int], None], pid: int, ended: threading.Event) -> None:
     while not ended.wait(seconds):
-        call(pid)
+        with contextlib.suppress(psutil.Error):  # a process that it looked at has ended
+            call(pid)
 
 
 def _shared_memory(pid: int) -> set[int]:

@@ -132,3 +132,20 @@ def test_a_runs_temporary_folder_moves_neither_ray_nor_the_compile_cache(tmp_pat
     assert folder.parent == tmp_path and os.environ["TMPDIR"] == str(folder)
     assert os.environ["RAY_TMPDIR"] == str(tmp_path)
     assert Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]).parent == tmp_path
+
+
+def test_rays_processes_of_the_run_do_not_outlive_it_and_others_may(tmp_path):
+    def start(title: str, temporary: Path) -> subprocess.Popen:
+        return subprocess.Popen(["bash", "-c", f"exec -a {title} sleep 60"], env={**os.environ, "TMPDIR": str(temporary)})
+
+    agent, uploader, stranger = start("ray::DashboardAgent", tmp_path), start("uploader", tmp_path), start("ray::Worker", tmp_path / "other")
+    try:
+        time.sleep(0.5)
+        assert len(cleanup.end_processes_of(tmp_path, wait_s=0.5)) == 1
+        assert agent.wait(10) == -9
+        assert uploader.poll() is None and stranger.poll() is None
+        assert cleanup.end_processes_of(tmp_path, wait_s=0.5) == []
+    finally:
+        for process in (agent, uploader, stranger):
+            process.kill()
+            process.wait()
