@@ -72,8 +72,8 @@ def remove_until_gone(folder: Path, wait_s: float = WAIT_S) -> None:
 def end_processes_of(folder: Path, wait_s: float = GRACE_S) -> list[str]:
     """End Ray's and vLLM's processes that have ``folder`` as their temporary folder. Returns what was killed.
 
-    Others may have something to finish, as a logger that uploads. Ray's own agents of a cluster that was ended with its driver ask the dead cluster first, for a minute and more
-    (ray/_private/process_watcher.py, report_raylet_error_logs).
+    Others may have something to finish, as a logger that uploads. Ray's own agents of a cluster that was ended with
+    its driver ask the dead cluster first, for a minute and more (ray/_private/process_watcher.py, report_raylet_error_logs).
     """
     deadline = time.monotonic() + wait_s
     while (left := _processes_of(folder)) and time.monotonic() < deadline:
