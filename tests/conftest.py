@@ -17,8 +17,10 @@ hypothesis.settings.load_profile("busy")
 
 @pytest.fixture(autouse=True)
 def our_lines_are_read() -> None:
-    """Whatever a trainer that an earlier test made, or a library that it imported, did to the loggers."""
+    """Whatever a trainer that an earlier test made did to our logger, and a library that vLLM imports to all handlers (level ERROR)."""
     ours, root = logging.getLogger("agentflow_verl"), logging.getLogger()
     ours.handlers, ours.propagate = [], True
     ours.setLevel(logging.NOTSET)
     root.setLevel(min(root.level, logging.WARNING))
+    for handler in root.handlers:  # pytest's, the same for all tests
+        handler.setLevel(logging.NOTSET)
