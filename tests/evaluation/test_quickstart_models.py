@@ -54,7 +54,7 @@ SLICES: dict[str, list[dict[str, Any]]] = {
 }
 Serve = Callable[[str, Path], VllmServer]
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")]
 
 
 @pytest.fixture(scope="module")
