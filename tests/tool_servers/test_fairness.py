@@ -19,7 +19,7 @@ from tool_servers.python_coder.sandbox import Sandbox
 from tool_servers.python_coder.slots import claim_uids
 
 NAMED = "import ctypes, os, time; ctypes.CDLL(None).prctl(15, b'fair-job')\n"
-FRESH = 5  # every program starts behind the server
+FRESH = 1  # every program starts behind the server
 
 
 @pytest_asyncio.fixture

@@ -28,8 +28,9 @@ class Limits:
     """Wall clock of the job, and CPU time of a process, in seconds."""
     memory_mb: int = 1024
     """Address space of a process, and memory in use by the job, in MiB."""
-    processes: int = 64
-    """Processes and threads of the job."""
+    processes: int = 16
+    """Processes and threads of the job. Forks and their ends hold up every other job: with 64 the slowest honest programs beside
+    fork bombs took four times as long."""
     disk_mb: int = 64
     """Space in /tmp, in /dev/shm, and in any one file, in MiB."""
     files: int = 10_000

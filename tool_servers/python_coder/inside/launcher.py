@@ -12,12 +12,17 @@ import sys
 import threading
 import traceback
 
+from tool_servers.python_coder.inside import kernel
+
+AT_A_STRETCH_S = 0.0002
+"""A program that is new wakes often, and runs briefly."""
+
 
 def confine(order, rank):
     """Take limits, identity and the nice value ``rank``. Memory counts from what the interpreter has mapped already."""
     with open("/proc/self/oom_score_adj", "w") as file:
         file.write("1000")
-    os.setpriority(os.PRIO_PROCESS, 0, min(rank, 19))
+    kernel.rank(0, min(rank, 19), AT_A_STRETCH_S)
     with open("/proc/self/statm") as file:
         mapped = int(file.read().split()[0]) * resource.getpagesize()
     limits = [

@@ -19,7 +19,7 @@ import sys
 from tool_servers.python_coder.inside import kernel
 from tool_servers.python_coder.inside.launcher import become_job, confine
 
-BEHIND = 5
+BEHIND = 1
 """Added to the server's nice value for a job's."""
 HUGE_PAGE, MADV_COLLAPSE = 2 << 20, 25  # linux/mman.h
 

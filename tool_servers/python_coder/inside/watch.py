@@ -12,18 +12,20 @@ import re
 import signal
 import time
 
-from tool_servers.python_coder.inside.kernel import tell
+from tool_servers.python_coder.inside.kernel import rank, tell
 
 FIRST_LOOK_S = 0.01
 WATCH_INTERVAL_S = 0.05
 """Between two looks at a job's memory. What a job can take in between is not stopped in time."""
 EXACT_PAUSE = 4
 """A look at many processes that share memory takes long; the next comes after so many times as long."""
-STEPS = ((1.0, 15), (0.02, 10))
+STEPS = ((0.5, 19), (0.02, 15))
 """Seconds of CPU time from which on a job as a whole has the weight of one process of this nice value (sched(7))."""
 WEIGHT_OF_A_STEP = 1.25
 CROWD = 4
 """A job of more threads steps back at once, and runs on one processor."""
+AT_A_STRETCH_S = 0.02
+"""Of programs that stepped back: whoever wakes and runs more briefly need not wait for the end of it."""
 STEP_AGAIN_S = 0.5
 """New processes share in what was set, but their number changes, and with it what each may weigh."""
 
@@ -97,7 +99,7 @@ def step_back(level):
         try:
             if len(threads) > CROWD:
                 os.sched_setaffinity(thread, {max(os.sched_getaffinity(0))})
-            os.setpriority(os.PRIO_PROCESS, thread, min(nice, 19))
+            rank(thread, min(nice, 19), AT_A_STRETCH_S)
         except OSError:
             pass  # it has ended, or it is lower already
 
