@@ -14,6 +14,7 @@ MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE = 2, 4, 8, 1 << 14, 1 << 18  
 PR_SET_DUMPABLE, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 4, 22, 2  # linux/prctl.h
 CLOSE_RANGE, LAST_DESCRIPTOR = 436, 0x7FFF_FFFF  # asm/unistd.h, the same on every architecture
 SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}.get(os.uname().machine)  # asm/unistd.h
+KEEP_POLICY = 8  # SCHED_FLAG_KEEP_POLICY, linux/sched.h
 CAPABILITY_VERSION, CAP_SYS_PTRACE, CAP_SYS_NICE = 0x2008_0522, 19, 23  # linux/capability.h
 
 
@@ -35,7 +36,7 @@ def rank(thread, nice, slice_s):
     if SCHED_SETATTR is None:
         os.setpriority(os.PRIO_PROCESS, thread, nice)
         return
-    wanted = struct.pack("=IIQiIQQQ", 48, os.SCHED_OTHER, 0, nice, 0, round(slice_s * 1e9), 0, 0)  # struct sched_attr
+    wanted = struct.pack("=IIQiIQQQ", 48, 0, KEEP_POLICY, nice, 0, round(slice_s * 1e9), 0, 0)  # struct sched_attr
     call("syscall", SCHED_SETATTR, thread, wanted, 0)
 
 
