@@ -24,7 +24,7 @@ from pathlib import Path
 from tests.tool_servers.sandbox_attacks import ATTACKS, LIMITS
 from tool_servers.python_coder import bubblewrap
 from tool_servers.python_coder.limits import Limits
-from tool_servers.python_coder.sandbox import Sandbox
+from tool_servers.python_coder.sandbox import AHEAD, Sandbox
 from tool_servers.python_coder.slots import claim_uids
 
 logger = logging.getLogger("sandbox")
@@ -152,7 +152,7 @@ def summary(seconds: list[float]) -> dict[str, float]:
 
 async def measure(rounds: int) -> dict[str, object]:
     jobs = ATTACKERS + 1
-    uids, claim = claim_uids(jobs) if os.geteuid() == 0 else (None, None)
+    uids, claim = claim_uids(AHEAD * jobs) if os.geteuid() == 0 else (None, None)
     sandbox = Sandbox(bubblewrap.find(), Limits(memory_mb=LIMITS.memory_mb, seconds=60), jobs, uids)
     compared = starts(sandbox)
     try:

@@ -156,6 +156,10 @@ ATTACKS = [
         says="done",
     ),
     cannot("standard input", "input()", "EOFError"),
+    cannot(
+        "the server, by the other end of standard input",  # SO_PEERPIDFD, then pidfd_getfd(2)
+        "call('syscall', 438, socket.socket(fileno=0).getsockopt(socket.SOL_SOCKET, 77), 0, 0)",
+    ),
     # changing what is not its own
     cannot("write to the interpreter", "open(os.__file__, 'w')"),
     cannot("write to the root", "open('/x', 'w')"),
@@ -219,6 +223,18 @@ ATTACKS = [
         "error",
         "exit code 7",
     ),
+    Attack("says that it is over, and goes on", "import os\nos.write(0, b'exit 3\\n')\nwhile True: pass", "error", "exit code 3"),
+    *(
+        Attack(
+            f"forged word: {word!r:.20}",
+            f"import os\nos.set_blocking(0, False)\ntry:\n  for _ in range(9): os.write(0, {word!r} * 9999)\nexcept OSError: pass\nos._exit(7)",
+            "error",
+            "exit code 7",
+        )
+        for word in (b"done 0\n", b"memory\n", b"ready", b"exit 9999\n", b"exit 0", b"\xff\n")
+    ),
+    Attack("hangs up", "import os, socket\nsocket.socket(fileno=0).shutdown(2)\nos._exit(7)", "error", "exit code 7"),
+    Attack("closes all that it has", "import os\nos.closerange(0, 999)\nos._exit(7)", "error", "exit code 7"),
     Attack(
         "pickle that runs code where it is read",
         "import os, pickle\nclass Bomb:\n  def __reduce__(self): return (os._exit, (9,))\nos.write(1, pickle.dumps(Bomb()))",

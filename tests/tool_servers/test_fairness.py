@@ -24,7 +24,7 @@ FRESH = 1  # every program starts behind the server
 
 @pytest_asyncio.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    uids, claim = claim_uids(1) if os.geteuid() == 0 else (None, None)
+    uids, claim = claim_uids(2) if os.geteuid() == 0 else (None, None)
     made = Sandbox(bubblewrap.find(), Limits(seconds=60.0, memory_mb=160, processes=32), 1, uids, preload=())
     yield made
     await made.close()

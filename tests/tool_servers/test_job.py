@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 
+import pytest
+
 from tool_servers.python_coder.job import Job, Output, readable
 from tool_servers.python_coder.limits import Limits
 
@@ -32,16 +34,18 @@ def test_any_descriptor_can_be_looked_at(many_descriptors: None) -> None:
     os.close(ours)
 
 
-async def test_answer_does_not_wait_for_the_sandbox_to_be_taken_apart() -> None:
+@pytest.mark.parametrize("who", ["the sandbox", "the program"])
+async def test_answer_does_not_wait_for_the_sandbox_to_be_taken_apart(who: str) -> None:
     ours, theirs = socket.socketpair()
+    said, stdin = socket.socketpair()
     output, printed = os.pipe()
     first = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    job = Job(ours, output, Limits(), session=False)
+    job = Job(ours, said, output, Limits(), session=False)
     socket.send_fds(theirs, [b"ready"], [os.pidfd_open(first.pid)])
     await job.ready()
     await job.play(b"print('x')", lambda: None)
     os.write(printed, b"x\n")
-    theirs.send(b"exit 0\n")
+    {"the sandbox": theirs, "the program": stdin}[who].send(b"exit 0\n")
     assert await asyncio.wait_for(job.over, 10) == "exit 0"
     assert job.rest() == ("x\n", "exit 0")
     assert not job.ended.done()
@@ -49,4 +53,5 @@ async def test_answer_does_not_wait_for_the_sandbox_to_be_taken_apart() -> None:
     await asyncio.wait_for(job.ended, 10)
     first.wait()
     theirs.close()
+    stdin.close()
     os.close(printed)

@@ -17,7 +17,7 @@ from server_processes import Bait, alive, descendants, eventually
 
 from tool_servers.python_coder import bubblewrap, fork_server
 from tool_servers.python_coder.limits import Busy, JobResult, Limits, SandboxError
-from tool_servers.python_coder.sandbox import Sandbox
+from tool_servers.python_coder.sandbox import AHEAD, Sandbox
 from tool_servers.python_coder.slots import claim_uids
 
 HONEST = "print(sum(n for n in range(10_000) if n % 7 == 0))"
@@ -32,7 +32,7 @@ def uids() -> Iterator[range | None]:
     if os.geteuid() != 0:
         yield None
         return
-    uids, claim = claim_uids(20)
+    uids, claim = claim_uids(34)
     with claim:
         yield uids
 
@@ -61,8 +61,9 @@ async def run(sandbox: Sandbox, attack: Attack, bait: Bait) -> JobResult:
 
 async def settled(sandbox: Sandbox) -> None:
     """Wait until every slot has a sandbox that is ready."""
-    await asyncio.gather(*(sandbox.run("import time; time.sleep(0.3)") for _ in range(sandbox.jobs)))
-    while len(sandbox._ready) < sandbox.jobs:
+    slots = AHEAD * sandbox.jobs
+    await asyncio.gather(*(sandbox.run("pass") for _ in range(slots)))  # they are taken in turn
+    while len(sandbox._ready) < slots:
         await asyncio.sleep(0.05)
     await asyncio.gather(*sandbox._ready.values())
 
@@ -212,6 +213,29 @@ async def test_descriptors_may_have_large_numbers(one_slot: Sandbox, many_descri
         assert (await one_slot.run(HONEST)).output == HONEST_ANSWER
 
 
+async def test_program_ends_with_its_first_process_and_not_with_a_fork_of_it(sandbox: Sandbox) -> None:
+    program = "import os\nif os.fork() == 0:\n  print('child')\nelse:\n  os.wait(); print('parent'); exit(3)"
+    result = await sandbox.run(program)
+    assert (result.status, result.output) == ("error", "child\nparent\n[failed: exit code 3]")
+
+
+async def test_as_many_as_run_can_start_at_once_when_all_end_together(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Although not one sandbox is made meanwhile."""
+    await settled(sandbox)
+    never = asyncio.get_running_loop().create_future()
+    with monkeypatch.context() as halted:
+        halted.setattr(Sandbox, "_make", lambda *_: never)
+        for _ in range(AHEAD):
+            results = await asyncio.gather(*(sandbox.run(HONEST) for _ in range(sandbox.jobs)))
+            assert {result.output for result in results} == {HONEST_ANSWER}
+        with pytest.raises(Busy, match="slots were busy"):
+            await sandbox.run(HONEST, seconds=0.2)
+    for slot in list(sandbox._ready):
+        del sandbox._ready[slot]
+    never.cancel()
+    assert (await sandbox.run(HONEST)).output == HONEST_ANSWER
+
+
 async def test_import_that_fails_is_named(uids: range | None) -> None:
     sandbox = Sandbox(bubblewrap.find(), LIMITS, jobs=1, uids=uids, preload=("no_such_package",))
     with pytest.raises(SandboxError, match="No module named 'no_such_package'"):
@@ -249,7 +273,8 @@ async def test_cancelling_kills_the_job_and_frees_its_slot(sandbox: Sandbox, one
             await asyncio.wait({task, waiting})
             assert task.cancelled() and waiting.cancelled()
     assert (await one_slot.run(HONEST)).output == HONEST_ANSWER
-    left = 3 + 2  # the fork server, and one sandbox that is ready
+    await settled(one_slot)
+    left = 3 + 2 * AHEAD  # the fork server, and the sandboxes that are ready
     assert await asyncio.to_thread(eventually, lambda: len(descendants(os.getpid()) - others) == left)
 
 

@@ -26,7 +26,7 @@ def uids() -> Iterator[range | None]:
     if os.geteuid() != 0:
         yield None
         return
-    uids, claim = claim_uids(4)
+    uids, claim = claim_uids(8)
     with claim:
         yield uids
 

@@ -25,7 +25,7 @@ async def sessions() -> AsyncIterator[Sessions]:
     limits = Limits(seconds=SECONDS, memory_mb=160, processes=32, output_mb=1)
     sandbox = Sandbox(bubblewrap.find(), limits, 1, uids, preload=())
     await sandbox.run("pass")
-    yield Sessions(sandbox, most=2, idle_s=60.0, uids=uids and uids[1:3])
+    yield Sessions(sandbox, most=2, idle_s=60.0, uids=uids and uids[2:4])
     await sandbox.close()
     if claim:
         claim.close()
@@ -84,6 +84,11 @@ async def test_forged_verdict_hurts_its_own_session_only(sessions: Sessions) -> 
     other = asyncio.ensure_future(said(sessions, "b", "import time; time.sleep(1); print('honest')"))
     await sessions.run("a", forged, seconds=3.0)
     assert await other == "honest\n"
+
+
+async def test_fork_of_a_program_takes_no_call_of_its_trajectory(sessions: Sessions) -> None:
+    assert await said(sessions, "a", "import os\nx = 1\nif os.fork() == 0: x = 2\nelse: os.wait()\nprint(x)") == "2\n1\n"
+    assert [await said(sessions, "a", "print(x)") for _ in range(5)] == ["1\n"] * 5
 
 
 async def test_calls_of_one_trajectory_take_turns(sessions: Sessions) -> None:

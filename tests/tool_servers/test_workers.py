@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from server_processes import ROOT, Running, alive, call, command, descendants, eventually, get, metrics, start, stop, text
 
+from tool_servers.common.workers import METRICS_FOLDER, metrics_folder
+
 OK = 'agentflow_tool_calls_total{status="ok",tool="wikipedia_search"}'
 
 
@@ -58,19 +60,30 @@ async def test_worker_that_dies_is_replaced_and_what_waits_is_answered(three: Ru
     assert any(json.loads(line)["message"] == "worker ended" for line in three.log.read_text().splitlines())
 
 
+def folder_of(running: Running) -> Path:
+    """Where its workers keep their counts."""
+    ((worker, _), *_) = descendants(running.pid)
+    variables = Path(f"/proc/{worker}/environ").read_text().split("\0")
+    (folder,) = (line.partition("=")[2] for line in variables if line.startswith(METRICS_FOLDER))
+    return Path(folder)
+
+
 def test_workers_end_together(ending: Running) -> None:
-    workers = descendants(ending.pid)
+    workers, folder = descendants(ending.pid), folder_of(ending)
+    assert folder.is_dir()
     ending.process.send_signal(signal.SIGTERM)
     assert ending.process.wait(10) == 0
-    assert not alive(workers)
-    assert not list(Path("/tmp").glob(f"agentflow-metrics-*/*_{min(workers)[0]}.db"))
+    assert not alive(workers) and not folder.exists()
 
 
-def test_workers_die_with_a_parent_that_is_killed(ending: Running) -> None:
+def test_workers_die_with_a_parent_that_is_killed_and_the_next_one_clears_up(three: Running, ending: Running) -> None:
     workers = descendants(ending.pid)
+    kept, left = (folder_of(running) for running in (three, ending))
     ending.process.kill()
     ending.process.wait()
     assert eventually(lambda: not alive(workers))
+    with metrics_folder():
+        assert kept.is_dir() and not left.exists()
 
 
 def test_wrong_option_of_the_server_is_one_line(tmp_path: Path) -> None:

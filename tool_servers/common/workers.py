@@ -7,10 +7,13 @@ arrives while a worker restarts waits in its socket's queue. The parent serves n
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import importlib
 import json
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -18,13 +21,15 @@ import tempfile
 import time
 from argparse import Namespace
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from prometheus_client.multiprocess import mark_process_dead
 
 from tool_servers.common import lifetime, logs, options, sockets
 
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+FOLDERS, LOCK = "agentflow-metrics-", "lock"
 RESTARTS = 5
 WINDOW_S = 60.0
 """More than ``RESTARTS`` restarts in ``WINDOW_S`` seconds end the server."""
@@ -53,9 +58,24 @@ def _parent(server: str, given: Namespace, arguments: Sequence[str]) -> int:
     except (lifetime.ParentGone, OSError) as error:
         sys.stderr.write(f"{server}: {error}\n")
         return 2
-    with tempfile.TemporaryDirectory(prefix="agentflow-metrics-") as folder:
+    with metrics_folder() as folder:
         command = [sys.executable, "-m", f"tool_servers.{server}", *arguments, "--exit-with-parent", str(os.getpid())]
         return asyncio.run(Herd(command, listeners, folder).run())
+
+
+@contextlib.contextmanager
+def metrics_folder() -> Iterator[str]:
+    """A folder for the workers' counts, removed at the end, and with it those of servers that were killed before theirs."""
+    for lock in Path(tempfile.gettempdir()).glob(f"{FOLDERS}*/{LOCK}"):
+        with contextlib.suppress(OSError), lock.open() as file:  # another user's, or one whose server lives and holds the lock
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(lock.parent, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=FOLDERS) as folder:
+        made = Path(folder, "unnamed")
+        with made.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            made.rename(made.with_name(LOCK))  # no other server finds it before it is held
+            yield folder
 
 
 class Herd:

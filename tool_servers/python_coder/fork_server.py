@@ -81,14 +81,13 @@ class Nursery:
         }
         async with self._turns:
             control, theirs = socket.socketpair()
+            said, stdin = socket.socketpair()
+            said.shutdown(socket.SHUT_WR)  # there is nothing to read on it, but an end
             output, printed = os.pipe()
-            job = Job(control, output, limits, order["session"])
+            job = Job(control, said, output, limits, order["session"])
             try:
-                try:
-                    socket.send_fds(self._link, [json.dumps(order).encode()], [theirs.fileno(), printed])
-                finally:
-                    theirs.close()
-                    os.close(printed)
+                with theirs, stdin, os.fdopen(printed, "wb"):
+                    socket.send_fds(self._link, [json.dumps(order).encode()], [theirs.fileno(), stdin.fileno(), printed])
                 await asyncio.wait_for(job.ready(), _UP_WITHIN_S)
             except BaseException as error:
                 job.close()  # its process sees that and ends

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import select
 import signal
 import socket
@@ -52,7 +53,7 @@ class Job:
     Its descriptors are given back when it ends, or by ``close`` where it never came up.
     """
 
-    def __init__(self, control: socket.socket, output: int, limits: Limits, session: bool) -> None:
+    def __init__(self, control: socket.socket, stdin: socket.socket, output: int, limits: Limits, session: bool) -> None:
         loop = asyncio.get_running_loop()
         self.limits = limits
         self.session = session
@@ -64,10 +65,10 @@ class Job:
         """What the sandbox says about the program, once it is over: ``exit N`` or ``memory``, and whatever the job left
         is being killed; ``done N`` in a session that goes on; None where it was killed."""
         self._loop = loop
-        self._control, self._output, self._first = control, output, -1
+        self._control, self._stdin, self._output, self._first = control, stdin, output, -1
         self._said, self._verdict = b"", None
         self._excess: Callable[[], None] = lambda: None
-        for fd in (control.fileno(), output):
+        for fd in (control.fileno(), stdin.fileno(), output):
             os.set_blocking(fd, False)
 
     async def ready(self) -> None:
@@ -94,6 +95,7 @@ class Job:
         self._excess = excess
         self._loop.add_reader(self._output, self._read)
         self._loop.add_reader(self._control, self._listen)
+        self._loop.add_reader(self._stdin, self._hear)
         with contextlib.suppress(OSError):  # it ended before it read all
             await self._loop.sock_sendall(self._control, len(program).to_bytes(8, "big") + program)
 
@@ -114,11 +116,12 @@ class Job:
 
     def close(self) -> None:
         """Give back the descriptors."""
-        for fd in (self._control.fileno(), self._output, self._first):
+        for fd in (self._control.fileno(), self._stdin.fileno(), self._output, self._first):
             if fd >= 0:
                 self._loop.remove_reader(fd)
                 self._loop.remove_writer(fd)
         self._control.close()
+        self._stdin.close()
         for fd in (self._output, self._first):
             if fd >= 0:
                 os.close(fd)
@@ -158,6 +161,16 @@ class Job:
         self._verdict = self._verdict or line.decode(errors="replace")
         if not self.session or self._verdict.startswith("done"):  # a program that came alone cannot reach this socket
             self._decide()
+
+    def _hear(self) -> None:
+        """The program's own word that it is over, said before the kernel takes its memory apart, which lasts longer
+        than most programs. One that says so and goes on is ended; any other word of it is not heard."""
+        self._loop.remove_reader(self._stdin)
+        with contextlib.suppress(OSError):
+            said = self._stdin.recv(16)
+            if re.fullmatch(rb"exit \d{1,3}\n", said) and not self.session:
+                self._verdict = self._verdict or said.decode().rstrip()
+                self._decide()
 
     def _decide(self) -> None:
         if not self.over.done():

@@ -55,6 +55,6 @@ class JobResult:
     status: Status
     output: str
     seconds: float
-    """From the first process of the job to its last."""
+    """From its program's start to its end, or to when it was stopped."""
     kept: bool = False
     """Whether its sandbox stays, with its variables and files, for the next program of its trajectory."""

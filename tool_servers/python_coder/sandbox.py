@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import os
 import time
@@ -17,6 +18,8 @@ from tool_servers.python_coder.verdicts import Stop, result
 
 _NOTICE_S = 0.2
 """For the end of a fork server to be seen."""
+AHEAD = 2
+"""Sandboxes for each program that may run at once: when all end together, as many can start while theirs are made anew."""
 PRELOAD = ("numpy", "numpy.fft", "numpy.polynomial", "numpy.random", "sympy")
 
 
@@ -27,7 +30,7 @@ def installed(names: tuple[str, ...] = PRELOAD) -> tuple[str, ...]:
 
 @dataclass
 class Sandbox:
-    """``jobs`` slots; each job holds one from its start until all of its processes are gone.
+    """At most ``jobs`` programs at once, each in one of twice as many slots until all of its processes are gone.
 
     A slot that was used makes its next sandbox ready at once, so that a program finds one waiting.
     """
@@ -36,9 +39,10 @@ class Sandbox:
     limits: Limits
     jobs: int
     uids: range | None = None
-    """As root: a host user id for each slot. As an ordinary user: None."""
+    """As root: a host user id for each slot, ``AHEAD * jobs``. As an ordinary user: None."""
     preload: tuple[str, ...] = field(default_factory=installed)
     """Packages that every job finds imported."""
+    _places: Slots = field(init=False, repr=False)
     _slots: Slots = field(init=False, repr=False)
     _ready: dict[int, asyncio.Task[Job]] = field(init=False, repr=False, default_factory=dict)
     _running: set[asyncio.Future[Stop]] = field(init=False, repr=False, default_factory=set)
@@ -46,9 +50,10 @@ class Sandbox:
     _closed: bool = field(init=False, repr=False, default=False)
 
     def __post_init__(self) -> None:
-        if os.geteuid() == 0 and self.uids is None:
-            raise SandboxError("as root a sandbox needs user ids for its jobs: claim_uids")
-        self._slots = Slots(range(self.jobs))
+        slots = AHEAD * self.jobs
+        if os.geteuid() == 0 and len(self.uids or ()) < slots:
+            raise SandboxError(f"as root a sandbox for {self.jobs} programs at once needs {slots} user ids: claim_uids")
+        self._places, self._slots = Slots(range(self.jobs)), Slots(range(slots))
 
     async def run(self, program: str, seconds: float | None = None, limits: Limits | None = None) -> JobResult:
         """Run one program; ``seconds`` from now it is over, waiting for a slot included.
@@ -58,16 +63,16 @@ class Sandbox:
         """
         limits = limits or self.limits
         deadline = time.monotonic() + min(limits.seconds, limits.seconds if seconds is None else seconds)
-        slot = await self._slots.take(deadline)
-        try:
+        with contextlib.ExitStack() as undo:
+            place = await self._places.take(deadline)
+            undo.callback(self._places.give, place)
+            slot = await self._slots.take(deadline)
+            undo.callback(self._slots.give, slot)
             if deadline <= time.monotonic():
-                self._slots.give(slot)
                 return JobResult("timeout", "[stopped: no time was left to start]", 0.0)
             job = await self._take(slot, limits, deadline)
-        except BaseException:
-            self._slots.give(slot)
-            raise
-        job.ended.add_done_callback(lambda _: self._free(slot))
+            undo.pop_all()
+        job.ended.add_done_callback(lambda _: self._free(place, slot))
         try:
             return await self.play(job, program, deadline)
         finally:
@@ -149,8 +154,9 @@ class Sandbox:
     def _make(self, slot: int, limits: Limits) -> asyncio.Task[Job]:
         return asyncio.ensure_future(self.fork(limits, self.uids[slot] if self.uids else 0))
 
-    def _free(self, slot: int) -> None:
-        """Make the slot's next sandbox; until it is ready, programs find those of other slots first."""
+    def _free(self, place: int, slot: int) -> None:
+        """Let the next program start, and make this slot's next sandbox; until it is ready, programs take other slots."""
+        self._places.give(place)
         if self._closed:
             return self._slots.give(slot)
         self._ready[slot] = task = self._make(slot, self.limits)

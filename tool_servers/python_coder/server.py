@@ -20,7 +20,7 @@ from pydantic import Field
 from tool_servers.common import calls, edition, lifetime, logs, options, serve
 from tool_servers.python_coder import bubblewrap, seccomp, selftest
 from tool_servers.python_coder.limits import Busy, JobResult, Limits, SandboxError
-from tool_servers.python_coder.sandbox import Sandbox
+from tool_servers.python_coder.sandbox import AHEAD, Sandbox
 from tool_servers.python_coder.sessions import Sessions
 from tool_servers.python_coder.slots import MOST, claim_uids
 
@@ -110,8 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cores = len(os.sched_getaffinity(0))
     parser.add_argument(
         "--jobs",
-        type=options.integer(1, MOST // 2),
-        default=min(2 * cores, MOST // 2),
+        type=options.integer(1, MOST // 3),
+        default=min(2 * cores, MOST // 3),
         help="programs that run at once; others wait, within their deadline (default: twice the cores, %(default)s)",
     )
     parser.add_argument(
@@ -122,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument(
         "--sessions",
-        type=options.integer(0, MOST // 2),
+        type=options.integer(0, MOST // 3),
         default=0,
         help="trajectories at once whose calls keep their variables and files; 0, the default, keeps nothing",
     )
@@ -153,15 +153,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 async def _serve(given: argparse.Namespace, limits: Limits) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a program takes three descriptors, and a connection one
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a program takes four descriptors, and a connection one
     try:
         box = bubblewrap.find()
         seccomp.program()
-        uids, claim = claim_uids(given.jobs + given.sessions) if os.geteuid() == 0 else (None, None)
+        uids, claim = claim_uids(AHEAD * given.jobs + given.sessions) if os.geteuid() == 0 else (None, None)
     except SandboxError as error:
         serve.refuse(NAME, f"isolation full was not reached: {error}", WEAK_ISOLATION)
     sandbox = Sandbox(box, limits, given.jobs, uids)
-    sessions = Sessions(sandbox, given.sessions, given.session_idle, uids and uids[given.jobs :])
+    sessions = Sessions(sandbox, given.sessions, given.session_idle, uids and uids[AHEAD * given.jobs :])
     try:
         await check(sandbox)
         mcp = build(sandbox, sessions if given.sessions else None, edition.of(NAME, given, [name for name in sandbox.preload if "." not in name]))

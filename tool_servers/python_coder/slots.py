@@ -14,14 +14,15 @@ FIRST_UID = 1_879_048_192
 """Start of the user ids that systemd's list (UIDS-GIDS.md) leaves unused."""
 FIRST_UID_OF_FEW = 40_000
 """The same where a container maps only 16 bits."""
-MOST = 1_024
+MOST = 1_536
+"""User ids of a server."""
 
 
 class Slots:
-    """The slots that are free; the one given back last is taken first."""
+    """The slots that are free; the one given back first is taken first."""
 
     def __init__(self, slots: Iterable[int]) -> None:
-        self._free: asyncio.LifoQueue[int] = asyncio.LifoQueue()
+        self._free: asyncio.Queue[int] = asyncio.Queue()
         for slot in slots:
             self._free.put_nowait(slot)
         self.count = self._free.qsize()

@@ -55,14 +55,17 @@ def become_job(control, start, session):
     for name in ("exit", "quit"):
         setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D"))
     reseed()
+    own = os.getpid()
     if not session:
         os.close(control)
         code = run(program, "main.py", main_module.__dict__)
-        leave(code)
+        leave(code, own)
     calls = 0
     while True:
         calls += 1
         code = run(program, f"call_{calls}.py", main_module.__dict__)
+        if os.getpid() != own:
+            leave(code, own)
         flush()
         os.write(control, f"done {code}\n".encode())
         program = receive(control)
@@ -123,14 +126,20 @@ def show(error):
         os.write(2, f"{type(error).__name__}: {error}\n".encode(errors="replace")[:1000])
 
 
-def leave(code):
-    """End as an interpreter does (Py_FinalizeEx), but for taking apart modules that nobody will use again."""
+def leave(code, own):
+    """End as an interpreter does (Py_FinalizeEx), but for taking apart modules that nobody will use again.
+
+    The job's process, ``own``, says so first: the server need not wait while the kernel takes its memory apart. A fork of it
+    ends in silence.
+    """
     try:
         threading._shutdown()
         atexit._run_exitfuncs()
     except BaseException as error:
         show(error)
     flush()
+    if os.getpid() == own:
+        kernel.tell(0, f"exit {code}\n")
     os._exit(code)
 
 

@@ -51,20 +51,20 @@ def bear(link, births, setup):
                 told.recv(4096)
                 reap_jobs(jobs)
                 continue
-            order, fds, _, _ = socket.recv_fds(births, 4096, 4)
+            order, fds, _, _ = socket.recv_fds(births, 4096, 5)
             if not order:
                 os._exit(0)
-            control, output, first, start = fds
+            control, stdin, output, first, start = fds
             try:
                 kernel.call("setns", first, kernel.CLONE_NEWPID)
                 child = os.fork()
                 if child == 0:
-                    enter(json.loads(order), control, output, first, start, steps, rank)
+                    enter(json.loads(order), control, stdin, output, first, start, steps, rank)
                 jobs[child] = control, first
             except OSError as error:
                 end(control, first, f"no process could be forked: {error}")
-            os.close(output)
-            os.close(start)
+            for fd in (stdin, output, start):
+                os.close(fd)
 
 
 def come_first():
@@ -123,7 +123,7 @@ def pack():
             kernel.LIBC.madvise(ctypes.c_void_p(low), ctypes.c_size_t(high - low), MADV_COLLAPSE)
 
 
-def enter(order, control, output, first, start, steps, rank):
+def enter(order, control, stdin, output, first, start, steps, rank):
     """In the fork, which is in the sandbox's process namespace: enter its others, and become the job's process."""
     try:
         signal.set_wakeup_fd(-1)
@@ -133,7 +133,7 @@ def enter(order, control, output, first, start, steps, rank):
         if not order["uid"]:
             kernel.call("setns", first, kernel.CLONE_NEWUSER)
         os.chdir("/tmp")
-        for target, source in ((0, os.open(os.devnull, os.O_RDONLY)), (1, output), (2, output)):
+        for target, source in ((0, stdin), (1, output), (2, output)):
             os.dup2(source, target)
         confine(order, rank)
         kernel.drop_capabilities()

@@ -58,7 +58,7 @@ def main():
     while True:
         if orders.fileno() in dict(events.poll()):
             os._exit(1)  # the nursery, which never writes there, is gone
-        order, fds, _, _ = socket.recv_fds(link, 4096, 2)
+        order, fds, _, _ = socket.recv_fds(link, 4096, 3)
         if not order:
             os._exit(0)
         try:
@@ -73,7 +73,7 @@ def main():
                 os.close(fd)
 
 
-def make(order, control, output, orders, steps, settings):
+def make(order, control, stdin, output, orders, steps, settings):
     """In the fork: become the first process of a sandbox. Never returns."""
     try:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
@@ -85,7 +85,7 @@ def make(order, control, output, orders, steps, settings):
         call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)  # a job with the same user id must not reach into this process
         drop_capabilities(kept=1 << CAP_SYS_PTRACE | 1 << CAP_SYS_NICE)  # to see the memory of the job's processes, and slow them
         filter_calls(steps)
-        socket.send_fds(orders, [order], [control, output, first, start])
+        socket.send_fds(orders, [order], [control, stdin, output, first, start])
         close_but(0, started, control)
         look_after(started, control, wanted["memory"])
     except BaseException as error:
