@@ -25,7 +25,7 @@ _OWN = "/python/own"
 _PROGRAM = f"import sys; sys.path.append({_OWN!r}); from {__package__}.inside import starter; starter.main()"
 _FOLDERS = ("/usr", "/etc", "/tmp", "/python", "/python/bin", "/python/packages", _OWN)
 """bubblewrap makes missing parents for its own user only; a job has another."""
-_CAPABILITIES = ("CAP_SYS_ADMIN", "CAP_SYS_CHROOT", "CAP_SETUID", "CAP_SETGID", "CAP_SYS_PTRACE")
+_CAPABILITIES = ("CAP_SYS_ADMIN", "CAP_SYS_CHROOT", "CAP_SETUID", "CAP_SETGID", "CAP_SYS_PTRACE", "CAP_KILL")
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 

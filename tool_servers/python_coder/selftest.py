@@ -82,7 +82,7 @@ def advice(reason: str, sysctls: Path = Path("/proc/sys")) -> str:
     if os.geteuid() == 0:
         return (
             f"bubblewrap said {reason!r}; as root it needs CAP_SYS_ADMIN, CAP_NET_ADMIN, CAP_SYS_CHROOT, "
-            "CAP_SYS_PTRACE, CAP_SETUID and CAP_SETGID, in a container also permission to mount "
+            "CAP_SYS_PTRACE, CAP_KILL, CAP_SETUID and CAP_SETGID, in a container also permission to mount "
             "(Docker: --cap-add SYS_ADMIN --cap-add NET_ADMIN --cap-add SYS_PTRACE --security-opt seccomp=unconfined --security-opt apparmor=unconfined)"
         )
     return f"bubblewrap said {reason!r}; it needs user namespaces for ordinary users, in a container too"

@@ -15,7 +15,7 @@ PR_SET_DUMPABLE, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 4, 22, 2  # linux/prctl.h
 CLOSE_RANGE, LAST_DESCRIPTOR = 436, 0x7FFF_FFFF  # asm/unistd.h, the same on every architecture
 SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}.get(os.uname().machine)  # asm/unistd.h
 KEEP_POLICY = 8  # SCHED_FLAG_KEEP_POLICY, linux/sched.h
-CAPABILITY_VERSION, CAP_SYS_PTRACE, CAP_SYS_NICE = 0x2008_0522, 19, 23  # linux/capability.h
+CAPABILITY_VERSION, CAP_KILL, CAP_SYS_PTRACE, CAP_SYS_NICE = 0x2008_0522, 5, 19, 23  # linux/capability.h
 
 
 class Filter(ctypes.Structure):

@@ -48,14 +48,15 @@ def confine(order, rank):
 
 def become_job(control, start, session):
     """Run the program that comes; in a session, every one that comes, with the same variables. Never returns."""
-    program = receive(control)
-    os.write(start, b"!")
-    os.close(start)
     sys.modules["__main__"] = main_module = type(sys)("__main__")
     for name in ("exit", "quit"):
         setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D"))
     reseed()
+    run(b"print(end='')", "main.py", {})  # so that pages that it writes to are its own before the program comes
     own = os.getpid()
+    program = receive(control)
+    os.write(start, b"!")
+    os.close(start)
     if not session:
         os.close(control)
         code = run(program, "main.py", main_module.__dict__)

@@ -15,6 +15,7 @@ import socket
 import sys
 
 from tool_servers.python_coder.inside.kernel import (
+    CAP_KILL,
     CAP_SYS_NICE,
     CAP_SYS_PTRACE,
     CLONE_NEWPID,
@@ -52,6 +53,7 @@ def main():
     births.close()
     own = os.open("/proc/self/ns/pid", os.O_RDONLY)
     settings = os.open("/proc/sys/user", os.O_PATH)
+    turns = os.memfd_create("turns")
     events = select.poll()  # a descriptor can be 1024 or more
     for awaited in (link, orders):
         events.register(awaited, select.POLLIN)
@@ -65,7 +67,7 @@ def main():
             call("setns", own, 0)
             call("unshare", CLONE_NEWPID)
             if os.fork() == 0:
-                make(order, *fds, orders, bytes.fromhex(setup["filter"]), settings)
+                make(order, *fds, orders, bytes.fromhex(setup["filter"]), settings, turns)
         except OSError as error:
             tell(fds[0], f"no sandbox could be forked: {error}")
         finally:
@@ -73,21 +75,22 @@ def main():
                 os.close(fd)
 
 
-def make(order, control, stdin, output, orders, steps, settings):
+def make(order, control, stdin, output, orders, steps, settings, turns):
     """In the fork: become the first process of a sandbox. Never returns."""
     try:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         wanted = json.loads(order)
+        turn = os.open(f"/proc/self/fd/{turns}", os.O_RDONLY)  # a lock belongs to what was opened, not to the file
         isolate(wanted, settings)
         first = os.pidfd_open(os.getpid())
         started, start = os.pipe()
         call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)  # a job with the same user id must not reach into this process
-        drop_capabilities(kept=1 << CAP_SYS_PTRACE | 1 << CAP_SYS_NICE)  # to see the memory of the job's processes, and slow them
+        drop_capabilities(kept=1 << CAP_SYS_PTRACE | 1 << CAP_SYS_NICE | 1 << CAP_KILL)  # to see the memory of the job's processes, slow and stop them
         filter_calls(steps)
         socket.send_fds(orders, [order], [control, stdin, output, first, start])
-        close_but(0, started, control)
-        look_after(started, control, wanted["memory"])
+        close_but(0, started, control, turn)
+        look_after(started, control, wanted["memory"], turn)
     except BaseException as error:
         tell(control, f"{type(error).__name__}: {error}")
     os._exit(1)

@@ -1,11 +1,13 @@
 """The first process of a sandbox, once it is isolated: it watches the job's memory, and its CPU time.
 
 Short programs come first: one that has burnt CPU steps back behind those that have not, and one of many processes
-counts no more than one of a single process, so that a fork bomb and a loop are the same to its neighbours.
+counts no more than one of a single process, so that a fork bomb and a loop are the same to its neighbours. Crowds take
+turns, one at a time: the others are stopped meanwhile.
 """
 
 from __future__ import annotations
 
+import fcntl
 import math
 import os
 import re
@@ -23,25 +25,34 @@ STEPS = ((0.5, 19), (0.02, 15))
 """Seconds of CPU time from which on a job as a whole has the weight of one process of this nice value (sched(7))."""
 WEIGHT_OF_A_STEP = 1.25
 CROWD = 4
-"""A job of more threads steps back at once, and runs on one processor."""
+"""A job of more threads steps back at once, runs on one processor, and waits for its turn."""
+TURN_S, BETWEEN_TURNS_S, ASK_AGAIN_S = 0.05, 0.005, 0.025
+LOOK_S = 0.0002
+"""For this process to run at a stretch: it must not wait for what it is to slow."""
 AT_A_STRETCH_S = 0.02
 """Of programs that stepped back: whoever wakes and runs more briefly need not wait for the end of it."""
 STEP_AGAIN_S = 0.5
 """New processes share in what was set, but their number changes, and with it what each may weigh."""
 
 
-def look_after(started, control, memory):
+def look_after(started, control, memory, turn):
     """Until the nursery, which sees the job's process end, kills this one, and all that the job left with it."""
+    rank(0, os.getpriority(os.PRIO_PROCESS, 0), LOOK_S)
     os.read(started, 1)
     seen = stepped = exact_after = time.monotonic()
-    pause, level, ranked = FIRST_LOOK_S, 0, 0
+    pause, level, ranked, stopped = FIRST_LOOK_S, 0, 0, False
     while True:
         signal.sigtimedwait({signal.SIGCHLD}, pause)
         reap()
         now = time.monotonic()
         if now - seen < pause:
             continue
-        seen, pause = now, min(2 * pause, WATCH_INTERVAL_S)
+        seen = now
+        if stopped:
+            stopped = not go_on(turn)
+            pause = ASK_AGAIN_S if stopped else TURN_S
+            continue
+        pause = min(2 * pause, WATCH_INTERVAL_S)
         seconds, threads = used()
         level = max(level, due(seconds, threads))
         if level and (threads > ranked or now - stepped > STEP_AGAIN_S):
@@ -54,6 +65,35 @@ def look_after(started, control, memory):
                 os._exit(0)
             looked = time.monotonic()
             exact_after = looked + EXACT_PAUSE * (looked - begun)
+        stopped = threads > CROWD
+        if stopped:
+            stop(turn)
+            pause = BETWEEN_TURNS_S
+        else:
+            fcntl.flock(turn, fcntl.LOCK_UN)
+
+
+def stop(turn):
+    """Stop every process of the job, and leave the turn to another crowd. One that is stopped holds no lock of the kernel's."""
+    signal_all(signal.SIGSTOP)
+    fcntl.flock(turn, fcntl.LOCK_UN)
+
+
+def go_on(turn):
+    """Whether it is this job's turn: then its processes run again. The kernel frees a turn whose holder was killed."""
+    try:
+        fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    signal_all(signal.SIGCONT)
+    return True
+
+
+def signal_all(number):
+    try:
+        os.kill(-1, number)
+    except ProcessLookupError:
+        pass  # none is left
 
 
 def reap():
@@ -91,7 +131,8 @@ def step_back(level):
 
     Those of a crowd run on one processor, the same for all crowds. Processes that were forked from one share locks in
     the kernel (of their memory, of the files they map) with all others, the nursery too, and every fork and every end
-    takes them: a crowd on several processors, scheduled last, would hold them while others wait.
+    takes them: a crowd on several processors, scheduled last, would hold them while others wait. For the same reason
+    crowds take turns.
     """
     threads = [int(thread) for pid in processes() for thread in threads_of(pid)]
     nice = level + math.ceil(math.log(max(1, len(threads)), WEIGHT_OF_A_STEP))
