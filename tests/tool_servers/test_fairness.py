@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,14 +23,22 @@ NAMED = "import ctypes, os, time; ctypes.CDLL(None).prctl(15, b'fair-job')\n"
 FRESH = 1  # every program starts behind the server
 
 
+@pytest.fixture(scope="module")
+def uids() -> Iterator[Iterator[range | None]]:
+    """Fresh ones for each test: limits are counted by them, and the last of a fork bomb's processes take their time to end."""
+    if os.geteuid() != 0:
+        yield itertools.repeat(None)
+        return
+    claimed, claim = claim_uids(64)
+    with claim:
+        yield (claimed[first : first + 4] for first in range(0, 64, 4))
+
+
 @pytest_asyncio.fixture
-async def sandbox() -> AsyncIterator[Sandbox]:
-    uids, claim = claim_uids(2) if os.geteuid() == 0 else (None, None)
-    made = Sandbox(bubblewrap.find(), Limits(seconds=60.0, memory_mb=160, processes=32), 1, uids, preload=())
+async def sandbox(uids: Iterator[range | None]) -> AsyncIterator[Sandbox]:
+    made = Sandbox(bubblewrap.find(), Limits(seconds=60.0, memory_mb=160, processes=32), 2, next(uids), preload=())
     yield made
     await made.close()
-    if claim:
-        claim.close()
 
 
 T = TypeVar("T")
@@ -91,6 +100,43 @@ async def test_crowd_steps_back_before_it_has_burnt_anything(sandbox: Sandbox) -
     assert await asyncio.to_thread(eventually, together, 30.0)
     running.cancel()
     await asyncio.wait({running})
+
+
+def stopped() -> dict[str, bool]:
+    """Of each job, by its namespace: whether all of its processes are stopped."""
+    found: dict[str, list[str]] = {}
+    states = of_jobs(lambda pid: (os.readlink(f"/proc/{pid}/ns/pid"), Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]))
+    for namespace, state in states:
+        found.setdefault(namespace, []).append(state)
+    return {namespace: set(states) == {"T"} for namespace, states in found.items()}
+
+
+async def test_crowds_take_turns_and_both_get_done(sandbox: Sandbox) -> None:
+    crowd = NAMED + "own = os.getpid()\nfor _ in range(3): os.fork()\nwhile time.process_time() < 0.1: pass\nif os.getpid() == own: print('done')"
+    running = [asyncio.ensure_future(sandbox.run(crowd)) for _ in range(2)]
+    seen = set()
+    while not all(task.done() for task in running):
+        await asyncio.sleep(0.005)
+        states = await asyncio.to_thread(stopped)
+        if len(states) == 2:
+            seen.add(frozenset(states.items()))
+    (first, second) = {name for states in seen for name, _ in states}
+    for one, other in ((first, second), (second, first)):
+        assert frozenset({(one, True), (other, False)}) in seen, "one is stopped while the other runs"
+    assert [(await task).output for task in running] == ["done\n"] * 2
+
+
+async def test_turn_of_a_crowd_that_is_killed_passes_on(sandbox: Sandbox) -> None:
+    endless = NAMED + "for _ in range(3): os.fork()\nwhile True: pass"
+    killed = [asyncio.ensure_future(sandbox.run(endless, seconds=seconds)) for seconds in (1.0, 1.5)]
+    assert [(await task).status for task in killed] == ["timeout"] * 2
+    crowd = "import os, time\nfor _ in range(3): os.fork()\ntime.sleep(0.3)\nprint(end='.')"
+    assert set((await sandbox.run(crowd)).output) <= {"."}
+
+
+async def test_crowd_that_is_none_any_more_goes_on(sandbox: Sandbox) -> None:
+    program = "import os, time\nfor _ in range(8):\n  if os.fork() == 0: time.sleep(0.5); os._exit(0)\nfor _ in range(8): os.wait()\ntime.sleep(0.3); print('alone')"
+    assert (await sandbox.run(program)).output == "alone\n"
 
 
 async def test_jobs_are_ranked_among_themselves_and_behind_what_forks_them(sandbox: Sandbox) -> None:
