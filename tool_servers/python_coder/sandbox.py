@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib.util
 import os
 import time
@@ -30,7 +29,7 @@ def installed(names: tuple[str, ...] = PRELOAD) -> tuple[str, ...]:
 
 @dataclass
 class Sandbox:
-    """At most ``jobs`` programs at once, each in one of twice as many slots until all of its processes are gone.
+    """At most ``jobs`` programs at once, each in one of twice as many slots, which it leaves when all of its processes are gone.
 
     A slot that was used makes its next sandbox ready at once, so that a program finds one waiting.
     """
@@ -63,20 +62,17 @@ class Sandbox:
         """
         limits = limits or self.limits
         deadline = time.monotonic() + min(limits.seconds, limits.seconds if seconds is None else seconds)
-        with contextlib.ExitStack() as undo:
-            place = await self._places.take(deadline)
-            undo.callback(self._places.give, place)
-            slot = await self._slots.take(deadline)
-            undo.callback(self._slots.give, slot)
-            if deadline <= time.monotonic():
-                return JobResult("timeout", "[stopped: no time was left to start]", 0.0)
-            job = await self._take(slot, limits, deadline)
-            undo.pop_all()
-        job.ended.add_done_callback(lambda _: self._free(place, slot))
+        place = await self._places.take(deadline)
         try:
-            return await self.play(job, program, deadline)
+            job = await self._start(limits, deadline)
+            if job is None:
+                return JobResult("timeout", "[stopped: no time was left to start]", 0.0)
+            try:
+                return await self.play(job, program, deadline)
+            finally:
+                job.kill()
         finally:
-            job.kill()
+            self._places.give(place)
 
     async def play(self, job: Job, program: str, deadline: float) -> JobResult:
         """Run a program in a sandbox of ``fork`` until it is over, or stopped, which ends the sandbox."""
@@ -134,6 +130,20 @@ class Sandbox:
             if not nursery.exception():
                 await nursery.result().close()
 
+    async def _start(self, limits: Limits, deadline: float) -> Job | None:
+        """A sandbox for one program, whose slot is free again once it has ended; None where the time is over."""
+        slot = await self._slots.take(deadline)
+        try:
+            job = await self._take(slot, limits, deadline) if time.monotonic() < deadline else None
+        except BaseException:
+            self._slots.give(slot)
+            raise
+        if job is None:
+            self._slots.give(slot)
+        else:
+            job.ended.add_done_callback(lambda _: self._free(slot))
+        return job
+
     async def _take(self, slot: int, limits: Limits, deadline: float) -> Job:
         """The slot's sandbox: the one that is ready, when it has these limits, else a new one."""
         ready = self._ready.pop(slot, None)
@@ -154,9 +164,8 @@ class Sandbox:
     def _make(self, slot: int, limits: Limits) -> asyncio.Task[Job]:
         return asyncio.ensure_future(self.fork(limits, self.uids[slot] if self.uids else 0))
 
-    def _free(self, place: int, slot: int) -> None:
-        """Let the next program start, and make this slot's next sandbox; until it is ready, programs take other slots."""
-        self._places.give(place)
+    def _free(self, slot: int) -> None:
+        """Make the slot's next sandbox; until it is ready, programs take other slots."""
         if self._closed:
             return self._slots.give(slot)
         self._ready[slot] = task = self._make(slot, self.limits)
