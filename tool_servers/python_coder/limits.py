@@ -30,7 +30,7 @@ class Limits:
     """Address space of a process, and memory in use by the job, in MiB."""
     processes: int = 16
     """Processes and threads of the job. Forks and their ends hold up every other job: beside 16 attackers, fork bombs among them,
-    19 of 20 honest programs ended within 453 ms with 64, within 84 ms with 16."""
+    19 of 20 honest programs ended within 330 ms with 64, within 36 ms with 16."""
     disk_mb: int = 64
     """Space in /tmp, in /dev/shm, and in any one file, in MiB."""
     files: int = 10_000

@@ -21,12 +21,18 @@ WATCH_INTERVAL_S = 0.05
 """Between two looks at a job's memory. What a job can take in between is not stopped in time."""
 EXACT_PAUSE = 4
 """A look at many processes that share memory takes long; the next comes after so many times as long."""
-STEPS = ((0.5, 19), (0.02, 15))
-"""Seconds of CPU time from which on a job as a whole has the weight of one process of this nice value (sched(7))."""
+STEPS = ((0.5, 10), (0.02, 5))
+"""Seconds of CPU time from which on a job as a whole has the weight of one process so many nice values behind the server (sched(7)).
+
+None is lower than the first: processes that were forked from one share locks in the kernel (of their memory, of the
+files they map) with all others, the nursery too, and every fork and every end takes them. One that holds a lock and is
+never scheduled stops all others: with nice 19, for more than a second.
+"""
 WEIGHT_OF_A_STEP = 1.25
 CROWD = 4
-"""A job of more threads steps back at once, runs on one processor, and waits for its turn."""
-TURN_S, BETWEEN_TURNS_S, ASK_AGAIN_S = 0.05, 0.005, 0.025
+"""A job of more threads steps back at once, and waits for its turn."""
+TURN_S, ASK_AGAIN_S = 0.05, 0.01
+"""Who had a turn asks again no sooner than those who wait."""
 LOOK_S = 0.0002
 """For this process to run at a stretch: it must not wait for what it is to slow."""
 AT_A_STRETCH_S = 0.02
@@ -68,7 +74,7 @@ def look_after(started, control, memory, turn):
         stopped = threads > CROWD
         if stopped:
             stop(turn)
-            pause = BETWEEN_TURNS_S
+            pause = ASK_AGAIN_S
         else:
             fcntl.flock(turn, fcntl.LOCK_UN)
 
@@ -121,26 +127,19 @@ def used():
 
 
 def due(seconds, threads):
-    """The level of a job that has used so many seconds; a crowd has the first at once, before any has used a clock tick."""
+    """The level of a job that has used so many seconds; a crowd has the lowest at once, before any has used a clock tick."""
     by_time = next((nice for least, nice in STEPS if seconds >= least), 0)
     return max(by_time, STEPS[-1][1]) if threads > CROWD else by_time
 
 
 def step_back(level):
-    """Have all threads of the job weigh together what one of the nice value ``level`` does, or less.
-
-    Those of a crowd run on one processor, the same for all crowds. Processes that were forked from one share locks in
-    the kernel (of their memory, of the files they map) with all others, the nursery too, and every fork and every end
-    takes them: a crowd on several processors, scheduled last, would hold them while others wait. For the same reason
-    crowds take turns.
-    """
+    """Have all threads of the job weigh together what one of the nice value ``level`` does, as far as the lowest allows."""
     threads = [int(thread) for pid in processes() for thread in threads_of(pid)]
+    server = os.getpriority(os.PRIO_PROCESS, 0)  # its value is this process's too
     nice = level + math.ceil(math.log(max(1, len(threads)), WEIGHT_OF_A_STEP))
     for thread in threads:
         try:
-            if len(threads) > CROWD:
-                os.sched_setaffinity(thread, {max(os.sched_getaffinity(0))})
-            rank(thread, min(nice, 19), AT_A_STRETCH_S)
+            rank(thread, min(server + min(nice, STEPS[0][1]), 19), AT_A_STRETCH_S)
         except OSError:
             pass  # it has ended, or it is lower already
 
