@@ -116,8 +116,6 @@ class ToolBox:
         """The trajectory is over: servers drop what they keep for it. Returns at once."""
         if not state.at:
             return
-        if not state.at:
-            return
         for server in {server.config.name: server for server in self._servers.values()}.values():
             if server.config.name in state.at:
                 farewell = asyncio.ensure_future(server.end(state))
