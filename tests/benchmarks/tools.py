@@ -32,6 +32,7 @@ logger = logging.getLogger("tools")
 CONCURRENCY = (1, 16, 64, 256)
 AT = 64  # where the ratios are taken
 PAIRED_ROUNDS, PAIRED_CALLS = 11, 1500
+SETTLED_S = 5.0  # until every slot of the sandbox has its next one
 
 
 @dataclass
@@ -139,8 +140,10 @@ async def soak(configs: dict[str, ToolConfig], processes: dict[str, psutil.Proce
             return sum(map(len, latencies))
 
         calls = await all_for(0.2)
+        await asyncio.sleep(SETTLED_S)
         first = {name: held(process) for name, process in watched.items()}
         calls += await all_for(0.8)
+    await asyncio.sleep(SETTLED_S)
     last = {name: held(process) for name, process in watched.items()}
     return {"seconds": seconds, "calls": calls, "after_a_fifth": first, "at_the_end": last}
 
