@@ -116,7 +116,7 @@ class ToolServer:
                         result = await self._client.call_tool(url, spec.name, arguments, deadline, self.config.timeout_s, meta)
                         if kept:
                             kept.kept = result.state_kept
-                        return replace(result, attempts=attempt)
+                        return result if attempt == 1 else replace(result, attempts=attempt)
             except OutOfTime:
                 if failure is not None:
                     raise failure from None

@@ -105,12 +105,12 @@ async def _read(response: aiohttp.ClientResponse) -> Reply:
                 return _reply(200, message, session_id, "")
         raise TransportError("the event stream ended without an answer")
     body = await _body(response)
+    message = _decode(body) if response.status == 200 else None
+    if isinstance(message, dict) and ("result" in message or "error" in message):
+        return _reply(200, message, session_id, "")
     excerpt = _short(body[: 4 * _EXCERPT].decode("utf-8", "replace"))
     if response.status == 200:
-        message = _decode(body)
-        if not isinstance(message, dict) or not ("result" in message or "error" in message):
-            raise TransportError(f"not a JSON-RPC answer: {excerpt or 'empty body'}")
-        return _reply(200, message, session_id, excerpt)
+        raise TransportError(f"not a JSON-RPC answer: {excerpt or 'empty body'}")
     try:
         message = _decode(body)
     except TransportError:
