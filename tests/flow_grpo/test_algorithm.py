@@ -18,7 +18,7 @@ from .oracle import Group, Options, Trajectory, Turn
 from .worlds import padded, shuffled, to_rows
 
 torch.set_num_threads(1)
-EXACT = {"rtol": 1e-10, "atol": 1e-10}
+EXACT = {"rtol": 1e-10, "atol": 1e-9}  # a mean that is off by one unit in the last place, over an eps of 1e-6, is 1e-10
 quick = settings(max_examples=25, deadline=None)
 SEEDS = st.integers(0, 2**32)
 

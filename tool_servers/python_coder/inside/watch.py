@@ -96,6 +96,8 @@ def go_on(turn):
 
 
 def signal_all(number):
+    if os.getpid() != 1:
+        return  # of no namespace of its own: there are others' processes among them
     try:
         os.kill(-1, number)
     except ProcessLookupError:
