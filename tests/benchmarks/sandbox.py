@@ -86,7 +86,7 @@ async def throughput(starts: dict[str, Start], concurrency: int, rounds: int, co
             begin = time.perf_counter()
             await asyncio.gather(*(drain(start, left) for _ in range(concurrency)))
             rates[name].append(count / (time.perf_counter() - begin))
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(1.0)
     return {name: statistics.median(values) for name, values in rates.items()}
 
 

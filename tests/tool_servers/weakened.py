@@ -134,7 +134,7 @@ ALL = [
     Weakening(
         "rights kept",
         (
-            ("nursery.py", "        kernel.drop_capabilities()\n", ""),
+            ("nursery.py", "        kernel.keep_capabilities(no_capabilities)\n", ""),
             ("nursery.py", "        kernel.filter_calls(steps)\n", ""),
         ),
         probe="identity",

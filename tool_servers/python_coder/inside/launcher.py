@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import _sitebuiltins
 import atexit
-import builtins
 import linecache
 import os
 import resource
@@ -18,13 +16,12 @@ AT_A_STRETCH_S = 0.0002
 """A program that is new wakes often, and runs briefly."""
 
 
-def confine(order, rank):
-    """Take limits, identity and the nice value ``rank``. Memory counts from what the interpreter has mapped already."""
-    with open("/proc/self/oom_score_adj", "w") as file:
-        file.write("1000")
-    kernel.rank(0, min(rank, 19), AT_A_STRETCH_S)
-    with open("/proc/self/statm") as file:
-        mapped = int(file.read().split()[0]) * resource.getpagesize()
+def confine(order, rank, mapped):
+    """Take limits, identity and the nice value ``rank``. Memory counts from the ``mapped`` bytes that the interpreter has already."""
+    first_to_end = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+    os.write(first_to_end, b"1000")
+    os.close(first_to_end)
+    kernel.rank(0, rank, AT_A_STRETCH_S)
     limits = [
         (resource.RLIMIT_AS, mapped + order["memory"]),
         (resource.RLIMIT_NPROC, order["processes"]),
@@ -48,10 +45,7 @@ def confine(order, rank):
 
 def become_job(control, start, session):
     """Run the program that comes; in a session, every one that comes, with the same variables. Never returns."""
-    sys.modules["__main__"] = main_module = type(sys)("__main__")
-    for name in ("exit", "quit"):
-        setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D"))
-    reseed()
+    main_module = sys.modules["__main__"]
     run(b"print(end='')", "main.py", {})  # so that pages that it writes to are its own before the program comes
     own = os.getpid()
     program = receive(control)
@@ -87,14 +81,6 @@ def read(fd, length):
         parts.append(part)
         length -= len(part)
     return b"".join(parts)
-
-
-def reseed():
-    """Forks share the state of generators that were seeded at import; the standard library's reseeds itself."""
-    if "numpy.random" in sys.modules:
-        sys.modules["numpy.random"].seed()
-    if "sympy.core.random" in sys.modules:
-        sys.modules["sympy.core.random"].seed()
 
 
 def run(program, name, variables):

@@ -5,28 +5,35 @@ Runs in a fork of the starter. No program and no output passes through here.
 
 from __future__ import annotations
 
+import _sitebuiltins
+import builtins
 import ctypes
+import functools
 import gc
 import importlib
 import json
 import os
 import re
+import resource
 import selectors
 import signal
 import socket
 import sys
 
 from tool_servers.python_coder.inside import kernel
-from tool_servers.python_coder.inside.launcher import become_job, confine
+from tool_servers.python_coder.inside.launcher import AT_A_STRETCH_S, become_job, confine
 
 BEHIND = 1
 """Added to the server's nice value for a job's."""
 HUGE_PAGE, MADV_COLLAPSE = 2 << 20, 25  # linux/mman.h
+PAGE = resource.getpagesize()
 
 
 def bear(link, births, setup):
     """Fork what is asked for, and tell how it ended. Never returns."""
-    rank = os.getpriority(os.PRIO_PROCESS, 0) + BEHIND
+    rank = min(os.getpriority(os.PRIO_PROCESS, 0) + BEHIND, 19)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
     os.setsid()  # jobs are in it: a kernel that schedules by session (sched(7), autogroup) ranks them among themselves
     try:
         prepare(setup["packages"], setup["preload"])
@@ -34,33 +41,32 @@ def bear(link, births, setup):
         print(f"{type(error).__name__}: {error}", flush=True)
         os._exit(1)
     come_first()
-    steps = bytes.fromhex(setup["filter"])
+    rules = kernel.capabilities(), kernel.seccomp_filter(bytes.fromhex(setup["filter"]))
+    kernel.sched_attr(rank, AT_A_STRETCH_S)
+    understood = functools.lru_cache(json.loads)
+    statm = os.open("/proc/self/statm", os.O_RDONLY)
     link.send(b"up")
     link.close()
-    told, child_ended = socket.socketpair()
-    child_ended.setblocking(False)
-    signal.set_wakeup_fd(child_ended.fileno(), warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
     events = selectors.DefaultSelector()
-    for ready in (told, births):
-        events.register(ready, selectors.EVENT_READ)
-    jobs = {}
+    events.register(births, selectors.EVENT_READ)
     while True:
         for key, _ in events.select():
-            if key.fileobj is told:
-                told.recv(4096)
-                reap_jobs(jobs)
+            if key.data:
+                events.unregister(key.fd)
+                reap(key.fd, *key.data)
                 continue
             order, fds, _, _ = socket.recv_fds(births, 4096, 5)
             if not order:
                 os._exit(0)
             control, stdin, output, first, start = fds
+            wanted, mapped = understood(order), int(os.pread(statm, 64, 0).split()[0]) * PAGE
+            reseed()
             try:
                 kernel.call("setns", first, kernel.CLONE_NEWPID)
-                child = os.fork()
+                child = kernel.fork()
                 if child == 0:
-                    enter(json.loads(order), control, stdin, output, first, start, steps, rank)
-                jobs[child] = control, first
+                    enter(wanted, control, stdin, output, first, start, rules, rank, mapped)
+                events.register(os.pidfd_open(child), selectors.EVENT_READ, (child, control, first))
             except OSError as error:
                 end(control, first, f"no process could be forked: {error}")
             for fd in (stdin, output, start):
@@ -77,15 +83,11 @@ def come_first():
         pass  # an ordinary user, or one in a control group without real time
 
 
-def reap_jobs(jobs):
-    """Report those jobs whose process has ended, and end whatever else is in their sandboxes."""
-    while jobs:
-        child, status = os.waitpid(-1, os.WNOHANG)
-        if not child:
-            return
-        control, first = jobs.pop(child)
-        code = os.waitstatus_to_exitcode(status)
-        end(control, first, f"exit {code if code >= 0 else 128 - code}\n")
+def reap(ended, child, control, first):
+    """Report how a job's process has ended, and end whatever else is in its sandbox."""
+    os.close(ended)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    end(control, first, f"exit {code if code >= 0 else 128 - code}\n")
 
 
 def end(control, first, verdict):
@@ -107,10 +109,23 @@ def prepare(packages, preload):
     if threads != 1:
         raise RuntimeError(f"importing {', '.join(preload)} started {threads - 1} threads, which a fork would lose")
     sys.argv = ["main.py"]
+    sys.modules["__main__"] = type(sys)("__main__")
+    for name in ("exit", "quit"):
+        setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D"))
     sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     gc.collect()
     gc.freeze()  # a collection in a fork must not write to, and so copy, what was there before
     pack()
+
+
+def reseed():
+    """Give the next fork random numbers of its own. It would otherwise have its parent's, and copy more pages to draw a seed itself."""
+    if "random" in sys.modules:
+        sys.modules["random"].seed()
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed(list(os.urandom(32)))
+    if "sympy.core.random" in sys.modules:
+        sys.modules["sympy.core.random"].seed()
 
 
 def pack():
@@ -123,11 +138,10 @@ def pack():
             kernel.LIBC.madvise(ctypes.c_void_p(low), ctypes.c_size_t(high - low), MADV_COLLAPSE)
 
 
-def enter(order, control, stdin, output, first, start, steps, rank):
+def enter(order, control, stdin, output, first, start, rules, rank, mapped):
     """In the fork, which is in the sandbox's process namespace: enter its others, and become the job's process."""
     try:
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        no_capabilities, steps = rules
         os.setpgid(0, 0)  # signals to its process group must reach none but its own
         kernel.call("setns", first, kernel.SURROUNDINGS)
         if not order["uid"]:
@@ -135,8 +149,8 @@ def enter(order, control, stdin, output, first, start, steps, rank):
         os.chdir("/tmp")
         for target, source in ((0, stdin), (1, output), (2, output)):
             os.dup2(source, target)
-        confine(order, rank)
-        kernel.drop_capabilities()
+        confine(order, rank, mapped)
+        kernel.keep_capabilities(no_capabilities)
         kernel.filter_calls(steps)
         server = socket.socket(fileno=control)
         socket.send_fds(server, [b"ready"], [first])

@@ -7,6 +7,7 @@ output passes through here.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import select
@@ -20,17 +21,22 @@ from tool_servers.python_coder.inside.kernel import (
     CAP_SYS_PTRACE,
     CLONE_NEWPID,
     CLONE_NEWUSER,
+    LIBC,
     MS_NODEV,
     MS_NOEXEC,
     MS_NOSUID,
     MS_PRIVATE,
     MS_REC,
     PR_SET_DUMPABLE,
+    SIG_DFL,
     SURROUNDINGS,
     call,
+    capabilities,
     close_but,
-    drop_capabilities,
     filter_calls,
+    fork,
+    keep_capabilities,
+    seccomp_filter,
     tell,
 )
 from tool_servers.python_coder.inside.watch import look_after
@@ -44,6 +50,7 @@ def main():
     setup = json.loads(link.recv(1 << 16))
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # sandboxes that end need nobody to wait for them
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})  # those of a sandbox are waited for, by its first process
     orders, births = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if os.fork() == 0:
         orders.close()
@@ -54,6 +61,9 @@ def main():
     own = os.open("/proc/self/ns/pid", os.O_RDONLY)
     settings = os.open("/proc/sys/user", os.O_PATH)
     turns = os.memfd_create("turns")
+    # to see the memory of the job's processes, slow and stop them
+    rules = capabilities(1 << CAP_SYS_PTRACE | 1 << CAP_SYS_NICE | 1 << CAP_KILL), seccomp_filter(bytes.fromhex(setup["filter"]))
+    understood = functools.lru_cache(json.loads)
     events = select.poll()  # a descriptor can be 1024 or more
     for awaited in (link, orders):
         events.register(awaited, select.POLLIN)
@@ -66,8 +76,9 @@ def main():
         try:
             call("setns", own, 0)
             call("unshare", CLONE_NEWPID)
-            if os.fork() == 0:
-                make(order, *fds, orders, bytes.fromhex(setup["filter"]), settings, turns)
+            wanted = understood(order)
+            if fork() == 0:
+                make(order, wanted, *fds, orders, rules, settings, turns)
         except OSError as error:
             tell(fds[0], f"no sandbox could be forked: {error}")
         finally:
@@ -75,18 +86,17 @@ def main():
                 os.close(fd)
 
 
-def make(order, control, stdin, output, orders, steps, settings, turns):
+def make(order, wanted, control, stdin, output, orders, rules, settings, turns):
     """In the fork: become the first process of a sandbox. Never returns."""
     try:
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        wanted = json.loads(order)
+        LIBC.signal(signal.SIGCHLD, SIG_DFL)
+        kept, steps = rules
         turn = os.open(f"/proc/self/fd/{turns}", os.O_RDONLY)  # a lock belongs to what was opened, not to the file
         isolate(wanted, settings)
         first = os.pidfd_open(os.getpid())
         started, start = os.pipe()
         call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)  # a job with the same user id must not reach into this process
-        drop_capabilities(kept=1 << CAP_SYS_PTRACE | 1 << CAP_SYS_NICE | 1 << CAP_KILL)  # to see the memory of the job's processes, slow and stop them
+        keep_capabilities(kept)
         filter_calls(steps)
         socket.send_fds(orders, [order], [control, stdin, output, first, start])
         close_but(0, started, control, turn)
