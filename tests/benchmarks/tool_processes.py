@@ -15,8 +15,9 @@ from pathlib import Path
 
 import psutil
 import uvicorn
-from mcp.server.mcpserver import MCPServer
-from mcp_types import CallToolResult, TextContent
+from mcp.server.context import ServerRequestContext
+from mcp_types import CallToolResult
+from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse
@@ -24,7 +25,8 @@ from starlette.routing import Route
 
 from agentflow_verl.tools.spec import ToolConfig
 from agentflow_verl.tools.supervisor import Supervisor
-from tool_servers.common import lifetime, logs, serve
+from tool_servers.common import calls, lifetime, logs, serve
+from tool_servers.common.tool import OneTool
 
 PLAIN = ("json", "empty")
 PASSAGES = 20_000
@@ -44,16 +46,19 @@ def json_endpoint() -> Starlette:
     return Starlette(routes=[Route("/mcp", answer, methods=["POST"]), Route("/healthz", health)])
 
 
-def empty_tool() -> MCPServer:
+class Text(BaseModel):
+    """What the empty tool takes."""
+
+    text: str
+
+
+def empty_tool() -> OneTool:
     """A tool that does nothing, in the frame that the servers of this project have."""
-    server = MCPServer("empty")
 
-    @server.tool(structured_output=False)
-    async def empty(text: str) -> CallToolResult:
-        """Do nothing."""
-        return CallToolResult(content=[TextContent(type="text", text="ok")])
+    async def empty(asked: Text, context: ServerRequestContext) -> CallToolResult:
+        return calls.answer("ok")
 
-    return server
+    return OneTool("empty", "Do nothing.", Text, empty, calls.meta("", pure=True))
 
 
 async def listen(app: Starlette) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Annotated
 
 import anyio
-from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.context import ServerRequestContext
 from mcp_types import CallToolResult
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from tool_servers.base_generator.chat import Chat
 from tool_servers.common import calls, edition, options, serve
+from tool_servers.common.tool import OneTool
 from tool_servers.common.upstream import Upstream
 
 NAME = "base_generator"
@@ -24,26 +24,21 @@ NOTES = (
 LONGEST_QUERY = 100_000
 
 
-def build(chat: Chat, timeout: float, concurrency: int, edition: str = "") -> MCPServer:
+class Arguments(BaseModel):
+    """What a call takes."""
+
+    query: str = Field(description="The complete task or question, with its context.", min_length=1, max_length=LONGEST_QUERY)
+
+
+def build(chat: Chat, timeout: float, concurrency: int, edition: str = "") -> OneTool:
     """The MCP server over a model."""
-    mcp = MCPServer(NAME)
     slots = anyio.CapacityLimiter(concurrency)
 
-    async def base_generator(
-        query: Annotated[
-            str, Field(description="The complete task or question, with its context.", min_length=1, max_length=LONGEST_QUERY)
-        ],
-        context: Context,
-    ) -> CallToolResult:
-        return await calls.run(NAME, context, timeout, slots, lambda end: chat.answer(query, end))
+    async def call(asked: Arguments, context: ServerRequestContext) -> CallToolResult:
+        return await calls.run(NAME, context, timeout, slots, lambda end: chat.answer(asked.query, end))
 
-    mcp.add_tool(
-        base_generator,
-        description="Ask a general language model and return its answer.",
-        meta=calls.meta(NOTES, pure=False, edition=edition),
-        structured_output=False,
-    )
-    return mcp
+    meta = calls.meta(NOTES, pure=False, edition=edition)
+    return OneTool(NAME, "Ask a general language model and return its answer.", Arguments, call, meta)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -6,6 +6,7 @@
     access.py      Host, Origin, bearer token
     sockets.py     listening sockets
     workers.py     several processes behind one port
+    tool.py        the MCP server of one tool
     calls.py       deadline of a call, its text result, its infrastructure error
     metrics.py     what is counted
     serve.py       HTTP application, listening line, shutdown

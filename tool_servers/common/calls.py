@@ -14,12 +14,8 @@ from typing import Any
 
 import anyio
 from mcp.server.context import ServerRequestContext
-from mcp.server.mcpserver import Context
 from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, CallToolResult, TextContent
-
-AnyContext = Context | ServerRequestContext
-"""What a handler is given by the SDK, high or low level."""
 
 log = logging.getLogger(__name__)
 
@@ -45,18 +41,17 @@ class Fault(Exception):
     """Raised by a tool's work where a service behind it failed; the message holds no key and no query."""
 
 
-def deadline(context: AnyContext, timeout: float) -> float:
+def deadline(context: ServerRequestContext, timeout: float) -> float:
     """The point on ``time.monotonic`` at which this call must have ended. Raises MCPError."""
     return time.monotonic() + allowed(context, timeout)
 
 
-def allowed(context: AnyContext, timeout: float) -> float:
+def allowed(context: ServerRequestContext, timeout: float) -> float:
     """Seconds this call may take: the caller's or ours, the fewer, 0 where none are left.
 
     Raises MCPError (invalid params) when the caller's value is not a number.
     """
-    request = context.request_context if isinstance(context, Context) else context
-    asked = (request.meta or {}).get(REMAINING_S)
+    asked = (context.meta or {}).get(REMAINING_S)
     if asked is None:
         return timeout
     if isinstance(asked, bool) or not isinstance(asked, (int, float)) or not math.isfinite(asked):
@@ -86,7 +81,7 @@ def broken(text: str) -> MCPError:
 
 async def run(
     tool: str,
-    context: AnyContext,
+    context: ServerRequestContext,
     timeout: float,
     slots: anyio.CapacityLimiter,
     work: Callable[[float], Awaitable[str | CallToolResult]],

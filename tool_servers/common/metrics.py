@@ -12,6 +12,7 @@ in files of the folder ``PROMETHEUS_MULTIPROC_DIR``, which workers.py sets befor
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Container
@@ -21,6 +22,7 @@ from mcp.server.context import CallNext, HandlerResult, ServerMiddleware, Server
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.responses import Response
 
@@ -36,6 +38,12 @@ upstream_requests = Counter("agentflow_tool_upstream_requests", "Requests to a s
 info = Gauge("agentflow_tool_info", "What serves.", ["server"], multiprocess_mode="livesum")
 
 
+@functools.cache
+def of(metric: MetricWrapperBase, *labels: str) -> Any:
+    """The metric's child with these labels. Its own look-up takes a lock and as long as the rest of a count."""
+    return metric.labels(*labels)
+
+
 def measure(tools: Container[str]) -> ServerMiddleware[Any]:
     """A middleware that counts and times every call of ``tools``; other names, which a model made up, share a label."""
 
@@ -45,20 +53,21 @@ def measure(tools: Container[str]) -> ServerMiddleware[Any]:
         name = (context.params or {}).get("name")
         tool = name if isinstance(name, str) and name in tools else "unknown"
         status, start = "cancelled", time.monotonic()
-        with running.labels(tool).track_inprogress():
-            try:
-                result = await call_next(context)
-                status = "failed" if isinstance(result, dict) and result.get("isError") else "ok"
-                return result
-            except MCPError as error:
-                status = {SERVER_BUSY: "busy", INVALID_PARAMS: "refused"}.get(error.error.code, "fault")
-                raise
-            except Exception:
-                status = "fault"
-                raise
-            finally:
-                calls.labels(tool, status).inc()
-                call_seconds.labels(tool).observe(time.monotonic() - start)
+        of(running, tool).inc()
+        try:
+            result = await call_next(context)
+            status = "failed" if isinstance(result, dict) and result.get("isError") else "ok"
+            return result
+        except MCPError as error:
+            status = {SERVER_BUSY: "busy", INVALID_PARAMS: "refused"}.get(error.error.code, "fault")
+            raise
+        except Exception:
+            status = "fault"
+            raise
+        finally:
+            of(running, tool).dec()
+            of(calls, tool, status).inc()
+            of(call_seconds, tool).observe(time.monotonic() - start)
 
     return middleware
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
 from urllib.parse import urlsplit
 
 import anyio
-from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.context import ServerRequestContext
 from mcp_types import CallToolResult
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from tool_servers.common import calls, edition, options, serve
 from tool_servers.common.passages import cut
+from tool_servers.common.tool import OneTool
 from tool_servers.common.upstream import Rejected, Upstream
 from tool_servers.google_search.engines import ENGINES, Engine, Found, Incomplete, Query
 
@@ -60,27 +60,24 @@ class Search:
         return any(host.endswith(f".{site}") for site in self.left_out)
 
 
-def build(search: Search, snippet_chars: int, timeout: float, concurrency: int, edition: str = "") -> MCPServer:
+class Arguments(BaseModel):
+    """What a call takes."""
+
+    query: str = Field(description="What to search for.", min_length=1, max_length=LONGEST_QUERY)
+
+
+def build(search: Search, snippet_chars: int, timeout: float, concurrency: int, edition: str = "") -> OneTool:
     """The MCP server over a search engine."""
-    mcp = MCPServer(NAME)
     slots = anyio.CapacityLimiter(concurrency)
 
-    async def google_search(
-        query: Annotated[str, Field(description="What to search for.", min_length=1, max_length=LONGEST_QUERY)],
-        context: Context,
-    ) -> CallToolResult:
+    async def call(asked: Arguments, context: ServerRequestContext) -> CallToolResult:
         async def work(end: float) -> str:
-            return show(query, await search.find(query, end), snippet_chars)
+            return show(asked.query, await search.find(asked.query, end), snippet_chars)
 
         return await calls.run(NAME, context, timeout, slots, work)
 
-    mcp.add_tool(
-        google_search,
-        description=f"Search the web and return up to {search.k} results.",
-        meta=calls.meta(NOTES, pure=False, edition=edition),
-        structured_output=False,
-    )
-    return mcp
+    meta = calls.meta(NOTES, pure=False, edition=edition)
+    return OneTool(NAME, f"Search the web and return up to {search.k} results.", Arguments, call, meta)
 
 
 def show(query: str, found: Found, snippet_chars: int) -> str:

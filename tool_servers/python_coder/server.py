@@ -10,14 +10,15 @@ import os
 import resource
 import time
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
-from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, CallToolResult
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from tool_servers.common import calls, edition, lifetime, logs, options, serve
+from tool_servers.common.tool import OneTool
 from tool_servers.python_coder import bubblewrap, seccomp, selftest
 from tool_servers.python_coder.limits import Busy, JobResult, Limits, SandboxError
 from tool_servers.python_coder.sandbox import AHEAD, Sandbox
@@ -41,9 +42,14 @@ the last result said so; where it is no longer true, the call is an error of the
 LONGEST_ID = 200
 
 
-def build(sandbox: Sandbox, sessions: Sessions | None = None, edition: str = "") -> MCPServer:
+class Arguments(BaseModel):
+    """What a call takes."""
+
+    code: str = Field(description="A complete Python program. Only what it prints is returned.")
+
+
+def build(sandbox: Sandbox, sessions: Sessions | None = None, edition: str = "") -> OneTool:
     """The MCP server over a sandbox; with ``sessions``, one that keeps state for calls that name their trajectory."""
-    mcp = MCPServer(NAME)
 
     async def run(code: str, seconds: float, meta: Mapping[str, Any]) -> JobResult:
         trajectory = meta.get(TRAJECTORY)
@@ -56,15 +62,12 @@ def build(sandbox: Sandbox, sessions: Sessions | None = None, edition: str = "")
             return JobResult("ok", "[its state is gone]", 0.0)
         return await sessions.run(trajectory, code, seconds, goes_on=meta.get(STATE_KEPT) is True)
 
-    async def python_coder(
-        code: Annotated[str, Field(description="A complete Python program. Only what it prints is returned.")],
-        context: Context,
-    ) -> CallToolResult:
+    async def call(asked: Arguments, context: ServerRequestContext) -> CallToolResult:
         start = time.monotonic()
         left = calls.deadline(context, sandbox.limits.seconds) - start
         status = "failed"
         try:
-            job = await run(code, left, context.request_context.meta or {})
+            job = await run(asked.code, left, context.meta or {})
             status = job.status
         except Busy as error:
             status = "busy"
@@ -73,19 +76,15 @@ def build(sandbox: Sandbox, sessions: Sessions | None = None, edition: str = "")
             raise calls.broken(f"the sandbox failed: {error}") from error
         finally:
             took = round(time.monotonic() - start, 4)
-            log.info("call", extra={"tool": NAME, "status": status, "seconds": took, "code_chars": len(code)})
+            log.info("call", extra={"tool": NAME, "status": status, "seconds": took, "code_chars": len(asked.code)})
         if job.status == "killed":
             raise calls.broken(f"the program was ended before it was done: {job.output[-200:]}")
         result = calls.answer(job.output or NOTHING_PRINTED) if job.status == "ok" else calls.failure(job.output)
         return result.model_copy(update={"meta": {STATE_KEPT: True}}) if job.kept else result
 
-    mcp.add_tool(
-        python_coder,
-        description="Run one Python 3 program and return what it prints.",  # no minor version: prompts are the same anywhere
-        meta=calls.meta(notes(sandbox.limits, sessions is not None), False, edition, keeps_state=sessions is not None),
-        structured_output=False,
-    )
-    return mcp
+    meta = calls.meta(notes(sandbox.limits, sessions is not None), False, edition, keeps_state=sessions is not None)
+    description = "Run one Python 3 program and return what it prints."  # no minor version: prompts are the same anywhere
+    return OneTool(NAME, description, Arguments, call, meta)
 
 
 def notes(limits: Limits, state: bool) -> str:

@@ -8,14 +8,14 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
 import anyio
-from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.context import ServerRequestContext
 from mcp_types import CallToolResult
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from tool_servers.common import calls, edition, options, serve
+from tool_servers.common.tool import OneTool
 from tool_servers.web_search.addresses import Addresses
 from tool_servers.web_search.fetch import Fetched, Fetcher
 from tool_servers.web_search.page import Page, Reader
@@ -52,25 +52,22 @@ class WebSearch:
         await self.reader.close()
 
 
-def build(search: WebSearch, timeout: float, concurrency: int, edition: str = "") -> MCPServer:
+class Arguments(BaseModel):
+    """What a call takes."""
+
+    query: str = Field(description="What to look for on the page.", min_length=1, max_length=LONGEST_QUERY)
+    url: str = Field(description="The page's address, with http:// or https://.", max_length=LONGEST_URL)
+
+
+def build(search: WebSearch, timeout: float, concurrency: int, edition: str = "") -> OneTool:
     """The MCP server over a fetcher and a reader of pages."""
-    mcp = MCPServer(NAME)
     slots = anyio.CapacityLimiter(concurrency)
 
-    async def web_search(
-        query: Annotated[str, Field(description="What to look for on the page.", min_length=1, max_length=LONGEST_QUERY)],
-        url: Annotated[str, Field(description="The page's address, with http:// or https://.", max_length=LONGEST_URL)],
-        context: Context,
-    ) -> CallToolResult:
-        return await calls.run(NAME, context, timeout, slots, lambda end: search.find(query, url, end))
+    async def call(asked: Arguments, context: ServerRequestContext) -> CallToolResult:
+        return await calls.run(NAME, context, timeout, slots, lambda end: search.find(asked.query, asked.url, end))
 
-    mcp.add_tool(
-        web_search,
-        description=f"Fetch a web page and return its {search.k} passages nearest a query.",
-        meta=calls.meta(NOTES, pure=False, edition=edition),
-        structured_output=False,
-    )
-    return mcp
+    meta = calls.meta(NOTES, pure=False, edition=edition)
+    return OneTool(NAME, f"Fetch a web page and return its {search.k} passages nearest a query.", Arguments, call, meta)
 
 
 def show(got: Fetched, page: Page) -> str:

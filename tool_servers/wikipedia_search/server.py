@@ -7,15 +7,15 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Annotated
 
 import anyio
-from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.context import ServerRequestContext
 from mcp_types import CallToolResult
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from tool_servers.common import calls, edition, options, serve
 from tool_servers.common.passages import Index, Passage, show
+from tool_servers.common.tool import OneTool
 from tool_servers.common.upstream import Upstream
 from tool_servers.wikipedia_search.corpus import read
 from tool_servers.wikipedia_search.mediawiki import MediaWiki
@@ -37,28 +37,26 @@ Search = Callable[[str, int, float], Awaitable[list[Passage]]]
 """Query, passages wanted, point on ``time.monotonic`` at which it is cancelled."""
 
 
+class Arguments(BaseModel):
+    """What a call takes."""
+
+    query: str = Field(description="The words to look for.", max_length=LONGEST_QUERY)
+
+
 def build(
     search: Search, k: int, passage_chars: int, timeout: float, concurrency: int, live: bool, edition: str = ""
-) -> MCPServer:
+) -> OneTool:
     """The MCP server over a search. ``k`` passages a query, each cut to ``passage_chars`` characters."""
-    mcp = MCPServer(NAME)
     slots = anyio.CapacityLimiter(concurrency)
 
-    async def wikipedia_search(
-        query: Annotated[str, Field(description="The words to look for.", max_length=LONGEST_QUERY)], context: Context
-    ) -> CallToolResult:
+    async def call(asked: Arguments, context: ServerRequestContext) -> CallToolResult:
         async def work(end: float) -> str:
-            return show(query, await search(query, k, end), passage_chars)
+            return show(asked.query, await search(asked.query, k, end), passage_chars)
 
         return await calls.run(NAME, context, timeout, slots, work)
 
-    mcp.add_tool(
-        wikipedia_search,
-        description=f"Search Wikipedia passages by keyword and return the best {k}.",
-        meta=calls.meta(LIVE_NOTES if live else NOTES, pure=not live, edition=edition),
-        structured_output=False,
-    )
-    return mcp
+    meta = calls.meta(LIVE_NOTES if live else NOTES, pure=not live, edition=edition)
+    return OneTool(NAME, f"Search Wikipedia passages by keyword and return the best {k}.", Arguments, call, meta)
 
 
 def local(passages: Sequence[Passage]) -> Search:

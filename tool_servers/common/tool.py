@@ -1,0 +1,68 @@
+"""An MCP server of one tool, on the official SDK's low-level server: its high-level one makes a call a fifth dearer.
+
+Arguments that do not fit are a result with ``isError`` for the model; a name that is not the tool's is a JSON-RPC error.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel.server import Server
+from mcp.shared.exceptions import MCPError
+from mcp_types import INVALID_PARAMS, CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams, Tool
+from pydantic import BaseModel, ValidationError
+
+from tool_servers.common import calls
+
+log = logging.getLogger(__name__)
+Arguments = TypeVar("Arguments", bound=BaseModel)
+
+
+class OneTool(Server):
+    """``arguments`` is the model whose JSON schema is listed and whose instance ``call`` gets, with the request's context."""
+
+    def __init__(
+        self,
+        name: str,
+        description: str,
+        arguments: type[Arguments],
+        call: Callable[[Arguments, ServerRequestContext], Awaitable[CallToolResult]],
+        meta: Mapping[str, Any],
+    ) -> None:
+        # no argument of ours is repeated in a header, which is what the SDK looks through the schema for, at each call
+        super().__init__(name, on_list_tools=self._list, on_call_tool=self._call, get_tool_input_schema=lambda _: None)
+        self.middleware.clear()  # the SDK's own makes OpenTelemetry spans, which nothing here exports
+        schema = arguments.model_json_schema()
+        parts = {part: schema[part] for part in ("properties", "required")}
+        self._tool = Tool(name=name, description=description, input_schema={**parts, "title": f"{name}Arguments", "type": "object"}, _meta=dict(meta))
+        self._arguments, self._work = arguments, call
+
+    async def list_tools(self) -> list[Tool]:
+        """The one."""
+        return [self._tool]
+
+    async def _list(self, context: ServerRequestContext, params: PaginatedRequestParams | None) -> ListToolsResult:
+        return ListToolsResult(tools=[self._tool])
+
+    async def _call(self, context: ServerRequestContext, params: CallToolRequestParams) -> CallToolResult:
+        if params.name != self.name:
+            raise MCPError(INVALID_PARAMS, f"Unknown tool: {params.name}")
+        try:
+            arguments = self._arguments.model_validate(params.arguments or {})
+        except ValidationError as error:
+            return calls.failure(wrong(error))
+        try:
+            return await self._work(arguments, context)
+        except MCPError:
+            raise
+        except Exception as error:  # of the server's own code: the model is not to blame for it
+            log.exception("call failed", extra={"tool": self.name})
+            raise calls.broken(f"{self.name} failed: {type(error).__name__}") from error
+
+
+def wrong(error: ValidationError) -> str:
+    """What was wrong with the arguments, for the model."""
+    return "; ".join(f"{'.'.join(map(str, one['loc'])) or 'arguments'}: {one['msg']}" for one in error.errors())
