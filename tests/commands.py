@@ -47,6 +47,7 @@ ELSEWHERE = {
     "pre-commit install": "a program of its own; its hooks are those of tests/test_checks.py",
     "ray": "Ray's command line",
     ".ci/run": "every run of the tests",
+    "source .venv/bin/activate": "install.sh makes it",
     "vllm serve": "vLLM's command line; tests/evaluation/test_vllm_server.py starts one",
     "npm": "another's tool server, docs/tools.md",
 }

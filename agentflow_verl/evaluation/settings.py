@@ -16,6 +16,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from agentflow_verl.config import schema
 from agentflow_verl.errors import ConfigError
@@ -112,14 +114,17 @@ def sources(given: Namespace, used: set[str]) -> dict[str, Source]:
 
 
 def read_node(path: Path) -> dict[str, Any]:
-    """The ``agentflow:`` node of a YAML file, or the whole file where it has none."""
+    """The ``agentflow:`` node of a YAML file, or the whole file where it has none, with its interpolations resolved."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as wrong:
+        content = OmegaConf.load(path)
+        if not isinstance(content, DictConfig):
+            raise ConfigError(f"--config {path}: no mapping; write the keys of the node agentflow")
+        node = content.get("agentflow", content)
+        if "trajectory_dir" in node:
+            del node["trajectory_dir"]  # the training run's
+        return OmegaConf.to_container(node, resolve=True)
+    except (OSError, yaml.YAMLError, OmegaConfBaseException) as wrong:
         raise ConfigError(f"--config {path}: {wrong}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"--config {path}: no mapping; write the keys of the node agentflow")
-    return dict(content.get("agentflow", content))
 
 
 def tool_node(text: str) -> tuple[str, dict[str, Any]]:

@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from agentflow_verl.config import schema
 from agentflow_verl.engines.adapter import serves_adapter
+from agentflow_verl.engines.replica import base_replicas
 from agentflow_verl.errors import ConfigError
 from agentflow_verl.rewards import registry
 from agentflow_verl.trainer.runtime import plain
@@ -152,9 +153,26 @@ def check_folders(config: DictConfig, settings: schema.AgentflowConfig) -> None:
 def check_devices(config: DictConfig, settings: schema.AgentflowConfig) -> None:
     import torch
 
-    address = config.ray_kwargs.get("ray_init", {}).get("address") or os.environ.get("RAY_ADDRESS", "local")
-    if config.trainer.device == "cuda" and address == "local" and not torch.cuda.is_available():
+    started = config.ray_kwargs.get("ray_init", {})
+    if (started.get("address") or os.environ.get("RAY_ADDRESS", "local")) != "local":
+        return  # what a cluster has, Ray says
+    if config.trainer.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("trainer.device=cuda, but no GPU is visible here: add platform=cpu, or join a Ray cluster")
+    trained, served = gpus(config, settings)
+    here = started.get("num_gpus") or torch.cuda.device_count()
+    if trained + served > here:
+        raise ConfigError(
+            f"trainer.nnodes x trainer.n_gpus_per_node asks for {trained} GPUs and rollout servers of their own for {served}, the frozen "
+            f"base's among them; {here} are here: lower trainer.n_gpus_per_node, or join a Ray cluster"
+        )
+
+
+def gpus(config: DictConfig, settings: schema.AgentflowConfig) -> tuple[int, int]:
+    """GPUs that the trainer takes, and that servers beside it take: the frozen base's, and the asynchronous mode's rollout."""
+    rollout, trainer = config.actor_rollout_ref.rollout, config.trainer
+    alone = rollout.nnodes * rollout.n_gpus_per_node if trainer.v1.trainer_mode == "agentflow_separate_async" else 0
+    size = rollout.tensor_model_parallel_size * rollout.data_parallel_size * rollout.pipeline_model_parallel_size
+    return trainer.nnodes * trainer.n_gpus_per_node, alone + base_replicas(config, settings) * size
 
 
 def _resolved(config: DictConfig, key: str) -> dict[str, Any]:

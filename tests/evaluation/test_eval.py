@@ -150,8 +150,8 @@ def test_a_folder_without_weights_says_how_to_get_them(data, tmp_path, capsys):
 
 def test_a_configuration_file_of_training_will_do(echo, data, tmp_path):
     config = tmp_path / "config.yaml"
-    config.write_text(json.dumps({"agentflow": {"max_turns": 4, "tools": {"echo": {"urls": [echo.url]}}, "trajectory_dir": "${x.y}/t",
-                                                "flow_grpo": {"std": False}}, "trainer": {}}))  # fmt: skip
+    config.write_text(json.dumps({"agentflow": {"max_turns": 4, "tools": {"echo": {"urls": ["${trainer.tool}"]}}, "trajectory_dir": "${x.y}/t",
+                                                "flow_grpo": {"std": False}}, "trainer": {"tool": echo.url}}))  # fmt: skip
     with endpoint() as model:
         assert main(["eval", "--benchmarks", "sums", "--data", str(data), "--out", str(tmp_path / "o"), "--endpoint", model.url,
                      "--config", str(config), "--limit", "1"]) == 0  # fmt: skip

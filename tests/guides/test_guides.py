@@ -36,7 +36,7 @@ def questions(folder: Path, *names: str) -> None:
 
 
 def test_every_command_is_run_somewhere():
-    source = Path(__file__).read_text()
+    source = Path(__file__).read_text() + Path(walk.__file__).read_text()
     for name in NAMES:
         assert f'page("{name}")' in source or not page(name), f"{name}: nobody runs {page(name)[0]}"
 
@@ -138,6 +138,12 @@ def test_an_agent_is_measured_and_compared(tmp_path):
         assert "bamboogle" in run(compare, tmp_path)
         with fakes.endpoint() as model:
             assert "=== answered:" in run(replaced([*one, *tool], {"http://127.0.0.1:8000/v1": model.url}), tmp_path)
+
+
+def test_an_agent_is_asked_from_python(tmp_path):
+    with fakes.endpoint(lambda body: fakes.right(body).replace("echo", "python_coder").replace('"text": "', '"code": "')) as model:
+        program = block("docs/evaluation.md", "asyncio.run").replace("http://127.0.0.1:8000/v1", model.url)
+        assert run([sys.executable, "-c", program], tmp_path).splitlines()[-1] == "34"  # what the fake makes of 17
 
 
 def test_an_answer_is_replayed(tmp_path):

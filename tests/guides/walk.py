@@ -74,7 +74,7 @@ WHERE = {
         "python -m tool_servers.python_coder": "tests/guides/test_guides.py",
         "python -m tool_servers.wikipedia_search": "tests/guides/test_guides.py",
     },
-    "docs/train.md": {"pip install": GPU, "bash install.sh": "bash tests/run.sh"},
+    "docs/train.md": {"pip install": GPU, "bash install.sh": "bash tests/run.sh", "source": "bash tests/run.sh"},
     "recipes/README.md": {"python -m verl.trainer.main_ppo": GPU},
     "recipes/async/README.md": {"bash recipes/async/run.sh": GPU},
     "recipes/base_models/README.md": {"bash recipes/base_models/run.sh": GPU},

@@ -18,7 +18,6 @@ from omegaconf import DictConfig, OmegaConf
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 
 from agentflow_verl import cli, doctor
-from agentflow_verl.engines.replica import base_replicas
 from agentflow_verl.errors import ConfigError
 from agentflow_verl.trainer import checks
 
@@ -163,10 +162,7 @@ def test_the_paper_recipe_has_the_papers_value(key, value):
 )
 def test_a_recipe_takes_the_gpus_that_its_readme_says(name, gpus, rows):
     config = composed(name, *rows)
-    settings, rollout = checks.check(config), config.actor_rollout_ref.rollout
-    alone = rollout.nnodes * rollout.n_gpus_per_node
-    base = base_replicas(config, settings) * rollout.tensor_model_parallel_size
-    assert config.trainer.nnodes * config.trainer.n_gpus_per_node + alone + base == gpus
+    assert sum(checks.gpus(config, checks.check(config))) == gpus
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -205,6 +205,7 @@ ATTACKS = [
         "clone into a user namespace",
         "call('syscall', {'x86_64': 56, 'aarch64': 220}[os.uname().machine], 0x10000000 | 17, 0, 0, 0, 0)",
     ),
+    cannot("child of the fork server", "call('syscall', {'x86_64': 56, 'aarch64': 220}[os.uname().machine], 0x8000 | 17, 0, 0, 0, 0)"),
     cannot("clone3", "call('syscall', 435, 0, 0)"),
     cannot("io_uring", "call('syscall', 425, 1, 0)"),
     cannot("mount", "call('mount', b'none', b'/tmp', b'tmpfs', 0, None)"),

@@ -135,7 +135,7 @@ async def test_engine_that_did_not_search_failed(service: Service, engine: str, 
 
 
 async def test_left_out_sites_are_never_shown(service: Service) -> None:
-    rows = [{"title": host, "link": f"https://{host}/page", "snippet": ""} for host in ("huggingface.co", "x.huggingface.co", "nothuggingface.co")]
+    rows = [{"title": host, "link": f"https://{host}/page", "snippet": ""} for host in ("huggingface.co", "x.huggingface.co", "nothuggingface.co", "[x")]
     service.reply = says({"organic": rows})
     found = await find("serper", service, ("huggingface.co",))
     assert [hit.title for hit in found.hits] == ["nothuggingface.co"]

@@ -29,6 +29,17 @@ async def halve(asked: Arguments, context: ServerRequestContext) -> CallToolResu
 SERVER = OneTool("halve", "Halve a number.", Arguments, halve, calls.meta("No fractions.", pure=True))
 
 
+async def test_arguments_that_may_all_be_left_out_or_have_parts_are_listed_whole():
+    class Part(BaseModel):
+        size: int
+
+    class Optional(BaseModel):
+        parts: list[Part] = []
+
+    [tool] = await OneTool("assemble", "Assemble parts.", Optional, halve, {}).list_tools()
+    assert "required" not in tool.input_schema and tool.input_schema["$defs"]["Part"]["required"] == ["size"]
+
+
 async def test_it_lists_one_tool_with_its_arguments_and_notes():
     async with Client(SERVER) as client:
         [tool] = (await client.list_tools()).tools

@@ -68,9 +68,9 @@ def test_denied_calls_are_denied(machine: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_namespaces_are_denied_whatever_else_is_asked_for(machine: str) -> None:
+def test_namespaces_and_children_of_others_are_denied_whatever_else_is_asked_for(machine: str) -> None:
     clone = seccomp.CLONE[list(MACHINES).index(machine)]
-    for bit in (0x0002_0000, 0x0200_0000, 0x0400_0000, 0x0800_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000):
+    for bit in (0x0002_0000, 0x0200_0000, 0x0400_0000, 0x0800_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000, seccomp.CLONE_PARENT):
         assert decide(machine, clone, (bit | 17,)) == error(errno.EPERM)
     assert decide(machine, clone, (17,)) == ALLOW, "fork"
     assert decide(machine, clone, (0x003D_0F00,)) == ALLOW, "a thread"

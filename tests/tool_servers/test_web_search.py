@@ -159,7 +159,7 @@ async def test_redirects_are_followed_up_to_a_limit_and_keep_nothing(service: Se
     assert "more than 3 redirects" in await refused(fetcher, f"{service.url}/?hops=4")
 
 
-@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/", "gopher://x", "http://user:word@127.0.0.1/", "//", "http://"])
+@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/", "gopher://x", "http://user:word@127.0.0.1/", "//", "http://", "http://[x"])
 async def test_redirect_leads_to_web_pages_only(service: Service, fetcher: Fetcher, target: str) -> None:
     service.reply = lambda _, handler: send(handler, b"", "text/html", 302, Location=target)
     assert await refused(fetcher, service.url)
@@ -224,7 +224,7 @@ def test_page_without_text_has_no_passages_or_its_own(body: bytes) -> None:
     assert all(passage.text for passage in found.passages)
 
 
-@pytest.mark.parametrize(("charset", "body"), [("utf-8", "é".encode()), ("latin-1", b"\xe9"), ("no-such-charset", "é".encode()), (None, "é".encode())])
+@pytest.mark.parametrize(("charset", "body"), [("utf-8", "é".encode()), ("latin-1", b"\xe9"), ("no-such-charset", "é".encode()), ("hex", "é".encode()), ("idna", "é".encode()), ("undefined", "é".encode()), (None, "é".encode())])
 def test_plain_text_is_decoded_as_it_says(charset: str | None, body: bytes) -> None:
     assert read(body, "text/plain", charset, "x", 1, 100).passages[0].text == "é"
 

@@ -162,6 +162,22 @@ def test_a_gpu_run_without_a_gpu_says_what_to_do(good, monkeypatch):
     checks.check(compose("agentflow", [*good, "trainer.device=cuda", "ray_kwargs.ray_init.address=null"]))
 
 
+@pytest.mark.parametrize(
+    ("overrides", "served"),
+    [
+        ((), 1),
+        (("agentflow.base.replicas=2",), 2),
+        (("actor_rollout_ref.rollout.tensor_model_parallel_size=2",), 2),
+        (("actor_rollout_ref.model.lora_rank=8",), 0),
+        (("trainer.v1.trainer_mode=agentflow_separate_async", "actor_rollout_ref.rollout.nnodes=1", "actor_rollout_ref.rollout.n_gpus_per_node=3"), 4),
+    ],
+)
+def test_gpus_of_the_frozen_base_and_of_a_rollout_apart_are_counted_before_the_start(good, overrides, served):
+    few = f"ray_kwargs.ray_init.num_gpus={7 + served}"
+    assert f"asks for 8 GPUs and rollout servers of their own for {served}" in complaint(*good, *overrides, few, "trainer.n_gpus_per_node=8")
+    checks.check(compose("agentflow", [*good, *overrides, few, "trainer.n_gpus_per_node=7"]))
+
+
 @pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
 def test_a_folder_that_cannot_be_written_is_named(good, tmp_path):
     locked = tmp_path / "locked"

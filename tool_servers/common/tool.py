@@ -35,9 +35,9 @@ class OneTool(Server):
         # no argument of ours is repeated in a header, which is what the SDK looks through the schema for, at each call
         super().__init__(name, on_list_tools=self._list, on_call_tool=self._call, get_tool_input_schema=lambda _: None)
         self.middleware.clear()  # the SDK's own makes OpenTelemetry spans, which nothing here exports
-        schema = arguments.model_json_schema()
-        parts = {part: schema[part] for part in ("properties", "required")}
-        self._tool = Tool(name=name, description=description, input_schema={**parts, "title": f"{name}Arguments", "type": "object"}, _meta=dict(meta))
+        schema = arguments.model_json_schema() | {"title": f"{name}Arguments"}
+        schema.pop("description", None)  # the model's docstring
+        self._tool = Tool(name=name, description=description, input_schema=schema, _meta=dict(meta))
         self._arguments, self._work = arguments, call
 
     async def list_tools(self) -> list[Tool]:

@@ -56,7 +56,10 @@ class Search:
         return Found(tuple(shown[: self.k]), found.answer)
 
     def _is_left_out(self, url: str) -> bool:
-        host = f".{urlsplit(url).hostname or ''}"
+        try:
+            host = f".{urlsplit(url).hostname or ''}"
+        except ValueError:  # an engine's result whose address is none
+            return bool(self.left_out)
         return any(host.endswith(f".{site}") for site in self.left_out)
 
 

@@ -102,6 +102,8 @@ ALLOWED_NEW = {
 
 NEW_NAMESPACES = 0x7E02_0000
 """CLONE_NEW{NS,CGROUP,UTS,IPC,USER,PID,NET}, sched.h."""
+CLONE_PARENT = 0x8000
+"""A child that its parent's parent would have to wait for: the fork server's, which knows nothing of it."""
 FAMILIES = (1, 2, 10)
 """AF_UNIX, AF_INET, AF_INET6."""
 TERMINAL_INJECTION = (0x5412, 0x541C)
@@ -151,7 +153,7 @@ def _one_of(values: Iterable[int], otherwise: int) -> list[Instruction]:
 
 
 def _clone() -> list[Instruction]:
-    return [(_LOAD, 0, 0, _ARGUMENT_0), (_ANY_BIT, 0, 1, NEW_NAMESPACES), _end(_ERRNO | errno.EPERM), _end(_ALLOW)]
+    return [(_LOAD, 0, 0, _ARGUMENT_0), (_ANY_BIT, 0, 1, NEW_NAMESPACES | CLONE_PARENT), _end(_ERRNO | errno.EPERM), _end(_ALLOW)]
 
 
 def _socket() -> list[Instruction]:

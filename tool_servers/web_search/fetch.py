@@ -45,7 +45,10 @@ class Fetcher:
             page = await self._one(checked(url))
             if isinstance(page, Fetched):
                 return page
-            url = urljoin(url, page)
+            try:
+                url = urljoin(url, page)
+            except ValueError:
+                raise Failure(f"The page was not fetched: {url[:200]} redirects to what is no address.") from None
         raise Failure(f"The page was not fetched: more than {self._most_redirects} redirects.")
 
     async def close(self) -> None:

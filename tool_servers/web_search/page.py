@@ -7,7 +7,6 @@ memory limit: one that is not done in time is killed and replaced, and nothing o
 from __future__ import annotations
 
 import asyncio
-import codecs
 import multiprocessing
 import resource
 from concurrent.futures import TimeoutError as TooSlow
@@ -66,6 +65,8 @@ class Reader:
         except RuntimeError as error:  # pebble gives a pool up whose new processes fail at once
             self._pool = self._new()
             raise Fault(f"pages cannot be read: {error}") from None
+        except Exception as error:  # the parsers': a page can make them raise what it likes
+            raise Failure(f"The page was not read: {type(error).__name__} while its text was extracted.") from None
 
     async def close(self) -> None:
         """Kill the processes. A call still under way fails."""
@@ -99,10 +100,9 @@ def _extract(body: bytes, charset: str | None) -> tuple[str, str]:
 
 def _decode(body: bytes, charset: str | None) -> str:
     try:
-        codecs.lookup(charset or "utf-8")
-    except LookupError:
-        charset = None
-    return body.decode(charset or "utf-8", "replace")
+        return body.decode(charset or "utf-8", "replace")
+    except (LookupError, ValueError):  # no such encoding, one that is none of text, one that replaces nothing
+        return body.decode("utf-8", "replace")
 
 
 def _prepare(memory: int) -> None:

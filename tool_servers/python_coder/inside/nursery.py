@@ -61,14 +61,20 @@ def bear(link, births, setup):
             control, stdin, output, first, start = fds
             wanted, mapped = understood(order), int(os.pread(statm, 64, 0).split()[0]) * PAGE
             reseed()
+            child, ended = 0, -1
             try:
                 kernel.call("setns", first, kernel.CLONE_NEWPID)
                 child = kernel.fork()
                 if child == 0:
                     enter(wanted, control, stdin, output, first, start, rules, rank, mapped)
-                events.register(os.pidfd_open(child), selectors.EVENT_READ, (child, control, first))
+                ended = os.pidfd_open(child)
+                events.register(ended, selectors.EVENT_READ, (child, control, first))
             except OSError as error:
-                end(control, first, f"no process could be forked: {error}")
+                end(control, first, f"no process could be forked and watched: {error}")
+                if child:
+                    os.waitpid(child, 0)  # it is ended with its namespace, which in turn waits for this
+                if ended >= 0:
+                    os.close(ended)
             for fd in (stdin, output, start):
                 os.close(fd)
 
