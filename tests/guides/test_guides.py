@@ -165,6 +165,7 @@ def test_the_training_guide_begins_with_a_doctor_who_is_content(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)
 def test_the_training_guide_to_its_end(tmp_path):
     _, train, look, merge, measure = prepared(tmp_path)
     run(on_a_cpu(train), tmp_path, timeout=800)
