@@ -31,8 +31,8 @@ never scheduled stops all others: with nice 19, for more than a second.
 WEIGHT_OF_A_STEP = 1.25
 CROWD = 4
 """A job of more threads steps back at once, and waits for its turn."""
-TURN_S, ASK_AGAIN_S = 0.05, 0.01
-"""Who had a turn asks again no sooner than those who wait."""
+TURN_S, REST_S, ASK_AGAIN_S = 0.05, 0.05, 0.01
+"""After each turn no crowd runs for a while: forks and ends hold up every other job. Who had a turn asks again no sooner than those who wait."""
 LOOK_S = 0.0002
 """For this process to run at a stretch: it must not wait for what it is to slow."""
 AT_A_STRETCH_S = 0.02
@@ -82,6 +82,7 @@ def look_after(started, control, memory, turn):
 def stop(turn):
     """Stop every process of the job, and leave the turn to another crowd. One that is stopped holds no lock of the kernel's."""
     signal_all(signal.SIGSTOP)
+    time.sleep(REST_S)
     fcntl.flock(turn, fcntl.LOCK_UN)
 
 
