@@ -64,6 +64,12 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.M | re.S)
 
 
+def block(name: str, *holding: str) -> str:
+    """The one block of Python of the page at ``name`` that holds all this."""
+    [found] = [text for text in blocks(ROOT / name, "python") if all(part in text for part in holding)]
+    return found
+
+
 def commands(page: Path) -> Iterator[list[str]]:
     """Fenced ``bash``, the lines after ``$`` of ``console``, and indented lines that begin with a program of ours."""
     text = "\n".join(blocks(page, "bash"))

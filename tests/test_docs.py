@@ -21,9 +21,8 @@ from agentflow_verl.tools.spec import ToolConfig
 from agentflow_verl.trainer import checks
 from tests import commands
 from tests.commands import PAGES, ROOT
-from tool_servers.common.sockets import shared
+from tests.guides.walk import free_port
 
-GUIDES = ROOT / "docs"
 ALL = [(page, words) for page in PAGES for words in commands.commands(page)]
 
 
@@ -123,14 +122,9 @@ def test_the_readme_leads_to_the_guide(guide):
 # ---- the examples, as they stand ----
 
 
-def python_block(page: str, *holding: str) -> str:
-    [block] = [block for block in commands.blocks(GUIDES / page, "python") if all(text in block for text in holding)]
-    return block
-
-
 def test_the_rows_of_the_training_guide_are_taken(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    exec(python_block("train.md"), {})
+    exec(commands.block("docs/train.md"), {})
     assert len(pandas.read_parquet("train.parquet")) == 32
     base = f"actor_rollout_ref.model.path={ROOT / 'recipes/quickstart/base'}"
     files = ("data.train_files=train.parquet", "data.val_files=val.parquet")
@@ -140,18 +134,16 @@ def test_the_rows_of_the_training_guide_are_taken(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("turns", "reward"), [(1, 1.0), (3, 0.8)])
 def test_the_reward_of_the_guide_scores(turns, reward):
     space: dict = {}
-    exec(python_block("write_a_reward.md"), space)
+    exec(commands.block("docs/write_a_reward.md"), space)
     trajectory = Trajectory(id="a", query="What is 1 + 1?", turns=tuple(Turn(index=index) for index in range(turns)), answer="2", outcome=Outcome.ANSWERED)
     given = space["compute_score"](data_source="maths", solution_str="2", ground_truth="2", extra_info={"trajectory": trajectory})
     assert given["score"] == pytest.approx(reward)
 
 
 async def test_the_tool_of_the_guide_is_listed_and_called(tmp_path):
-    (tmp_path / "roman.py").write_text(python_block("add_a_tool.md"))
-    [listener] = shared("127.0.0.1", 0, 1)
-    port = listener.getsockname()[1]
-    listener.close()
-    process = subprocess.Popen([sys.executable, "roman.py", "--port", str(port)], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    (tmp_path / "roman.py").write_text(commands.block("docs/add_a_tool.md"))
+    port = free_port()
+    process = subprocess.Popen([sys.executable, "roman.py", "--port", port], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     try:
         for line in process.stderr:
             if "running on" in line.lower():

@@ -67,8 +67,6 @@ class Settings:
 def of(given: Namespace) -> Settings:
     """Settings of a parsed command line (options.py). Raises ConfigError for the first thing that is wrong."""
     node = {} if given.config is None else read_node(given.config)
-    for key in NOT_READ:
-        node.pop(key, None)
     if given.tool:
         node["tools"] = dict(tool_node(text) for text in given.tool)
     node.setdefault("tools", {"python_coder": {}})
@@ -114,14 +112,14 @@ def sources(given: Namespace, used: set[str]) -> dict[str, Source]:
 
 
 def read_node(path: Path) -> dict[str, Any]:
-    """The ``agentflow:`` node of a YAML file, or the whole file where it has none, with its interpolations resolved."""
+    """What is read here of the ``agentflow:`` node of a YAML file, or of the whole file where it has none, interpolations resolved."""
     try:
         content = OmegaConf.load(path)
         if not isinstance(content, DictConfig):
             raise ConfigError(f"--config {path}: no mapping; write the keys of the node agentflow")
         node = content.get("agentflow", content)
-        if "trajectory_dir" in node:
-            del node["trajectory_dir"]  # the training run's
+        for key in set(NOT_READ) & set(node):
+            del node[key]
         return OmegaConf.to_container(node, resolve=True)
     except (OSError, yaml.YAMLError, OmegaConfBaseException) as wrong:
         raise ConfigError(f"--config {path}: {wrong}") from None

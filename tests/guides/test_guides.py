@@ -14,13 +14,13 @@ import pytest
 
 from agentflow_verl.flow.records import Trajectory
 from tests import commands
-from tests.commands import PAGES, ROOT
+from tests.commands import PAGES, ROOT, block
 from tests.evaluation import fakes
 from tests.tools.servers import echo_process
 from tests.view.logs import CONTROL, RUN
 
 from . import walk
-from .walk import BASE, WHERE, block, free_port, on_a_cpu, page, prepared, replaced, run, running
+from .walk import BASE, WHERE, free_port, on_a_cpu, page, prepared, replaced, run, running
 
 NAMES = [path.relative_to(ROOT).as_posix() for path in PAGES]
 TOKEN = "a-token-for-the-tests"

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests import commands
-from tests.commands import ROOT
+from tests.commands import ROOT, block
 from tool_servers.common.sockets import shared
 
 BASE = ROOT / "recipes/quickstart/base"
@@ -154,12 +154,6 @@ def lines(process: subprocess.Popen, patience_s: float) -> Iterator[str]:
         *whole, said = (said + part).split(b"\n")
         yield from (line.decode() for line in whole)
     raise AssertionError(f"{process.args}: not what it should have said, but last {said.decode()!r}")
-
-
-def block(name: str, *holding: str) -> str:
-    """The page's one block of Python that holds all this."""
-    [found] = [text for text in commands.blocks(ROOT / name, "python") if all(part in text for part in holding)]
-    return found
 
 
 def prepared(folder: Path) -> list[list[str]]:
