@@ -31,21 +31,19 @@ class Filter(ctypes.Structure):
 
 
 def call(name, *arguments):
-    """Raises OSError."""
-    if LIBC[name](*arguments) == -1:
+    """What it returns. Raises OSError."""
+    result = LIBC[name](*arguments)
+    if result == -1:
         number = ctypes.get_errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")
+    return result
 
 
 def fork():
     """fork(2) alone, for a process of one thread that holds no lock: what Python does around its own is for others, and writes
     to 230 pages. Generators of random numbers stay as the parent's. Raises OSError.
     """
-    child = LIBC.fork()
-    if child == -1:
-        number = ctypes.get_errno()
-        raise OSError(number, f"fork: {os.strerror(number)}")
-    return child
+    return call("fork")
 
 
 def rank(thread, nice, slice_s):
