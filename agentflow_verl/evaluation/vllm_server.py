@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -49,12 +50,14 @@ class VllmServer:
     def __enter__(self) -> VllmServer:
         self._log_path.parent.mkdir(parents=True, exist_ok=True)
         parent = os.getpid()
+        self._temporary = tempfile.TemporaryDirectory(prefix="agentflow-vllm-")  # vLLM leaves its sockets there
         with self._log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 self._argv,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
+                env={**os.environ, "TMPDIR": self._temporary.name},
                 start_new_session=True,
                 preexec_fn=lambda: _end_with(parent),
             )
@@ -73,6 +76,7 @@ class VllmServer:
             except ProcessLookupError:
                 pass
             process.wait()
+            self._temporary.cleanup()
 
     def wait(self, timeout_s: float = START_TIMEOUT_S) -> None:
         """Return once it answers. ``ConfigError`` with its last lines if it ends, or not in time."""

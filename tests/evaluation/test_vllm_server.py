@@ -23,12 +23,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # Answers /health like vLLM does, has a child of its own, and takes as long to end as it likes.
 STAND_IN = """
-import http.server, os, subprocess, sys, signal
+import http.server, os, subprocess, sys, signal, tempfile
 stubborn = "--stubborn" in sys.argv
 if stubborn:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 print("child", child.pid, flush=True)
+print("left in", os.path.dirname(tempfile.mkstemp()[1]), flush=True)
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200); self.end_headers()
@@ -71,6 +72,8 @@ def test_it_and_what_it_started_are_gone_afterwards(stand_in, args, monkeypatch)
         pids = [server._process.pid, *processes(stand_in / "vllm_base.log")]
         assert len(pids) == 2 and all(map(alive, pids))
     wait_until(lambda: not any(map(alive, pids)), "both are gone")
+    [folder] = [line.split()[2] for line in (stand_in / "vllm_base.log").read_text().splitlines() if line.startswith("left in")]
+    assert "agentflow-vllm-" in folder and not Path(folder).exists()
 
 
 def test_it_ends_with_a_parent_that_is_killed(stand_in):
