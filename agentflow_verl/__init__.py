@@ -1,8 +1,9 @@
-"""agentflow_verl: train the planner of a tool-using agent in its own loop, with Flow-GRPO, on stock verl.
+"""agentflow_verl: train the planner of a tool-using agent in its own loop, with Flow-GRPO, on stock
+verl.
 
 Read the folders in this order, which is also the path of one training row:
 
-    trainer/agent_loop.py   a dataset row becomes a question
+    trainer/rollout/agent_loop.py   a dataset row becomes a question
     flow/                   the four modules answer it, turn by turn, into a Trajectory
     engines/, tools/        who answers a module's prompt; who executes a tool call
     rewards/                the trajectory's outcome reward

@@ -1,4 +1,5 @@
-"""Commands of the documentation: found, taken apart, and read by the program that each of them belongs to.
+"""Commands of the documentation: found, taken apart, and read by the program that each of them
+belongs to.
 
     blocks(page, "bash")        fenced blocks of a language
     commands(page)              every command, one list of words each
@@ -23,9 +24,9 @@ from unittest.mock import patch
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
 
-from agentflow_verl import cli
+from agentflow_verl.cli import main as cli
 from agentflow_verl.config import schema
-from agentflow_verl.trainer.runtime import plain
+from agentflow_verl.trainer.rollout.runtime import plain
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
@@ -61,22 +62,39 @@ class Parsed(Exception):
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    return re.findall(
+        rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.M | re.S
+    )
 
 
 def block(name: str, *holding: str) -> str:
     """The one block of Python of the page at ``name`` that holds all this."""
-    [found] = [text for text in blocks(ROOT / name, "python") if all(part in text for part in holding)]
+    [found] = [
+        text for text in blocks(ROOT / name, "python") if all(part in text for part in holding)
+    ]
     return found
 
 
 def commands(page: Path) -> Iterator[list[str]]:
-    """Fenced ``bash``, the lines after ``$`` of ``console``, and indented lines that begin with a program of ours."""
+    """Fenced ``bash``, the lines after ``$`` of ``console``, and indented lines that begin with a
+    program of ours.
+    """
     text = "\n".join(blocks(page, "bash"))
-    text += "\n".join(line[2:] for block in blocks(page, "console") for line in block.splitlines() if line.startswith("$ "))
+    text += "\n".join(
+        line[2:]
+        for block in blocks(page, "console")
+        for line in block.splitlines()
+        if line.startswith("$ ")
+    )
     prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
-    text += "\n" + "\n".join(line.strip() for line in prose.splitlines() if re.match(rf"    (?:{'|'.join(OURS)}) ", line))
-    text = re.sub(r"<[^<>\n]+>", "PLACEHOLDER", text).replace("…", "PLACEHOLDER").replace(" ... ", " PLACEHOLDER ")
+    text += "\n" + "\n".join(
+        line.strip() for line in prose.splitlines() if re.match(rf"    (?:{'|'.join(OURS)}) ", line)
+    )
+    text = (
+        re.sub(r"<[^<>\n]+>", "PLACEHOLDER", text)
+        .replace("…", "PLACEHOLDER")
+        .replace(" ... ", " PLACEHOLDER ")
+    )
     text = re.sub(r"\s*\\\n\s*", " ", text)
     for line in text.splitlines():
         for part in re.split(r" && ", line):
@@ -119,15 +137,21 @@ def agentflow(words: list[str]) -> None:
 
 
 def module(name: str, words: list[str]) -> None:
-    if name == "verl.trainer.main_ppo" and "--config-dir" in words:  # a recipe's own; tests/recipes composes them
-        folder, config = (words[words.index(option) + 1] for option in ("--config-dir", "--config-name"))
+    if (
+        name == "verl.trainer.main_ppo" and "--config-dir" in words
+    ):  # a recipe's own; tests/recipes composes them
+        folder, config = (
+            words[words.index(option) + 1] for option in ("--config-dir", "--config-name")
+        )
         assert (ROOT / folder / f"{config}.yaml").is_file(), words
     elif name == "verl.trainer.main_ppo":
         option, config_name, *overrides = words
         assert option == "--config-name", words
         settings(composed([word for word in overrides if word != "PLACEHOLDER"], config_name))
     elif name.startswith("tool_servers."):
-        with patch.dict("os.environ", AGENTFLOW_TOOL_TOKEN="a token for the tests".replace(" ", "-")):
+        with patch.dict(
+            "os.environ", AGENTFLOW_TOOL_TOKEN="a token for the tests".replace(" ", "-")
+        ):
             reads(lambda: importlib.import_module(f"{name}.server").main(words))
     elif name == "pytest":
         pytest_arguments(words)
@@ -137,7 +161,9 @@ def module(name: str, words: list[str]) -> None:
 
 
 def script(words: list[str]) -> None:
-    """Flags of a shell script are the cases that it names; what else it takes are overrides, or the installer's two words."""
+    """Flags of a shell script are the cases that it names; what else it takes are overrides, or the
+    installer's two words.
+    """
     text = (ROOT / words[0]).read_text(encoding="utf-8")
     flags = [word for word in words[1:] if word.startswith("-")]
     unknown = [flag for flag in flags if f"{flag})" not in text]
@@ -165,7 +191,9 @@ def pytest_arguments(words: list[str]) -> None:
 
 def composed(overrides: list[str], config_name: str = "agentflow") -> DictConfig:
     with initialize_config_module("verl.trainer.config", version_base=None):
-        return compose(config_name, [re.sub(r"\$\w+|\"\$\w+\"", "x", override) for override in overrides])
+        return compose(
+            config_name, [re.sub(r"\$\w+|\"\$\w+\"", "x", override) for override in overrides]
+        )
 
 
 def settings(config: DictConfig) -> schema.AgentflowConfig:
@@ -186,7 +214,11 @@ def arguments_are(words: list[str]) -> Iterator[None]:
 def reads(run: Callable[[], object]) -> argparse.Namespace:
     """What ``run`` parses first, all of it. Raises ValueError with the parser's complaint."""
 
-    def stop(parser: argparse.ArgumentParser, args: list[str] | None = None, namespace: argparse.Namespace | None = None) -> argparse.Namespace:
+    def stop(
+        parser: argparse.ArgumentParser,
+        args: list[str] | None = None,
+        namespace: argparse.Namespace | None = None,
+    ) -> argparse.Namespace:
         given, unknown = parser.parse_known_args(args, namespace)
         if unknown:
             parser.error(f"unknown: {' '.join(unknown)}")
@@ -195,7 +227,10 @@ def reads(run: Callable[[], object]) -> argparse.Namespace:
     def complain(parser: argparse.ArgumentParser, message: str) -> None:
         raise ValueError(f"{parser.prog}: {message}")
 
-    with patch.object(argparse.ArgumentParser, "parse_args", stop), patch.object(argparse.ArgumentParser, "error", complain):
+    with (
+        patch.object(argparse.ArgumentParser, "parse_args", stop),
+        patch.object(argparse.ArgumentParser, "error", complain),
+    ):
         try:
             run()
         except Parsed as parsed:

@@ -8,7 +8,8 @@ import signal
 import hypothesis
 import pytest
 
-# A shell that starts the tests in the background has SIGINT ignored, and so would every process that they start.
+# A shell that starts the tests in the background has SIGINT ignored, and so would every process
+# that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("busy", deadline=None)  # no test asserts a time
@@ -17,7 +18,9 @@ hypothesis.settings.load_profile("busy")
 
 @pytest.fixture(autouse=True)
 def our_lines_are_read() -> None:
-    """Whatever a trainer that an earlier test made did to our logger, and a library that vLLM imports to all handlers (level ERROR)."""
+    """Whatever a trainer that an earlier test made did to our logger, and a library that vLLM
+    imports to all handlers (level ERROR).
+    """
     ours, root = logging.getLogger("agentflow_verl"), logging.getLogger()
     ours.handlers, ours.propagate = [], True
     ours.setLevel(logging.NOTSET)

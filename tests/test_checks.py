@@ -1,4 +1,6 @@
-"""What a change must pass beside the tests: ruff, mypy (strict where mypy.ini says), and API pages without a warning."""
+"""What a change must pass beside the tests: ruff, mypy (strict where mypy.ini says), and API pages
+without a warning.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True, timeout=600)
+    return subprocess.run(
+        [sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True, timeout=600
+    )
 
 
 def test_ruff_finds_nothing():
@@ -25,12 +29,19 @@ def test_types_hold():
 
 def test_types_are_checked_strictly(tmp_path):
     (tmp_path / "wrong.py").write_text("def f(a): return a")
-    assert run("mypy", "--cache-dir", str(tmp_path / "cache"), str(tmp_path / "wrong.py")).returncode == 1
+    assert (
+        run("mypy", "--cache-dir", str(tmp_path / "cache"), str(tmp_path / "wrong.py")).returncode
+        == 1
+    )
 
 
 def test_the_pages_of_the_api_build_without_a_warning(tmp_path):
     """The command of CONTRIBUTING.md."""
-    [line] = [line for line in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines() if line.startswith("python -m pdoc")]
+    [line] = [
+        line
+        for line in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("python -m pdoc")
+    ]
     words = line.replace("'", "").replace("outputs/api", str(tmp_path)).split()[2:]
     made = run(*words)
     assert (made.returncode, made.stderr) == (0, ""), made.stderr[-2000:]

@@ -1,7 +1,9 @@
-"""Each component, broken in each way: how the trajectory ends, what is counted, and that nothing outlives its deadline.
+"""Each component, broken in each way: how the trajectory ends, what is counted, and that nothing
+outlives its deadline.
 
-What a fault does in detail is tested beside each component. Here the whole flow runs over the real clients: Ray actors
-behind ``TokenEngine``, sockets behind ``EndpointEngine``, ``ToolBox`` and ``Judge``.
+What a fault does in detail is tested beside each component. Here the whole flow runs over the real
+clients: Ray actors behind ``TokenEngine``, sockets behind ``EndpointEngine``, ``ToolBox`` and
+``Judge``.
 """
 
 from __future__ import annotations
@@ -22,26 +24,28 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
 from verl.workers.rollout.replica import TokenOutput
 
-from agentflow_verl.engines import endpoint
-from agentflow_verl.engines.endpoint import EndpointConfig, EndpointEngine
-from agentflow_verl.engines.replica import ReplicaClient, abort_when_cancelled
-from agentflow_verl.engines.tokens import TokenEngine
-from agentflow_verl.flow.loop import Flow, Limits
-from agentflow_verl.flow.records import Outcome, Trajectory
-from agentflow_verl.rewards.judge import Judge, JudgeConfig, score
-from agentflow_verl.tools import server as tool_server
-from agentflow_verl.tools.registry import ToolBox
-from agentflow_verl.tools.spec import ToolConfig
+from agentflow_verl.config.endpoint import EndpointConfig
+from agentflow_verl.config.judge import JudgeConfig
+from agentflow_verl.config.limits import Limits
+from agentflow_verl.config.tool import ToolConfig
+from agentflow_verl.engines import openai_endpoint as endpoint
+from agentflow_verl.engines.openai_endpoint import EndpointEngine
+from agentflow_verl.engines.token_engine import TokenEngine
+from agentflow_verl.flow.loop import Flow
+from agentflow_verl.rewards.judge.client import Judge, score
+from agentflow_verl.tools import tool_client as tool_server
+from agentflow_verl.tools.toolbox import ToolBox
 from agentflow_verl.trainer.metrics import batch_metrics
-from agentflow_verl.trainer.rows import FIELD, BatchIndex, to_rows
-from agentflow_verl.trainer.worker import after_scoring, summarise
-
-from .engines import tokenizers
-from .engines.test_replica import Policy
-from .flow.fakes import PLAN, STOP, ScriptedTools, engines
-from .rewards.judge_server import completion, verdict
-from .tools import faults
-from .tools.servers import FaultyServer, send_result
+from agentflow_verl.trainer.rollout.frozen_base import ReplicaClient, abort_when_cancelled
+from agentflow_verl.trainer.rollout.rows import FIELD, BatchIndex, to_rows
+from agentflow_verl.trainer.rollout.worker import after_scoring, summarise
+from agentflow_verl.trajectories.records import Outcome, Trajectory
+from tests.engines import tokenizers
+from tests.flow.fakes import PLAN, STOP, ScriptedTools, engines
+from tests.rewards.judge.judge_server import completion, verdict
+from tests.tools import faults
+from tests.tools.servers import FaultyServer, send_result
+from tests.trainer.rollout.test_frozen_base import Policy
 
 COMPONENTS = ("policy", "base", "endpoint", "tool", "judge")
 EXPECTED = {
@@ -66,27 +70,41 @@ def budget_s(fault: str) -> float:
 class Model:
     """A rollout server that says ``text``; how it breaks comes with the sampling parameters."""
 
-    async def generate(self, prompt_ids: list[int], sampling_params: dict[str, Any], **_: Any) -> Any:
+    async def generate(
+        self, prompt_ids: list[int], sampling_params: dict[str, Any], **_: Any
+    ) -> Any:
         fault = sampling_params["fault"]
         if fault == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
         await asyncio.sleep({"hung": 3600.0, "slow": 0.3}.get(fault, 0.0))
-        return {"text": "?"} if fault == "garbage" else TokenOutput(token_ids=sampling_params["says"])
+        return (
+            {"text": "?"} if fault == "garbage" else TokenOutput(token_ids=sampling_params["says"])
+        )
 
 
 @pytest.fixture(scope="module")
 def actors() -> Iterator[dict[str, Any]]:
     """By name: one that lives, one to be killed for each of the two, one that is dead already."""
     ray.init(num_cpus=2, include_dashboard=False)
-    made = {name: ray.remote(Model).options(name=name, num_cpus=0).remote() for name in ("lives", "policy", "base", "dead")}
+    made = {
+        name: ray.remote(Model).options(name=name, num_cpus=0).remote()
+        for name in ("lives", "policy", "base", "dead")
+    }
     ray.kill(made["dead"])
-    ray.get([made[name].generate.remote([], {"fault": "", "says": [1]}) for name in ("lives", "policy", "base")])
+    ray.get(
+        [
+            made[name].generate.remote([], {"fault": "", "says": [1]})
+            for name in ("lives", "policy", "base")
+        ]
+    )
     yield made
     ray.shutdown()
 
 
 @asynccontextmanager
-async def actor_behind(component: str, fault: str, request: pytest.FixtureRequest) -> AsyncIterator[Flow]:
+async def actor_behind(
+    component: str, fault: str, request: pytest.FixtureRequest
+) -> AsyncIterator[Flow]:
     made = request.getfixturevalue("actors")
     name = {"killed": component, "refusing": "dead"}.get(fault, "lives")
     if component == "policy":
@@ -115,21 +133,33 @@ def answering(fault: str, text: str) -> Callable[[web.Request], Awaitable[web.St
 
 
 @asynccontextmanager
-async def chat_server(fault: str, text: str) -> AsyncIterator[tuple[EndpointConfig, aiohttp.ClientSession]]:
+async def chat_server(
+    fault: str, text: str
+) -> AsyncIterator[tuple[EndpointConfig, aiohttp.ClientSession]]:
     app = web.Application()
     app.router.add_post("/v1/chat/completions", answering(fault, text))
     server = TestServer(app, handler_cancellation=True)
     await server.start_server()
-    url = f"http://127.0.0.1:{unused_port()}/v1" if fault == "refusing" else str(server.make_url("/v1"))
+    url = (
+        f"http://127.0.0.1:{unused_port()}/v1"
+        if fault == "refusing"
+        else str(server.make_url("/v1"))
+    )
     async with aiohttp.ClientSession() as session:
-        yield EndpointConfig(url, "m", retries=2), session
+        yield EndpointConfig(base_url=url, model="m", retries=2), session
     await server.close()
 
 
 @asynccontextmanager
-async def endpoint_behind(component: str, fault: str, request: pytest.FixtureRequest) -> AsyncIterator[Flow]:
+async def endpoint_behind(
+    component: str, fault: str, request: pytest.FixtureRequest
+) -> AsyncIterator[Flow]:
     async with chat_server(fault, STOP) as (config, session):
-        yield Flow({**engines(), "verifier": EndpointEngine("endpoint", config, session)}, ScriptedTools(), Limits(time_budget_s=budget_s(fault)))
+        yield Flow(
+            {**engines(), "verifier": EndpointEngine("endpoint", config, session)},
+            ScriptedTools(),
+            Limits(time_budget_s=budget_s(fault)),
+        )
 
 
 async def late(writer: Any, request_id: Any) -> None:
@@ -138,15 +168,26 @@ async def late(writer: Any, request_id: Any) -> None:
 
 
 @asynccontextmanager
-async def tool_behind(component: str, fault: str, request: pytest.FixtureRequest) -> AsyncIterator[Flow]:
+async def tool_behind(
+    component: str, fault: str, request: pytest.FixtureRequest
+) -> AsyncIterator[Flow]:
     server = FaultyServer()
     await server.start()
-    async with await ToolBox.open([ToolConfig("faulty", (server.url,))]) as tools:
-        broken = {"killed": faults.reset, "hung": faults.hang, "slow": late, "garbage": faults.not_json}
+    async with await ToolBox.open([ToolConfig(name="faulty", urls=(server.url,))]) as tools:
+        broken = {
+            "killed": faults.reset,
+            "hung": faults.hang,
+            "slow": late,
+            "garbage": faults.not_json,
+        }
         server.faults = [broken[fault]] * 3 if fault in broken else []
         if fault == "refusing":
             await server.stop()
-        yield Flow(engines(planner=PLAN.replace("python_coder", "echo"), executor="{}"), tools, Limits(time_budget_s=budget_s(fault)))
+        yield Flow(
+            engines(planner=PLAN.replace("python_coder", "echo"), executor="{}"),
+            tools,
+            Limits(time_budget_s=budget_s(fault)),
+        )
     if fault != "refusing":
         await server.stop()
 
@@ -157,7 +198,12 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tool_server, "BACKOFF_S", (0.01, 0.01))
 
 
-BEHIND = {"policy": actor_behind, "base": actor_behind, "endpoint": endpoint_behind, "tool": tool_behind}
+BEHIND = {
+    "policy": actor_behind,
+    "base": actor_behind,
+    "endpoint": endpoint_behind,
+    "tool": tool_behind,
+}
 
 
 @pytest.mark.parametrize("fault", EXPECTED)
@@ -167,7 +213,9 @@ async def test_a_broken_component_ends_the_trajectory_as_it_should(component, fa
         trajectory = await asyncio.wait_for(flow.run("What is 2 * 2?", "g_0"), NEVER_S)
     assert trajectory.outcome is EXPECTED[fault], trajectory.error
     assert (trajectory.error is None) == (fault == "slow")
-    assert trajectory.error is None or {"tool": "echo"}.get(component, component) in trajectory.error, "it says who failed"
+    assert (
+        trajectory.error is None or {"tool": "echo"}.get(component, component) in trajectory.error
+    ), "it says who failed"
     assert_counted(trajectory)
 
 
@@ -175,7 +223,7 @@ async def test_a_broken_component_ends_the_trajectory_as_it_should(component, fa
 async def test_a_broken_judge_is_an_infra_error_and_no_wrong_answer(fault):
     trajectory = await Flow(engines(), ScriptedTools(), Limits()).run("What is 2 * 2?", "g_0")
     async with chat_server(fault, verdict(True)) as (config, session):
-        judge = Judge(JudgeConfig(config, "alone", timeout_s=budget_s(fault)), session)
+        judge = Judge(JudgeConfig(mode="alone", timeout_s=budget_s(fault)), config, session)
         try:
             await asyncio.wait_for(score(judge, "maths", trajectory.answer, "4", {}), NEVER_S)
             said = {"scored": 1.0}
@@ -183,8 +231,14 @@ async def test_a_broken_judge_is_an_infra_error_and_no_wrong_answer(fault):
             said = {"scored": 0.0, "reason": f"{type(broken).__name__}: {broken}"}
         await judge.close()
     ended = after_scoring(trajectory, said)
-    assert ended.outcome is (Outcome.ANSWERED if fault == "slow" else Outcome.INFRA_ERROR), "a judge that hangs is not the model's fault either"
-    assert ended.error is None or ended.error.startswith("the scorer failed: InfraError: ") and "judge" in ended.error
+    assert ended.outcome is (Outcome.ANSWERED if fault == "slow" else Outcome.INFRA_ERROR), (
+        "a judge that hangs is not the model's fault either"
+    )
+    assert (
+        ended.error is None
+        or ended.error.startswith("the scorer failed: InfraError: ")
+        and "judge" in ended.error
+    )
     assert_counted(ended)
 
 
@@ -197,9 +251,11 @@ def assert_counted(trajectory: Trajectory) -> None:
     nothing = torch.zeros(len(rows))
     valid_R = torch.tensor([each["valid"] for each in ours])
     metrics = batch_metrics(ours, index, valid_R, nothing, nothing, nothing)
-    assert {name: value for name, value in metrics.items() if name.startswith("agentflow/outcome/") and value} == {
-        f"agentflow/outcome/{trajectory.outcome.value}": 1.0
-    }
+    assert {
+        name: value
+        for name, value in metrics.items()
+        if name.startswith("agentflow/outcome/") and value
+    } == {f"agentflow/outcome/{trajectory.outcome.value}": 1.0}
     faulted = trajectory.outcome is Outcome.INFRA_ERROR
     assert all(each["valid"] is not faulted for each in ours)
     assert not faulted or not any(any(row.response_mask) for row in rows)

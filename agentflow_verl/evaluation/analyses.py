@@ -1,5 +1,7 @@
-"""The paper's analyses over saved trajectories: accuracy against the allowed turns, tool mix before and after training,
-and tool errors, planner length and reward over training (its figures 5 to 8), as one table and its pictures each."""
+"""The paper's analyses over saved trajectories: accuracy against the allowed turns, tool mix before
+and after training, and tool errors, planner length and reward over training (its figures 5 to 8),
+as one table and its pictures each.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
-from agentflow_verl.errors import ConfigError
+from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.evaluation import plots
 from agentflow_verl.evaluation.report import interval, number, percent
 from agentflow_verl.evaluation.statistics import accuracy
 from agentflow_verl.evaluation.store import open_run
 from agentflow_verl.evaluation.summary import by_question
-from agentflow_verl.rewards.record import ScoredTrajectory
-from agentflow_verl.view.runs import Run
+from agentflow_verl.trajectories.log import ScoredTrajectory
+from agentflow_verl.trajectories.run_folder import Run
 
 Steps = dict[int, list[ScoredTrajectory]]
 
@@ -35,7 +37,10 @@ class Analysis:
 def turns(folders: Sequence[Path]) -> Analysis:
     """Accuracy against the allowed turns: an evaluation's folder for each limit."""
     rows, figures, lines = [], {}, defaultdict(list)
-    runs = sorted((open_run(folder) for folder in folders), key=lambda run: run[0]["settings"]["agentflow"]["max_turns"])
+    runs = sorted(
+        (open_run(folder) for folder in folders),
+        key=lambda run: run[0]["settings"]["agentflow"]["max_turns"],
+    )
     for header, results in runs:
         limit = header["settings"]["agentflow"]["max_turns"]
         for name in header["benchmarks"]:
@@ -53,48 +58,99 @@ def turns(folders: Sequence[Path]) -> Analysis:
 
 
 def tools(folders: Sequence[Path]) -> Analysis:
-    """Which tools are called, in the first and the last step of each run: before and after its training."""
+    """Which tools are called, in the first and the last step of each run: before and after its
+    training.
+    """
     mixes: dict[str, dict[str, float]] = {}
     counts: dict[str, tuple[int, float]] = {}
     for folder in folders:
         run, steps = by_step(folder, ("val", "train"))
         for step in dict.fromkeys((min(steps), max(steps))):
             label = f"{run}, step {step}"
-            mix = Counter(turn.call.tool for entry in steps[step] for turn in entry.trajectory.turns if turn.call is not None)
+            mix = Counter(
+                turn.call.tool
+                for entry in steps[step]
+                for turn in entry.trajectory.turns
+                if turn.call is not None
+            )
             mixes[label] = plots.shares(dict(mix.most_common()))
             counts[label] = (len(steps[step]), sum(mix.values()) / len(steps[step]))
     names = sorted({name for mix in mixes.values() for name in mix})
     rows = [
-        (label, str(counts[label][0]), number(counts[label][1]), *(percent(mix.get(name, 0.0)) for name in names)) for label, mix in mixes.items()
+        (
+            label,
+            str(counts[label][0]),
+            number(counts[label][1]),
+            *(percent(mix.get(name, 0.0)) for name in names),
+        )
+        for label, mix in mixes.items()
     ]
     columns = ("run", "trajectories", "calls a trajectory", *names)
-    return Analysis("Tools before and after training", columns, rows, {**mixes}, {"Tools called": plots.stacked(mixes)})
+    return Analysis(
+        "Tools before and after training",
+        columns,
+        rows,
+        {**mixes},
+        {"Tools called": plots.stacked(mixes)},
+    )
 
 
 def training(folders: Sequence[Path]) -> Analysis:
-    """Reward, share of tool calls that failed, and tokens of a planner turn, over the steps of training."""
+    """Reward, share of tool calls that failed, and tokens of a planner turn, over the steps of
+    training.
+    """
     rows, figures = [], {}
-    lines: dict[str, dict[str, list[tuple[float, float]]]] = {"reward": {}, "failed tool calls": {}, "planner tokens": {}}
+    lines: dict[str, dict[str, list[tuple[float, float]]]] = {
+        "reward": {},
+        "failed tool calls": {},
+        "planner tokens": {},
+    }
     for folder in folders:
         run, steps = by_step(folder, ("train",))
         for step, entries in sorted(steps.items()):
             found = {
                 "reward": mean(entry.reward for entry in entries if entry.reward is not None),
-                "failed tool calls": mean(float(failed) for entry in entries for failed in calls_failed(entry)),
-                "planner tokens": mean(float(length) for entry in entries for length in planner_lengths(entry)),
+                "failed tool calls": mean(
+                    float(failed) for entry in entries for failed in calls_failed(entry)
+                ),
+                "planner tokens": mean(
+                    float(length) for entry in entries for length in planner_lengths(entry)
+                ),
             }
             figures[f"{run}, step {step}"] = {**found, "trajectories": len(entries)}
-            rows.append((run, str(step), percent(found["reward"]), percent(found["failed tool calls"]), number(found["planner tokens"]), str(len(entries))))
+            rows.append(
+                (
+                    run,
+                    str(step),
+                    percent(found["reward"]),
+                    percent(found["failed tool calls"]),
+                    number(found["planner tokens"]),
+                    str(len(entries)),
+                )
+            )
             for name, value in found.items():
                 if value is not None:
                     lines[name].setdefault(run, []).append((step, value))
-    columns = ("run", "step", "reward", "failed tool calls", "planner tokens a turn", "trajectories")
-    pictures = {f"{name} over training".capitalize(): plots.curves(of_runs, "step", name) for name, of_runs in lines.items() if of_runs}
+    columns = (
+        "run",
+        "step",
+        "reward",
+        "failed tool calls",
+        "planner tokens a turn",
+        "trajectories",
+    )
+    pictures = {
+        f"{name} over training".capitalize(): plots.curves(of_runs, "step", name)
+        for name, of_runs in lines.items()
+        if of_runs
+    }
     return Analysis("Training", columns, rows, figures, pictures)
 
 
 def by_step(folder: Path, splits: Sequence[str]) -> tuple[str, Steps]:
-    """A run's name and its trajectories by step, of the first split that has any. ConfigError where none has."""
+    """A run's name and its trajectories by step, of the first split that has any. ConfigError where
+    none has.
+    """
     run = Run(folder)
     run.refresh()
     for split in splits:
@@ -104,17 +160,30 @@ def by_step(folder: Path, splits: Sequence[str]) -> tuple[str, Steps]:
                 steps[entry.step].append(entry.read())
         if steps:
             return run.name, steps
-    raise ConfigError(f"{run.log}: no trajectories of {' or '.join(splits)}; expected step_N/*.jsonl there, as a run writes them")
+    raise ConfigError(
+        f"{run.log}: no trajectories of {' or '.join(splits)}; expected step_N/*.jsonl there, as a"
+        " run writes them"
+    )
 
 
 def calls_failed(entry: ScoredTrajectory) -> list[bool]:
     """For each turn whose plan could be read: whether its call failed, or could not be made."""
-    return [turn.result is None or turn.result.is_error for turn in entry.trajectory.turns if turn.plan is not None]
+    return [
+        turn.result is None or turn.result.is_error
+        for turn in entry.trajectory.turns
+        if turn.plan is not None
+    ]
 
 
 def planner_lengths(entry: ScoredTrajectory) -> list[int]:
-    """Tokens of each planner reply; as the engine counts them, also where it does not hand them out."""
-    return [reply.response_tokens for reply in entry.trajectory.all_replies() if reply.module == "planner"]
+    """Tokens of each planner reply; as the engine counts them, also where it does not hand them
+    out.
+    """
+    return [
+        reply.response_tokens
+        for reply in entry.trajectory.all_replies()
+        if reply.module == "planner"
+    ]
 
 
 def mean(values: Iterable[float]) -> float | None:

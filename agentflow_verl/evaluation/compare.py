@@ -1,7 +1,9 @@
-"""Two runs on the same questions: paired differences with significance, ``agentflow eval --compare A B``.
+"""Two runs on the same questions: paired differences with significance, ``agentflow eval --compare
+A B``.
 
-Only questions that both runs have scored are compared; a question's score is its mean over trials. Differences are
-B minus A. Settings in which the runs differ are listed, so that nobody takes a difference of turns for one of models.
+Only questions that both runs have scored are compared; a question's score is its mean over trials.
+Differences are B minus A. Settings in which the runs differ are listed, so that nobody takes a
+difference of turns for one of models.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from agentflow_verl.errors import ConfigError
+from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.evaluation import plots
 from agentflow_verl.evaluation.questions import GROUPS, group_of
 from agentflow_verl.evaluation.report import save
@@ -24,7 +26,9 @@ SHOWN = ("turns", "tool_calls", "tool_error_rate")
 
 
 def write(first: Path, second: Path, folder: Path) -> dict[str, Any]:
-    """Compare two runs' folders and write ``compare.json``, ``compare.md`` and ``compare.html``; what they hold."""
+    """Compare two runs' folders and write ``compare.json``, ``compare.md`` and ``compare.html``;
+    what they hold.
+    """
     found = compare(open_run(first), open_run(second), (str(first), str(second)))
     rows = {**found["benchmarks"], **found["groups"], "all": found["overall"]}
     picture = plots.intervals({name: row["difference"] for name, row in rows.items()}, zero=True)
@@ -32,15 +36,30 @@ def write(first: Path, second: Path, folder: Path) -> dict[str, Any]:
     return found
 
 
-def compare(first: tuple[dict[str, Any], Results], second: tuple[dict[str, Any], Results], names: tuple[str, str]) -> dict[str, Any]:
-    """Paired differences by benchmark, group and over all. Raises ConfigError where the runs share no question."""
+def compare(
+    first: tuple[dict[str, Any], Results],
+    second: tuple[dict[str, Any], Results],
+    names: tuple[str, str],
+) -> dict[str, Any]:
+    """Paired differences by benchmark, group and over all. Raises ConfigError where the runs share
+    no question.
+    """
     (header_a, results_a), (header_b, results_b) = first, second
     shared = [name for name in header_a["benchmarks"] if name in header_b["benchmarks"]]
-    changed = [name for name in shared if header_a["benchmarks"][name]["sha256"] != header_b["benchmarks"][name]["sha256"]]
+    changed = [
+        name
+        for name in shared
+        if header_a["benchmarks"][name]["sha256"] != header_b["benchmarks"][name]["sha256"]
+    ]
     if changed:
-        raise ConfigError(f"{changed[0]}: the two runs read different files; compare runs on the same questions")
+        raise ConfigError(
+            f"{changed[0]}: the two runs read different files; compare runs on the same questions"
+        )
     strata, rows = {}, {}
-    figures_a, figures_b = summarise(header_a, results_a)["benchmarks"], summarise(header_b, results_b)["benchmarks"]
+    figures_a, figures_b = (
+        summarise(header_a, results_a)["benchmarks"],
+        summarise(header_b, results_b)["benchmarks"],
+    )
     for name in shared:
         scores_a, scores_b = by_question(results_a.of(name)), by_question(results_b.of(name))
         both = [key for key in scores_a if key in scores_b]
@@ -55,19 +74,33 @@ def compare(first: tuple[dict[str, Any], Results], second: tuple[dict[str, Any],
             "only_a": sum(scores_a[key] > scores_b[key] for key in both),
             "only_b": sum(scores_b[key] > scores_a[key] for key in both),
             "difference": asdict(difference([strata[name]])),
-            **{f"{kind}_{run}": figures[name][kind] for kind in SHOWN for run, figures in (("a", figures_a), ("b", figures_b))},
+            **{
+                f"{kind}_{run}": figures[name][kind]
+                for kind in SHOWN
+                for run, figures in (("a", figures_a), ("b", figures_b))
+            },
         }
     if not strata:
         raise ConfigError(f"{names[0]} and {names[1]} share no scored question")
-    for row, adjusted in zip(rows.values(), holm([row["difference"]["p"] for row in rows.values()])):
+    for row, adjusted in zip(
+        rows.values(), holm([row["difference"]["p"] for row in rows.values()])
+    ):
         row["p_adjusted"] = adjusted
-    members = {group: [name for name in strata if group_of(name) == group] for group in (*GROUPS, "own")}
+    members = {
+        group: [name for name in strata if group_of(name) == group] for group in (*GROUPS, "own")
+    }
     return {
         "a": names[0],
         "b": names[1],
-        "settings_that_differ": {where: [a, b] for where, a, b in differing(_settings(header_a), _settings(header_b))},
+        "settings_that_differ": {
+            where: [a, b] for where, a, b in differing(_settings(header_a), _settings(header_b))
+        },
         "benchmarks": rows,
-        "groups": {group: _joint([rows[name] for name in part], [strata[name] for name in part]) for group, part in members.items() if part},
+        "groups": {
+            group: _joint([rows[name] for name in part], [strata[name] for name in part])
+            for group, part in members.items()
+            if part
+        },
         "overall": _joint(list(rows.values()), list(strata.values())),
     }
 
@@ -93,4 +126,9 @@ def _joint(rows: list[Mapping[str, Any]], strata: list[list[float]]) -> dict[str
 
 def _settings(header: Mapping[str, Any]) -> dict[str, Any]:
     tools = {tool["name"]: tool for tool in header["tools"]}
-    return {"settings": header["settings"], "engines": header["engines"], "tools": tools, "versions": header["versions"]}
+    return {
+        "settings": header["settings"],
+        "engines": header["engines"],
+        "tools": tools,
+        "versions": header["versions"],
+    }

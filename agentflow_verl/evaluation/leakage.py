@@ -1,13 +1,16 @@
-"""Drops what search and fetch tools bring back where it holds a benchmark question nearly verbatim, and counts it.
+"""Drops what search and fetch tools bring back where it holds a benchmark question nearly verbatim,
+and counts it.
 
-Benchmarks are on the web with their answers. A result that holds a question is taken for such a copy: of a question of
-LONG words or more, SHARE of its runs of WORDS words stand in the result, and its numbers in their order (the questions of
-the 24-game differ in nothing else); a shorter question stands there word for word. A passage (text between blank lines)
-that holds one is replaced by a note; a result that holds one only as a whole is replaced as a whole. A query that the tool
-repeats in quotes does not count.
+Benchmarks are on the web with their answers. A result that holds a question is taken for such a
+copy: of a question of LONG words or more, SHARE of its runs of WORDS words stand in the result, and
+its numbers in their order (the questions of the 24-game differ in nothing else); a shorter question
+stands there word for word. A passage (text between blank lines) that holds one is replaced by a
+note; a result that holds one only as a whole is replaced as a whole. A query that the tool repeats
+in quotes does not count.
 
-Blind spots: questions under SHORTEST words, which stand in honest texts too (no question of the eight files that were
-tried is so short), scripts without blanks, paraphrases, translations, numbers in another writing, answers without their question.
+Blind spots: questions under SHORTEST words, which stand in honest texts too (no question of the
+eight files that were tried is so short), scripts without blanks, paraphrases, translations, numbers
+in another writing, answers without their question.
 """
 
 from __future__ import annotations
@@ -19,17 +22,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from agentflow_verl.deadline import Deadline
+from agentflow_verl.core.deadline import Deadline
 from agentflow_verl.evaluation.questions import Question
 from agentflow_verl.flow.loop import Tools
-from agentflow_verl.tools.spec import ToolResult, ToolSpec
-from agentflow_verl.tools.state import TrajectoryState
+from agentflow_verl.tools.session import TrajectoryState
+from agentflow_verl.tools.types import ToolResult, ToolSpec
 
 WORDS = 3
 SHARE = 0.75
 LONG = 10  # words
 SHORTEST = 6
-UNGUARDED = ("python_coder", "base_generator")  # make their text from the arguments, bring none from outside
+UNGUARDED = (
+    "python_coder",
+    "base_generator",
+)  # make their text from the arguments, bring none from outside
 NOTE = "[left out: it holds a benchmark question]"
 
 Run = tuple[str, ...]
@@ -39,13 +45,19 @@ class QuestionIndex:
     """Which questions a text holds."""
 
     def __init__(self, questions: Iterable[Question]):
-        self._asked: dict[str, tuple[int, bool, str]] = {}  # how many runs, whether long, and what has to stand as it is
+        self._asked: dict[
+            str, tuple[int, bool, str]
+        ] = {}  # how many runs, whether long, and what has to stand as it is
         self._with: dict[Run, list[str]] = defaultdict(list)
         for question in questions:
             if guarded(question.text):
                 runs, asked = runs_of(question.text), words(question.text)
                 long = len(asked) >= LONG
-                self._asked[question.key] = len(runs), long, spaced(numbers_in(asked) if long else asked)
+                self._asked[question.key] = (
+                    len(runs),
+                    long,
+                    spaced(numbers_in(asked) if long else asked),
+                )
                 for run in runs:
                     self._with[run].append(question.key)
 
@@ -77,7 +89,13 @@ class GuardedTools:
     def end(self, state: TrajectoryState) -> None:
         self._tools.end(state)
 
-    async def call(self, name: str, arguments: dict[str, Any], deadline: Deadline, state: TrajectoryState | None = None) -> ToolResult:
+    async def call(
+        self,
+        name: str,
+        arguments: dict[str, Any],
+        deadline: Deadline,
+        state: TrajectoryState | None = None,
+    ) -> ToolResult:
         result = await self._tools.call(name, arguments, deadline, state)
         if name in UNGUARDED:
             return result
@@ -90,13 +108,18 @@ class GuardedTools:
 
     def _clean(self, text: str, arguments: Mapping[str, Any]) -> str:
         passages = text.split("\n\n")
-        kept = [NOTE if self._index.held_in(without_echo(passage, arguments)) else passage for passage in passages]
+        kept = [
+            NOTE if self._index.held_in(without_echo(passage, arguments)) else passage
+            for passage in passages
+        ]
         cleaned = "\n\n".join(kept)
         return NOTE if self._index.held_in(without_echo(cleaned, arguments)) else cleaned
 
 
 def without_echo(text: str, arguments: Mapping[str, Any]) -> str:
-    """``text`` without the arguments in quotes, as tools repeat them; a page that holds a question has none around it."""
+    """``text`` without the arguments in quotes, as tools repeat them; a page that holds a question
+    has none around it.
+    """
     for value in arguments.values():
         if isinstance(value, str) and value.strip():
             for quoted in (repr(value), json.dumps(value), json.dumps(value, ensure_ascii=False)):

@@ -1,4 +1,6 @@
-"""A report's pictures as SVG, drawn by matplotlib. Text stays text, ids and dates are fixed: same figures, same bytes."""
+"""A report's pictures as SVG, drawn by matplotlib. Text stays text, ids and dates are fixed: same
+figures, same bytes.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,13 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-STYLE = {"svg.fonttype": "none", "svg.hashsalt": "agentflow", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False}
+STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "agentflow",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
 HEIGHT_A_BAR = 0.38
 COLOURS = ("#2b7a78", "#d98324", "#7a5195", "#b23a48", "#4a6fa5", "#8a8d91", "#5f8d4e", "#c2a83e")
 
@@ -27,7 +35,10 @@ def of_run(summary: Mapping[str, Any]) -> dict[str, str]:
     accuracies = {name: figures["accuracy"] for name, figures in benchmarks.items()}
     outcomes = {name: figures["outcomes"] for name, figures in benchmarks.items()}
     tools = {name: shares(figures["tool_mix"]) for name, figures in benchmarks.items()}
-    turns = {name: {f"{count} turns": share for count, share in shares(figures["turns_taken"]).items()} for name, figures in benchmarks.items()}
+    turns = {
+        name: {f"{count} turns": share for count, share in shares(figures["turns_taken"]).items()}
+        for name, figures in benchmarks.items()
+    }
     return {
         "Accuracy with its 95% interval": intervals(accuracies),
         "How trajectories ended": stacked(outcomes),
@@ -42,7 +53,9 @@ def shares(counts: Mapping[Any, float]) -> dict[Any, float]:
 
 
 def intervals(rows: Mapping[str, Mapping[str, float]], zero: bool = False) -> str:
-    """A dot and a bar for each row's mean, low and high. ``zero``: differences around 0, not shares."""
+    """A dot and a bar for each row's mean, low and high. ``zero``: differences around 0, not
+    shares.
+    """
     figure, axes = _bars(len(rows))
     for place, row in enumerate(rows.values()):
         axes.plot([row["low"], row["high"]], [place, place], color=COLOURS[0], linewidth=2)
@@ -61,7 +74,14 @@ def stacked(rows: Mapping[str, Mapping[str, float]]) -> str:
     for number, kind in enumerate(kinds):
         widths = [row.get(kind, 0.0) for row in rows.values()]
         lefts = [sum(row.get(before, 0.0) for before in kinds[:number]) for row in rows.values()]
-        axes.barh(range(len(rows)), widths, left=lefts, height=0.6, label=kind, color=COLOURS[number % len(COLOURS)])
+        axes.barh(
+            range(len(rows)),
+            widths,
+            left=lefts,
+            height=0.6,
+            label=kind,
+            color=COLOURS[number % len(COLOURS)],
+        )
     axes.set_xlim(0, 1)
     if kinds:
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
@@ -73,7 +93,13 @@ def curves(lines: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str) -
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7, 3))
         for number, (name, points) in enumerate(lines.items()):
-            axes.plot(*zip(*points), marker="o", markersize=3, label=name, color=COLOURS[number % len(COLOURS)])
+            axes.plot(
+                *zip(*points),
+                marker="o",
+                markersize=3,
+                label=name,
+                color=COLOURS[number % len(COLOURS)],
+            )
         axes.set(xlabel=x, ylabel=y)
         axes.grid(alpha=0.3)
         if len(lines) > 1:
@@ -97,7 +123,9 @@ def _text(figure: Figure) -> str:
     """The figure as an ``<svg>`` element without a size of its own, so that it fits its page."""
     buffer = io.StringIO()
     with plt.rc_context(STYLE):
-        figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
+        figure.savefig(
+            buffer, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None}
+        )
     plt.close(figure)
     svg = buffer.getvalue()
     return re.sub(r' (?:width|height)="[\d.]+pt"', "", svg[svg.index("<svg") :], count=2)

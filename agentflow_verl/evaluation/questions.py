@@ -1,12 +1,14 @@
 """A question, the ten benchmarks and their capability groups, and how their files are read.
 
-A benchmark is one file: ``DIR/bamboogle.json`` (a JSON list, as the reference implementation has it, or as it lays
-them out: ``DIR/bamboogle/data/data.json``) or ``DIR/bamboogle.jsonl``. Any other name works too, so a user's own
-questions are a file with ``question``, ``answer`` and, where the name alone does not say how to score, ``data_source``.
+A benchmark is one file: ``DIR/bamboogle.json`` (a JSON list, as the reference implementation has
+it, or as it lays them out: ``DIR/bamboogle/data/data.json``) or ``DIR/bamboogle.jsonl``. Any other
+name works too, so a user's own questions are a file with ``question``, ``answer`` and, where the
+name alone does not say how to score, ``data_source``.
 
-Fields are found under the names that the ten files use. The reference's files end a question with "When ready, output
-the final answer enclosed in <answer> …"; that sentence is taken off, since the generator's prompt says it. Options are
-shown in an order of their own (rewards/shuffle.py), and an answer's letter is mapped back.
+Fields are found under the names that the ten files use. The reference's files end a question with
+"When ready, output the final answer enclosed in <answer> …"; that sentence is taken off, since the
+generator's prompt says it. Options are shown in an order of their own (rewards/shuffle.py), and an
+answer's letter is mapped back.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agentflow_verl.errors import ConfigError
+from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.rewards.compute import score_answer
 from agentflow_verl.rewards.shuffle import shuffle
 
@@ -35,9 +37,19 @@ IDS = ("pid", "task_id", "id", "idx")
 TEXTS = ("query", "question", "Question", "problem")
 ANSWERS = ("answer", "Final answer", "answers", "ground_truth", "golden_answers")
 OPTIONS = ("options", "choices")
-KEPT = ("level", "Level", "numbers", "target", "scorer")  # what scorers or reports read beside these
-ORDER = 0  # seed of the options' order: the same in every run, so that runs are compared on equal prompts
-INSTRUCTION = re.compile(r"\s*When ready, output the final answer enclosed in <answer> and </answer> tags\..*\Z", re.DOTALL)
+KEPT = (
+    "level",
+    "Level",
+    "numbers",
+    "target",
+    "scorer",
+)  # what scorers or reports read beside these
+# seed of the options' order: the same in every run, so that runs are compared on equal prompts
+ORDER = 0
+INSTRUCTION = re.compile(
+    r"\s*When ready, output the final answer enclosed in <answer> and </answer> tags\..*\Z",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +71,9 @@ class Question:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A file of questions. ``left_out`` counts rows that need an attachment or a picture, which the tools cannot open."""
+    """A file of questions. ``left_out`` counts rows that need an attachment or a picture, which the
+    tools cannot open.
+    """
 
     name: str
     path: Path
@@ -77,7 +91,8 @@ def load(name: str, folder: Path, limit: int | None = None) -> Benchmark:
     """The first ``limit`` questions of a benchmark, all without one.
 
     Raises:
-        ConfigError: no file, no questions, or a row without question or answer, or one that its scorer cannot judge.
+        ConfigError: no file, no questions, or a row without question or answer, or one that its
+            scorer cannot judge.
     """
     path = find(name, folder)
     content = path.read_bytes()
@@ -85,34 +100,58 @@ def load(name: str, folder: Path, limit: int | None = None) -> Benchmark:
     usable = [row for row in rows if not row.get("image") and not row.get("file_name")]
     if not usable:
         raise ConfigError(f"{path}: no questions")
-    questions = [_question(name, row, key, f"{path}, id {key}") for key, row in zip(ids_of(usable), usable)]
-    return Benchmark(name, path, hashlib.sha256(content).hexdigest(), tuple(questions[:limit]), len(rows) - len(usable))
+    questions = [
+        _question(name, row, key, f"{path}, id {key}") for key, row in zip(ids_of(usable), usable)
+    ]
+    return Benchmark(
+        name,
+        path,
+        hashlib.sha256(content).hexdigest(),
+        tuple(questions[:limit]),
+        len(rows) - len(usable),
+    )
 
 
 def find(name: str, folder: Path) -> Path:
     """The file of a benchmark. ``ConfigError`` with the names that are there."""
-    places = [folder / f"{name}.json", folder / f"{name}.jsonl", folder / name / "data" / "data.json"]
+    places = [
+        folder / f"{name}.json",
+        folder / f"{name}.jsonl",
+        folder / name / "data" / "data.json",
+    ]
     for path in places:
         if path.is_file():
             return path
     there = sorted({path.stem for path in (*folder.glob("*.json"), *folder.glob("*.jsonl"))})
-    raise ConfigError(f"benchmark {name!r}: none of {', '.join(map(str, places))} is there; {folder} has {', '.join(there) or 'no such files'}")
+    raise ConfigError(
+        f"benchmark {name!r}: none of {', '.join(map(str, places))} is there; {folder} has"
+        f" {', '.join(there) or 'no such files'}"
+    )
 
 
 def parse(text: str, path: Path) -> list[dict[str, Any]]:
     """The rows of a JSON list, or of JSON lines."""
     try:
-        rows = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in text.split("\n") if line.strip()]
+        rows = (
+            json.loads(text)
+            if text.lstrip().startswith("[")
+            else [json.loads(line) for line in text.split("\n") if line.strip()]
+        )
     except ValueError as wrong:
         raise ConfigError(f"{path}: neither a JSON list nor JSON lines: {wrong}") from None
     for number, row in enumerate(rows):
         if not isinstance(row, dict):
-            raise ConfigError(f"{path}, row {number}: {type(row).__name__}, not an object with question and answer")
+            raise ConfigError(
+                f"{path}, row {number}: {type(row).__name__}, not an object with question and"
+                " answer"
+            )
     return rows
 
 
 def ids_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The rows' ids: the first of ``IDS`` that tells them all apart, else their numbers (MedQA's file repeats its ids)."""
+    """The rows' ids: the first of ``IDS`` that tells them all apart, else their numbers (MedQA's
+    file repeats its ids).
+    """
     for name in IDS:
         ids = [str(row.get(name)) for row in rows]
         if all(row.get(name) is not None for row in rows) and len(set(ids)) == len(rows):
@@ -121,7 +160,9 @@ def ids_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _question(benchmark: str, row: dict[str, Any], key: str, where: str) -> Question:
-    text = next((row[name] for name in TEXTS if isinstance(row.get(name), str) and row[name].strip()), None)
+    text = next(
+        (row[name] for name in TEXTS if isinstance(row.get(name), str) and row[name].strip()), None
+    )
     answer = next((row[name] for name in ANSWERS if row.get(name) not in (None, "", [])), None)
     if text is None or answer is None:
         missing, names = ("question", TEXTS) if text is None else ("answer", ANSWERS)

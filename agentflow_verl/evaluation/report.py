@@ -1,4 +1,6 @@
-"""A run's report: ``report.json`` (every figure), ``report.md`` and ``report.html`` (one file, no network needed)."""
+"""A run's report: ``report.json`` (every figure), ``report.md`` and ``report.html`` (one file, no
+network needed).
+"""
 
 from __future__ import annotations
 
@@ -23,12 +25,22 @@ def write(folder: Path, header: Mapping[str, Any], results: Results) -> dict[str
     return summary
 
 
-def save(folder: Path, name: str, content: Mapping[str, Any], pictures: Mapping[str, str], template: str | None = None) -> None:
-    """``{name}.json``, ``{name}.md`` from the template (of that name), and ``{name}.html``: the same text with pictures."""
+def save(
+    folder: Path,
+    name: str,
+    content: Mapping[str, Any],
+    pictures: Mapping[str, str],
+    template: str | None = None,
+) -> None:
+    """``{name}.json``, ``{name}.md`` from the template (of that name), and ``{name}.html``: the
+    same text with pictures.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     text = templates().get_template(f"{template or name}.md").render(**content)
     page = templates().get_template("page.html").render(body=to_html(text), pictures=pictures)
-    (folder / f"{name}.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / f"{name}.json").write_text(
+        json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     (folder / f"{name}.md").write_text(text, encoding="utf-8")
     (folder / f"{name}.html").write_text(page, encoding="utf-8")
 
@@ -48,7 +60,14 @@ def templates() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.filters |= {"percent": percent, "points": points, "interval": interval, "number": number, "dollars": dollars, "line": line}
+    made.filters |= {
+        "percent": percent,
+        "points": points,
+        "interval": interval,
+        "number": number,
+        "dollars": dollars,
+        "line": line,
+    }
     return made
 
 
@@ -69,7 +88,11 @@ def points(share: float) -> str:
 
 def interval(found: Mapping[str, float] | None) -> str:
     """``41.2% [33.0, 49.9]``."""
-    return "–" if found is None else f"{percent(found['mean'])} [{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
+    return (
+        "–"
+        if found is None
+        else f"{percent(found['mean'])} [{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
+    )
 
 
 def number(value: float | None, digits: int = 1) -> str:

@@ -1,4 +1,6 @@
-"""Makes trajectories and scores them, many at once. A fault of a server or scorer is retried and reported, never a 0."""
+"""Makes trajectories and scores them, many at once. A fault of a server or scorer is retried and
+reported, never a 0.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +12,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agentflow_verl.engines.base import Engine
-from agentflow_verl.errors import InfraError
+from agentflow_verl.config.limits import Limits
+from agentflow_verl.core.errors import InfraError
+from agentflow_verl.engines.interface import Engine
 from agentflow_verl.evaluation.leakage import GuardedTools, QuestionIndex
 from agentflow_verl.evaluation.questions import Question
 from agentflow_verl.evaluation.store import SPLIT, Job
-from agentflow_verl.flow.loop import Flow, Limits, Tools
-from agentflow_verl.flow.records import Outcome, Trajectory
-from agentflow_verl.rewards.judge import Judge
-from agentflow_verl.rewards.judge import score as judged_score
-from agentflow_verl.rewards.record import ScoredTrajectory
+from agentflow_verl.flow.loop import Flow, Tools
+from agentflow_verl.rewards.judge.client import Judge
+from agentflow_verl.rewards.judge.client import score as judged_score
+from agentflow_verl.trajectories.log import ScoredTrajectory
+from agentflow_verl.trajectories.records import Outcome, Trajectory
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +49,8 @@ class Runner:
     judge: Judge | None = None
 
     async def run(self, jobs: Iterable[Job], done: Callable[[ScoredTrajectory], None]) -> None:
-        """Do all jobs, hand each trajectory to ``done`` as it ends, those that faults ended included.
+        """Do all jobs, hand each trajectory to ``done`` as it ends, those that faults ended
+        included.
 
         Raises:
             InfraError: ``stop_after`` jobs in a row ended in a fault.
@@ -59,9 +63,14 @@ class Runner:
                 last = await self._job(waiting.popleft(), done)
                 faults = faults + 1 if last.reward is None else 0
                 if faults >= self.stop_after:
-                    raise InfraError(f"{faults} trajectories in a row ended in faults, the last: {last.trajectory.error}")
+                    raise InfraError(
+                        f"{faults} trajectories in a row ended in faults, the last:"
+                        f" {last.trajectory.error}"
+                    )
 
-        workers = [asyncio.ensure_future(work()) for _ in range(min(self.concurrency, len(waiting)))]
+        workers = [
+            asyncio.ensure_future(work()) for _ in range(min(self.concurrency, len(waiting)))
+        ]
         try:
             await asyncio.gather(*workers)
         finally:
@@ -75,7 +84,9 @@ class Runner:
             done(scored)
             if scored.reward is not None:
                 break
-            logger.warning("%s, attempt %d of %d: %s", job.id, attempt, self.attempts, scored.trajectory.error)
+            logger.warning(
+                "%s, attempt %d of %d: %s", job.id, attempt, self.attempts, scored.trajectory.error
+            )
             if attempt < self.attempts:
                 await asyncio.sleep(PAUSE_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
         return scored
@@ -90,7 +101,9 @@ class Runner:
             except Exception as fault:  # the scorer's or the judge's, not the model's
                 logger.exception("the scorer failed on %s", job.id)
                 error = f"the scorer failed: {type(fault).__name__}: {fault}"
-                trajectory = trajectory.model_copy(update={"outcome": Outcome.INFRA_ERROR, "error": error})
+                trajectory = trajectory.model_copy(
+                    update={"outcome": Outcome.INFRA_ERROR, "error": error}
+                )
         if tools.dropped:
             scores = {**scores, "leaks": dict(tools.dropped), "leaked": sorted(tools.leaked)}
         return ScoredTrajectory(
@@ -106,8 +119,14 @@ class Runner:
         )
 
 
-async def score(judge: Judge | None, question: Question, trajectory: Trajectory) -> tuple[float, dict[str, Any]]:
-    """Reward and details of a trajectory's answer, by the scorer, and the judge, that training uses."""
+async def score(
+    judge: Judge | None, question: Question, trajectory: Trajectory
+) -> tuple[float, dict[str, Any]]:
+    """Reward and details of a trajectory's answer, by the scorer, and the judge, that training
+    uses.
+    """
     extra = {**question.extra, "question": question.text}
-    found, details = await judged_score(judge, question.data_source, trajectory.answer, question.answer, extra)
+    found, details = await judged_score(
+        judge, question.data_source, trajectory.answer, question.answer, extra
+    )
     return found.value, {**details, "exact": found.exact}

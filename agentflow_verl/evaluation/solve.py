@@ -1,8 +1,10 @@
-"""One question through the flow, each module's step shown as it happens: ``agentflow solve``, and the Python API.
+"""One question through the flow, each module's step shown as it happens: ``agentflow solve``, and
+the Python API.
 
     trajectory = await solve("What is 17 * 23?", engines, tools, show=lambda step: …)
 
-``engines`` are by module name, ``tools`` an open ToolBox; both are made by session.py from a command line's settings.
+``engines`` are by module name, ``tools`` an open ToolBox; both are made by session.py from a
+command line's settings.
 """
 
 from __future__ import annotations
@@ -12,17 +14,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agentflow_verl.deadline import Deadline
-from agentflow_verl.engines.base import Engine, Message, Reply
-from agentflow_verl.flow.loop import Flow, Limits, Tools
-from agentflow_verl.flow.records import Trajectory
-from agentflow_verl.tools.spec import ToolResult, ToolSpec
-from agentflow_verl.tools.state import TrajectoryState
+from agentflow_verl.config.limits import Limits
+from agentflow_verl.core.deadline import Deadline
+from agentflow_verl.engines.interface import Engine, Message, Reply
+from agentflow_verl.flow.loop import Flow, Tools
+from agentflow_verl.tools.session import TrajectoryState
+from agentflow_verl.tools.types import ToolResult, ToolSpec
+from agentflow_verl.trajectories.records import Trajectory
 
 
 @dataclass(frozen=True)
 class Step:
-    """What one module said, or one tool returned. ``by`` is the engine that answered, or the tool's arguments."""
+    """What one module said, or one tool returned. ``by`` is the engine that answered, or the tool's
+    arguments.
+    """
 
     who: str
     by: str
@@ -32,7 +37,13 @@ class Step:
 Show = Callable[[Step], None]
 
 
-async def solve(question: str, engines: Mapping[str, Engine], tools: Tools, limits: Limits = Limits(), show: Show = lambda step: None) -> Trajectory:
+async def solve(
+    question: str,
+    engines: Mapping[str, Engine],
+    tools: Tools,
+    limits: Limits = Limits(),
+    show: Show = lambda step: None,
+) -> Trajectory:
     """The trajectory of one question; ``show`` is called with each step when it is done."""
     watched = {module: WatchedEngine(module, engine, show) for module, engine in engines.items()}
     return await Flow(watched, WatchedTools(tools, show), limits).run(question, "solve")
@@ -67,7 +78,19 @@ class WatchedTools:
     def end(self, state: TrajectoryState) -> None:
         self._tools.end(state)
 
-    async def call(self, name: str, arguments: dict[str, Any], deadline: Deadline, state: TrajectoryState | None = None) -> ToolResult:
+    async def call(
+        self,
+        name: str,
+        arguments: dict[str, Any],
+        deadline: Deadline,
+        state: TrajectoryState | None = None,
+    ) -> ToolResult:
         result = await self._tools.call(name, arguments, deadline, state)
-        self._show(Step(name, json.dumps(arguments, ensure_ascii=False), ("error: " if result.is_error else "") + result.text.strip()))
+        self._show(
+            Step(
+                name,
+                json.dumps(arguments, ensure_ascii=False),
+                ("error: " if result.is_error else "") + result.text.strip(),
+            )
+        )
         return result

@@ -1,4 +1,5 @@
-"""Intervals and paired tests for accuracies measured on a few hundred questions, each asked several times.
+"""Intervals and paired tests for accuracies measured on a few hundred questions, each asked several
+times.
 
 Questions are the sample; trials of one question are not independent, so they are averaged first.
 """
@@ -26,9 +27,10 @@ class Interval:
 
 
 def accuracy(questions: Sequence[float], trajectories: int) -> Interval:
-    """The mean of per-question means in [0, 1], with a Wilson interval (Wilson 1927) at the effective sample size
-    p(1-p)/SE² (Korn and Graubard 1998), SE that of the mean over questions, and the size at most the number of
-    ``trajectories``. Unlike mean ± 2 SE it never leaves [0, 1] and says something where every answer is right, or wrong.
+    """The mean of per-question means in [0, 1], with a Wilson interval (Wilson 1927) at the
+    effective sample size p(1-p)/SE² (Korn and Graubard 1998), SE that of the mean over questions,
+    and the size at most the number of ``trajectories``. Unlike mean ± 2 SE it never leaves [0, 1]
+    and says something where every answer is right, or wrong.
     """
     count, mean = len(questions), fmean(questions)
     spread = variance(questions) if count > 1 else 0.0
@@ -39,7 +41,9 @@ def accuracy(questions: Sequence[float], trajectories: int) -> Interval:
 
 
 def average(parts: Sequence[Interval]) -> Interval:
-    """The unweighted mean of independent estimates, its limits recovered from theirs (MOVER, Zou and Donner 2008)."""
+    """The unweighted mean of independent estimates, its limits recovered from theirs (MOVER, Zou
+    and Donner 2008).
+    """
     mean = fmean(part.mean for part in parts)
     low = math.sqrt(sum((part.mean - part.low) ** 2 for part in parts)) / len(parts)
     high = math.sqrt(sum((part.high - part.mean) ** 2 for part in parts)) / len(parts)
@@ -48,7 +52,9 @@ def average(parts: Sequence[Interval]) -> Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """A paired difference: percentile limits of a bootstrap over questions, two-sided p-value of a sign-flip test."""
+    """A paired difference: percentile limits of a bootstrap over questions, two-sided p-value of a
+    sign-flip test.
+    """
 
     mean: float
     low: float
@@ -59,9 +65,9 @@ class Difference:
 def difference(strata: Sequence[Sequence[float]], seed: int = 0) -> Difference:
     """The mean over strata (benchmarks) of each one's mean per-question difference.
 
-    p is the share of random sign flips of the questions' differences whose mean is at least as far from 0, the
-    observed one counted among them (Phipson and Smyth 2010). For one trial it is McNemar's test without its
-    approximation.
+    p is the share of random sign flips of the questions' differences whose mean is at least as far
+    from 0, the observed one counted among them (Phipson and Smyth 2010). For one trial it is
+    McNemar's test without its approximation.
     """
     chance = np.random.default_rng(seed)
     observed = fmean(fmean(stratum) for stratum in strata)

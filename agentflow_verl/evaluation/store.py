@@ -1,8 +1,9 @@
-"""A run's folder: ``run.json`` (what is measured, with what), ``trajectories/`` (the log), and what is left to do.
+"""A run's folder: ``run.json`` (what is measured, with what), ``trajectories/`` (the log), and what
+is left to do.
 
-A run that was killed goes on where it stopped: what the log has is not asked again, but for trajectories that an
-infrastructure fault ended. A run goes on only with the settings it began with; benchmarks, trials and questions
-may be added.
+A run that was killed goes on where it stopped: what the log has is not asked again, but for
+trajectories that an infrastructure fault ended. A run goes on only with the settings it began with;
+benchmarks, trials and questions may be added.
 """
 
 from __future__ import annotations
@@ -14,15 +15,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agentflow_verl.errors import ConfigError
+from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.evaluation.leakage import guarded
 from agentflow_verl.evaluation.questions import Benchmark, Question
-from agentflow_verl.rewards.record import ScoredTrajectory, TrajectoryLog, read_log
+from agentflow_verl.trajectories.log import ScoredTrajectory, TrajectoryLog, read_log
 
 HEADER = "run.json"
 LOG = "trajectories"
 SPLIT = "val"
-FIXED = ("settings", "engines", "tools")  # parts of the header that may not change while a run goes on
+FIXED = (
+    "settings",
+    "engines",
+    "tools",
+)  # parts of the header that may not change while a run goes on
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,14 @@ class Results:
             self.unscored.pop(key, None)
 
     def of(self, benchmark: str) -> list[ScoredTrajectory]:
-        """The scored trajectories of one benchmark, in an order that does not depend on when they ended."""
-        return [self.scored[key] for key in sorted(self.scored, key=_order) if key.split("/", 1)[0] == benchmark]
+        """The scored trajectories of one benchmark, in an order that does not depend on when they
+        ended.
+        """
+        return [
+            self.scored[key]
+            for key in sorted(self.scored, key=_order)
+            if key.split("/", 1)[0] == benchmark
+        ]
 
 
 class Store:
@@ -77,7 +88,8 @@ class Store:
         """Write the header, or check it against the one that is there.
 
         Raises:
-            ConfigError: the folder holds a run with other settings, or with other files of the same benchmarks.
+            ConfigError: the folder holds a run with other settings, or with other files of the same
+                benchmarks.
         """
         before = self.header
         if before is not None:
@@ -86,30 +98,48 @@ class Store:
         known = {} if before is None else before["benchmarks"]
         for benchmark in benchmarks:
             if benchmark.name in known and known[benchmark.name]["sha256"] != benchmark.sha256:
-                raise ConfigError(f"{self.folder}: began with another file for {benchmark.name}; choose another --out")
+                raise ConfigError(
+                    f"{self.folder}: began with another file for {benchmark.name}; choose another"
+                    " --out"
+                )
             known[benchmark.name] = {
                 "file": str(benchmark.path),
                 "sha256": benchmark.sha256,
                 "left_out": benchmark.left_out,
                 "questions": [question.id for question in benchmark.questions],
-                "too_short": sum(not guarded(question.text) for question in benchmark.questions),  # for the leakage guard
+                "too_short": sum(
+                    not guarded(question.text) for question in benchmark.questions
+                ),  # for the leakage guard
                 "trials": max(header["trials"], known.get(benchmark.name, {}).get("trials", 0)),
             }
         sessions = [] if before is None else before["sessions"]
-        merged = {**header, "benchmarks": known, "sessions": [*sessions, {"began": now(), "seconds": None}]}
+        merged = {
+            **header,
+            "benchmarks": known,
+            "sessions": [*sessions, {"began": now(), "seconds": None}],
+        }
         self._write(merged)
         return merged
 
-    def complete(self, settings: dict[str, Any], benchmarks: Sequence[Benchmark], trials: int) -> bool:
-        """Whether nothing is left to do, with these settings and files: a report then needs no server."""
+    def complete(
+        self, settings: dict[str, Any], benchmarks: Sequence[Benchmark], trials: int
+    ) -> bool:
+        """Whether nothing is left to do, with these settings and files: a report then needs no
+        server.
+        """
         header = self.header
         if header is None or header["settings"] != json.loads(json.dumps(settings)):
             return False
-        same = all(header["benchmarks"].get(benchmark.name, {}).get("sha256") == benchmark.sha256 for benchmark in benchmarks)
+        same = all(
+            header["benchmarks"].get(benchmark.name, {}).get("sha256") == benchmark.sha256
+            for benchmark in benchmarks
+        )
         return same and not any(left(jobs(benchmarks, trials), self.results()))
 
     def finish(self, header: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """Note how long this session took. A killed session never gets here: its time stays unknown."""
+        """Note how long this session took. A killed session never gets here: its time stays
+        unknown.
+        """
         header["sessions"][-1]["seconds"] = round(seconds, 3)
         self._write(header)
         return header
@@ -132,9 +162,16 @@ class Store:
 
 
 def jobs(benchmarks: Iterable[Benchmark], trials: int) -> list[Job]:
-    """Every trajectory of a run, trial by trial, so that a run that is stopped early has whole trials."""
+    """Every trajectory of a run, trial by trial, so that a run that is stopped early has whole
+    trials.
+    """
     benchmarks = list(benchmarks)
-    return [Job(question, trial) for trial in range(trials) for benchmark in benchmarks for question in benchmark.questions]
+    return [
+        Job(question, trial)
+        for trial in range(trials)
+        for benchmark in benchmarks
+        for question in benchmark.questions
+    ]
 
 
 def left(planned: Iterable[Job], results: Results) -> Iterator[Job]:
@@ -166,7 +203,10 @@ def _compare(before: Any, after: Any, where: str, folder: Path) -> None:
         for key in (*before, *(key for key in after if key not in before)):
             _compare(before.get(key), after.get(key), f"{where}.{key}", folder)
     elif before != after:
-        raise ConfigError(f"{folder}: began with {where} = {before!r}, now it is {after!r}; choose another --out, or go back to what it was")
+        raise ConfigError(
+            f"{folder}: began with {where} = {before!r}, now it is {after!r}; choose another --out,"
+            " or go back to what it was"
+        )
 
 
 def _cut_unfinished(path: Path) -> None:

@@ -1,7 +1,9 @@
-"""The figures of a run, from its header and its log alone, so that a report can be made again at any time.
+"""The figures of a run, from its header and its log alone, so that a report can be made again at
+any time.
 
-An accuracy is over scored trajectories. One that faults ended is not scored: it is counted as missing, and a
-benchmark with missing trajectories is marked, since what is left may not be a fair sample.
+An accuracy is over scored trajectories. One that faults ended is not scored: it is counted as
+missing, and a benchmark with missing trajectories is marked, since what is left may not be a fair
+sample.
 """
 
 from __future__ import annotations
@@ -15,9 +17,9 @@ from typing import Any
 from agentflow_verl.evaluation.questions import GROUPS, group_of
 from agentflow_verl.evaluation.statistics import Interval, accuracy, average
 from agentflow_verl.evaluation.store import Results
-from agentflow_verl.flow.records import Outcome, Trajectory
-from agentflow_verl.rewards.agreement import agreement
-from agentflow_verl.rewards.record import ScoredTrajectory
+from agentflow_verl.rewards.judge.agreement import agreement
+from agentflow_verl.trajectories.log import ScoredTrajectory
+from agentflow_verl.trajectories.records import Outcome, Trajectory
 
 Prices = Mapping[str, Sequence[float]]
 
@@ -26,34 +28,60 @@ def summarise(header: Mapping[str, Any], results: Results) -> dict[str, Any]:
     """Everything that a report shows."""
     prices = header.get("prices", {})
     benchmarks = {
-        name: _benchmark(name, about, results.of(name), prices) for name, about in header["benchmarks"].items() if results.of(name)
+        name: _benchmark(name, about, results.of(name), prices)
+        for name, about in header["benchmarks"].items()
+        if results.of(name)
     }
     everything = [entry for name in header["benchmarks"] for entry in results.of(name)]
     intervals = {name: Interval(**figures["accuracy"]) for name, figures in benchmarks.items()}
-    members = {group: [name for name in benchmarks if group_of(name) == group] for group in (*GROUPS, "own")}
+    members = {
+        group: [name for name in benchmarks if group_of(name) == group]
+        for group in (*GROUPS, "own")
+    }
     return {
         "header": header,
         "overall": {
             "benchmarks": len(benchmarks),
             "accuracy": asdict(average(list(intervals.values()))) if intervals else None,
-            "complete": all(figures["missing"] == 0 for figures in benchmarks.values()) and len(benchmarks) == len(header["benchmarks"]),
+            "complete": (
+                all(figures["missing"] == 0 for figures in benchmarks.values())
+                and len(benchmarks) == len(header["benchmarks"])
+            ),
             "faults": results.faults,
-            "errors": dict(Counter(entry.trajectory.error or "" for entry in results.unscored.values()).most_common(5)),
+            "errors": dict(
+                Counter(
+                    entry.trajectory.error or "" for entry in results.unscored.values()
+                ).most_common(5)
+            ),
             **(figures_of(everything, prices) if everything else {}),
         },
         "groups": {
-            group: {"benchmarks": names, "accuracy": asdict(average([intervals[name] for name in names]))}
+            group: {
+                "benchmarks": names,
+                "accuracy": asdict(average([intervals[name] for name in names])),
+            }
             for group, names in members.items()
             if names
         },
         "benchmarks": benchmarks,
-        "overlap": {name: _overlap(name, about, everything) for name, about in header["benchmarks"].items()},
+        "overlap": {
+            name: _overlap(name, about, everything) for name, about in header["benchmarks"].items()
+        },
     }
 
 
-def _overlap(benchmark: str, about: Mapping[str, Any], entries: Sequence[ScoredTrajectory]) -> dict[str, int]:
-    """How many of a benchmark's questions stood in what tools brought back, to whatever question, and to their own."""
-    met = [(entry.group, key) for entry in entries for key in entry.scores.get("leaked", ()) if key.startswith(f"{benchmark}/")]
+def _overlap(
+    benchmark: str, about: Mapping[str, Any], entries: Sequence[ScoredTrajectory]
+) -> dict[str, int]:
+    """How many of a benchmark's questions stood in what tools brought back, to whatever question,
+    and to their own.
+    """
+    met = [
+        (entry.group, key)
+        for entry in entries
+        for key in entry.scores.get("leaked", ())
+        if key.startswith(f"{benchmark}/")
+    ]
     return {
         "questions": len(about["questions"]),
         "too_short": about["too_short"],
@@ -71,7 +99,9 @@ def by_question(entries: Iterable[ScoredTrajectory]) -> dict[str, float]:
     return {key: fmean(values) for key, values in rewards.items()}
 
 
-def _benchmark(name: str, about: Mapping[str, Any], entries: Sequence[ScoredTrajectory], prices: Prices) -> dict[str, Any]:
+def _benchmark(
+    name: str, about: Mapping[str, Any], entries: Sequence[ScoredTrajectory], prices: Prices
+) -> dict[str, Any]:
     trials = sorted({entry.session for entry in entries})
     return {
         "group": group_of(name),
@@ -79,7 +109,10 @@ def _benchmark(name: str, about: Mapping[str, Any], entries: Sequence[ScoredTraj
         "trials": about["trials"],
         "missing": len(about["questions"]) * about["trials"] - len(entries),
         "accuracy": asdict(accuracy(list(by_question(entries).values()), len(entries))),
-        "of_each_trial": [fmean(entry.reward or 0.0 for entry in entries if entry.session == trial) for trial in trials],
+        "of_each_trial": [
+            fmean(entry.reward or 0.0 for entry in entries if entry.session == trial)
+            for trial in trials
+        ],
         "f1": fmean(entry.scores.get("f1", entry.reward) for entry in entries),
         "judge": _judge(entries),
         **figures_of(entries, prices),
@@ -87,15 +120,22 @@ def _benchmark(name: str, about: Mapping[str, Any], entries: Sequence[ScoredTraj
 
 
 def _judge(entries: Sequence[ScoredTrajectory]) -> dict[str, Any] | None:
-    """How far the judge and the rules agree, and the accuracy by the rules alone; None where no judge was asked."""
+    """How far the judge and the rules agree, and the accuracy by the rules alone; None where no
+    judge was asked.
+    """
     found = agreement(entries)
     if found is None:
         return None
-    return {**found.figures(), "accuracy_by_rule": fmean(entry.scores.get("rule", entry.reward) for entry in entries)}
+    return {
+        **found.figures(),
+        "accuracy_by_rule": fmean(entry.scores.get("rule", entry.reward) for entry in entries),
+    }
 
 
 def figures_of(entries: Sequence[ScoredTrajectory], prices: Prices) -> dict[str, Any]:
-    """Turns, tools, outcomes, tokens, time and cost of some trajectories. Tokens, seconds and cost are per trajectory."""
+    """Turns, tools, outcomes, tokens, time and cost of some trajectories. Tokens, seconds and cost
+    are per trajectory.
+    """
     trajectories = [entry.trajectory for entry in entries]
     turns = [turn for trajectory in trajectories for turn in trajectory.turns]
     planned = [turn for turn in turns if turn.plan is not None]
@@ -108,20 +148,33 @@ def figures_of(entries: Sequence[ScoredTrajectory], prices: Prices) -> dict[str,
         leaks.update(entry.scores.get("leaks", {}))
     return {
         "trajectories": count,
-        "outcomes": {outcome.value: _share(trajectory.outcome is outcome for trajectory in trajectories) for outcome in Outcome if outcome.valid},
+        "outcomes": {
+            outcome.value: _share(trajectory.outcome is outcome for trajectory in trajectories)
+            for outcome in Outcome
+            if outcome.valid
+        },
         "turns": len(turns) / count,
-        "turns_taken": dict(sorted(Counter(len(trajectory.turns) for trajectory in trajectories).items())),
+        "turns_taken": dict(
+            sorted(Counter(len(trajectory.turns) for trajectory in trajectories).items())
+        ),
         "tool_calls": len(called) / count,
-        "tool_mix": dict(Counter(turn.call.tool for turn in called if turn.call is not None).most_common()),
+        "tool_mix": dict(
+            Counter(turn.call.tool for turn in called if turn.call is not None).most_common()
+        ),
         "tool_error_rate": len(failed) / len(planned) if planned else None,
-        "tool_errors": {tool: _share(_failed(turn) for turn in called if turn.call.tool == tool) for tool in sorted({turn.call.tool for turn in called})},
+        "tool_errors": {
+            tool: _share(_failed(turn) for turn in called if turn.call.tool == tool)
+            for tool in sorted({turn.call.tool for turn in called})
+        },
         "plans_without_a_call": _share(turn.call is None for turn in turns) if turns else None,
         "tokens": _tokens(trajectories),
         "seconds": {"mean": fmean(seconds), "median": median(seconds), "longest": max(seconds)},
         "seconds_of_each_part": _parts(trajectories),
         "cost": _cost(trajectories, prices),
         "leaks": dict(leaks),
-        "questions_leaked": sorted({key for entry in entries for key in entry.scores.get("leaked", ())}),
+        "questions_leaked": sorted(
+            {key for entry in entries for key in entry.scores.get("leaked", ())}
+        ),
     }
 
 
@@ -134,19 +187,35 @@ def _share(flags: Iterable[bool]) -> float:
 
 
 def _tokens(trajectories: Sequence[Trajectory]) -> dict[str, dict[str, float]]:
-    """By module: prompt, response and cached tokens of a trajectory, and how many replies the token limit cut."""
+    """By module: prompt, response and cached tokens of a trajectory, and how many replies the token
+    limit cut.
+    """
     totals: dict[str, Counter[str]] = {}
     for trajectory in trajectories:
         for reply in trajectory.all_replies():
             for name in (reply.module, "all"):
                 counted = totals.setdefault(name, Counter())
-                counted.update(calls=1, prompt=reply.prompt_tokens, response=reply.response_tokens, cached=reply.cached_tokens or 0, cut=reply.cut)
-    return {name: {kind: value / len(trajectories) for kind, value in counted.items()} for name, counted in sorted(totals.items())}
+                counted.update(
+                    calls=1,
+                    prompt=reply.prompt_tokens,
+                    response=reply.response_tokens,
+                    cached=reply.cached_tokens or 0,
+                    cut=reply.cut,
+                )
+    return {
+        name: {kind: value / len(trajectories) for kind, value in counted.items()}
+        for name, counted in sorted(totals.items())
+    }
 
 
 def _parts(trajectories: Sequence[Trajectory]) -> dict[str, float]:
-    parts = sorted({part for trajectory in trajectories for part in trajectory.timings if part != "total"})
-    return {part: fmean(trajectory.timings.get(part, 0.0) for trajectory in trajectories) for part in parts}
+    parts = sorted(
+        {part for trajectory in trajectories for part in trajectory.timings if part != "total"}
+    )
+    return {
+        part: fmean(trajectory.timings.get(part, 0.0) for trajectory in trajectories)
+        for part in parts
+    }
 
 
 def _cost(trajectories: Sequence[Trajectory], prices: Prices) -> float | None:
@@ -154,5 +223,9 @@ def _cost(trajectories: Sequence[Trajectory], prices: Prices) -> float | None:
     replies = [reply for trajectory in trajectories for reply in trajectory.all_replies()]
     if not replies or any(reply.engine not in prices for reply in replies):
         return None
-    dollars = sum(prices[reply.engine][0] * reply.prompt_tokens + prices[reply.engine][1] * reply.response_tokens for reply in replies)
+    dollars = sum(
+        prices[reply.engine][0] * reply.prompt_tokens
+        + prices[reply.engine][1] * reply.response_tokens
+        for reply in replies
+    )
     return dollars / 1e6 / len(trajectories)

@@ -1,4 +1,6 @@
-"""vLLM's own OpenAI server as a child process: started, waited for, and ended with everything that it has started."""
+"""vLLM's own OpenAI server as a child process: started, waited for, and ended with everything that
+it has started.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from agentflow_verl.errors import ConfigError
+from agentflow_verl.core.errors import ConfigError
 
 START_TIMEOUT_S = 1800.0  # large weights on a slow disk
 STOP_TIMEOUT_S = 20.0
@@ -29,8 +31,8 @@ logger = logging.getLogger(__name__)
 class VllmServer:
     """``with VllmServer("base", PATH, args, folder) as server: server.wait(); … server.url …``
 
-    Entering starts it, ``wait`` blocks until it answers. Must be entered from a thread that lives as long as the server
-    should: the kernel ends the child with the thread that forked it.
+    Entering starts it, ``wait`` blocks until it answers. Must be entered from a thread that lives
+    as long as the server should: the kernel ends the child with the thread that forked it.
     """
 
     def __init__(self, name: str, model: str, args: Sequence[str], log_dir: Path):
@@ -38,7 +40,17 @@ class VllmServer:
         self.port = _free_port()
         self._argv = [
             *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
-            *("--model", model, "--served-model-name", name, "--host", "127.0.0.1", "--port", str(self.port), *args),
+            *(
+                "--model",
+                model,
+                "--served-model-name",
+                name,
+                "--host",
+                "127.0.0.1",
+                "--port",
+                str(self.port),
+                *args,
+            ),
         ]
         self._log_path = log_dir / f"vllm_{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -50,7 +62,9 @@ class VllmServer:
     def __enter__(self) -> VllmServer:
         self._log_path.parent.mkdir(parents=True, exist_ok=True)
         parent = os.getpid()
-        self._temporary = tempfile.TemporaryDirectory(prefix="agentflow-vllm-")  # vLLM leaves its sockets there
+        self._temporary = tempfile.TemporaryDirectory(
+            prefix="agentflow-vllm-"
+        )  # vLLM leaves its sockets there
         with self._log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 self._argv,
@@ -83,9 +97,15 @@ class VllmServer:
         give_up = time.monotonic() + timeout_s
         while not self._healthy():
             if self._process.poll() is not None:
-                raise ConfigError(f"vLLM for {self.name} ended with status {self._process.returncode}:\n{self._last_lines()}")
+                raise ConfigError(
+                    f"vLLM for {self.name} ended with status"
+                    f" {self._process.returncode}:\n{self._last_lines()}"
+                )
             if time.monotonic() > give_up:
-                raise ConfigError(f"vLLM for {self.name} does not answer after {timeout_s:.0f} s:\n{self._last_lines()}")
+                raise ConfigError(
+                    f"vLLM for {self.name} does not answer after {timeout_s:.0f}"
+                    f" s:\n{self._last_lines()}"
+                )
             time.sleep(_POLL_S)
 
     def _healthy(self) -> bool:

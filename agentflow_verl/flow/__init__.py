@@ -8,5 +8,6 @@
     setup.py     what a folder of trajectories was made with
     replay.py    a trajectory again from its record, and what is different
 
-Nothing here imports a trainer: it needs engines (engines/base.py) and tools (tools/registry.py).
+Nothing here imports a trainer: it needs engines (engines/interface.py) and tools
+(tools/toolbox.py).
 """

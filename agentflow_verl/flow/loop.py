@@ -1,49 +1,46 @@
-"""The loop: analyse once, then plan, execute, verify until STOP or T_max, then answer (paper algorithm 1)."""
+"""The loop: analyse once, then plan, execute, verify until STOP or T_max, then answer (paper
+algorithm 1).
+"""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-from agentflow_verl.deadline import Deadline
-from agentflow_verl.engines.base import Engine
-from agentflow_verl.errors import InfraError, MalformedOutput, OutOfTime
+from agentflow_verl.config.limits import Limits
+from agentflow_verl.core.deadline import Deadline
+from agentflow_verl.core.errors import InfraError, MalformedOutput, OutOfTime
+from agentflow_verl.core.unicode import well_formed
+from agentflow_verl.engines.interface import Engine
+from agentflow_verl.flow.answer import extract_answer
 from agentflow_verl.flow.memory import Memory
 from agentflow_verl.flow.modules import Caller, tokens_of
 from agentflow_verl.flow.parse import parse_arguments, parse_plan, parse_verdict
-from agentflow_verl.flow.records import Call, ModuleReply, Outcome, Result, Trajectory, Turn
-from agentflow_verl.rewards.extract import extract_answer
-from agentflow_verl.text import well_formed
-from agentflow_verl.tools.spec import ToolResult, ToolSpec
-from agentflow_verl.tools.state import TrajectoryState
+from agentflow_verl.tools.session import TrajectoryState
+from agentflow_verl.tools.types import ToolResult, ToolSpec
+from agentflow_verl.trajectories.records import Call, ModuleReply, Outcome, Result, Trajectory, Turn
 
 logger = logging.getLogger(__name__)
 
 
 class Tools(Protocol):
-    """What the loop needs of tools/registry.py's ToolBox."""
+    """What the loop needs of tools/toolbox.py's ToolBox."""
 
     specs: tuple[ToolSpec, ...]
 
     def resolve(self, name: str) -> ToolSpec | None: ...
 
     async def call(
-        self, name: str, arguments: dict[str, Any], deadline: Deadline, state: TrajectoryState | None = None
+        self,
+        name: str,
+        arguments: dict[str, Any],
+        deadline: Deadline,
+        state: TrajectoryState | None = None,
     ) -> ToolResult: ...
 
     def end(self, state: TrajectoryState) -> None: ...
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What bounds a trajectory."""
-
-    max_turns: int = 3  # T_max; the paper trains with 3 and evaluates with 10
-    time_budget_s: float = 300.0  # wall clock of the whole trajectory
-    memory_tokens: int = 2048  # what the memory may take of a prompt
 
 
 class Flow:
@@ -102,7 +99,9 @@ class Flow:
         return Outcome.OUT_OF_TURNS if readable else Outcome.MALFORMED
 
     async def _turn(self, caller: Caller, index: int) -> Turn:
-        """Plan, execute, verify. What was done enters the memory even when a fault or the deadline cuts the turn short."""
+        """Plan, execute, verify. What was done enters the memory even when a fault or the deadline
+        cuts the turn short.
+        """
         memory = caller.memory
         parts: dict[str, Any] = {"index": index}
         try:
@@ -121,14 +120,18 @@ class Flow:
         return memory.turns[-1]
 
     async def _act(self, caller: Caller, text: str, parts: dict[str, Any]) -> None:
-        """Read the plan, have the executor write the call, make it. Fills ``parts``; MalformedOutput is an observation."""
+        """Read the plan, have the executor write the call, make it. Fills ``parts``;
+        MalformedOutput is an observation.
+        """
         parts["plan"] = plan = parse_plan(text)
         tool = self.tools.resolve(plan.tool)
         if tool is None:
             names = ", ".join(spec.name for spec in self.tools.specs)
             raise MalformedOutput(f"there is no tool {plan.tool!r}; the tools are {names}")
         command = await caller.execute(tool, plan.context, plan.sub_goal)
-        parts["call"] = call = Call(tool=tool.name, arguments=parse_arguments(command.text, tool.parameters))
+        parts["call"] = call = Call(
+            tool=tool.name, arguments=parse_arguments(command.text, tool.parameters)
+        )
         started = time.monotonic()
         try:
             result = await self.tools.call(call.tool, call.arguments, caller.deadline, caller.state)

@@ -1,8 +1,9 @@
 """The evolving memory M: what each finished turn did, in the words the next prompt shows.
 
-One memory belongs to one trajectory. Rendering is append-only while it fits its budget, so that an engine's prefix
-cache serves the earlier turns; over budget the oldest results are shortened first, then the oldest turns are reduced
-to their sub-goal. A turn's text is counted once; counting happens on another thread, it would hold up the event loop.
+One memory belongs to one trajectory. Rendering is append-only while it fits its budget, so that an
+engine's prefix cache serves the earlier turns; over budget the oldest results are shortened first,
+then the oldest turns are reduced to their sub-goal. A turn's text is counted once; counting happens
+on another thread, it would hold up the event loop.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import json
 from collections.abc import Callable
 
-from agentflow_verl.flow.records import Turn
+from agentflow_verl.trajectories.records import Turn
 
 CUT = " […]"
 SEPARATOR = "\n\n"
@@ -19,7 +20,9 @@ NOTHING = "None yet."
 
 
 def describe(turn: Turn, result_chars: int | None = None) -> str:
-    """One turn as text. ``result_chars`` limits the result; None keeps it whole, 0 drops everything but the sub-goal."""
+    """One turn as text. ``result_chars`` limits the result; None keeps it whole, 0 drops everything
+    but the sub-goal.
+    """
     lines = [f"Turn {turn.index + 1}"]
     if turn.plan is not None:
         lines += [f"Sub-goal: {turn.plan.sub_goal}", f"Tool: {turn.plan.tool}"]
@@ -33,7 +36,9 @@ def describe(turn: Turn, result_chars: int | None = None) -> str:
     if turn.error is not None:
         lines.append(f"Error: {turn.error}")
     if turn.verdict is not None:
-        lines.append(f"Verdict: {'STOP' if turn.verdict.stop else 'CONTINUE'}. {turn.verdict.analysis}".rstrip())
+        lines.append(
+            f"Verdict: {'STOP' if turn.verdict.stop else 'CONTINUE'}. {turn.verdict.analysis}".rstrip()
+        )
     return "\n".join(lines)
 
 
@@ -61,7 +66,11 @@ class Memory:
     async def rendered(self, budget: int) -> str:
         """As ``render``, off the event loop where there is something to count."""
         text = self._whole()
-        return text if _surely_fits(text, min(budget, self.budget)) else await asyncio.to_thread(self.render, budget)
+        return (
+            text
+            if _surely_fits(text, min(budget, self.budget))
+            else await asyncio.to_thread(self.render, budget)
+        )
 
     def render(self, budget: int | None = None) -> str:
         """All turns, newest last; "None yet." when empty."""

@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from agentflow_verl.deadline import Deadline
-from agentflow_verl.engines.base import Engine, Reply
-from agentflow_verl.errors import PromptTooLong
+from agentflow_verl.core.deadline import Deadline
+from agentflow_verl.core.errors import PromptTooLong
+from agentflow_verl.engines.interface import Engine, Reply
 from agentflow_verl.flow import prompts
 from agentflow_verl.flow.memory import Memory
-from agentflow_verl.flow.records import ModuleReply, Tokens
-from agentflow_verl.tools.spec import ToolSpec
-from agentflow_verl.tools.state import TrajectoryState
+from agentflow_verl.tools.session import TrajectoryState
+from agentflow_verl.tools.types import ToolSpec
+from agentflow_verl.trajectories.records import ModuleReply, Tokens
 
 MODULES = ("analyst", "planner", "executor", "verifier", "generator")
 
@@ -89,21 +89,36 @@ class Caller:
         self.replies.clear()
         return taken
 
-    async def _ask(self, module: str, answer: Mapping[str, Any] | None = None, **fields: str) -> Reply:
-        """Ask ``module``'s engine; where the prompt is over its limit, with less and less of the memory.
+    async def _ask(
+        self, module: str, answer: Mapping[str, Any] | None = None, **fields: str
+    ) -> Reply:
+        """Ask ``module``'s engine; where the prompt is over its limit, with less and less of the
+        memory.
 
         Args:
             answer: JSON schema of the reply, for an engine that can hold to one.
         """
         engine, prompt = self.engines[module], prompts.load(module)
         started = time.monotonic()
-        held = {"schema": answer} if answer is not None and getattr(engine, "structured", False) else {}
+        held = (
+            {"schema": answer}
+            if answer is not None and getattr(engine, "structured", False)
+            else {}
+        )
         try:
             for share in (1.0, 0.5, 0.25, 0.0) if prompt.shows_memory else (0.0,):
-                memory = await self.memory.rendered(int(self.memory.budget * share)) if prompt.shows_memory else ""
-                messages = prompt.render(query=self.query, analysis=self.analysis, memory=memory, **fields)
+                memory = (
+                    await self.memory.rendered(int(self.memory.budget * share))
+                    if prompt.shows_memory
+                    else ""
+                )
+                messages = prompt.render(
+                    query=self.query, analysis=self.analysis, memory=memory, **fields
+                )
                 try:
-                    reply = await engine.reply(messages, trajectory=self.trajectory, deadline=self.deadline, **held)
+                    reply = await engine.reply(
+                        messages, trajectory=self.trajectory, deadline=self.deadline, **held
+                    )
                 except PromptTooLong:
                     if share == 0.0:
                         raise

@@ -1,33 +1,53 @@
-"""A recorded trajectory run again from its own answers, without a model, and the first thing that comes out differently.
+"""A recorded trajectory run again from its own answers, without a model, and the first thing that
+comes out differently.
 
-Every model reply and every tool result is taken from the record; prompts, parsing, the check of arguments, memory and the
-loop's decisions are made anew, by the code that is installed now. With the run's tokenizer the prompts are compared
-too: the planner's token for token, the other modules' by their length, which is what a record keeps of them.
+Every model reply and every tool result is taken from the record; prompts, parsing, the check of
+arguments, memory and the loop's decisions are made anew, by the code that is installed now. With
+the run's tokenizer the prompts are compared too: the planner's token for token, the other modules'
+by their length, which is what a record keeps of them.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, cast
 
-from agentflow_verl.deadline import Deadline
-from agentflow_verl.engines.base import Message, Reply
-from agentflow_verl.engines.tokens import TokenEngine
-from agentflow_verl.errors import AgentflowError, InfraError, MalformedOutput, OutOfTime
+from agentflow_verl.core.deadline import Deadline
+from agentflow_verl.core.errors import AgentflowError, InfraError, MalformedOutput, OutOfTime
+from agentflow_verl.engines.interface import Message, Reply
+from agentflow_verl.engines.token_engine import TokenEngine
 from agentflow_verl.flow.loop import Flow
 from agentflow_verl.flow.modules import MODULES
-from agentflow_verl.flow.records import SCORER_FAILED, ModuleReply, Outcome, Tokens, Trajectory
-from agentflow_verl.flow.setup import Setup
-from agentflow_verl.tools.registry import ToolBox
-from agentflow_verl.tools.server import ToolServer
-from agentflow_verl.tools.spec import ToolResult, ToolSpec
-from agentflow_verl.tools.state import TrajectoryState
+from agentflow_verl.tools.session import TrajectoryState
+from agentflow_verl.tools.tool_client import ToolServer
+from agentflow_verl.tools.toolbox import ToolBox
+from agentflow_verl.tools.types import ToolResult, ToolSpec
+from agentflow_verl.trajectories.manifest import Setup
+from agentflow_verl.trajectories.records import (
+    SCORER_FAILED,
+    ModuleReply,
+    Outcome,
+    Tokens,
+    Trajectory,
+)
 
 IN_TOKENS = ("policy", "base")  # engines whose prompts are rendered and encoded in this process
 MEASURED = ("seconds", "started", "timings")  # what a clock said: other in every run
-ORDER = ("analysis", "turns", "tokens", "prompt_ids", "plan", "call", "result", "verdict", "error", "replies", "answer")
+ORDER = (
+    "analysis",
+    "turns",
+    "tokens",
+    "prompt_ids",
+    "plan",
+    "call",
+    "result",
+    "verdict",
+    "error",
+    "replies",
+    "answer",
+)
 AROUND = 60  # characters shown before and after the first that differs
 
 
@@ -41,26 +61,38 @@ class Difference:
 
 
 def timeless(trajectory: Trajectory) -> dict[str, Any]:
-    """The record without what clocks measured. With deterministic engines and tools it is the same in every run."""
+    """The record without what clocks measured. With deterministic engines and tools it is the same
+    in every run.
+    """
     plain: dict[str, Any] = _without(trajectory.model_dump(mode="json"), MEASURED)
     return plain
 
 
 async def replay(trajectory: Trajectory, setup: Setup, tokenizer: Any = None) -> Trajectory:
-    """Run ``trajectory`` again. Where the flow asks for something that the record has not, it ends ``infra_error``."""
+    """Run ``trajectory`` again. Where the flow asks for something that the record has not, it ends
+    ``infra_error``.
+    """
     record = _Record(trajectory)
     encoders = _encoders(trajectory, setup, tokenizer)
     engines = {module: _RecordedEngine(module, record, encoders) for module in MODULES}
     server = cast(ToolServer, record)  # of which a ToolBox asks nothing but calls
     tools = ToolBox(client=None, homes=[(spec, server) for spec in setup.tools])
-    now = await Flow(engines, tools, replace(setup.limits, time_budget_s=86_400.0)).run(trajectory.query, trajectory.id)
-    if now.outcome.valid and (trajectory.error or "").startswith(SCORER_FAILED):  # after its end, which is what is replayed
+    now = await Flow(
+        engines, tools, setup.limits.model_copy(update={"time_budget_s": 86_400.0})
+    ).run(trajectory.query, trajectory.id)
+    if now.outcome.valid and (trajectory.error or "").startswith(
+        SCORER_FAILED
+    ):  # after its end, which is what is replayed
         return now.model_copy(update={"outcome": trajectory.outcome, "error": trajectory.error})
     return now
 
 
-def first_difference(recorded: Trajectory, now: Trajectory, tokenizer: Any = None) -> Difference | None:
-    """The first in the order in which a trajectory comes to be, turn by turn; None where there is none."""
+def first_difference(
+    recorded: Trajectory, now: Trajectory, tokenizer: Any = None
+) -> Difference | None:
+    """The first in the order in which a trajectory comes to be, turn by turn; None where there is
+    none.
+    """
     return _differ("", timeless(recorded), timeless(now), tokenizer)
 
 
@@ -72,7 +104,10 @@ class _Record:
         rest = [reply for reply in trajectory.replies if reply.module != "analyst"]
         self.replies: list[tuple[ModuleReply, Tokens | None]] = [(reply, None) for reply in first]
         for turn in trajectory.turns:
-            self.replies += [(reply, turn.tokens if reply.module == "planner" else None) for reply in turn.replies]
+            self.replies += [
+                (reply, turn.tokens if reply.module == "planner" else None)
+                for reply in turn.replies
+            ]
         self.replies += [(reply, None) for reply in rest]
         self.turn = -1
         self.trajectory = trajectory
@@ -81,12 +116,18 @@ class _Record:
         if not self.replies:
             raise self._end(f"the flow now asks the {module}, where the record ends")
         if self.replies[0][0].module != module:
-            raise InfraError(f"the flow now asks the {module}, where it asked the {self.replies[0][0].module}")
+            raise InfraError(
+                f"the flow now asks the {module}, where it asked the {self.replies[0][0].module}"
+            )
         self.turn += module == "planner"
         return self.replies.pop(0)
 
     async def call(
-        self, spec: ToolSpec, arguments: dict[str, Any], deadline: Deadline, state: TrajectoryState | None = None
+        self,
+        spec: ToolSpec,
+        arguments: dict[str, Any],
+        deadline: Deadline,
+        state: TrajectoryState | None = None,
     ) -> ToolResult:
         turn = self.trajectory.turns[self.turn]
         if turn.call is None:
@@ -96,11 +137,20 @@ class _Record:
         if turn.result is None:
             raise self._end(f"{spec.name} gave no result")
         result = turn.result
-        return ToolResult(spec.name, result.text, result.is_error, result.truncated, result.seconds, result.attempts)
+        return ToolResult(
+            spec.name,
+            result.text,
+            result.is_error,
+            result.truncated,
+            result.seconds,
+            result.attempts,
+        )
 
     def _end(self, otherwise: str) -> AgentflowError:
         """What cut the recorded trajectory short, if anything did."""
-        cut = {Outcome.OUT_OF_TIME: OutOfTime, Outcome.INFRA_ERROR: InfraError}.get(self.trajectory.outcome)
+        cut = {Outcome.OUT_OF_TIME: OutOfTime, Outcome.INFRA_ERROR: InfraError}.get(
+            self.trajectory.outcome
+        )
         return InfraError(otherwise) if cut is None else cut(self.trajectory.error)
 
 
@@ -116,7 +166,11 @@ class _RecordedEngine:
 
     async def reply(self, messages: list[Message], *, trajectory: str, deadline: Deadline) -> Reply:
         ahead = self._record.replies[0][0].engine if self._record.replies else None
-        prompt_ids = tuple(self._encoders[ahead].encode(messages)) if ahead is not None and ahead in self._encoders else None
+        prompt_ids = (
+            tuple(self._encoders[ahead].encode(messages))
+            if ahead is not None and ahead in self._encoders
+            else None
+        )
         recorded, tokens = self._record.reply(self.name)
         tokens = tokens or Tokens(prompt_ids=(), response_ids=())
         return Reply(
@@ -135,9 +189,22 @@ class _RecordedEngine:
 
 
 def _encoders(trajectory: Trajectory, setup: Setup, tokenizer: Any) -> dict[str, TokenEngine]:
-    if tokenizer is None or not any(turn.tokens is not None and turn.tokens.prompt_ids for turn in trajectory.turns):
+    if tokenizer is None or not any(
+        turn.tokens is not None and turn.tokens.prompt_ids for turn in trajectory.turns
+    ):
         return {}
-    return {name: TokenEngine(name, tokenizer, _never, {}, setup.prompt_limits.get(name, sys.maxsize), 0, setup.template) for name in IN_TOKENS}
+    return {
+        name: TokenEngine(
+            name,
+            tokenizer,
+            _never,
+            {},
+            setup.prompt_limits.get(name, sys.maxsize),
+            0,
+            setup.template,
+        )
+        for name in IN_TOKENS
+    }
 
 
 async def _never(*_: Any, **__: Any) -> None:
@@ -154,11 +221,20 @@ def _differ(where: str, recorded: Any, now: Any, tokenizer: Any) -> Difference |
     if recorded == now:
         return None
     if isinstance(recorded, dict) and isinstance(now, dict):
-        names = sorted({**recorded, **now}, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
-        parts = [(f"{where}.{name}".lstrip("."), recorded.get(name), now.get(name)) for name in names]
-        return next(filter(None, (_differ(*part, tokenizer) for part in parts)), None) or Difference(where, _show(recorded), _show(now))
+        names = sorted(
+            {**recorded, **now},
+            key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name),
+        )
+        parts = [
+            (f"{where}.{name}".lstrip("."), recorded.get(name), now.get(name)) for name in names
+        ]
+        return next(
+            filter(None, (_differ(*part, tokenizer) for part in parts)), None
+        ) or Difference(where, _show(recorded), _show(now))
     if where.endswith("_ids") and recorded and now and tokenizer is not None:
-        return _differ_in_text(where, *(tokenizer.decode(ids, skip_special_tokens=False) for ids in (recorded, now)))
+        return _differ_in_text(
+            where, *(tokenizer.decode(ids, skip_special_tokens=False) for ids in (recorded, now))
+        )
     if isinstance(recorded, list) and isinstance(now, list):
         for number, (one, other) in enumerate(zip(recorded, now)):
             if one != other:
@@ -170,7 +246,10 @@ def _differ(where: str, recorded: Any, now: Any, tokenizer: Any) -> Difference |
 
 
 def _differ_in_text(where: str, recorded: str, now: str) -> Difference:
-    same = next((place for place, (one, other) in enumerate(zip(recorded, now)) if one != other), min(len(recorded), len(now)))
+    same = next(
+        (place for place, (one, other) in enumerate(zip(recorded, now)) if one != other),
+        min(len(recorded), len(now)),
+    )
     shown = slice(max(0, same - AROUND), same + AROUND)
     return Difference(f"{where}, character {same}", repr(recorded[shown]), repr(now[shown]))
 

@@ -1,4 +1,5 @@
-"""Rewards: one rule that finds the final answer, one scorer a task family, one function that verl calls.
+"""Rewards: one rule that finds the final answer, one scorer a task family, one function that verl
+calls.
 
     extract.py     the final answer in a generator's text
     score.py       Score, and how gold answers are read
@@ -13,11 +14,12 @@
     agreement.py   how far judge and rules agree (rejudge.py: over a run's saved trajectories)
     manager.py     verl's reward manager
 
-Only manager.py imports a trainer. Scorers are pure functions of their arguments; the maths scorer keeps worker processes.
+Only manager.py imports a trainer. Scorers are pure functions of their arguments; the maths scorer
+keeps worker processes.
 """
 
+from agentflow_verl.flow.answer import extract_answer
 from agentflow_verl.rewards.compute import compute_score, score_answer
-from agentflow_verl.rewards.extract import extract_answer
 from agentflow_verl.rewards.score import Score
 
 __all__ = ["Score", "compute_score", "extract_answer", "score_answer"]

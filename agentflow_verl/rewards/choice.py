@@ -1,10 +1,12 @@
 r"""Multiple choice: which option did the answer name, and is it the gold one?
 
-The gold option is given as its text, its letter, or both ("B. text"). The answer may name it the same three ways,
-wrapped in "option", "(…)", emphasis or LaTeX, or hold exactly one option's text within a short sentence.
+The gold option is given as its text, its letter, or both ("B. text"). The answer may name it the
+same three ways, wrapped in "option", "(…)", emphasis or LaTeX, or hold exactly one option's text
+within a short sentence.
 
-Blind spots: a sentence that rejects an option ("not cocaine") names it all the same; options whose text is itself a
-letter of another option are read as text first; without options only letters and equal texts match.
+Blind spots: a sentence that rejects an option ("not cocaine") names it all the same; options whose
+text is itself a letter of another option are read as text first; without options only letters and
+equal texts match.
 """
 
 from __future__ import annotations
@@ -15,13 +17,16 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-from agentflow_verl.errors import ConfigError
+from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.rewards.score import GroundTruth, Score, as_list, gold_answers, right, wrong
 
 MAX_CHARS = 2_000
 
 LABEL = re.compile(r"\s*[(\[]?([A-Za-z])\s?[.):\]]\s+(.*)", re.DOTALL)
-ALONE = re.compile(r"[\W_]*(?:(?:option|choice|answer|letter)\b[\s:]*(?:is\s+)?)?[\W_]*([A-Za-z])[\W_]*", re.IGNORECASE)
+ALONE = re.compile(
+    r"[\W_]*(?:(?:option|choice|answer|letter)\b[\s:]*(?:is\s+)?)?[\W_]*([A-Za-z])[\W_]*",
+    re.IGNORECASE,
+)
 LED = re.compile(
     r"[\W_]*(?:(?:the\s+)?(?:correct\s+|final\s+|best\s+)*(?:option|choice|answer)\b[\s:]*(?:is\s+)?(?:option\s+)?)?"
     r"(?:[(\[]\s?([A-Za-z])\s?[)\]]|([A-Za-z])\s?[.):])[\s*_}]*(.*)",
@@ -32,8 +37,9 @@ MARKUP = re.compile(r"\\(?:text|textbf|mathbf|mathrm|boxed)(?![a-zA-Z])|[{}$`]|\
 
 
 def score(answer: str, ground_truth: GroundTruth, **extra: Any) -> Score:
-    """1 when ``answer`` names the gold option. ``extra["options"]``: a list (with "A. " or without), or a dict;
-    ``extra["shown"]``: the order in which the model saw them (shuffle.py), their own where it is missing.
+    """1 when ``answer`` names the gold option. ``extra["options"]``: a list (with "A. " or
+    without), or a dict; ``extra["shown"]``: the order in which the model saw them (shuffle.py),
+    their own where it is missing.
 
     Raises:
         ConfigError: no gold answer, or one that is no option, or an order of other options.
@@ -47,15 +53,25 @@ def score(answer: str, ground_truth: GroundTruth, **extra: Any) -> Score:
     named = source.get(named, named)
     if named is None:
         return wrong(why)
-    return right(why) if named in gold else wrong(f"names {named}, not {' or '.join(sorted(gold))[:40]}")
+    return (
+        right(why)
+        if named in gold
+        else wrong(f"names {named}, not {' or '.join(sorted(gold))[:40]}")
+    )
 
 
 def read_options(options: Any) -> dict[str, str]:
-    """Options by upper-case letter; a list is lettered in order, or by its own labels when all carry one."""
+    """Options by upper-case letter; a list is lettered in order, or by its own labels when all
+    carry one.
+    """
     if options is None:
         return {}
     if isinstance(options, Mapping):
-        return {str(letter).strip().upper(): str(text) for letter, text in options.items() if text is not None}
+        return {
+            str(letter).strip().upper(): str(text)
+            for letter, text in options.items()
+            if text is not None
+        }
     texts = [str(option) for option in as_list(options)]
     labels = [LABEL.fullmatch(text) for text in texts]
     if texts and all(labels) and len({label.group(1).upper() for label in labels}) == len(texts):
@@ -88,12 +104,17 @@ def read_gold(ground_truth: GroundTruth, options: dict[str, str]) -> set[str]:
         elif label and label.group(1).upper() in texts:
             found.add(label.group(1).upper())
         else:
-            raise ConfigError(f"gold answer {gold[:60]!r} is none, or more than one, of the options {list(options)}")
+            raise ConfigError(
+                f"gold answer {gold[:60]!r} is none, or more than one, of the options"
+                f" {list(options)}"
+            )
     return found
 
 
 def read_choice(answer: str, options: dict[str, str], gold: set[str]) -> tuple[str | None, str]:
-    """The letter that ``answer`` names (its tidied text where there are no options), or None, and why."""
+    """The letter that ``answer`` names (its tidied text where there are no options), or None, and
+    why.
+    """
     text = MARKUP.sub(" ", answer).strip()
     if not options:
         return read_without_options(text, gold)
@@ -103,7 +124,11 @@ def read_choice(answer: str, options: dict[str, str], gold: set[str]) -> tuple[s
     alone = ALONE.fullmatch(text)
     if alone:
         letter = alone.group(1).upper()
-        return (letter, "names the letter") if letter in options else (None, f"there is no option {letter}")
+        return (
+            (letter, "names the letter")
+            if letter in options
+            else (None, f"there is no option {letter}")
+        )
     led = LED.fullmatch(text)
     if led and (led.group(1) or led.group(2)).upper() in options:
         return check_label((led.group(1) or led.group(2)).upper(), led.group(3), options)
@@ -156,13 +181,19 @@ def by_text(options: dict[str, str], text: str) -> list[str]:
 def by_words(options: dict[str, str], text: str) -> list[str]:
     """Letters of the options with these words, whatever stands between them."""
     sought = words(text)
-    return [letter for letter, option in options.items() if words(option) == sought] if sought else []
+    return (
+        [letter for letter, option in options.items() if words(option) == sought] if sought else []
+    )
 
 
 def held_in(text: str, options: dict[str, str]) -> list[str]:
-    """Letters of the options whose words stand in ``text``; one that is part of a longer such option is left out."""
+    """Letters of the options whose words stand in ``text``; one that is part of a longer such
+    option is left out.
+    """
     whole = f" {words(text)} "
-    found = {letter: f" {words(option)} " for letter, option in options.items() if len(words(option)) > 1}
+    found = {
+        letter: f" {words(option)} " for letter, option in options.items() if len(words(option)) > 1
+    }
     found = {letter: option for letter, option in found.items() if option in whole}
     return [
         letter

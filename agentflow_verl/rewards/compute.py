@@ -1,4 +1,5 @@
-"""From a generator's text to a reward: extract the answer by the one rule, score it by the data source's scorer.
+"""From a generator's text to a reward: extract the answer by the one rule, score it by the data
+source's scorer.
 
 ``compute_score`` has the signature that verl's ``reward.custom_reward_function`` calls:
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from agentflow_verl.rewards.extract import extract_answer
+from agentflow_verl.flow.answer import extract_answer
 from agentflow_verl.rewards.registry import scorer, scorer_name
 from agentflow_verl.rewards.score import GroundTruth, Score
 
@@ -19,7 +20,10 @@ RESERVED = frozenset({"answer", "ground_truth"})
 
 
 def score_answer(
-    data_source: str, answer: str, ground_truth: GroundTruth, extra_info: Mapping[str, Any] | None = None
+    data_source: str,
+    answer: str,
+    ground_truth: GroundTruth,
+    extra_info: Mapping[str, Any] | None = None,
 ) -> tuple[Score, str]:
     """Score an already extracted answer; returns the score and the scorer's name.
 
@@ -29,10 +33,19 @@ def score_answer(
         ConfigError: unknown data source or scorer, or a row without what the scorer needs.
         InfraError: a scorer's helper process cannot run. Never turned into a score of 0.
     """
-    extra = {str(key): value for key, value in (extra_info or {}).items() if value is not None}  # parquet fills keys of other rows
+    extra = {
+        str(key): value for key, value in (extra_info or {}).items() if value is not None
+    }  # parquet fills keys of other rows
     name = extra.get("scorer") or scorer_name(data_source)
     judge = scorer(name)
-    return judge(answer, ground_truth, **{key: value for key, value in extra.items() if key not in RESERVED}), name
+    return (
+        judge(
+            answer,
+            ground_truth,
+            **{key: value for key, value in extra.items() if key not in RESERVED},
+        ),
+        name,
+    )
 
 
 def compute_score(
@@ -44,10 +57,11 @@ def compute_score(
 ) -> dict[str, Any]:
     """The reward of one response, in verl's shape.
 
-    ``score`` is the outcome reward and ``acc`` the same; ``f1`` is the token overlap where the scorer defines one and
-    the exact match elsewhere (verl averages the column over mixed data sources, so it is never empty); ``scorer``
-    names the rule; ``pred`` is the extracted answer, which verl's majority vote reads; ``reason`` what decided.
-    Other keywords that verl passes (a judge's address and tokenizer) are not used.
+    ``score`` is the outcome reward and ``acc`` the same; ``f1`` is the token overlap where the
+    scorer defines one and the exact match elsewhere (verl averages the column over mixed data
+    sources, so it is never empty); ``scorer`` names the rule; ``pred`` is the extracted answer,
+    which verl's majority vote reads; ``reason`` what decided. Other keywords that verl passes (a
+    judge's address and tokenizer) are not used.
 
     Raises:
         ConfigError, InfraError: as ``score_answer``.

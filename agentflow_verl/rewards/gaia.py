@@ -1,4 +1,5 @@
-"""GAIA: its benchmark's normalised match (Mialon et al. 2023, arXiv 2311.12983, section 3 and its leaderboard's scorer).
+"""GAIA: its benchmark's normalised match (Mialon et al. 2023, arXiv 2311.12983, section 3 and its
+leaderboard's scorer).
 
 The gold answer decides how both are read:
 
@@ -6,12 +7,14 @@ The gold answer decides how both are read:
     a list         as many items, in the gold's order, divided by "," or ";", each a number or a text
     a text         equal without blanks, letter case, punctuation and width
 
-Differs from the leaderboard's where that one is read as meant and not as written: "1,234" is a number and no list, a gold
-answer of signs only must be given sign for sign, and punctuation outside ASCII does not count either.
+Differs from the leaderboard's where that one is read as meant and not as written: "1,234" is a
+number and no list, a gold answer of signs only must be given sign for sign, and punctuation outside
+ASCII does not count either.
 
-Blind spots, all scored 0: a number with a unit or word that the gold does not have ("17 km", "17 thousand"), items in
-another order, other names, dates in another order, an article ("The Beatles"). Scored 1: "-" inside a text is
-punctuation, so "12-3" and "123" are the same text where the gold is no number.
+Blind spots, all scored 0: a number with a unit or word that the gold does not have ("17 km", "17
+thousand"), items in another order, other names, dates in another order, an article ("The Beatles").
+Scored 1: "-" inside a text is punctuation, so "12-3" and "123" are the same text where the gold is
+no number.
 """
 
 from __future__ import annotations
@@ -26,7 +29,9 @@ from agentflow_verl.rewards.score import GroundTruth, Score, gold_answers, right
 
 MAX_CHARS = 2_000
 
-NUMERAL = re.compile(r"[-+]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)?(?:\.[0-9]*)?(?:[eE][-+]?[0-9]{1,3})?")
+NUMERAL = re.compile(
+    r"[-+]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)?(?:\.[0-9]*)?(?:[eE][-+]?[0-9]{1,3})?"
+)
 DIVIDERS = re.compile(r"[,;]")
 SIGNS = str.maketrans({"$": "", "%": "", "−": "-"})
 
@@ -88,4 +93,10 @@ def same_text(one: str, other: str) -> bool:
 def bare(text: str) -> str:
     """Without blanks, letter case, punctuation and width."""
     folded = unicodedata.normalize("NFKC", text).casefold()
-    return "".join(sign for sign in folded if not (sign.isspace() or sign in string.punctuation or unicodedata.category(sign)[0] == "P"))
+    return "".join(
+        sign
+        for sign in folded
+        if not (
+            sign.isspace() or sign in string.punctuation or unicodedata.category(sign)[0] == "P"
+        )
+    )

@@ -3,8 +3,8 @@
     scorer("qa")                                  the function
     scorer_name("reasoning_gym/chain_sum")        "maths"
 
-A data source is looked up without regard to case, ``-`` and ``_``: by its whole name, then by its last path part,
-then by the longest known beginning (``searchR1_nq``, ``aime2025``).
+A data source is looked up without regard to case, ``-`` and ``_``: by its whole name, then by its
+last path part, then by the longest known beginning (``searchR1_nq``, ``aime2025``).
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 
-from agentflow_verl.errors import ConfigError
-from agentflow_verl.rewards import choice, gaia, game24, maths, qa
+from agentflow_verl.core.errors import ConfigError
+from agentflow_verl.rewards import choice, gaia
+from agentflow_verl.rewards.game24.check import check as game24
+from agentflow_verl.rewards.math import equality as maths
+from agentflow_verl.rewards.qa.match import match as qa
 from agentflow_verl.rewards.score import Score
 
 Scorer = Callable[..., Score]
@@ -29,12 +32,19 @@ SCORERS: dict[str, Scorer] = {
 DATA_SOURCES: dict[str, str] = {
     source: name
     for name, sources in {
-        "maths": "maths math mathhard math500 math_500 math_lighteval math_dapo math_dapo_reasoning gsm8k deepmath "
-        "deepmath_103k aime aime24 aime25 amc amc23 olympiadbench minerva numina_aops_forum numina_synthetic_math numina_amc_aime "
-        "numina_synthetic_amc numina_cn_k12 numina_olympiads reasoning_gym/chain_sum reasoning_gym/basic_arithmetic "
-        "reasoning_gym/products reasoning_gym/gcd reasoning_gym/lcm reasoning_gym/leg_counting "
-        "reasoning_gym/simple_equations reasoning_gym/fraction_simplification reasoning_gym/gsm_symbolic",
-        "qa": "qa nq natural_questions triviaqa popqa hotpotqa 2wiki 2wikimultihopqa musique bamboogle",
+        "maths": (
+            "maths math mathhard math500 math_500 math_lighteval math_dapo math_dapo_reasoning"
+            " gsm8k deepmath deepmath_103k aime aime24 aime25 amc amc23 olympiadbench minerva"
+            " numina_aops_forum numina_synthetic_math numina_amc_aime numina_synthetic_amc"
+            " numina_cn_k12 numina_olympiads reasoning_gym/chain_sum reasoning_gym/basic_arithmetic"
+            " reasoning_gym/products reasoning_gym/gcd reasoning_gym/lcm reasoning_gym/leg_counting"
+            " reasoning_gym/simple_equations reasoning_gym/fraction_simplification"
+            " reasoning_gym/gsm_symbolic"
+        ),
+        "qa": (
+            "qa nq natural_questions triviaqa popqa hotpotqa 2wiki 2wikimultihopqa musique"
+            " bamboogle"
+        ),
         "choice": "choice gpqa gpqa_diamond medqa mmlu mmlu_pro",
         "game24": "game24 gameof24 countdown reasoning_gym/countdown",
         "gaia": "gaia",
@@ -63,7 +73,9 @@ def register(name: str, scorer: Scorer, *data_sources: str) -> None:
 def scorer(name: str) -> Scorer:
     """Raises ``ConfigError`` for an unknown name."""
     if name not in SCORERS:
-        raise ConfigError(f"unknown scorer {name!r}{nearest(name, SCORERS)}; known: {', '.join(sorted(SCORERS))}")
+        raise ConfigError(
+            f"unknown scorer {name!r}{nearest(name, SCORERS)}; known: {', '.join(sorted(SCORERS))}"
+        )
     return SCORERS[name]
 
 
@@ -78,12 +90,17 @@ def scorer_name(data_source: str) -> str:
     for key in (whole, last) if not whole.startswith("reasoning_gym/") else (whole,):
         if key in DATA_SOURCES:
             return DATA_SOURCES[key]
-    beginnings = [start for start in BEGINNINGS if last.startswith(start) and not whole.startswith("reasoning_gym/")]
+    beginnings = [
+        start
+        for start in BEGINNINGS
+        if last.startswith(start) and not whole.startswith("reasoning_gym/")
+    ]
     if beginnings:
         return BEGINNINGS[max(beginnings, key=len)]
     raise ConfigError(
-        f"no scorer for data source {str(data_source)[:80]!r}{nearest(whole, DATA_SOURCES)}; rename it, or name the "
-        f"scorer in the row's extra_info (scorer: one of {', '.join(sorted(SCORERS))})"
+        f"no scorer for data source {str(data_source)[:80]!r}{nearest(whole, DATA_SOURCES)}; rename"
+        " it, or name the scorer in the row's extra_info (scorer: one of"
+        f" {', '.join(sorted(SCORERS))})"
     )
 
 

@@ -1,10 +1,12 @@
-"""Options of a multiple-choice question in another order, so that a model's liking for a letter earns nothing.
+"""Options of a multiple-choice question in another order, so that a model's liking for a letter
+earns nothing.
 
     text, shown = shuffle(question, ["A. iron", "B. zinc", "C. lead"], seed=0, key="gpqa/17")
     choice.score("B", "A. iron", options=[…], shown=shown)      # "B" is read in the order that was shown
 
-``shown`` names the option behind each letter: "CAB" puts option C under the letter A. The row keeps its own options and gold
-answer; only what the model reads changes, and the scorer maps its letter back.
+``shown`` names the option behind each letter: "CAB" puts option C under the letter A. The row keeps
+its own options and gold answer; only what the model reads changes, and the scorer maps its letter
+back.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from typing import Any
 from agentflow_verl.rewards.choice import read_options
 
 TELLS_OF_OTHERS = re.compile(
-    r"\b(?i:all|none|any|both|either|neither|each|two|more than one) (?i:of )?(?:the )?(?i:above|below|these|following|others?|other options)\b"
+    r"\b(?i:all|none|any|both|either|neither|each|two|more than one) (?i:of )?(?:the"
+    r" )?(?i:above|below|these|following|others?|other options)\b"
     r"|\b(?i:options?|choices?|answers?|both|either|neither)\s+\(?[A-Z]\b"
     r"|^\W*[A-Z]\W{0,2}(?:\s*,\s*\(?[A-Z]\W{0,2})*\s*(?:and|or|&)\s*\(?[A-Z]\W*$"
 )
@@ -25,9 +28,10 @@ TELLS_OF_OTHERS = re.compile(
 def shuffle(question: str, options: Any, seed: int, key: str) -> tuple[str, str]:
     """The question with its options in an order drawn from ``seed`` and ``key``, and that order.
 
-    Options that the question lists, a line each with its letter, are replaced where they stand; a question that lists
-    none gets the list at its end. The order stays as it is where an option speaks of others ("all of the above"), and
-    where the question lists its options in a way that is not recognised.
+    Options that the question lists, a line each with its letter, are replaced where they stand; a
+    question that lists none gets the list at its end. The order stays as it is where an option
+    speaks of others ("all of the above"), and where the question lists its options in a way that is
+    not recognised.
 
     Raises:
         ConfigError: more options than letters.
@@ -44,12 +48,17 @@ def shuffle(question: str, options: Any, seed: int, key: str) -> tuple[str, str]
         return replace(question, texts, under), "".join(drawn)
     if any(text.strip() in question for text in texts.values()):
         return question, unchanged
-    return "\n".join([question.rstrip(), *(f"{letter}. {text}" for letter, text in under.items())]), "".join(drawn)
+    return "\n".join(
+        [question.rstrip(), *(f"{letter}. {text}" for letter, text in under.items())]
+    ), "".join(drawn)
 
 
 def listing(letter: str, text: str) -> re.Pattern[str]:
     """A line that lists one option: its letter, then its text."""
-    return re.compile(rf"^([ \t]*(?:\({letter}\)|{letter}[.):])[ \t]*){re.escape(text.strip())}[ \t]*$", re.MULTILINE)
+    return re.compile(
+        rf"^([ \t]*(?:\({letter}\)|{letter}[.):])[ \t]*){re.escape(text.strip())}[ \t]*$",
+        re.MULTILINE,
+    )
 
 
 def replace(question: str, texts: dict[str, str], under: dict[str, str]) -> str:

@@ -1,4 +1,5 @@
-"""The client side of tools: agentflow speaks to tool servers over MCP and never executes model text itself.
+"""The client side of tools: agentflow speaks to tool servers over MCP and never executes model text
+itself.
 
     spec.py         what a tool, its configuration and its result are
     schema.py       JSON arguments against the tool's JSON schema
@@ -17,6 +18,6 @@
     guard.py        ends the servers' process groups with the process that supervises them
     supervisor.py   starts, watches, restarts and stops the embedded servers
 
-A tool that fails inside its contract is a ``ToolResult`` with ``is_error``; a server that fails is an
-``InfraError``. Nothing here imports the trainer.
+A tool that fails inside its contract is a ``ToolResult`` with ``is_error``; a server that fails is
+an ``InfraError``. Nothing here imports the trainer.
 """

@@ -1,7 +1,7 @@
 """JSON arguments against a tool's JSON schema, with messages that a planner can act on.
 
-The executor's arguments are model text. What leaves this module satisfies the schema and can be sent; everything
-else is ``MalformedOutput`` that names the argument and what was expected.
+The executor's arguments are model text. What leaves this module satisfies the schema and can be
+sent; everything else is ``MalformedOutput`` that names the argument and what was expected.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from jsonschema.validators import validator_for
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-from agentflow_verl.errors import ConfigError, MalformedOutput
+from agentflow_verl.core.errors import ConfigError, MalformedOutput
 
 MAX_COMPLAINTS = 3
 _SHOWN = 80
 
 
 class ArgumentCheck:
-    """The compiled schema of one tool's arguments. Raises ``ConfigError`` if the schema itself is invalid."""
+    """The compiled schema of one tool's arguments. Raises ``ConfigError`` if the schema itself is
+    invalid.
+    """
 
     def __init__(self, tool: str, schema: dict[str, Any]) -> None:
         self._tool = tool
@@ -32,7 +34,9 @@ class ArgumentCheck:
         try:
             kind.check_schema(schema)
         except SchemaError as error:
-            raise ConfigError(f"tool {tool}: its server lists an invalid argument schema: {error.message}") from None
+            raise ConfigError(
+                f"tool {tool}: its server lists an invalid argument schema: {error.message}"
+            ) from None
         # An empty registry: a "$ref" in a server's schema must not make this process fetch a URL.
         self._validator = kind(schema, registry=Registry())
 
@@ -43,13 +47,19 @@ class ArgumentCheck:
         try:
             errors = list(self._validator.iter_errors(arguments))
         except Unresolvable as error:
-            raise ConfigError(f"tool {self._tool}: its argument schema refers to {error.ref}, outside itself") from None
+            raise ConfigError(
+                f"tool {self._tool}: its argument schema refers to {error.ref}, outside itself"
+            ) from None
         except RecursionError:
             raise self._malformed("arguments are nested too deeply") from None
         if errors:
             errors.sort(key=lambda error: [str(step) for step in error.absolute_path])
             complaints = list(dict.fromkeys(self._complaint(error) for error in errors))
-            more = f"; and {len(complaints) - MAX_COMPLAINTS} more" if len(complaints) > MAX_COMPLAINTS else ""
+            more = (
+                f"; and {len(complaints) - MAX_COMPLAINTS} more"
+                if len(complaints) > MAX_COMPLAINTS
+                else ""
+            )
             raise self._malformed("; ".join(complaints[:MAX_COMPLAINTS]) + more)
 
     def _malformed(self, what: str) -> MalformedOutput:
@@ -64,13 +74,17 @@ class ArgumentCheck:
             missing = [name for name in rule if name not in given]
             properties = schema.get("properties", {})
             return "; ".join(
-                f"argument '{_join(where, name)}' is missing, expected {expected(properties.get(name, {}))}"
+                f"argument '{_join(where, name)}' is missing, expected"
+                f" {expected(properties.get(name, {}))}"
                 for name in missing
             )
         if error.validator == "additionalProperties" and rule is False:
             known = list(schema.get("properties", {}))
             unknown = [_show(name) for name in given if name not in known]
-            return f"unknown argument {', '.join(unknown[:MAX_COMPLAINTS])}; known: {', '.join(known) or 'none'}"
+            return (
+                f"unknown argument {', '.join(unknown[:MAX_COMPLAINTS])}; known:"
+                f" {', '.join(known) or 'none'}"
+            )
         subject = f"argument '{where}'" if where else "arguments"
         if error.validator in ("type", "enum", "const", "anyOf", "oneOf"):
             return f"{subject} must be {expected(schema)}, not {_show(given)}"

@@ -10,21 +10,26 @@ import torch
 from torch import Tensor
 
 from agentflow_verl.flow.modules import MODULES
-from agentflow_verl.flow.records import Outcome
-from agentflow_verl.trainer.rows import BatchIndex
+from agentflow_verl.trainer.rollout.rows import BatchIndex
+from agentflow_verl.trajectories.records import Outcome
 
 PARTS = (*MODULES, "tools", "total")
 
 
 def batch_metrics(
-    ours: Sequence[dict[str, Any]], index: BatchIndex, valid_R: Tensor, score_R: Tensor, advantage_R: Tensor, mass_R: Tensor
+    ours: Sequence[dict[str, Any]],
+    index: BatchIndex,
+    valid_R: Tensor,
+    score_R: Tensor,
+    advantage_R: Tensor,
+    mass_R: Tensor,
 ) -> dict[str, float]:
     """Metrics of one batch.
 
     Args:
-        ours: the ``agentflow`` dictionary of each row; the last row of a trajectory also has its ``summary``.
-        score_R: outcome reward, before any penalty.
-        mass_R: loss weight times tokens: each row's share of the objective.
+        ours: the ``agentflow`` dictionary of each row; the last row of a trajectory also has its
+            ``summary``. score_R: outcome reward, before any penalty. mass_R: loss weight times
+            tokens: each row's share of the objective.
     """
     last = [row for row, item in enumerate(ours) if "summary" in item and not index.padding_R[row]]
     summaries = [ours[row]["summary"] for row in last]
@@ -39,35 +44,62 @@ def batch_metrics(
         "agentflow/success": _mean([float(score_R[row] >= 1.0) for row in valid]),
         "agentflow/reward": _mean([float(score_R[row]) for row in valid]),
         "agentflow/turns": turns / total,
-        "agentflow/planner_tokens_per_turn": sum(s["planner_tokens"] for s in summaries) / max(1, turns),
-        "agentflow/planner_tokens_per_trajectory": sum(s["planner_tokens"] for s in summaries) / total,
-        "agentflow/tool_error_rate": sum(s["tool_errors"] for s in summaries) / max(1, sum(calls.values())),
-        "agentflow/malformed_plan_rate": sum(s["malformed_plans"] for s in summaries) / max(1, turns),
-        "agentflow/malformed_call_rate": sum(s["malformed_calls"] for s in summaries) / max(1, turns),
-        "agentflow/malformed_verdict_rate": sum(s["malformed_verdicts"] for s in summaries) / max(1, turns),
+        "agentflow/planner_tokens_per_turn": (
+            sum(s["planner_tokens"] for s in summaries) / max(1, turns)
+        ),
+        "agentflow/planner_tokens_per_trajectory": (
+            sum(s["planner_tokens"] for s in summaries) / total
+        ),
+        "agentflow/tool_error_rate": (
+            sum(s["tool_errors"] for s in summaries) / max(1, sum(calls.values()))
+        ),
+        "agentflow/malformed_plan_rate": (
+            sum(s["malformed_plans"] for s in summaries) / max(1, turns)
+        ),
+        "agentflow/malformed_call_rate": (
+            sum(s["malformed_calls"] for s in summaries) / max(1, turns)
+        ),
+        "agentflow/malformed_verdict_rate": (
+            sum(s["malformed_verdicts"] for s in summaries) / max(1, turns)
+        ),
         "agentflow/cut_replies": sum(s["cut_replies"] for s in summaries) / total,
         "agentflow/objective_mass": float(mass_R.sum()),
     }
-    metrics |= {f"agentflow/outcome/{outcome.value}": outcomes[outcome.value] / total for outcome in Outcome}
+    metrics |= {
+        f"agentflow/outcome/{outcome.value}": outcomes[outcome.value] / total for outcome in Outcome
+    }
     metrics |= {f"agentflow/calls/{tool}": count / total for tool, count in calls.items()}
-    metrics |= {f"agentflow/seconds/{part}": _mean([s["timings"].get(part, 0.0) for s in summaries]) for part in PARTS}
+    metrics |= {
+        f"agentflow/seconds/{part}": _mean([s["timings"].get(part, 0.0) for s in summaries])
+        for part in PARTS
+    }
     metrics |= _cache_metrics([s["cached_tokens"] for s in summaries])
     metrics |= _group_metrics(valid, index, score_R, advantage_R)
     return metrics
 
 
 def _cache_metrics(counts: Sequence[dict[str, tuple[int, int]]]) -> dict[str, float]:
-    """The share of prompt tokens that prefix caches served, in all and by engine; of the engines that tell."""
+    """The share of prompt tokens that prefix caches served, in all and by engine; of the engines
+    that tell.
+    """
     cached, prompt = Counter(), Counter()
     for count in counts:
         for engine, (tokens, of) in count.items():
             cached[engine] += tokens
             prompt[engine] += of
-    shares = {f"agentflow/cached_token_share/{engine}": cached[engine] / max(1, prompt[engine]) for engine in prompt}
-    return {"agentflow/cached_token_share": sum(cached.values()) / max(1, sum(prompt.values())), **shares}
+    shares = {
+        f"agentflow/cached_token_share/{engine}": cached[engine] / max(1, prompt[engine])
+        for engine in prompt
+    }
+    return {
+        "agentflow/cached_token_share": sum(cached.values()) / max(1, sum(prompt.values())),
+        **shares,
+    }
 
 
-def _group_metrics(valid: Sequence[int], index: BatchIndex, score_R: Tensor, advantage_R: Tensor) -> dict[str, float]:
+def _group_metrics(
+    valid: Sequence[int], index: BatchIndex, score_R: Tensor, advantage_R: Tensor
+) -> dict[str, float]:
     rewards: dict[int, list[float]] = {}
     for row in valid:
         rewards.setdefault(int(index.group_R[row]), []).append(float(score_R[row]))
@@ -76,13 +108,18 @@ def _group_metrics(valid: Sequence[int], index: BatchIndex, score_R: Tensor, adv
         "agentflow/groups": len(rewards),
         "agentflow/zero_variance_groups": _mean([float(is_flat) for is_flat in flat]),
         "agentflow/thin_groups": _mean([float(len(group) < 2) for group in rewards.values()]),
-        "agentflow/advantage_spread": float(torch.stack([advantage_R[row] for row in valid]).std()) if len(valid) > 1 else 0.0,
+        "agentflow/advantage_spread": (
+            float(torch.stack([advantage_R[row] for row in valid]).std()) if len(valid) > 1 else 0.0
+        ),
     }
 
 
-def policy_rollout_kl(old_logprob_RL: Tensor, rollout_logprob_RL: Tensor, mask_RL: Tensor) -> dict[str, float]:
-    """KL(rollout || policy) a trained token, in nats, by the k3 estimator (as the reference's in flow_grpo/): how far the
-    policy that is updated is from the one that sampled, by engine or by age."""
+def policy_rollout_kl(
+    old_logprob_RL: Tensor, rollout_logprob_RL: Tensor, mask_RL: Tensor
+) -> dict[str, float]:
+    """KL(rollout || policy) a trained token, in nats, by the k3 estimator (as the reference's in
+    flow_grpo/): how far the policy that is updated is from the one that sampled, by engine or by
+    age."""
     log_ratio_RL = (old_logprob_RL - rollout_logprob_RL).double().masked_fill(mask_RL == 0, 0.0)
     kl_RL = log_ratio_RL.exp() - 1 - log_ratio_RL
     return {"agentflow/policy_rollout_kl": float(kl_RL.sum() / mask_RL.sum().clamp(min=1))}

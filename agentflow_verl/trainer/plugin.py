@@ -1,8 +1,9 @@
-"""Entry point of the group ``verl.plugins``: loaded by ``import verl`` in the driver and in every Ray process.
+"""Entry point of the group ``verl.plugins``: loaded by ``import verl`` in the driver and in every
+Ray process.
 
-verl swallows an import error of this module at DEBUG level (verl/__init__.py, "Failed to load plugin"), so it stays
-small, and ``agentflow doctor`` asks ``LOADED`` whether it got to its end. A run that does not use the agentflow config
-is not changed: what happens here only adds names.
+verl swallows an import error of this module at DEBUG level (verl/__init__.py, "Failed to load
+plugin"), so it stays small, and ``agentflow doctor`` asks ``LOADED`` whether it got to its end. A
+run that does not use the agentflow config is not changed: what happens here only adds names.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import importlib
 
 import wrapt
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
+from agentflow_verl.config.schema import AgentflowConfig
 from agentflow_verl.trainer.cpu import platform
 
 CONFIG_PATH = "pkg://agentflow_verl.config"
@@ -27,8 +30,14 @@ class AgentflowSearchPath(SearchPathPlugin):
 
 
 Plugins.instance().register(AgentflowSearchPath)
+# Hydra refuses an override of a key that no config file lists; so every option is listed, with its
+# one default.
+ConfigStore.instance().store("agentflow_schema", {"agentflow": AgentflowConfig().model_dump()})
 platform.register()
-# The trainer's modules are heavy: ours, which register themselves, are imported where the trainer itself is.
-wrapt.register_post_import_hook(lambda _: importlib.import_module("agentflow_verl.trainer.modes"), "verl.trainer.ppo.v1")
+# The trainer's modules are heavy: ours, which register themselves, are imported where the trainer
+# itself is.
+wrapt.register_post_import_hook(
+    lambda _: importlib.import_module("agentflow_verl.trainer.trainers"), "verl.trainer.ppo.v1"
+)
 
 LOADED = True

@@ -1,7 +1,8 @@
-"""Live progress of training: on a terminal one line that is updated, in any other log one line a step.
+"""Live progress of training: on a terminal one line that is updated, in any other log one line a
+step.
 
-verl's trainer is a Ray actor, which never has a terminal of its own. So the launcher notes whether the driver has one
-(``note_terminal``), and the bar is Ray's, which the driver draws.
+verl's trainer is a Ray actor, which never has a terminal of its own. So the launcher notes whether
+the driver has one (``note_terminal``), and the bar is Ray's, which the driver draws.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 from ray.experimental import tqdm_ray
 from tqdm import tqdm
 
-from agentflow_verl.flow.records import Outcome
+from agentflow_verl.trajectories.records import Outcome
 
 TERMINAL = "AGENTFLOW_TERMINAL"  # read by Ray's processes, which inherit it from the driver
 
@@ -40,7 +41,11 @@ class Progress:
     def show(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Show a step that has ended, with its logged metrics."""
         now = self._clock()
-        self._seconds.append(float(metrics.get("timing_s/step", 0.0)) if self._shown_at is None else now - self._shown_at)
+        self._seconds.append(
+            float(metrics.get("timing_s/step", 0.0))
+            if self._shown_at is None
+            else now - self._shown_at
+        )
         self._shown_at = now
         line = self.line(step, metrics)
         if self._bar is None:
@@ -50,12 +55,24 @@ class Progress:
             self._bar.set_description(line)
 
     def line(self, step: int, metrics: Mapping[str, Any]) -> str:
-        """Step, success, reward, rates of the outcomes that occurred, time left by the mean of the steps so far."""
+        """Step, success, reward, rates of the outcomes that occurred, time left by the mean of the
+        steps so far.
+        """
         parts = [f"step {step}/{self.total}"]
         if "agentflow/success" in metrics:
-            parts += [f"success {metrics['agentflow/success']:.1%}", f"reward {metrics['agentflow/reward']:.3f}"]
-        rates = {outcome.value: metrics.get(f"agentflow/outcome/{outcome.value}", 0.0) for outcome in Outcome}
-        parts += [", ".join(f"{name} {rate:.0%}" for name, rate in rates.items() if rate)] if any(rates.values()) else []
+            parts += [
+                f"success {metrics['agentflow/success']:.1%}",
+                f"reward {metrics['agentflow/reward']:.3f}",
+            ]
+        rates = {
+            outcome.value: metrics.get(f"agentflow/outcome/{outcome.value}", 0.0)
+            for outcome in Outcome
+        }
+        parts += (
+            [", ".join(f"{name} {rate:.0%}" for name, rate in rates.items() if rate)]
+            if any(rates.values())
+            else []
+        )
         mean = sum(self._seconds) / max(1, len(self._seconds))
         parts += [f"{mean:.1f} s a step", f"{duration(mean * (self.total - step))} left"]
         return " | ".join(parts)

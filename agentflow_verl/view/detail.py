@@ -1,4 +1,6 @@
-"""One trajectory as the page shows it: its turns, what each added to memory, its tokens, and when everything happened."""
+"""One trajectory as the page shows it: its turns, what each added to memory, its tokens, and when
+everything happened.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from agentflow_verl.flow.memory import describe
-from agentflow_verl.flow.records import ModuleReply, Tokens, Trajectory, Turn
-from agentflow_verl.rewards.record import ScoredTrajectory
+from agentflow_verl.trajectories.log import ScoredTrajectory
+from agentflow_verl.trajectories.records import ModuleReply, Tokens, Trajectory, Turn
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,9 @@ class Span:
 
 
 def timeline(trajectory: Trajectory) -> tuple[list[Span], bool]:
-    """Every call in order, and whether the starts were recorded. Where not, calls are laid end to end, as they ran."""
+    """Every call in order, and whether the starts were recorded. Where not, calls are laid end to
+    end, as they ran.
+    """
     calls = list(_calls(trajectory))
     recorded = all(started is not None for _, _, started, _ in calls)
     spans, clock = [], 0.0
@@ -53,7 +57,9 @@ def _call_of(reply: ModuleReply, turn: int | None) -> tuple[str, int | None, flo
 
 
 class Pack:
-    """Trajectories that are sent together. Prompts are kept as what differs from the one before, token texts once."""
+    """Trajectories that are sent together. Prompts are kept as what differs from the one before,
+    token texts once.
+    """
 
     def __init__(self, pieces: Pieces):
         self.pieces = pieces
@@ -82,7 +88,11 @@ class Pack:
 
     def _turn(self, turn: Turn) -> dict[str, Any]:
         shown = turn.model_dump(exclude={"call", "tokens"})
-        shown["call"] = None if turn.call is None else {"tool": turn.call.tool, "arguments": _named(turn.call.arguments)}
+        shown["call"] = (
+            None
+            if turn.call is None
+            else {"tool": turn.call.tool, "arguments": _named(turn.call.arguments)}
+        )
         shown["tokens"] = None if turn.tokens is None else self._tokens(turn.tokens)
         shown["memory"] = describe(turn)
         return shown
@@ -100,7 +110,9 @@ class Pack:
 
 
 def difference(before: Sequence[int], ids: Sequence[int]) -> list[Any]:
-    """``ids`` as [n, middle, m]: the first n of ``before``, then the middle, then the last m of ``before``."""
+    """``ids`` as [n, middle, m]: the first n of ``before``, then the middle, then the last m of
+    ``before``.
+    """
     shorter = min(len(before), len(ids))
     head = next((n for n in range(shorter) if before[n] != ids[n]), shorter)
     most = shorter - head
@@ -121,9 +133,15 @@ class Pieces:
     def of(self, ids: Iterable[int]) -> dict[int, str]:
         if self.tokenizer is None:
             return {}
-        return {token: self.tokenizer.decode([token], skip_special_tokens=False) for token in sorted(ids)}
+        return {
+            token: self.tokenizer.decode([token], skip_special_tokens=False)
+            for token in sorted(ids)
+        }
 
 
 def _named(values: dict[str, Any]) -> list[tuple[str, str]]:
     """A dictionary as names and texts: JSON's numbers would not all survive a browser's."""
-    return [(name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)) for name, value in values.items()]
+    return [
+        (name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        for name, value in values.items()
+    ]

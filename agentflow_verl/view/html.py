@@ -1,8 +1,10 @@
-"""The page: one HTML file that needs no network, with a policy that lets nothing run but its own two scripts.
+"""The page: one HTML file that needs no network, with a policy that lets nothing run but its own
+two scripts.
 
-The scripts in page/ are ES modules. A file opened from disk may not import another, so they are joined here: each
-becomes a function's scope that returns its exports, in the order of ``MODULES``, and an import takes from those before.
-The data are compressed and base64, so that no text of a model can end a tag.
+The scripts in page/ are ES modules. A file opened from disk may not import another, so they are
+joined here: each becomes a function's scope that returns its exports, in the order of ``MODULES``,
+and an import takes from those before. The data are compressed and base64, so that no text of a
+model can end a tag.
 """
 
 from __future__ import annotations
@@ -21,7 +23,20 @@ PAGE = Path(__file__).parent / "page"
 LIBRARY = "vendor/uPlot.iife.min.js"
 LICENCE = "vendor/uPlot.LICENSE"
 STYLES = ("vendor/uPlot.min.css", "style.css")
-MODULES = ("dom", "data", "charts", "parts", "run", "list", "group", "tokens", "timeline", "trajectory", "compare", "main")
+MODULES = (
+    "dom",
+    "data",
+    "charts",
+    "parts",
+    "run",
+    "list",
+    "group",
+    "tokens",
+    "timeline",
+    "trajectory",
+    "compare",
+    "main",
+)
 IMPORT = re.compile(r'^import (\{.*\}) from "\./(\w+)\.js";$', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|class) (\w+))", re.MULTILINE)
 
@@ -38,12 +53,16 @@ def page(title: str, index: Index | None) -> Iterator[str]:
     connect = "'self'" if index is None else "'none'"
     style, library, script = style_text(), library_text(), script_text()
     policy = (
-        f"default-src 'none'; script-src {digest(library)} {digest(script)}; style-src {digest(style)}; "
-        f"img-src data:; connect-src {connect}; base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; script-src {digest(library)} {digest(script)}; style-src"
+        f" {digest(style)}; img-src data:; connect-src {connect}; base-uri 'none'; form-action"
+        " 'none'"
     )
-    yield "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+    yield '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
     yield f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-    yield '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon" href="data:,">\n'
+    yield (
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon"'
+        ' href="data:,">\n'
+    )
     yield f"<title>{html.escape(title)}</title>\n<style>{style}</style>\n</head>\n<body>\n"
     yield '<noscript>This page needs JavaScript.</noscript>\n<div id="app"></div>\n'
     if index is not None:
@@ -56,7 +75,10 @@ def page(title: str, index: Index | None) -> Iterator[str]:
 
 def block(name: str, content: bytes) -> str:
     """Bytes that the page's script finds by name. Never run: its type is no script's."""
-    return f'<script type="application/gzip" id="{name}">{base64.b64encode(content).decode()}</script>\n'
+    return (
+        '<script type="application/gzip"'
+        f' id="{name}">{base64.b64encode(content).decode()}</script>\n'
+    )
 
 
 @cache
@@ -69,7 +91,10 @@ def script_text() -> str:
 def scope(name: str, source: str) -> str:
     """A module as a constant that holds what it exports."""
     body = EXPORT.sub("", IMPORT.sub(r"const \1 = \2Module;", source))
-    return f"const {name}Module = (() => {{\n{body}return {{ {', '.join(EXPORT.findall(source))} }};\n}})();\n"
+    return (
+        f"const {name}Module = (() => {{\n{body}return {{ {', '.join(EXPORT.findall(source))}"
+        " };\n})();\n"
+    )
 
 
 @cache

@@ -13,12 +13,20 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from agentflow_verl.flow.records import Outcome
+from agentflow_verl.trajectories.records import Outcome
+from agentflow_verl.trajectories.run_folder import Entry, Run
 from agentflow_verl.view.advantages import Estimator, advantages_of
 from agentflow_verl.view.detail import Pack, Pieces
-from agentflow_verl.view.runs import Entry, Run
 
-PARTS = ("analyst", "planner", "executor", "tools", "verifier", "generator", "total")  # as they follow each other
+PARTS = (
+    "analyst",
+    "planner",
+    "executor",
+    "tools",
+    "verifier",
+    "generator",
+    "total",
+)  # as they follow each other
 OUTCOMES = [outcome.value for outcome in Outcome]
 CHUNK_BYTES = 1 << 18  # of the log
 
@@ -40,7 +48,9 @@ class Chunk:
 
 @dataclass
 class Index:
-    """What the page reads first. ``packed`` is its bytes; ``chunks`` are fetched when they are looked at."""
+    """What the page reads first. ``packed`` is its bytes; ``chunks`` are fetched when they are
+    looked at.
+    """
 
     runs: list[dict[str, Any]] = field(default_factory=list)
     groups: list[dict[str, Any]] = field(default_factory=list)
@@ -49,13 +59,24 @@ class Index:
 
     def add(self, run: Run, pieces: Pieces) -> None:
         """Append a run: ordered by split, step, group, and a trajectory's number in it."""
-        self.runs.append({"name": run.name, "curves": {name: sorted(curve.items()) for name, curve in sorted(run.curves.items())}})
+        self.runs.append(
+            {
+                "name": run.name,
+                "curves": {
+                    name: sorted(curve.items()) for name, curve in sorted(run.curves.items())
+                },
+            }
+        )
         estimator = Estimator.of(run.config)
         for groups in batches(in_order(run.entries)):
             for place, members in groups:
                 self.groups.append(self._group(members[0], place))
-                self.trajectories += map(self._trajectory, members, advantages_of(members, estimator))
-            self.chunks.append(Chunk(tuple(entry for _, members in groups for entry in members), pieces))
+                self.trajectories += map(
+                    self._trajectory, members, advantages_of(members, estimator)
+                )
+            self.chunks.append(
+                Chunk(tuple(entry for _, members in groups for entry in members), pieces)
+            )
 
     def packed(self) -> bytes:
         """The table as compressed JSON, column by column."""
@@ -103,11 +124,15 @@ def in_order(entries: Sequence[Entry]) -> list[Entry]:
     seen: dict[tuple[str, int, str], int] = {}
     for entry in entries:
         seen.setdefault(_group_of(entry), len(seen))
-    return sorted(entries, key=lambda entry: (entry.split, entry.step, seen[_group_of(entry)], entry.session))
+    return sorted(
+        entries, key=lambda entry: (entry.split, entry.step, seen[_group_of(entry)], entry.session)
+    )
 
 
 def batches(entries: Sequence[Entry]) -> Iterator[list[tuple[int, list[Entry]]]]:
-    """Groups dealt into chunks, each with its place: how many trajectories of the chunk come before it."""
+    """Groups dealt into chunks, each with its place: how many trajectories of the chunk come before
+    it.
+    """
     batch: list[tuple[int, list[Entry]]] = []
     size = place = 0
     for _, members in groupby(entries, key=_group_of):

@@ -1,8 +1,8 @@
 """The page over HTTP, for this machine only, following runs as they write.
 
-    /              the page, without data
-    /index         the table, compressed; 204 while nothing changed since ``?have=VERSION``
-    /chunk         ``?version=V&number=N``: one chunk; 410 once there is a newer table
+/              the page, without data
+/index         the table, compressed; 204 while nothing changed since ``?have=VERSION``
+/chunk         ``?version=V&number=N``: one chunk; 410 once there is a newer table
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
+from agentflow_verl.trajectories.run_folder import Run
 from agentflow_verl.view.detail import Pieces
 from agentflow_verl.view.html import page
 from agentflow_verl.view.index import Index
-from agentflow_verl.view.runs import Run
 
 EVERY_S = 2.0  # the least time between two looks at the disk
 LOCAL = ("127.0.0.1", "localhost")
@@ -57,13 +57,16 @@ def server(runs: Sequence[Run], pieces: Sequence[Pieces], port: int) -> Threadin
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            # Another site's page may name this server by a domain of its own; its host gives it away.
+            # Another site's page may name this server by a domain of its own; its host gives it
+            # away.
             if urlsplit(f"//{self.headers.get('Host', '')}").hostname not in LOCAL:
                 return self._send(HTTPStatus.FORBIDDEN)
             url = urlsplit(self.path)
             asked = {name: values[-1] for name, values in parse_qs(url.query).items()}
             if url.path == "/":
-                return self._send(HTTPStatus.OK, "".join(page(title, None)).encode(), "text/html; charset=utf-8")
+                return self._send(
+                    HTTPStatus.OK, "".join(page(title, None)).encode(), "text/html; charset=utf-8"
+                )
             if url.path == "/index":
                 live.refresh()
                 if asked.get("have") == str(live.version):
@@ -79,7 +82,9 @@ def server(runs: Sequence[Run], pieces: Sequence[Pieces], port: int) -> Threadin
                 return self._send(HTTPStatus.OK, index.chunks[int(number)].packed())
             self._send(HTTPStatus.NOT_FOUND)
 
-        def _send(self, status: HTTPStatus, body: bytes = b"", kind: str = "application/gzip") -> None:
+        def _send(
+            self, status: HTTPStatus, body: bytes = b"", kind: str = "application/gzip"
+        ) -> None:
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))

@@ -1,4 +1,6 @@
-"""From rows of several sources to one mixture: filters, repeats, benchmark questions, shares. Counts everything it drops."""
+"""From rows of several sources to one mixture: filters, repeats, benchmark questions, shares.
+Counts everything it drops.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,14 @@ from dataclasses import dataclass, field
 from overlap import Match, Overlap, words_of
 from sources import Row
 
-from agentflow_verl.errors import ConfigError
+from agentflow_verl.core.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class Filters:
-    """What a row must be. Difficulties are DeepMath's, -1 to 10; sources without one are not filtered by it."""
+    """What a row must be. Difficulties are DeepMath's, -1 to 10; sources without one are not
+    filtered by it.
+    """
 
     max_question_chars: int = 4_000
     max_answer_chars: int = 200
@@ -32,16 +36,26 @@ class Filters:
         if min(map(len, row.answers)) > self.max_answer_chars:
             return "answer too long"
         difficulty = row.extra.get("difficulty")
-        if difficulty is not None and self.min_difficulty is not None and difficulty < self.min_difficulty:
+        if (
+            difficulty is not None
+            and self.min_difficulty is not None
+            and difficulty < self.min_difficulty
+        ):
             return "too easy"
-        if difficulty is not None and self.max_difficulty is not None and difficulty > self.max_difficulty:
+        if (
+            difficulty is not None
+            and self.max_difficulty is not None
+            and difficulty > self.max_difficulty
+        ):
             return "too hard"
         return ""
 
 
 @dataclass
 class Sifted:
-    """What is left, by source, and what was dropped: counts by source and reason, and every benchmark question met."""
+    """What is left, by source, and what was dropped: counts by source and reason, and every
+    benchmark question met.
+    """
 
     rows: dict[str, list[Row]] = field(default_factory=lambda: defaultdict(list))
     counts: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
@@ -49,7 +63,9 @@ class Sifted:
 
 
 def sift(rows: Iterable[Row], filters: Filters, overlap: Overlap) -> Sifted:
-    """Keep the rows that pass, the first of those with the same words, and none that is a benchmark question."""
+    """Keep the rows that pass, the first of those with the same words, and none that is a benchmark
+    question.
+    """
     sifted, seen = Sifted(), set()
     for row in rows:
         counts = sifted.counts[row.source]
@@ -70,8 +86,11 @@ def sift(rows: Iterable[Row], filters: Filters, overlap: Overlap) -> Sifted:
     return sifted
 
 
-def mix(rows: Mapping[str, Sequence[Row]], shares: Mapping[str, float], total: int | None, seed: int) -> list[Row]:
-    """Rows drawn by share and shuffled; without shares all rows in their natural proportions, or ``total`` of them.
+def mix(
+    rows: Mapping[str, Sequence[Row]], shares: Mapping[str, float], total: int | None, seed: int
+) -> list[Row]:
+    """Rows drawn by share and shuffled; without shares all rows in their natural proportions, or
+    ``total`` of them.
 
     Raises:
         ConfigError: a share of no source, a source without a share, or too few rows.
@@ -79,15 +98,30 @@ def mix(rows: Mapping[str, Sequence[Row]], shares: Mapping[str, float], total: i
     if not rows:
         raise ConfigError("no row is left: see the filters, and the sources")
     if shares and set(shares) != set(rows):
-        raise ConfigError(f"--share names {', '.join(sorted(shares))}; the sources are {', '.join(sorted(rows))}: give each one")
+        raise ConfigError(
+            f"--share names {', '.join(sorted(shares))}; the sources are {', '.join(sorted(rows))}:"
+            " give each one"
+        )
     weights = shares or {source: float(len(found)) for source, found in rows.items()}
     if any(weight <= 0 for weight in weights.values()):
-        raise ConfigError("--share: give numbers above 0; a source that is not wanted is left out of --sources")
-    most = min(len(rows[source]) * sum(weights.values()) / weight for source, weight in weights.items())
+        raise ConfigError(
+            "--share: give numbers above 0; a source that is not wanted is left out of --sources"
+        )
+    most = min(
+        len(rows[source]) * sum(weights.values()) / weight for source, weight in weights.items()
+    )
     if total is not None and total > most + 1e-9:
-        raise ConfigError(f"--rows {total}: with these shares and filters there are {int(most + 1e-9)}")
+        raise ConfigError(
+            f"--rows {total}: with these shares and filters there are {int(most + 1e-9)}"
+        )
     counts = apportion(weights, int(most + 1e-9) if total is None else total)
-    drawn = [row for source in sorted(counts) for row in random.Random(f"{seed}/{source}").sample(rows[source], min(counts[source], len(rows[source])))]
+    drawn = [
+        row
+        for source in sorted(counts)
+        for row in random.Random(f"{seed}/{source}").sample(
+            rows[source], min(counts[source], len(rows[source]))
+        )
+    ]
     random.Random(seed).shuffle(drawn)
     return drawn
 

@@ -1,11 +1,13 @@
-"""Which training questions are benchmark questions: the same words, nearly the same words, or the same but for numbers.
+"""Which training questions are benchmark questions: the same words, nearly the same words, or the
+same but for numbers.
 
     exact     the same words in the same order; case, punctuation and blanks do not count
     near      NEAR or more of the shorter question's runs of three words stand in the longer one, and its numbers too
     variant   as near, with other numbers: another exercise of the same make. Counted, and kept unless asked otherwise
 
-A training question that holds a whole benchmark question is near however long it is; one that stands in a benchmark
-question is near only if it is half as long or more. Questions of fewer than SHORTEST words are compared exactly only.
+A training question that holds a whole benchmark question is near however long it is; one that
+stands in a benchmark question is near only if it is half as long or more. Questions of fewer than
+SHORTEST words are compared exactly only.
 
 Blind spots: paraphrases, translations, and the same problem told with other names.
 """
@@ -19,13 +21,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentflow_verl.errors import ConfigError
+from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.evaluation.leakage import numbers_in, runs_of, words
 from agentflow_verl.evaluation.questions import BENCHMARKS, INSTRUCTION, TEXTS, find, parse
 
 NEAR = 0.8
 SHORTEST = 6
-EXAMPLE = re.compile(r"Example: for \[.*\Z", re.DOTALL)  # of the 24-game's file: the same in every question
+EXAMPLE = re.compile(
+    r"Example: for \[.*\Z", re.DOTALL
+)  # of the 24-game's file: the same in every question
 
 Words = tuple[str, ...]
 
@@ -41,21 +45,35 @@ class Match:
 
 
 def read_benchmarks(folder: Path) -> dict[str, list[str]]:
-    """The questions of the benchmark files that are in ``folder``, by name. Raises ConfigError where none is there."""
-    found = {name: [question for question, _ in rows] for name in BENCHMARKS if (rows := read_benchmark(folder, name))}
+    """The questions of the benchmark files that are in ``folder``, by name. Raises ConfigError
+    where none is there.
+    """
+    found = {
+        name: [question for question, _ in rows]
+        for name in BENCHMARKS
+        if (rows := read_benchmark(folder, name))
+    }
     if not found:
-        raise ConfigError(f"{folder}: none of the ten benchmark files is there ({', '.join(BENCHMARKS)}, each NAME.json)")
+        raise ConfigError(
+            f"{folder}: none of the ten benchmark files is there ({', '.join(BENCHMARKS)}, each"
+            " NAME.json)"
+        )
     return found
 
 
 def read_benchmark(folder: Path, name: str) -> list[tuple[str, object]]:
-    """Questions and answers of one benchmark's file, rows with attachments too; none where there is no file."""
+    """Questions and answers of one benchmark's file, rows with attachments too; none where there is
+    no file.
+    """
     try:
         path = find(name, folder)
     except ConfigError:
         return []
     rows = parse(path.read_text(encoding="utf-8"), path)
-    return [(question_of(row, f"{path}, row {number}"), row.get("answer")) for number, row in enumerate(rows)]
+    return [
+        (question_of(row, f"{path}, row {number}"), row.get("answer"))
+        for number, row in enumerate(rows)
+    ]
 
 
 def question_of(row: Mapping[str, object], where: str) -> str:
@@ -88,12 +106,16 @@ class Overlap:
             return None
         runs = runs_of(question)
         shared = Counter(number for run in runs for number in self.holding.get(run, ()))
-        found = [(self._share(len(runs), number, count), number) for number, count in shared.items()]
+        found = [
+            (self._share(len(runs), number, count), number) for number, count in shared.items()
+        ]
         share, number = max(found, default=(0.0, 0))
         if share < self.near:
             return None
         shorter, longer = sorted((own, self.words[number]), key=len)
-        kind = "near" if not Counter(numbers_in(shorter)) - Counter(numbers_in(longer)) else "variant"
+        kind = (
+            "near" if not Counter(numbers_in(shorter)) - Counter(numbers_in(longer)) else "variant"
+        )
         return self._match(kind, number, share)
 
     def _share(self, own: int, number: int, shared: int) -> float:

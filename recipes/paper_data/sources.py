@@ -1,9 +1,9 @@
 """Where training questions come from, each read into the same ``Row``.
 
-    nq         Natural Questions as Search-R1 trains on it: ``question``, ``golden_answers`` (RUC-NLPIR/FlashRAG_datasets)
-    deepmath   DeepMath-103K: ``question``, ``final_answer``, ``difficulty``, ``topic`` (zwhe99/DeepMath-103K)
-    a user's   JSON lines: ``question``, ``answer`` (one or a list), ``data_source``; ``scorer``, ``options``, ``numbers`` and
-               ``target`` where the scorer needs them
+nq         Natural Questions as Search-R1 trains on it: ``question``, ``golden_answers`` (RUC-NLPIR/FlashRAG_datasets)
+deepmath   DeepMath-103K: ``question``, ``final_answer``, ``difficulty``, ``topic`` (zwhe99/DeepMath-103K)
+a user's   JSON lines: ``question``, ``answer`` (one or a list), ``data_source``; ``scorer``, ``options``, ``numbers`` and
+           ``target`` where the scorer needs them
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agentflow_verl.errors import ConfigError
+from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.rewards.compute import score_answer
 from agentflow_verl.rewards.score import as_list, gold_answers
 
@@ -22,13 +22,18 @@ HUB = {
     "nq": "hf://datasets/RUC-NLPIR/FlashRAG_datasets/nq/train.jsonl",
     "deepmath": "hf://datasets/zwhe99/DeepMath-103K/data/train-*.parquet",
 }
-COLUMNS = {"nq": ("question", "golden_answers"), "deepmath": ("question", "final_answer", "difficulty", "topic")}
+COLUMNS = {
+    "nq": ("question", "golden_answers"),
+    "deepmath": ("question", "final_answer", "difficulty", "topic"),
+}
 EXTRA = ("scorer", "options", "numbers", "target")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One question. ``id`` names the place it was read from; ``extra`` is what its scorer or a filter reads."""
+    """One question. ``id`` names the place it was read from; ``extra`` is what its scorer or a
+    filter reads.
+    """
 
     source: str
     id: str
@@ -38,7 +43,8 @@ class Row:
 
 
 def read(name: str, place: str) -> Iterator[Row]:
-    """The rows of ``nq`` or ``deepmath``: a hub address, a JSON-lines or parquet file, or a folder of such.
+    """The rows of ``nq`` or ``deepmath``: a hub address, a JSON-lines or parquet file, or a folder
+    of such.
 
     Raises:
         ConfigError: the place cannot be read, or has other columns.
@@ -47,18 +53,34 @@ def read(name: str, place: str) -> Iterator[Row]:
 
     files, kind = locate(place)
     columns = list(COLUMNS[name])
-    options = {"columns": columns} if kind == "parquet" else {}  # DeepMath's solutions, 5 GB, are not wanted
+    options = (
+        {"columns": columns} if kind == "parquet" else {}
+    )  # DeepMath's solutions, 5 GB, are not wanted
     try:
-        table = load_dataset(kind, data_files=files, split="train", **options).select_columns(columns)
+        table = load_dataset(kind, data_files=files, split="train", **options).select_columns(
+            columns
+        )
     except Exception as wrong:  # whatever the hub, the file system or a parser raises
-        advice = f"give a local copy with --{name} PATH, a file with the columns {', '.join(columns)}"
-        raise ConfigError(f"{name}: {place} cannot be read: {first_line(wrong)}; {advice}") from wrong
+        advice = (
+            f"give a local copy with --{name} PATH, a file with the columns {', '.join(columns)}"
+        )
+        raise ConfigError(
+            f"{name}: {place} cannot be read: {first_line(wrong)}; {advice}"
+        ) from wrong
     for number, row in enumerate(table):
         if name == "nq":
-            yield Row(name, f"nq-{number}", text_of(row["question"]), texts_of(row["golden_answers"]))
+            yield Row(
+                name, f"nq-{number}", text_of(row["question"]), texts_of(row["golden_answers"])
+            )
         else:
             extra = {"difficulty": row["difficulty"], "topic": row["topic"]}
-            yield Row(name, f"deepmath-{number}", text_of(row["question"]), texts_of(row["final_answer"]), extra)
+            yield Row(
+                name,
+                f"deepmath-{number}",
+                text_of(row["question"]),
+                texts_of(row["final_answer"]),
+                extra,
+            )
 
 
 def locate(place: str) -> tuple[list[str], str]:
@@ -67,11 +89,15 @@ def locate(place: str) -> tuple[list[str], str]:
     if "://" in place:
         files = [place]
     elif path.is_dir():
-        files = sorted(str(file) for file in path.rglob("*") if file.suffix in (".parquet", ".jsonl", ".json"))
+        files = sorted(
+            str(file) for file in path.rglob("*") if file.suffix in (".parquet", ".jsonl", ".json")
+        )
     else:
         files = [str(path)] if path.is_file() else []
     if not files:
-        raise ConfigError(f"{place}: there is no such file, and no folder with .parquet or .jsonl files")
+        raise ConfigError(
+            f"{place}: there is no such file, and no folder with .parquet or .jsonl files"
+        )
     kinds = {"parquet" if file.endswith(".parquet") else "json" for file in files}
     if len(kinds) > 1:
         raise ConfigError(f"{place}: both parquet and JSON files; name one of them")
@@ -79,7 +105,9 @@ def locate(place: str) -> tuple[list[str], str]:
 
 
 def read_user(path: Path) -> Iterator[Row]:
-    """A user's JSON lines. Raises ConfigError with file and line for a row that could not be trained on."""
+    """A user's JSON lines. Raises ConfigError with file and line for a row that could not be
+    trained on.
+    """
     if not path.is_file():
         raise ConfigError(f"{path}: there is no such file")
     for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
@@ -91,14 +119,27 @@ def read_user(path: Path) -> Iterator[Row]:
         except ValueError as wrong:
             raise ConfigError(f"{where}: not JSON: {wrong}") from None
         if not isinstance(row, dict):
-            raise ConfigError(f"{where}: {type(row).__name__}, not an object with question, answer and data_source")
-        missing = [key for key in ("question", "answer", "data_source") if row.get(key) in (None, "", [])]
+            raise ConfigError(
+                f"{where}: {type(row).__name__}, not an object with question, answer and"
+                " data_source"
+            )
+        missing = [
+            key for key in ("question", "answer", "data_source") if row.get(key) in (None, "", [])
+        ]
         if missing:
             raise ConfigError(f"{where}: no {' and no '.join(missing)}")
         extra = {key: row[key] for key in EXTRA if row.get(key) is not None}
-        found = Row(str(row["data_source"]), f"{path.stem}-{number}", text_of(row["question"]), texts_of(row["answer"]), extra)
+        found = Row(
+            str(row["data_source"]),
+            f"{path.stem}-{number}",
+            text_of(row["question"]),
+            texts_of(row["answer"]),
+            extra,
+        )
         try:
-            score_answer(found.source, "", list(found.answers), {**extra, "question": found.question})
+            score_answer(
+                found.source, "", list(found.answers), {**extra, "question": found.question}
+            )
         except ConfigError as wrong:
             raise ConfigError(f"{where}: {wrong}") from None
         yield found

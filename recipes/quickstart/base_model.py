@@ -1,8 +1,10 @@
-"""The quickstart's base model: ``python base_model.py --data DIR --out DIR``. Its result is shipped in ``base/``.
+"""The quickstart's base model: ``python base_model.py --data DIR --out DIR``. Its result is shipped
+in ``base/``.
 
-A Llama of a million parameters, trained from nothing for some minutes on the teacher's trajectories. Its
-tokenizer holds each fixed line of the prompts, each title and each number as one token: the prompts are those of any
-other model, five times shorter, and copying a name is copying one token. Everything after this step treats it as a pretrained checkpoint.
+A Llama of a million parameters, trained from nothing for some minutes on the teacher's
+trajectories. Its tokenizer holds each fixed line of the prompts, each title and each number as one
+token: the prompts are those of any other model, five times shorter, and copying a name is copying
+one token. Everything after this step treats it as a pretrained checkpoint.
 """
 
 from __future__ import annotations
@@ -26,13 +28,14 @@ from teacher import Carelessness, Teacher
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from agentflow_verl.engines.base import Message
+from agentflow_verl.config.limits import Limits
+from agentflow_verl.config.tool import ToolConfig
+from agentflow_verl.engines.interface import Message
 from agentflow_verl.flow import modules as flow
 from agentflow_verl.flow import prompts
-from agentflow_verl.flow.loop import Flow, Limits
-from agentflow_verl.tools.registry import ToolBox
-from agentflow_verl.tools.spec import ToolConfig
-from agentflow_verl.tools.supervisor import Supervisor
+from agentflow_verl.flow.loop import Flow
+from agentflow_verl.tools.embedded.supervisor import Supervisor
+from agentflow_verl.tools.toolbox import ToolBox
 
 Example = tuple[list[Message], str]
 
@@ -44,11 +47,48 @@ TEMPLATE = (
 )
 LABELS = [  # parts of a line, from the templates, the questions and the tools
     *(f"<|im_start|>{role}\n" for role in ("system", "user", "assistant")),
-    *("Question: ", "Analysis: ", "Sub-goal: ", "Arguments: ", "Result: ", "\n\nTools:\n", "Turn 1\n", "Turn 2\n", "Turn 3\n", "\n\n"),
-    *("Under which topic is ", " filed?", "Take the topic under which ", " is filed. What is ", " times its number of letters?"),
+    *(
+        "Question: ",
+        "Analysis: ",
+        "Sub-goal: ",
+        "Arguments: ",
+        "Result: ",
+        "\n\nTools:\n",
+        "Turn 1\n",
+        "Turn 2\n",
+        "Turn 3\n",
+        "\n\n",
+    ),
+    *(
+        "Under which topic is ",
+        " filed?",
+        "Take the topic under which ",
+        " is filed. What is ",
+        " times its number of letters?",
+    ),
     *(" + ", " - ", " =", "What is the greatest common divisor of ", f"{SUM} "),
-    *("Find ", "Compute ", "gcd of ", " and ", " times the letters of ", '{"query": "', '{"code": "', "print(", ')"}', '"}'),
-    *("import math; print(math.gcd(", "))\"}", " * sum(map(str.isalpha, '", "')))\"}", "[1] ", "Topic: ", " [... ", " characters left out]"),
+    *(
+        "Find ",
+        "Compute ",
+        "gcd of ",
+        " and ",
+        " times the letters of ",
+        '{"query": "',
+        '{"code": "',
+        "print(",
+        ')"}',
+        '"}',
+    ),
+    *(
+        "import math; print(math.gcd(",
+        '))"}',
+        " * sum(map(str.isalpha, '",
+        "')))\"}",
+        "[1] ",
+        "Topic: ",
+        " [... ",
+        " characters left out]",
+    ),
     *("<answer>", "</answer>", "Conclusion: STOP", "Conclusion: CONTINUE"),
 ]
 logger = logging.getLogger("base_model")
@@ -64,18 +104,42 @@ def main() -> None:
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.manual_seed(given.seed)
-    torch.set_flush_denormal(True)  # Adam's moments of rare tokens decay into denormals, which cost ten times the time
+    torch.set_flush_denormal(
+        True
+    )  # Adam's moments of rare tokens decay into denormals, which cost ten times the time
 
-    asked = [read(line) for line in (given.data / "warm_start.jsonl").read_text(encoding="utf-8").splitlines()]
+    asked = [
+        read(line)
+        for line in (given.data / "warm_start.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     started = time.monotonic()
     given.out.mkdir(parents=True, exist_ok=True)
     titles = (given.data / "titles.txt").read_text(encoding="utf-8").split()
-    examples = asyncio.run(collect(asked, given.data / "corpus.jsonl", given.search_args, given.seed, given.out / "tool_servers", titles))
-    logger.info("%d examples of %d trajectories in %.0f s", len(examples), len(asked), time.monotonic() - started)
+    examples = asyncio.run(
+        collect(
+            asked,
+            given.data / "corpus.jsonl",
+            given.search_args,
+            given.seed,
+            given.out / "tool_servers",
+            titles,
+        )
+    )
+    logger.info(
+        "%d examples of %d trajectories in %.0f s",
+        len(examples),
+        len(asked),
+        time.monotonic() - started,
+    )
     with (given.data / "corpus.jsonl").open(encoding="utf-8") as file:
         articles = [json.loads(line) for line in file]
-    words = [*titles, *sorted({article["text"].split(".")[0].removeprefix("Topic: ") for article in articles})]
-    tokenizer = make_tokenizer(examples, ["{title} {text}".format_map(article)[:120] for article in articles], words)
+    words = [
+        *titles,
+        *sorted({article["text"].split(".")[0].removeprefix("Topic: ") for article in articles}),
+    ]
+    tokenizer = make_tokenizer(
+        examples, ["{title} {text}".format_map(article)[:120] for article in articles], words
+    )
     model = train(make_model(tokenizer), encode(tokenizer, examples), given.steps, given.seed)
     model.half().save_pretrained(given.out)
     tokenizer.save_pretrained(given.out)
@@ -83,34 +147,52 @@ def main() -> None:
 
 def read(line: str) -> questions.Question:
     fields = json.loads(line)
-    return questions.Question(**{**fields, "steps": tuple(questions.Step(**step) for step in fields["steps"])})
+    return questions.Question(
+        **{**fields, "steps": tuple(questions.Step(**step) for step in fields["steps"])}
+    )
 
 
-async def collect(asked: list[questions.Question], corpus: Path, search_args: list[str], seed: int, logs: Path, titles: list[str]) -> list[Example]:
-    """The teacher's calls on every question, in the real loop with the real tool servers; then the drills."""
+async def collect(
+    asked: list[questions.Question],
+    corpus: Path,
+    search_args: list[str],
+    seed: int,
+    logs: Path,
+    titles: list[str],
+) -> list[Example]:
+    """The teacher's calls on every question, in the real loop with the real tool servers; then the
+    drills.
+    """
     configs = (
-        ToolConfig("python_coder", concurrency=4),
-        ToolConfig("wikipedia_search", args=("--corpus", str(corpus), *search_args)),
+        ToolConfig(name="python_coder", concurrency=4),
+        ToolConfig(name="wikipedia_search", args=("--corpus", str(corpus), *search_args)),
     )
     rng = random.Random(seed)
     others = [q.steps[0].arguments["query"] for q in asked if q.steps[0].tool == "wikipedia_search"]
     with Supervisor(configs, log_dir=logs) as supervisor:
         tools = await ToolBox.open(supervisor.configs)
-        teachers = [Teacher(question, random.Random(rng.random()), others, Carelessness()) for question in asked]
+        teachers = [
+            Teacher(question, random.Random(rng.random()), others, Carelessness())
+            for question in asked
+        ]
         slots = asyncio.Semaphore(16)
 
         async def one(number: int, teacher: Teacher) -> None:
             async with slots:
-                await Flow(teacher.engines(), tools, Limits(max_turns=3)).run(teacher.question.query, str(number))
+                await Flow(teacher.engines(), tools, Limits(max_turns=3)).run(
+                    teacher.question.query, str(number)
+                )
 
         await asyncio.gather(*(one(number, teacher) for number, teacher in enumerate(teachers)))
         await tools.close()
-    return [example for teacher in teachers for example in teacher.examples] + drills(tools, titles, rng)
+    return [example for teacher in teachers for example in teacher.examples] + drills(
+        tools, titles, rng
+    )
 
 
 def drills(tools: ToolBox, titles: list[str], rng: random.Random, rounds: int = 2) -> list[Example]:
-    """The planner's and the executor's copying, for every title and many numbers. They say nothing about any answer:
-    the planner's tool is the careless teacher's choice."""
+    """The planner's and the executor's copying, for every title and many numbers. They say nothing
+    about any answer: the planner's tool is the careless teacher's choice."""
     catalogue = flow.catalogue([tools.resolve("python_coder"), tools.resolve("wikipedia_search")])
     examples = []
     for title in titles * rounds:
@@ -120,12 +202,26 @@ def drills(tools: ToolBox, titles: list[str], rng: random.Random, rounds: int = 
         for question in (
             questions.topic(article),
             questions.letters(article, rng.randint(2, 9)),
-            questions.chain_sum({"question": f"{SUM} {sum_} =", "answer": "", "metadata": {"expression": sum_}}),
-            questions.gcd({"answer": "", "metadata": {"numbers": (rng.randint(10, 400), rng.randint(10, 400))}}),
+            questions.chain_sum(
+                {"question": f"{SUM} {sum_} =", "answer": "", "metadata": {"expression": sum_}}
+            ),
+            questions.gcd(
+                {
+                    "answer": "",
+                    "metadata": {"numbers": (rng.randint(10, 400), rng.randint(10, 400))},
+                }
+            ),
         ):
             teacher = Teacher(question, rng, titles, Carelessness())
-            memory = {"query": question.query, "analysis": question.hint, "memory": "None yet.", "turns_left": "3"}
-            examples.append((prompts.load("planner").render(tools=catalogue, **memory), teacher.plan()))
+            memory = {
+                "query": question.query,
+                "analysis": question.hint,
+                "memory": "None yet.",
+                "turns_left": "3",
+            }
+            examples.append(
+                (prompts.load("planner").render(tools=catalogue, **memory), teacher.plan())
+            )
             step = teacher.move[1]
             spec = tools.resolve(step.tool)
             messages = prompts.load("executor").render(
@@ -140,30 +236,42 @@ def drills(tools: ToolBox, titles: list[str], rng: random.Random, rounds: int = 
     return examples
 
 
-def make_tokenizer(examples: list[Example], articles: Iterable[str], words: list[str], size: int = 1024) -> PreTrainedTokenizerFast:
-    """Byte-level BPE of the articles' words, and one token each for the lines that many prompts share, for the labels
-    that begin the other lines, for the titles and topics, and for the numbers below 1000."""
+def make_tokenizer(
+    examples: list[Example], articles: Iterable[str], words: list[str], size: int = 1024
+) -> PreTrainedTokenizerFast:
+    """Byte-level BPE of the articles' words, and one token each for the lines that many prompts
+    share, for the labels that begin the other lines, for the titles and topics, and for the numbers
+    below 1000."""
     texts = ([*(message["content"] for message in messages), reply] for messages, reply in examples)
     lines = Counter(line for parts in texts for part in parts for line in set(part.split("\n")))
-    fixed = [line for line, count in lines.items() if len(line) > 12 and count >= 0.02 * len(examples)]
+    fixed = [
+        line for line, count in lines.items() if len(line) > 12 and count >= 0.02 * len(examples)
+    ]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     replies = (reply for _, reply in examples)
     trainer = trainers.BpeTrainer(
-        vocab_size=size, special_tokens=SPECIAL, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=size,
+        special_tokens=SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     tokenizer.train_from_iterator(itertools.chain(replies, articles), trainer)
     parts = sorted({*fixed, *LABELS}, key=len, reverse=True)
     tokenizer.add_tokens([AddedToken(part, normalized=False) for part in parts])
     tokenizer.add_tokens([AddedToken(word, normalized=False, single_word=True) for word in words])
     tokenizer.add_tokens([AddedToken(str(number), normalized=False) for number in range(1000)])
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>"
+    )
     fast.chat_template = TEMPLATE
     return fast
 
 
-def make_model(tokenizer: PreTrainedTokenizerFast, width: int = 128, layers: int = 4) -> LlamaForCausalLM:
+def make_model(
+    tokenizer: PreTrainedTokenizerFast, width: int = 128, layers: int = 4
+) -> LlamaForCausalLM:
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,
@@ -180,45 +288,75 @@ def make_model(tokenizer: PreTrainedTokenizerFast, width: int = 128, layers: int
     return LlamaForCausalLM(config)
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, examples: list[Example]) -> list[tuple[list[int], int]]:
+def encode(
+    tokenizer: PreTrainedTokenizerFast, examples: list[Example]
+) -> list[tuple[list[int], int]]:
     """(ids, length of the prompt) of each distinct example."""
     encoded = []
     for messages, reply in examples:
-        prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
+        prompt = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=True, return_dict=False
+        )
         answer = tokenizer.encode(reply, add_special_tokens=False)
         encoded.append((prompt + answer + [tokenizer.eos_token_id], len(prompt)))
     return encoded
 
 
 def train(
-    model: LlamaForCausalLM, examples: list[tuple[list[int], int]], steps: int, seed: int, batch_tokens: int = 1536, batches_per_step: int = 3
+    model: LlamaForCausalLM,
+    examples: list[tuple[list[int], int]],
+    steps: int,
+    seed: int,
+    batch_tokens: int = 1536,
+    batches_per_step: int = 3,
 ) -> LlamaForCausalLM:
-    """Next-token training on the replies, and lightly on the prompts, whose repetitions teach copying. A batch holds
-    examples of one length, mostly of one module, so a step takes several."""
+    """Next-token training on the replies, and lightly on the prompts, whose repetitions teach
+    copying. A batch holds examples of one length, mostly of one module, so a step takes several."""
     lengths = [len(ids) for ids, _ in examples]
-    logger.info("%.1f M parameters, %d tokens, longest example %d", model.num_parameters() / 1e6, sum(lengths), max(lengths))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
+    logger.info(
+        "%.1f M parameters, %d tokens, longest example %d",
+        model.num_parameters() / 1e6,
+        sum(lengths),
+        max(lengths),
+    )
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=3e-3, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+    )
     rng, started, seen = random.Random(seed), time.monotonic(), 0
     batches: list[list[int]] = []
     for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = 3e-3 * min(1.0, (step + 1) / 50) * (0.02 + 0.49 * (1 + math.cos(math.pi * step / steps)))
+            group["lr"] = (
+                3e-3
+                * min(1.0, (step + 1) / 50)
+                * (0.02 + 0.49 * (1 + math.cos(math.pi * step / steps)))
+            )
         optimizer.zero_grad()
         for _ in range(batches_per_step):
             if not batches:
                 batches = make_batches(lengths, batch_tokens, rng)
             batch = [examples[i] for i in batches.pop()]
             ids, labels, weight = pad(batch)
-            with torch.autocast("cpu", dtype=torch.bfloat16):  # padded on the right under a causal mask: no mask is needed
+            with torch.autocast(
+                "cpu", dtype=torch.bfloat16
+            ):  # padded on the right under a causal mask: no mask is needed
                 logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
-            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100, reduction="none")
+            loss = torch.nn.functional.cross_entropy(
+                logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100, reduction="none"
+            )
             loss = (loss * weight[:, 1:].flatten()).sum() / weight[:, 1:].sum() / batches_per_step
             loss.backward()
             seen += len(batch)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if step % 200 == 0:
-            logger.info("step %d, %.0f s, %.1f passes, loss %.4f", step, time.monotonic() - started, seen / len(examples), batches_per_step * loss.item())
+            logger.info(
+                "step %d, %.0f s, %.1f passes, loss %.4f",
+                step,
+                time.monotonic() - started,
+                seen / len(examples),
+                batches_per_step * loss.item(),
+            )
     return model
 
 
@@ -234,7 +372,9 @@ def make_batches(lengths: list[int], batch_tokens: int, rng: random.Random) -> l
     return batches
 
 
-def pad(batch: list[tuple[list[int], int]], prompt_weight: float = 0.1) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def pad(
+    batch: list[tuple[list[int], int]], prompt_weight: float = 0.1
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     longest = max(len(ids) for ids, _ in batch)
     ids = torch.zeros(len(batch), longest, dtype=torch.long)
     labels = torch.full((len(batch), longest), -100)

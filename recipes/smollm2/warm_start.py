@@ -1,6 +1,8 @@
-"""SmolLM2 learns the agent's formats from the quickstart's scripted teacher: ``python warm_start.py --model DIR --data DIR --out DIR``.
+"""SmolLM2 learns the agent's formats from the quickstart's scripted teacher: ``python warm_start.py
+--model DIR --data DIR --out DIR``.
 
-Zero-shot it follows no tool-call format. Examples and batches are those of ../quickstart/base_model.py, which must be on PYTHONPATH.
+Zero-shot it follows no tool-call format. Examples and batches are those of
+../quickstart/base_model.py, which must be on PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -24,10 +26,14 @@ SEARCH = ["--k", "1", "--passage-chars", "50"]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
     parser.add_argument("--model", type=Path, required=True, help="folder that model.py wrote")
-    parser.add_argument("--data", type=Path, required=True, help="folder that the quickstart's data.py wrote")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder that the quickstart's data.py wrote"
+    )
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--questions", type=int, default=600, help="of the teacher's, of which there are 2,400")
+    parser.add_argument(
+        "--questions", type=int, default=600, help="of the teacher's, of which there are 2,400"
+    )
     parser.add_argument("--batch-tokens", type=int, default=2048)
     parser.add_argument("--lr", type=float, default=2e-4)
     parser.add_argument("--seed", type=int, default=0)
@@ -36,9 +42,17 @@ def main() -> None:
     torch.manual_seed(given.seed)
     torch.set_flush_denormal(True)
     given.out.mkdir(parents=True, exist_ok=True)
-    lines = (given.data / "warm_start.jsonl").read_text(encoding="utf-8").splitlines()[: given.questions]
+    lines = (
+        (given.data / "warm_start.jsonl")
+        .read_text(encoding="utf-8")
+        .splitlines()[: given.questions]
+    )
     asked = [read(line) for line in lines]
-    examples = asyncio.run(collect(asked, given.data / "corpus.jsonl", SEARCH, given.seed, given.out / "tool_servers", []))
+    examples = asyncio.run(
+        collect(
+            asked, given.data / "corpus.jsonl", SEARCH, given.seed, given.out / "tool_servers", []
+        )
+    )
     tokenizer = AutoTokenizer.from_pretrained(given.model)
     model = AutoModelForCausalLM.from_pretrained(given.model, dtype=torch.float32)
     train(model, encode(tokenizer, examples), given)
@@ -46,11 +60,15 @@ def main() -> None:
     tokenizer.save_pretrained(given.out)
 
 
-def train(model: torch.nn.Module, examples: list[tuple[list[int], int]], given: argparse.Namespace) -> None:
+def train(
+    model: torch.nn.Module, examples: list[tuple[list[int], int]], given: argparse.Namespace
+) -> None:
     """Next-token training on the replies alone."""
     rng, started = random.Random(given.seed), time.monotonic()
     lengths = [len(ids) for ids, _ in examples]
-    batches = itertools.chain.from_iterable(make_batches(lengths, given.batch_tokens, rng) for _ in itertools.count())
+    batches = itertools.chain.from_iterable(
+        make_batches(lengths, given.batch_tokens, rng) for _ in itertools.count()
+    )
     optimizer = torch.optim.AdamW(model.parameters(), lr=given.lr, weight_decay=0.01, fused=True)
     model.gradient_checkpointing_enable()
     model.train()

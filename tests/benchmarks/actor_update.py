@@ -1,8 +1,10 @@
-"""The actor's update with flow_grpo against verl's own grpo, on the same rows: ``python -m tests.benchmarks.actor_update --json FILE``.
+"""The actor's update with flow_grpo against verl's own grpo, on the same rows: ``python -m
+tests.benchmarks.actor_update --json FILE``.
 
-verl's FSDP2 worker on one device, forward, backward and AdamW step of one mini-batch. Each loss has a process of its own, so that
-neither meets the other's memory; after one update that does not count, the median of the rest. Seconds and peak memory are the clock's
-and the allocator's on a GPU; on a CPU they are the process's own, so that other work on the machine does not count.
+verl's FSDP2 worker on one device, forward, backward and AdamW step of one mini-batch. Each loss has
+a process of its own, so that neither meets the other's memory; after one update that does not
+count, the median of the rest. Seconds and peak memory are the clock's and the allocator's on a GPU;
+on a CPU they are the process's own, so that other work on the machine does not count.
 """
 
 from __future__ import annotations
@@ -28,11 +30,15 @@ LOSSES = ("flow_grpo", "grpo")
 
 
 def rows_of(count: int, prompt: int, response: int, vocabulary: int, weighted: bool) -> TensorDict:
-    """``count`` rows as the trainer hands them over; only ``weighted`` ones carry flow_grpo's column."""
-    from agentflow_verl.trainer.actor import LOSS_WEIGHT
+    """``count`` rows as the trainer hands them over; only ``weighted`` ones carry flow_grpo's
+    column.
+    """
+    from agentflow_verl.trainer.actor_loss import LOSS_WEIGHT
 
     generator = torch.Generator().manual_seed(0)
-    lengths = torch.randint(max(1, response // 2), response + 1, (count,), generator=generator).tolist()
+    lengths = torch.randint(
+        max(1, response // 2), response + 1, (count,), generator=generator
+    ).tolist()
     advantage = torch.randn(count, generator=generator).tolist()
     ids = [torch.randint(vocabulary, (prompt + length,), generator=generator) for length in lengths]
     fields = {
@@ -48,14 +54,23 @@ def rows_of(count: int, prompt: int, response: int, vocabulary: int, weighted: b
     }
     if weighted:
         fields[LOSS_WEIGHT] = [torch.full((length,), 1 / (count * length)) for length in lengths]
-    batch = {name: torch.nested.as_nested_tensor(values, layout=torch.jagged) for name, values in fields.items()}
+    batch = {
+        name: torch.nested.as_nested_tensor(values, layout=torch.jagged)
+        for name, values in fields.items()
+    }
     return TensorDict(batch, batch_size=count)
 
 
 def measure(_: int, loss: str, given: argparse.Namespace, port: int, answer: Any) -> None:
     device = given.device
     address = f"tcp://127.0.0.1:{port}"
-    os.environ |= {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= {
+        "RANK": "0",
+        "WORLD_SIZE": "1",
+        "LOCAL_RANK": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
     os.environ["DIST_INIT_METHOD"] = address
     if device == "cpu":
         os.environ |= {"VERL_PLATFORM": "cpu", "OMP_NUM_THREADS": "1"}
@@ -66,9 +81,15 @@ def measure(_: int, loss: str, given: argparse.Namespace, port: int, answer: Any
         set_platform(CpuPlatform())
     from verl.trainer.config import CheckpointConfig
     from verl.utils import tensordict_utils as tu
-    from verl.workers.config import ActorConfig, FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig, TrainingWorkerConfig
+    from verl.workers.config import (
+        ActorConfig,
+        FSDPEngineConfig,
+        FSDPOptimizerConfig,
+        HFModelConfig,
+        TrainingWorkerConfig,
+    )
 
-    from agentflow_verl.trainer.actor import choose_loss
+    from agentflow_verl.trainer.actor_loss import choose_loss
     from agentflow_verl.trainer.cpu import platform
 
     cpu = device == "cpu"
@@ -79,12 +100,18 @@ def measure(_: int, loss: str, given: argparse.Namespace, port: int, answer: Any
         enable_gradient_checkpointing=not cpu,
         override_config={"attn_implementation": "sdpa"} if cpu else {},
     )
-    precision = {"param_dtype": "fp32" if cpu else "bf16", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
+    precision = {
+        "param_dtype": "fp32" if cpu else "bf16",
+        "reduce_dtype": "fp32",
+        "buffer_dtype": "fp32",
+    }
     worker = platform.training_worker()(
         TrainingWorkerConfig(
             model_type="language_model",
             model_config=model,
-            engine_config=FSDPEngineConfig(strategy="fsdp2", use_torch_compile=False, mixed_precision=precision),
+            engine_config=FSDPEngineConfig(
+                strategy="fsdp2", use_torch_compile=False, mixed_precision=precision
+            ),
             optimizer_config=FSDPOptimizerConfig(lr=1e-6),
             checkpoint_config=CheckpointConfig(),
         )
@@ -94,16 +121,35 @@ def measure(_: int, loss: str, given: argparse.Namespace, port: int, answer: Any
     worker.reset()
     seconds = []
     for _round in range(given.rounds + 1):
-        data = rows_of(given.rows, given.prompt, given.response, model.hf_config.vocab_size, loss == "flow_grpo")
-        facts = {"temperature": 1.0, "calculate_entropy": False, "global_batch_size": given.rows, "distillation_use_topk": False}
-        tu.assign_non_tensor(data, **facts, use_dynamic_bsz=True, max_token_len_per_gpu=given.max_tokens)
-        tu.assign_non_tensor(data, num_mini_batch=1, epochs=1, seed=1, dataloader_kwargs={"shuffle": False})
+        data = rows_of(
+            given.rows,
+            given.prompt,
+            given.response,
+            model.hf_config.vocab_size,
+            loss == "flow_grpo",
+        )
+        facts = {
+            "temperature": 1.0,
+            "calculate_entropy": False,
+            "global_batch_size": given.rows,
+            "distillation_use_topk": False,
+        }
+        tu.assign_non_tensor(
+            data, **facts, use_dynamic_bsz=True, max_token_len_per_gpu=given.max_tokens
+        )
+        tu.assign_non_tensor(
+            data, num_mini_batch=1, epochs=1, seed=1, dataloader_kwargs={"shuffle": False}
+        )
         _wait(device)
         start = now()
         worker.train_mini_batch(data)
         _wait(device)
         seconds.append(now() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 if cpu else torch.cuda.max_memory_allocated()
+    peak = (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        if cpu
+        else torch.cuda.max_memory_allocated()
+    )
     answer.put({"seconds": statistics.median(seconds[1:]), "peak_gib": peak / 2**30})
 
 
@@ -114,7 +160,9 @@ def _wait(device: str) -> None:
 
 def compare(given: argparse.Namespace) -> dict[str, Any]:
     """Both losses, one after the other, and what ours costs more."""
-    found: dict[str, Any] = {name: getattr(given, name) for name in ("device", "rows", "prompt", "response", "rounds")} | {"model": str(given.model)}
+    found: dict[str, Any] = {
+        name: getattr(given, name) for name in ("device", "rows", "prompt", "response", "rounds")
+    } | {"model": str(given.model)}
     if given.device != "cpu":
         found["gpu"] = torch.cuda.get_device_name()
     for loss in LOSSES:
@@ -132,8 +180,12 @@ def compare(given: argparse.Namespace) -> dict[str, Any]:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
     parser.add_argument("--json", type=Path, help="where to write the figures")
-    parser.add_argument("--model", default="recipes/quickstart/base", help="folder or hub id (default: %(default)s)")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--model", default="recipes/quickstart/base", help="folder or hub id (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--device", choices=("cuda", "cpu"), default="cuda" if torch.cuda.is_available() else "cpu"
+    )
     parser.add_argument("--rows", type=int, default=64)
     parser.add_argument("--prompt", type=int, default=256, help="tokens of a row's prompt")
     parser.add_argument("--response", type=int, default=64, help="most tokens of a row's response")

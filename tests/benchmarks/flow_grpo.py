@@ -1,7 +1,9 @@
-"""Advantages and weights against verl's own GRPO function: ``python -m tests.benchmarks.flow_grpo --json FILE``.
+"""Advantages and weights against verl's own GRPO function: ``python -m tests.benchmarks.flow_grpo
+--json FILE``.
 
-Each size is timed in turns, ours, verl's and one masked elementwise pass, so that all three meet the same machine;
-reported are medians and their ratios. Ours includes the broadcast to tokens of both columns that the loss reads.
+Each size is timed in turns, ours, verl's and one masked elementwise pass, so that all three meet
+the same machine; reported are medians and their ratios. Ours includes the broadcast to tokens of
+both columns that the loss reads.
 """
 
 from __future__ import annotations
@@ -67,11 +69,18 @@ def compare(count: int, length: int, rounds: int) -> dict[str, float]:
         advantage_R, weight_R = advantages(*ids), weights(*ids, rows["tokens_R"])
         return advantage_R.float().unsqueeze(-1) * mask_RL, weight_R.float().unsqueeze(-1) * mask_RL
 
-    calls: dict[str, Callable[[], object]] = {"ours": ours, "masked_pass": lambda: score_RL * mask_RL}
+    calls: dict[str, Callable[[], object]] = {
+        "ours": ours,
+        "masked_pass": lambda: score_RL * mask_RL,
+    }
     if count <= SLOW:
         calls["verl"] = lambda: compute_grpo_outcome_advantage(score_RL, mask_RL, index=index)
     seconds = timed(calls, rounds)
-    found = {"rows": count, "tokens": length, **{f"{name}_ms": value * 1e3 for name, value in seconds.items()}}
+    found = {
+        "rows": count,
+        "tokens": length,
+        **{f"{name}_ms": value * 1e3 for name, value in seconds.items()},
+    }
     found["masked_passes"] = seconds["ours"] / seconds["masked_pass"]
     if "verl" in seconds:
         found["times_faster_than_verl"] = seconds["verl"] / seconds["ours"]
@@ -84,14 +93,19 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=512, help="response tokens of a row")
     parser.add_argument("--rounds", type=int, default=7)
     given = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)  # verl has set one up at import
+    logging.basicConfig(
+        level=logging.INFO, format="%(message)s", force=True
+    )  # verl has set one up at import
     found = []
     for count in SIZES:
         found.append(compare(count, given.tokens, given.rounds))
         logger.info("  ".join(f"{name} {value:.4g}" for name, value in found[-1].items()))
     per_row = [one["ours_ms"] / one["rows"] for one in found]
     growth = {"per_row_at_most_over_least": max(per_row[1:]) / min(per_row[1:])}
-    logger.info("per-row time, largest over smallest from 4k rows on: %.2f", growth["per_row_at_most_over_least"])
+    logger.info(
+        "per-row time, largest over smallest from 4k rows on: %.2f",
+        growth["per_row_at_most_over_least"],
+    )
     if given.json:
         given.json.write_text(json.dumps({"sizes": found, **growth}, indent=2) + "\n")
 

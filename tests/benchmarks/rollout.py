@@ -1,10 +1,12 @@
-"""What a rollout costs beside its models and tools: ``python -m tests.benchmarks.rollout --json FILE``.
+"""What a rollout costs beside its models and tools: ``python -m tests.benchmarks.rollout --json
+FILE``.
 
-Trajectories of three turns, 14 calls each, against one server process that stands for every engine and tool and waits a
-seeded time before each answer. ``flow`` is the real flow over ``EndpointEngine`` and ``ToolBox``; ``bare`` posts the
-same requests in the same order with aiohttp and reads the JSON, nothing more. Both are taken in turns in one run, so
-that they meet the same machine; seconds of CPU are those of the client's process. The ideal wall time is that of the
-same number of slots which take the same waits one trajectory after the other and nothing else.
+Trajectories of three turns, 14 calls each, against one server process that stands for every engine
+and tool and waits a seeded time before each answer. ``flow`` is the real flow over
+``EndpointEngine`` and ``ToolBox``; ``bare`` posts the same requests in the same order with aiohttp
+and reads the JSON, nothing more. Both are taken in turns in one run, so that they meet the same
+machine; seconds of CPU are those of the client's process. The ideal wall time is that of the same
+number of slots which take the same waits one trajectory after the other and nothing else.
 """
 
 from __future__ import annotations
@@ -25,13 +27,15 @@ from typing import Any
 
 import aiohttp
 
-from agentflow_verl import garbage
-from agentflow_verl.engines.endpoint import EndpointConfig, EndpointEngine
-from agentflow_verl.flow.loop import Flow, Limits
+from agentflow_verl.config.endpoint import EndpointConfig
+from agentflow_verl.config.limits import Limits
+from agentflow_verl.config.tool import ToolConfig
+from agentflow_verl.core import gc_tuning as garbage
+from agentflow_verl.engines.openai_endpoint import EndpointEngine
+from agentflow_verl.flow.loop import Flow
 from agentflow_verl.flow.modules import MODULES
-from agentflow_verl.flow.records import Outcome
-from agentflow_verl.tools.registry import ToolBox
-from agentflow_verl.tools.spec import ToolConfig
+from agentflow_verl.tools.toolbox import ToolBox
+from agentflow_verl.trajectories.records import Outcome
 from tests.benchmarks.rollout_server import CALLS, TURNS, simulated, wait_of
 
 logger = logging.getLogger("rollout")
@@ -60,11 +64,15 @@ def ideal_s(median_s: float, count: int, slots: int) -> float:
     """The wall time of ``count`` trajectories in ``slots`` slots where only the waits take time."""
     free = [0.0] * slots
     for number in range(count):
-        heapq.heapreplace(free, free[0] + sum(wait_of(median_s, number, call) for call in range(len(CALLS))))
+        heapq.heapreplace(
+            free, free[0] + sum(wait_of(median_s, number, call) for call in range(len(CALLS)))
+        )
     return max(free)
 
 
-async def measure(make: Trajectory, median_s: float, count: int, slots: int, into: Measured) -> None:
+async def measure(
+    make: Trajectory, median_s: float, count: int, slots: int, into: Measured
+) -> None:
     """One round: trajectories 0 to ``count``, at most ``slots`` at once."""
     numbers = iter(range(count))
 
@@ -85,17 +93,27 @@ async def measure(make: Trajectory, median_s: float, count: int, slots: int, int
 
 
 def through_the_flow(url: str, session: aiohttp.ClientSession, tools: ToolBox) -> Trajectory:
-    engine = EndpointEngine("simulated", EndpointConfig(f"{url}/v1", "m", concurrency=max(CONCURRENCY)), session)
+    engine = EndpointEngine(
+        "simulated",
+        EndpointConfig(base_url=f"{url}/v1", model="m", concurrency=max(CONCURRENCY)),
+        session,
+    )
     flow = Flow(dict.fromkeys(MODULES, engine), tools, Limits(max_turns=TURNS))
 
     async def make(number: int) -> None:
-        trajectory = await flow.run(f"In which year was #{number}# first printed, and where?", str(number))
-        assert trajectory.outcome is Outcome.ANSWERED and len(trajectory.turns) == TURNS, trajectory.error
+        trajectory = await flow.run(
+            f"In which year was #{number}# first printed, and where?", str(number)
+        )
+        assert trajectory.outcome is Outcome.ANSWERED and len(trajectory.turns) == TURNS, (
+            trajectory.error
+        )
 
     return make
 
 
-async def requests_of(make: Callable[[aiohttp.ClientSession], Awaitable[None]]) -> list[tuple[str, dict[str, str], dict[str, Any]]]:
+async def requests_of(
+    make: Callable[[aiohttp.ClientSession], Awaitable[None]],
+) -> list[tuple[str, dict[str, str], dict[str, Any]]]:
     """What one trajectory sends, in order: URL, headers, JSON."""
     sent: list[list[Any]] = []
     trace = aiohttp.TraceConfig()
@@ -113,7 +131,9 @@ async def requests_of(make: Callable[[aiohttp.ClientSession], Awaitable[None]]) 
     return [(url, headers, json.loads(body)) for url, headers, body in sent if b"#0#" in body]
 
 
-def bare(session: aiohttp.ClientSession, requests: list[tuple[str, dict[str, str], dict[str, Any]]]) -> Trajectory:
+def bare(
+    session: aiohttp.ClientSession, requests: list[tuple[str, dict[str, str], dict[str, Any]]]
+) -> Trajectory:
     async def make(number: int) -> None:
         for url, headers, body in requests:
             if "messages" in body:
@@ -141,7 +161,10 @@ async def compare(url: str, median_s: float, counts: dict[int, int], rounds: int
     assert len(requests) == len(CALLS)
     cells = {(kind, slots): Measured() for slots in counts for kind in ("flow", "bare")}
     connector = aiohttp.TCPConnector(limit=0)
-    async with aiohttp.ClientSession(connector=connector) as session, await ToolBox.open([config]) as tools:
+    async with (
+        aiohttp.ClientSession(connector=connector) as session,
+        await ToolBox.open([config]) as tools,
+    ):
         kinds = {"flow": through_the_flow(url, session, tools), "bare": bare(session, requests)}
         for make in kinds.values():
             await measure(make, 0.0, 32, 32, Measured())  # not counted
@@ -149,31 +172,63 @@ async def compare(url: str, median_s: float, counts: dict[int, int], rounds: int
             for (kind, slots), into in cells.items():
                 await measure(kinds[kind], median_s, counts[slots], slots, into)
     ratios = {
-        slots: statistics.median(one / other for one, other in zip(cells["flow", slots].cpu_ms, cells["bare", slots].cpu_ms, strict=True))
+        slots: statistics.median(
+            one / other
+            for one, other in zip(
+                cells["flow", slots].cpu_ms, cells["bare", slots].cpu_ms, strict=True
+            )
+        )
         for slots in counts
     }
-    return {"table": {kind: {slots: cells[kind, slots].figures() for slots in counts} for kind in kinds}, "cpu_over_bare": ratios}
+    return {
+        "table": {
+            kind: {slots: cells[kind, slots].figures() for slots in counts} for kind in kinds
+        },
+        "cpu_over_bare": ratios,
+    }
 
 
 def report(name: str, found: dict[str, Any]) -> None:
     for kind, rows in found["table"].items():
         for slots, row in rows.items():
-            logger.info("%-9s %-5s %5d at once  %s", name, kind, slots, "  ".join(f"{key} {value:.4g}" for key, value in row.items()))
-    logger.info("%-9s CPU over bare: %s", name, "  ".join(f"{slots}: {ratio:.2f}" for slots, ratio in found["cpu_over_bare"].items()))
+            logger.info(
+                "%-9s %-5s %5d at once  %s",
+                name,
+                kind,
+                slots,
+                "  ".join(f"{key} {value:.4g}" for key, value in row.items()),
+            )
+    logger.info(
+        "%-9s CPU over bare: %s",
+        name,
+        "  ".join(f"{slots}: {ratio:.2f}" for slots, ratio in found["cpu_over_bare"].items()),
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
     parser.add_argument("--json", type=Path, help="where to write the figures")
-    parser.add_argument("--rounds", type=int, default=5, help="without waits; with them a third of it")
-    parser.add_argument("--defaults", action="store_true", help="leave the garbage collector as Python sets it")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="without waits; with them a third of it"
+    )
+    parser.add_argument(
+        "--defaults", action="store_true", help="leave the garbage collector as Python sets it"
+    )
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if not given.defaults:
         garbage.settle()  # as a worker does when it starts
     found: dict[str, Any] = {"load_before": os.getloadavg()}
     plan = (
-        ("no waits", 0.0, {slots: max(64, min(512, 2 * slots)) if slots < 1024 else 1024 for slots in CONCURRENCY}, given.rounds),
+        (
+            "no waits",
+            0.0,
+            {
+                slots: max(64, min(512, 2 * slots)) if slots < 1024 else 1024
+                for slots in CONCURRENCY
+            },
+            given.rounds,
+        ),
         ("waits", MEDIAN_S, {slots: 2 * slots for slots in CONCURRENCY}, -(-given.rounds // 3)),
     )
     for name, median_s, counts, rounds in plan:

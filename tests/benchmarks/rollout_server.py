@@ -1,9 +1,11 @@
-"""The model endpoint and the tool server of the rollout benchmark, one process that answers by rule after a seeded wait.
+"""The model endpoint and the tool server of the rollout benchmark, one process that answers by rule
+after a seeded wait.
 
     python -m tests.benchmarks.rollout_server --median SECONDS
 
-Bytes in, bytes out on an asyncio protocol: a web framework would cost more than the client that is measured. A request
-names its trajectory by ``#NUMBER#``. The calls of a trajectory follow each other, so their count says which module asks.
+Bytes in, bytes out on an asyncio protocol: a web framework would cost more than the client that is
+measured. A request names its trajectory by ``#NUMBER#``. The calls of a trajectory follow each
+other, so their count says which module asks.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 
-from agentflow_verl.tools.protocol import MODERN
+from agentflow_verl.tools.mcp.protocol import MODERN
 
 TURNS = 3
 PER_TURN = ("planner", "executor", "tool", "verifier")
@@ -32,11 +34,19 @@ _LENGTH = re.compile(rb"content-length: *(\d+)", re.I)
 
 RESULT = "A passage that was found, of about the length that such passages have. " * 12
 TEXTS = {
-    "analyst": "The question asks for one fact. A search finds it; the result then has to be read with care. " * 2,
-    "planner": "Justification: The fact is not known yet, and a search is the shortest way to it.\nContext: the question names it as #{}#\n"
-    "Sub-goal: Find the page about #{}# and read the fact from its first paragraph\nTool: simulated_search",
+    "analyst": (
+        "The question asks for one fact. A search finds it; the result then has to be read with"
+        " care. " * 2
+    ),
+    "planner": (
+        "Justification: The fact is not known yet, and a search is the shortest way to"
+        " it.\nContext: the question names it as #{}#\nSub-goal: Find the page about #{}# and read"
+        " the fact from its first paragraph\nTool: simulated_search"
+    ),
     "executor": '{{"query": "#{}# first paragraph", "limit": 3}}',
-    "continue": "Analysis: The result names the page, but the fact is not in it yet.\nConclusion: CONTINUE",
+    "continue": (
+        "Analysis: The result names the page, but the fact is not in it yet.\nConclusion: CONTINUE"
+    ),
     "stop": "Analysis: The fact is in the last result and answers the question.\nConclusion: STOP",
     "generator": "The pages that were found agree on it. <answer>1912</answer>",
 }
@@ -45,7 +55,10 @@ TOOL = {
     "description": "Finds passages about something and gives the best ones.",
     "inputSchema": {
         "type": "object",
-        "properties": {"query": {"type": "string"}, "limit": {"type": "integer", "minimum": 1, "default": 3}},
+        "properties": {
+            "query": {"type": "string"},
+            "limit": {"type": "integer", "minimum": 1, "default": 3},
+        },
         "required": ["query"],
     },
 }
@@ -53,14 +66,24 @@ TOOL = {
 
 def wait_of(median_s: float, number: int, call: int) -> float:
     """Seconds that one call of one trajectory takes: lognormal, the same in every run."""
-    return random.Random(f"{number}/{call}").lognormvariate(math.log(median_s), SIGMA) if median_s else 0.0
+    return (
+        random.Random(f"{number}/{call}").lognormvariate(math.log(median_s), SIGMA)
+        if median_s
+        else 0.0
+    )
 
 
 def completion(text: str) -> bytes:
     message = {"role": "assistant", "content": text}
-    usage = {"prompt_tokens": 400, "completion_tokens": len(text) // 4, "prompt_tokens_details": {"cached_tokens": 300}}
+    usage = {
+        "prompt_tokens": 400,
+        "completion_tokens": len(text) // 4,
+        "prompt_tokens_details": {"cached_tokens": 300},
+    }
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
-    return json.dumps({"id": "c", "object": "chat.completion", "model": "m", "choices": [choice], "usage": usage}).encode()
+    return json.dumps(
+        {"id": "c", "object": "chat.completion", "model": "m", "choices": [choice], "usage": usage}
+    ).encode()
 
 
 class Simulated(asyncio.Protocol):
@@ -93,7 +116,10 @@ class Simulated(asyncio.Protocol):
         if module == "verifier":
             module = "stop" if call == len(CALLS) - 2 else "continue"
         if module == "tool":
-            answer = _rpc(int(_ID.search(body)[1]), {"content": [{"type": "text", "text": RESULT}], "isError": False})
+            answer = _rpc(
+                int(_ID.search(body)[1]),
+                {"content": [{"type": "text", "text": RESULT}], "isError": False},
+            )
         else:
             answer = completion(TEXTS[module].format(trajectory, trajectory))
         seconds = wait_of(self.median_s, trajectory, call)
@@ -103,12 +129,18 @@ class Simulated(asyncio.Protocol):
             self._send(answer)
 
     def _send(self, body: bytes) -> None:
-        self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        self.transport.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+            % len(body)
+            + body
+        )
 
 
 def _introduction(request: dict) -> bytes:
     discovered = {"supportedVersions": [MODERN]}
-    return _rpc(request["id"], discovered if request["method"] == "server/discover" else {"tools": [TOOL]})
+    return _rpc(
+        request["id"], discovered if request["method"] == "server/discover" else {"tools": [TOOL]}
+    )
 
 
 def _rpc(request_id: int, result: dict) -> bytes:
@@ -129,7 +161,9 @@ def simulated(median_s: float) -> Iterator[str]:
 async def serve(median_s: float) -> None:
     done: Counter = Counter()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Simulated(median_s, done), "127.0.0.1", 0, backlog=4096)
+    server = await loop.create_server(
+        lambda: Simulated(median_s, done), "127.0.0.1", 0, backlog=4096
+    )
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     await loop.run_in_executor(None, sys.stdin.read)

@@ -1,9 +1,10 @@
 """What a sandboxed program costs: ``python -m tests.benchmarks.sandbox --json FILE``.
 
-Baselines and sandbox are timed in turns, so that all meet the same machine; trust the ratios. ``bare`` is
-``python -I -S -c pass``; ``import`` is an interpreter that imports numpy and sympy; ``cold`` is a bubblewrap start of a
-bare interpreter with the sandbox's own namespaces and mounts, so without seccomp, limits or imports; ``warm`` is a whole
-program in the sandbox, numpy and sympy imported, from ``Sandbox.run`` to its result.
+Baselines and sandbox are timed in turns, so that all meet the same machine; trust the ratios.
+``bare`` is ``python -I -S -c pass``; ``import`` is an interpreter that imports numpy and sympy;
+``cold`` is a bubblewrap start of a bare interpreter with the sandbox's own namespaces and mounts,
+so without seccomp, limits or imports; ``warm`` is a whole program in the sandbox, numpy and sympy
+imported, from ``Sandbox.run`` to its result.
 """
 
 from __future__ import annotations
@@ -31,7 +32,15 @@ logger = logging.getLogger("sandbox")
 PROGRAM = "import numpy, sympy; print(sympy.Integer(6) * int(numpy.int64(7)))"
 ANSWER = "42\n"
 ATTACKERS = 16
-STORM = ("fork bomb", "memory bomb, split", "memory bomb", "CPU loop", "stdout flood", "thread flood", "disk fill")
+STORM = (
+    "fork bomb",
+    "memory bomb, split",
+    "memory bomb",
+    "CPU loop",
+    "stdout flood",
+    "thread flood",
+    "disk fill",
+)
 """Attacks that use things up; the others take a millisecond each and disturb nobody."""
 
 Start = Callable[[], Awaitable[object]]
@@ -68,7 +77,9 @@ async def timed(start: Start) -> float:
 
 
 async def latency(starts: dict[str, Start], rounds: int) -> dict[str, dict[str, float]]:
-    """Milliseconds, one at a time, each round one of each with a pause, so that the sandbox has one ready."""
+    """Milliseconds, one at a time, each round one of each with a pause, so that the sandbox has one
+    ready.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in starts}
     for _ in range(rounds):
         for name, start in starts.items():
@@ -77,8 +88,12 @@ async def latency(starts: dict[str, Start], rounds: int) -> dict[str, dict[str, 
     return {name: summary(values) for name, values in seconds.items()}
 
 
-async def throughput(starts: dict[str, Start], concurrency: int, rounds: int, count: int) -> dict[str, float]:
-    """Starts a second, without a pause, median of rounds that take turns; ``count`` is many times what is ready beforehand."""
+async def throughput(
+    starts: dict[str, Start], concurrency: int, rounds: int, count: int
+) -> dict[str, float]:
+    """Starts a second, without a pause, median of rounds that take turns; ``count`` is many times
+    what is ready beforehand.
+    """
     rates: dict[str, list[float]] = {name: [] for name in starts}
     for _ in range(rounds):
         for name, start in starts.items():
@@ -86,7 +101,9 @@ async def throughput(starts: dict[str, Start], concurrency: int, rounds: int, co
             begin = time.perf_counter()
             await asyncio.gather(*(drain(start, left) for _ in range(concurrency)))
             rates[name].append(count / (time.perf_counter() - begin))
-            await asyncio.sleep(1.0)  # the kernel takes network namespaces apart later: that is not the next one's work
+            await asyncio.sleep(
+                1.0
+            )  # the kernel takes network namespaces apart later: that is not the next one's work
     return {name: statistics.median(values) for name, values in rates.items()}
 
 
@@ -96,11 +113,13 @@ async def drain(start: Start, left: itertools.repeat) -> None:
 
 
 async def under_attack(sandbox: Sandbox, start: Start, rounds: int) -> dict[str, dict[str, float]]:
-    """Milliseconds of an honest program alone and beside sixteen attackers; one that was stopped begins again, but no
-    more than once a second: more is load, which throughput measures."""
+    """Milliseconds of an honest program alone and beside sixteen attackers; one that was stopped
+    begins again, but no more than once a second: more is load, which throughput measures."""
     storm = [attack.program for attack in ATTACKS if attack.name in STORM]
     alone = [await paced(start) for _ in range(rounds)]
-    attackers = [asyncio.ensure_future(attack_on(sandbox, storm[i % len(storm)])) for i in range(ATTACKERS)]
+    attackers = [
+        asyncio.ensure_future(attack_on(sandbox, storm[i % len(storm)])) for i in range(ATTACKERS)
+    ]
     await asyncio.sleep(2.0)
     beside = [await paced(start) for _ in range(rounds)]
     for attacker in attackers:
@@ -116,15 +135,24 @@ async def paced(start: Start) -> float:
 
 async def attack_on(sandbox: Sandbox, program: str) -> None:
     while True:
-        await asyncio.gather(sandbox.run(program, seconds=2.0), asyncio.sleep(1.0), return_exceptions=True)  # some find no slot
+        await asyncio.gather(
+            sandbox.run(program, seconds=2.0), asyncio.sleep(1.0), return_exceptions=True
+        )  # some find no slot
 
 
 async def memory(sandbox: Sandbox, jobs: int) -> dict[str, float]:
-    """MiB that the machine lends to an idle sandbox server's processes, shared pages counted once, and each ready
-    sandbox's part of it."""
+    """MiB that the machine lends to an idle sandbox server's processes, shared pages counted once,
+    and each ready sandbox's part of it."""
     await asyncio.sleep(2.0)
-    shares, ready = [share for pid in below(os.getpid()) if (share := proportional(pid)) is not None], AHEAD * jobs
-    return {"ready": ready, "all_mib": sum(shares), "each_mib": sum(sorted(shares)[: 2 * ready]) / ready}
+    shares, ready = (
+        [share for pid in below(os.getpid()) if (share := proportional(pid)) is not None],
+        AHEAD * jobs,
+    )
+    return {
+        "ready": ready,
+        "all_mib": sum(shares),
+        "each_mib": sum(sorted(shares)[: 2 * ready]) / ready,
+    }
 
 
 def below(pid: int) -> list[int]:
@@ -155,12 +183,16 @@ async def measure(rounds: int) -> dict[str, object]:
     sandbox = Sandbox(bubblewrap.find(), Limits(memory_mb=LIMITS.memory_mb, seconds=60), jobs, uids)
     compared = starts(sandbox)
     try:
-        await asyncio.gather(*(sandbox.run(PROGRAM) for _ in range(AHEAD * jobs)))  # every slot has a sandbox ready
+        await asyncio.gather(
+            *(sandbox.run(PROGRAM) for _ in range(AHEAD * jobs))
+        )  # every slot has a sandbox ready
         await latency(compared, 2)
         found: dict[str, object] = {"latency": await latency(compared, rounds)}
         fast = {name: compared[name] for name in ("bare", "cold", "warm")}
         for concurrency in (1, 2, 16):
-            found[f"per_second_at_{concurrency}"] = await throughput(fast, concurrency, 3, 4 * rounds)
+            found[f"per_second_at_{concurrency}"] = await throughput(
+                fast, concurrency, 3, 4 * rounds
+            )
         found["attack"] = await under_attack(sandbox, compared["warm"], 5 * rounds)
         found["memory"] = await memory(sandbox, jobs)
     finally:
@@ -181,7 +213,9 @@ def ratios(found: dict) -> dict[str, float]:
             for n in (1, 2, 16)
             if (rates := found[f"per_second_at_{n}"])
         },
-        "beside_over_alone_p99": found["attack"]["beside"]["p99_ms"] / found["attack"]["alone"]["p99_ms"],
+        "beside_over_alone_p99": (
+            found["attack"]["beside"]["p99_ms"] / found["attack"]["alone"]["p99_ms"]
+        ),
     }
 
 

@@ -1,8 +1,9 @@
 """How fast answers are scored on one core: python -m tests.benchmarks.scoring [--json FILE].
 
-Rates are answers a CPU second, the maths scorer's worker process included, on answers that no cache has seen: QA answers in
-the wordings of the hand-written cases, maths answers half plain numbers and half expressions that need the algebra.
-Pathological expressions are timed one by one: each has to be given up within the worker's limit.
+Rates are answers a CPU second, the maths scorer's worker process included, on answers that no cache
+has seen: QA answers in the wordings of the hand-written cases, maths answers half plain numbers and
+half expressions that need the algebra. Pathological expressions are timed one by one: each has to
+be given up within the worker's limit.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from agentflow_verl.rewards import algebra, maths
+from agentflow_verl.rewards.math import algebra
+from agentflow_verl.rewards.math import equality as maths
 from agentflow_verl.rewards.registry import scorer
+from tests.rewards.math.test_equality import PATHOLOGICAL
+from tests.rewards.qa.test_match import DIFFERENT, SAME
 from tests.rewards.test_gaia import DIFFERENT as GAIA_DIFFERENT
 from tests.rewards.test_gaia import SAME as GAIA_SAME
-from tests.rewards.test_maths import PATHOLOGICAL
-from tests.rewards.test_qa import DIFFERENT, SAME
 
 logger = logging.getLogger(__name__)
 
@@ -31,21 +33,45 @@ Case = tuple[str, object, dict]
 
 def cases(name: str, count: int) -> list[Case]:
     """``count`` answers with their gold answers; no two answers are the same."""
-    pairs = {"qa": [pair for pair in SAME + DIFFERENT if pair[1] not in ("yes", "no")], "gaia": GAIA_SAME + GAIA_DIFFERENT}
+    pairs = {
+        "qa": [pair for pair in SAME + DIFFERENT if pair[1] not in ("yes", "no")],
+        "gaia": GAIA_SAME + GAIA_DIFFERENT,
+    }
     if name in pairs:
         given = [pairs[name][number % len(pairs[name])] for number in range(count)]
-        return [(f"{answer} {'QW'[number % 2]}{number}", f"{gold} Q{number}", {}) for number, (answer, gold) in enumerate(given)]
+        return [
+            (f"{answer} {'QW'[number % 2]}{number}", f"{gold} Q{number}", {})
+            for number, (answer, gold) in enumerate(given)
+        ]
     if name == "choice":
-        written = ["{}", "({}) because of case %d", "The answer is {}, see %d", "**{}**", "option {}"]
-        texts = [written[number % len(written)].format("ABCD"[number % 4]) for number in range(count)]
-        return [(text % number if "%d" in text else text, "C", {"options": OPTIONS}) for number, text in enumerate(texts)]
+        written = [
+            "{}",
+            "({}) because of case %d",
+            "The answer is {}, see %d",
+            "**{}**",
+            "option {}",
+        ]
+        texts = [
+            written[number % len(written)].format("ABCD"[number % 4]) for number in range(count)
+        ]
+        return [
+            (text % number if "%d" in text else text, "C", {"options": OPTIONS})
+            for number, text in enumerate(texts)
+        ]
     if name == "game24":
         return [_game(number, number % 2) for number in range(count)]
-    return [case for number in range(1, count // 2 + 1) for case in (_number(number), _expression(number))]
+    return [
+        case
+        for number in range(1, count // 2 + 1)
+        for case in (_number(number), _expression(number))
+    ]
 
 
 def _game(number: int, off: int) -> Case:
-    row = {"numbers": [number, 1, 8, number, 3, 8, 3], "target": 8 * (number + 1) - 3 * number + off}
+    row = {
+        "numbers": [number, 1, 8, number, 3, 8, 3],
+        "target": 8 * (number + 1) - 3 * number + off,
+    }
     return f"({number} + 1) × 8 - {number} / (3 - 8/3)", row, {}
 
 
@@ -57,7 +83,10 @@ def _expression(number: int) -> Case:
     kinds = (
         (rf"{number}\sqrt{{2}}+1", rf"1+\sqrt{{{2 * number * number}}}"),
         (rf"(x+{number})(x-{number})", f"x^2-{number * number}"),
-        (rf"\left(-\infty, {number}\right)\cup({number + 1}, \infty)", rf"(-\infty,{number})\cup({number + 1},\infty)"),
+        (
+            rf"\left(-\infty, {number}\right)\cup({number + 1}, \infty)",
+            rf"(-\infty,{number})\cup({number + 1},\infty)",
+        ),
         (rf"\frac{{\pi}}{{{number}}}", rf"\frac{{2\pi}}{{{2 * number + 1}}}"),
     )
     return (*kinds[number % len(kinds)], {})
@@ -88,25 +117,36 @@ def rate(name: str, given: Sequence[Case]) -> dict[str, float]:
             rights += judge(answer, gold, **extra).value
 
     seconds = spent(work)
-    return {"answers": len(given), "right": rights, "answers_per_cpu_s": len(given) / seconds, **({"target": TARGETS[name]} if name in TARGETS else {})}
+    return {
+        "answers": len(given),
+        "right": rights,
+        "answers_per_cpu_s": len(given) / seconds,
+        **({"target": TARGETS[name]} if name in TARGETS else {}),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
     parser.add_argument("--json", type=Path, help="where to write the figures")
-    parser.add_argument("--answers", type=int, default=4_000, help="of each kind; a tenth of it for maths")
+    parser.add_argument(
+        "--answers", type=int, default=4_000, help="of each kind; a tenth of it for maths"
+    )
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     maths.score("x+y", "y+x")  # starts the worker: its import is not what is measured
     found: dict[str, dict[str, float]] = {}
     for name in ("qa", "gaia", "choice", "game24", "maths"):
-        found[name] = rate(name, cases(name, given.answers // 10 if name == "maths" else given.answers))
+        found[name] = rate(
+            name, cases(name, given.answers // 10 if name == "maths" else given.answers)
+        )
         logger.info("%-8s %8.0f answers/s", name, found[name]["answers_per_cpu_s"])
     hostile = {expression[:60]: time_of(expression) for expression in PATHOLOGICAL}
     for expression, seconds in hostile.items():
         logger.info("given up after %5.2f s   %s", seconds, expression)
     if given.json:
-        given.json.write_text(json.dumps({"rates": found, "pathological_wall_s": hostile}, indent=2) + "\n")
+        given.json.write_text(
+            json.dumps({"rates": found, "pathological_wall_s": hostile}, indent=2) + "\n"
+        )
 
 
 def time_of(expression: str) -> float:

@@ -1,8 +1,10 @@
-"""Where the seconds of a training step go: ``python -m tests.benchmarks.step RUN_DIR --json FILE``, of a run that was made.
+"""Where the seconds of a training step go: ``python -m tests.benchmarks.step RUN_DIR --json FILE``,
+of a run that was made.
 
-Needs the run's ``metrics-*.jsonl`` (verl's file logger) and its ``trajectories/``. ``rollout`` is what the modules and
-tools of the step's slowest trajectory took, ``update`` what verl's log-probabilities, reference, update and weight
-transfer took, and ``outside`` the rest: dispatch, queues, polls, scoring, advantages, logs.
+Needs the run's ``metrics-*.jsonl`` (verl's file logger) and its ``trajectories/``. ``rollout`` is
+what the modules and tools of the step's slowest trajectory took, ``update`` what verl's
+log-probabilities, reference, update and weight transfer took, and ``outside`` the rest: dispatch,
+queues, polls, scoring, advantages, logs.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import statistics
 from pathlib import Path
 
 from agentflow_verl.flow.modules import MODULES
-from agentflow_verl.rewards.record import read_log
+from agentflow_verl.trajectories.log import read_log
 
 logger = logging.getLogger("step")
 UPDATE = ("old_log_prob", "ref", "update_actor", "update_weights")
@@ -29,12 +31,23 @@ def shares(run: Path) -> dict[int, dict[str, float]]:
     slowest: dict[int, float] = {}
     for scored in read_log(run / "trajectories", "train"):
         timings = scored.trajectory.timings
-        slowest[scored.step] = max(slowest.get(scored.step, 0.0), sum(timings.get(part, 0.0) for part in (*MODULES, "tools")))
+        slowest[scored.step] = max(
+            slowest.get(scored.step, 0.0),
+            sum(timings.get(part, 0.0) for part in (*MODULES, "tools")),
+        )
     found = {}
     for step in sorted(metrics.keys() & slowest.keys()):
         seconds = metrics[step]["timing_s/step"]
-        rollout, update = slowest[step] / seconds, sum(metrics[step].get(f"timing_s/{part}", 0.0) for part in UPDATE) / seconds
-        found[step] = {"seconds": seconds, "rollout": rollout, "update": update, "outside": 1.0 - rollout - update}
+        rollout, update = (
+            slowest[step] / seconds,
+            sum(metrics[step].get(f"timing_s/{part}", 0.0) for part in UPDATE) / seconds,
+        )
+        found[step] = {
+            "seconds": seconds,
+            "rollout": rollout,
+            "update": update,
+            "outside": 1.0 - rollout - update,
+        }
     return found
 
 
@@ -49,7 +62,13 @@ def main() -> None:
         parser.error(f"{given.run} has no step with both metrics-*.jsonl and trajectories/train")
     for name in next(iter(found.values())):
         values = [step[name] for step in found.values()]
-        logger.info("%-8s median %.3f, largest %.3f, of %d steps", name, statistics.median(values), max(values), len(values))
+        logger.info(
+            "%-8s median %.3f, largest %.3f, of %d steps",
+            name,
+            statistics.median(values),
+            max(values),
+            len(values),
+        )
     if given.json:
         given.json.write_text(json.dumps(found, indent=2) + "\n")
 

@@ -11,13 +11,15 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from agentflow_verl.deadline import Deadline
-from agentflow_verl.tools.protocol import MODERN, Peer
-from agentflow_verl.tools.registry import ToolBox
-from agentflow_verl.tools.spec import ToolConfig
+from agentflow_verl.config.tool import ToolConfig
+from agentflow_verl.core.deadline import Deadline
+from agentflow_verl.tools.mcp.protocol import MODERN, Peer
+from agentflow_verl.tools.toolbox import ToolBox
 
 Load = Callable[[int, Callable[[], bool]], Awaitable[list[float]]]
-"""Called with the number of calls at once and whether to make another, gives the seconds that each call took."""
+"""Called with the number of calls at once and whether to make another, gives the seconds that each
+call took.
+"""
 
 
 class Connection(asyncio.Protocol):
@@ -41,7 +43,9 @@ class Connection(asyncio.Protocol):
         if not self._length and b"\r\n\r\n" in self._received:
             head, _, _ = self._received.partition(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 200"), head
-            self._length = len(head) + 4 + int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+            self._length = (
+                len(head) + 4 + int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
+            )
         if self._length and len(self._received) >= self._length:
             self._latencies.append(time.perf_counter() - self._sent)
             if self._more():
@@ -54,8 +58,14 @@ class Connection(asyncio.Protocol):
 
 
 def request_of_the_empty_tool() -> tuple[dict[str, str], bytes]:
-    headers, body = Peer(MODERN).request(1, "tools/call", {"name": "empty", "arguments": {"text": "x"}})
-    return {**headers, "Content-Type": "application/json", "Accept": "application/json, text/event-stream"}, body
+    headers, body = Peer(MODERN).request(
+        1, "tools/call", {"name": "empty", "arguments": {"text": "x"}}
+    )
+    return {
+        **headers,
+        "Content-Type": "application/json",
+        "Accept": "application/json, text/event-stream",
+    }, body
 
 
 def wire(config: ToolConfig) -> Load:
@@ -71,7 +81,9 @@ def wire(config: ToolConfig) -> Load:
         loop = asyncio.get_running_loop()
 
         def connect() -> Awaitable[tuple[asyncio.Transport, Connection]]:
-            return loop.create_connection(lambda: Connection(request, latencies, more), url.hostname, url.port)
+            return loop.create_connection(
+                lambda: Connection(request, latencies, more), url.hostname, url.port
+            )
 
         opened = [await connect() for _ in range(connections)]
         errors = await asyncio.gather(*(connection.done for _, connection in opened))

@@ -1,4 +1,5 @@
-"""The servers of the tool benchmark, each a process: a bare JSON endpoint, an empty tool, and the real ones.
+"""The servers of the tool benchmark, each a process: a bare JSON endpoint, an empty tool, and the
+real ones.
 
 ``python -m tests.benchmarks.tool_processes json|empty`` is one that has no other purpose.
 """
@@ -23,8 +24,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 
-from agentflow_verl.tools.spec import ToolConfig
-from agentflow_verl.tools.supervisor import Supervisor
+from agentflow_verl.config.tool import ToolConfig
+from agentflow_verl.tools.embedded.supervisor import Supervisor
 from tool_servers.common import calls, lifetime, logs, serve
 from tool_servers.common.tool import OneTool
 
@@ -38,7 +39,13 @@ def json_endpoint() -> Starlette:
 
     async def answer(request: Request) -> JSONResponse:
         message = await request.json()
-        return JSONResponse({"jsonrpc": "2.0", "id": message["id"], "result": {"content": [{"type": "text", "text": "ok"}]}})
+        return JSONResponse(
+            {
+                "jsonrpc": "2.0",
+                "id": message["id"],
+                "result": {"content": [{"type": "text", "text": "ok"}]},
+            }
+        )
 
     async def health(_: Request) -> PlainTextResponse:
         return PlainTextResponse("ok")
@@ -88,15 +95,16 @@ def write_corpus(path: Path) -> None:
 def running(folder: Path) -> Iterator[tuple[dict[str, ToolConfig], dict[str, psutil.Process]]]:
     """All servers by name, with their URLs, and their processes.
 
-    The ones that do nothing get the first core where there are others for the client; the rest run where they like.
+    The ones that do nothing get the first core where there are others for the client; the rest run
+    where they like.
     """
     corpus = folder / "corpus.jsonl"
     write_corpus(corpus)
     here = (sys.executable, "-m", "tests.benchmarks.tool_processes")
     configs = [
-        *(ToolConfig(name, command=(*here, name), concurrency=1000) for name in PLAIN),
-        ToolConfig("wikipedia_search", args=("--corpus", str(corpus)), concurrency=1000),
-        ToolConfig("python_coder", args=("--timeout", "60"), timeout_s=60.0, concurrency=1000),
+        *(ToolConfig(name=name, command=(*here, name), concurrency=1000) for name in PLAIN),
+        ToolConfig(name="wikipedia_search", args=("--corpus", str(corpus)), concurrency=1000),
+        ToolConfig(name="python_coder", args=("--timeout", "60"), timeout_s=60.0, concurrency=1000),
     ]
     with Supervisor(configs, log_dir=folder) as supervisor:
         processes = {name: psutil.Process(pid) for name, pid in supervisor.pids.items()}

@@ -1,7 +1,9 @@
-"""Every figure of the tool servers: ``python -m tests.benchmarks.tool_servers --json FILE [--only calls|sandbox]``.
+"""Every figure of the tool servers: ``python -m tests.benchmarks.tool_servers --json FILE [--only
+calls|sandbox]``.
 
-``calls`` is tools.py, calls over HTTP; ``sandbox`` is sandbox.py, programs without it. How the run itself was scheduled
-stands beside them: at idle priority, or in a group of its own behind others, whatever waits for the machine is slow.
+``calls`` is tools.py, calls over HTTP; ``sandbox`` is sandbox.py, programs without it. How the run
+itself was scheduled stands beside them: at idle priority, or in a group of its own behind others,
+whatever waits for the machine is slow.
 """
 
 from __future__ import annotations
@@ -21,8 +23,14 @@ POLICIES = {os.SCHED_OTHER: "normal", os.SCHED_BATCH: "batch", os.SCHED_IDLE: "i
 
 
 def scheduling() -> dict[str, object]:
-    """Of this process: its policy, the niceness of its group where the kernel has autogroups, load of the machine."""
-    found = {"policy": POLICIES.get(os.sched_getscheduler(0), "real time"), "cores": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0]}
+    """Of this process: its policy, the niceness of its group where the kernel has autogroups, load
+    of the machine.
+    """
+    found = {
+        "policy": POLICIES.get(os.sched_getscheduler(0), "real time"),
+        "cores": len(os.sched_getaffinity(0)),
+        "load": os.getloadavg()[0],
+    }
     with contextlib.suppress(OSError):
         found["autogroup_nice"] = int(Path("/proc/self/autogroup").read_text().split()[-1])
     return found
@@ -35,7 +43,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="of calls; 0 for none")
     parser.add_argument("--seconds", type=float, default=1.5, help="of a round of calls")
     parser.add_argument("--starts", type=int, default=100, help="rounds of the sandbox")
-    parser.add_argument("--soak", type=float, default=0.0, help="seconds of calls at saturation afterwards")
+    parser.add_argument(
+        "--soak", type=float, default=0.0, help="seconds of calls at saturation afterwards"
+    )
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("agentflow_verl").setLevel(logging.WARNING)

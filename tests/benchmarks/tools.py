@@ -1,10 +1,12 @@
 """Tool calls under load: the part ``calls`` of tool_servers.py.
 
-Three clients against the same servers. ``wire`` sends the same bytes over and over on a number of connections and does
-no more than count: it measures the server. ``aiohttp`` posts them with aiohttp. ``client`` is a ToolBox, as a rollout uses
-it: schema check, limits, circuit breaker, deadline, JSON. Everything is taken in turns in one run, so that all meet the
-same machine. The table has rounds of some seconds; the ratios come from short rounds of equally many calls, each set
-against its neighbours, as medians. Seconds of CPU are those of one process, and hold up on a busy machine better than rates.
+Three clients against the same servers. ``wire`` sends the same bytes over and over on a number of
+connections and does no more than count: it measures the server. ``aiohttp`` posts them with
+aiohttp. ``client`` is a ToolBox, as a rollout uses it: schema check, limits, circuit breaker,
+deadline, JSON. Everything is taken in turns in one run, so that all meet the same machine. The
+table has rounds of some seconds; the ratios come from short rounds of equally many calls, each set
+against its neighbours, as medians. Seconds of CPU are those of one process, and hold up on a busy
+machine better than rates.
 """
 
 from __future__ import annotations
@@ -22,9 +24,9 @@ from pathlib import Path
 
 import psutil
 
-from agentflow_verl.tools.registry import ToolBox
-from agentflow_verl.tools.spec import ToolConfig
-from agentflow_verl.tools.wire import new_session
+from agentflow_verl.config.tool import ToolConfig
+from agentflow_verl.tools.mcp.transport import new_session
+from agentflow_verl.tools.toolbox import ToolBox
 from tests.benchmarks.tool_loads import Load, for_calls, for_seconds, posting, through, wire
 from tests.benchmarks.tool_processes import WORDS, running
 
@@ -56,7 +58,9 @@ class Measured:
         }
 
 
-async def measure(load: Load, concurrency: int, more: Callable[[], bool], server: psutil.Process, into: Measured) -> None:
+async def measure(
+    load: Load, concurrency: int, more: Callable[[], bool], server: psutil.Process, into: Measured
+) -> None:
     """One round."""
     server_before, client_before = cpu_seconds(server), time.process_time()
     started = time.perf_counter()
@@ -78,13 +82,19 @@ def query(number: int) -> dict[str, str]:
 
 
 async def compare(
-    configs: dict[str, ToolConfig], processes: dict[str, psutil.Process], folder: Path, rounds: int, seconds: float
+    configs: dict[str, ToolConfig],
+    processes: dict[str, psutil.Process],
+    folder: Path,
+    rounds: int,
+    seconds: float,
 ) -> dict[str, dict]:
     """The table, and the ratios that the targets are about."""
     names = ("empty", "wikipedia_search", "python_coder")
     kept = replace(configs["wikipedia_search"], cache_dir=str(folder / "cache"))
     async with contextlib.AsyncExitStack() as stack:
-        tools = await stack.enter_async_context(await ToolBox.open([configs[name] for name in names]))
+        tools = await stack.enter_async_context(
+            await ToolBox.open([configs[name] for name in names])
+        )
         cached = await stack.enter_async_context(await ToolBox.open([kept]))
         session = await stack.enter_async_context(new_session())
         kinds = {
@@ -92,9 +102,18 @@ async def compare(
             "empty, wire": (wire(configs["empty"]), processes["empty"]),
             "empty, aiohttp": (posting(session, configs["empty"]), processes["empty"]),
             "empty, client": (through(tools, "empty", lambda _: {"text": "x"}), processes["empty"]),
-            "search, client": (through(tools, "wikipedia_search", query), processes["wikipedia_search"]),
-            "search, cached": (through(cached, "wikipedia_search", lambda n: query(n % 50)), processes["wikipedia_search"]),
-            "python, client": (through(tools, "python_coder", lambda n: {"code": f"print({n})"}), processes["python_coder"]),
+            "search, client": (
+                through(tools, "wikipedia_search", query),
+                processes["wikipedia_search"],
+            ),
+            "search, cached": (
+                through(cached, "wikipedia_search", lambda n: query(n % 50)),
+                processes["wikipedia_search"],
+            ),
+            "python, client": (
+                through(tools, "python_coder", lambda n: {"code": f"print({n})"}),
+                processes["python_coder"],
+            ),
         }
         for load, _ in kinds.values():
             await load(AT, for_seconds(1))  # not counted
@@ -108,11 +127,16 @@ async def compare(
             for kind, into in side_by_side.items():
                 load, server = kinds[kind]
                 await measure(load, AT, for_calls(PAIRED_CALLS), server, into)
-    table = {kind: {concurrency: cells[kind, concurrency].figures() for concurrency in CONCURRENCY} for kind in kinds}
+    table = {
+        kind: {concurrency: cells[kind, concurrency].figures() for concurrency in CONCURRENCY}
+        for kind in kinds
+    }
     return {"table": table, "ratios": ratios(*side_by_side.values())}
 
 
-def ratios(json_: Measured, empty: Measured, aiohttp_: Measured, client: Measured) -> dict[str, float]:
+def ratios(
+    json_: Measured, empty: Measured, aiohttp_: Measured, client: Measured
+) -> dict[str, float]:
     def median(ours: list[float], theirs: list[float]) -> float:
         return statistics.median(one / other for one, other in zip(ours, theirs, strict=True))
 
@@ -124,8 +148,12 @@ def ratios(json_: Measured, empty: Measured, aiohttp_: Measured, client: Measure
     }
 
 
-async def soak(configs: dict[str, ToolConfig], processes: dict[str, psutil.Process], seconds: float) -> dict[str, dict]:
-    """All tools at saturation; memory, descriptors, threads and children after a fifth of the time and at the end."""
+async def soak(
+    configs: dict[str, ToolConfig], processes: dict[str, psutil.Process], seconds: float
+) -> dict[str, dict]:
+    """All tools at saturation; memory, descriptors, threads and children after a fifth of the time
+    and at the end.
+    """
     names = ("empty", "wikipedia_search", "python_coder")
     watched = {"client": psutil.Process(), **{name: processes[name] for name in names}}
     async with await ToolBox.open([configs[name] for name in names]) as tools:
@@ -136,7 +164,9 @@ async def soak(configs: dict[str, ToolConfig], processes: dict[str, psutil.Proce
         ]
 
         async def all_for(share: float) -> int:
-            latencies = await asyncio.gather(*(load(AT, for_seconds(seconds * share)) for load in loads))
+            latencies = await asyncio.gather(
+                *(load(AT, for_seconds(seconds * share)) for load in loads)
+            )
             return sum(map(len, latencies))
 
         calls = await all_for(0.2)
@@ -149,7 +179,9 @@ async def soak(configs: dict[str, ToolConfig], processes: dict[str, psutil.Proce
 
 
 def held(process: psutil.Process) -> dict[str, float]:
-    family = [process, *process.children(recursive=True)] if process != psutil.Process() else [process]
+    family = (
+        [process, *process.children(recursive=True)] if process != psutil.Process() else [process]
+    )
     return {
         "rss_mb": sum(one.memory_info().rss for one in family) / 2**20,
         "descriptors": process.num_fds(),
@@ -159,14 +191,25 @@ def held(process: psutil.Process) -> dict[str, float]:
 
 
 def run(rounds: int, seconds: float, soak_seconds: float) -> dict[str, dict]:
-    """Start the servers and take every figure; ``rounds`` of 0 leaves the comparison out, ``soak_seconds`` of 0 the saturation."""
+    """Start the servers and take every figure; ``rounds`` of 0 leaves the comparison out,
+    ``soak_seconds`` of 0 the saturation.
+    """
     cores = psutil.Process().cpu_affinity()
     try:
         with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as (configs, processes):
-            found = asyncio.run(compare(configs, processes, Path(folder), rounds, seconds)) if rounds else {}
+            found = (
+                asyncio.run(compare(configs, processes, Path(folder), rounds, seconds))
+                if rounds
+                else {}
+            )
             for kind, rows in found.get("table", {}).items():
                 for concurrency, row in rows.items():
-                    logger.info("%-24s %4d  %s", kind, concurrency, "  ".join(f"{name} {value:.4g}" for name, value in row.items()))
+                    logger.info(
+                        "%-24s %4d  %s",
+                        kind,
+                        concurrency,
+                        "  ".join(f"{name} {value:.4g}" for name, value in row.items()),
+                    )
             for name, value in found.get("ratios", {}).items():
                 logger.info("%s %.3g", name, value)
             if soak_seconds:

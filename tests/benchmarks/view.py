@@ -1,9 +1,10 @@
-"""How soon a page of many trajectories can be used: ``python -m tests.benchmarks.view [RUN_DIR] [--count 10000]``.
+"""How soon a page of many trajectories can be used: ``python -m tests.benchmarks.view [RUN_DIR]
+[--count 10000]``.
 
-Trajectories are those of a run (the recorded quickstart if none is named), repeated under new names until there are
-enough. Reported are the page's size, what writing it took, and, as medians in headless Chromium, seconds from
-navigation to the first paint, to the charts, to a filtered list, to a group and to a full-text search. Exits with 1
-where the first paint takes two seconds or more.
+Trajectories are those of a run (the recorded quickstart if none is named), repeated under new names
+until there are enough. Reported are the page's size, what writing it took, and, as medians in
+headless Chromium, seconds from navigation to the first paint, to the charts, to a filtered list, to
+a group and to a full-text search. Exits with 1 where the first paint takes two seconds or more.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from agentflow_verl.view.command import write
+from agentflow_verl.cli.view import write
 from tests.view.browser import Page, chromium
 from tests.view.logs import RUN
 
@@ -26,8 +27,14 @@ FIRST_PAINT_S = 2.0
 
 
 def repeated(run: Path, folder: Path, count: int) -> None:
-    """A log of ``count`` trajectories under ``folder``: the run's, with new group names and later steps each time."""
-    lines = [json.loads(line) for path in sorted(run.glob("trajectories/*/*/*.jsonl")) for line in path.open(encoding="utf-8")]
+    """A log of ``count`` trajectories under ``folder``: the run's, with new group names and later
+    steps each time.
+    """
+    lines = [
+        json.loads(line)
+        for path in sorted(run.glob("trajectories/*/*/*.jsonl"))
+        for line in path.open(encoding="utf-8")
+    ]
     steps = max(line["step"] for line in lines) + 1
     for number in range(count):
         round_, place = divmod(number, len(lines))
@@ -44,11 +51,20 @@ def measure(page: Page, file: Path) -> dict[str, float]:
     page.open(file)
     page.wait(lambda: page.all(".chart canvas"))
     charts = page.driver.execute_script("return performance.now() / 1000")
-    paints = page.driver.execute_script("return performance.getEntriesByType('paint').map((entry) => [entry.name, entry.startTime / 1000])")
+    paints = page.driver.execute_script(
+        "return performance.getEntriesByType('paint').map((entry) => [entry.name, entry.startTime /"
+        " 1000])"
+    )
     seconds = {"first paint": dict(paints)["first-contentful-paint"], "charts": charts}
     seconds["list, filtered"] = timed(page, "#/list?outcome=out_of_turns&split=train", "[data-row]")
-    seconds["group"] = timed(page, page.driver.execute_script("return document.querySelector('td:last-child a').hash"), ".columns")
-    seconds["full text of a step"] = timed(page, "#/list?deep=1&text=verdict&from=1&to=1&split=train", "[data-row]")
+    seconds["group"] = timed(
+        page,
+        page.driver.execute_script("return document.querySelector('td:last-child a').hash"),
+        ".columns",
+    )
+    seconds["full text of a step"] = timed(
+        page, "#/list?deep=1&text=verdict&from=1&to=1&split=train", "[data-row]"
+    )
     return seconds
 
 
@@ -72,7 +88,12 @@ def main() -> int:
         file = Path(folder) / "view.html"
         began = time.monotonic()
         count = write([Path(folder)], None, file)
-        logger.info("%d trajectories: %.1f MB, written in %.1f s", count, file.stat().st_size / 1e6, time.monotonic() - began)
+        logger.info(
+            "%d trajectories: %.1f MB, written in %.1f s",
+            count,
+            file.stat().st_size / 1e6,
+            time.monotonic() - began,
+        )
         with chromium() as driver:
             visits = [measure(Page(driver), file) for _ in range(given.visits)]
     medians = {name: statistics.median(visit[name] for visit in visits) for name in visits[0]}

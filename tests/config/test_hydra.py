@@ -1,4 +1,6 @@
-"""The packaged Hydra config: it composes on top of verl's, passes its own schema, and changes no run of verl's own."""
+"""The packaged Hydra config: it composes on top of verl's, passes its own schema, and changes no
+run of verl's own.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
 from agentflow_verl.config import schema
-from agentflow_verl.trainer.runtime import Runtime, plain
+from agentflow_verl.trainer.rollout.runtime import Runtime, plain
 
 PLATFORMS = ("accelerator", "cpu")
 
@@ -35,7 +37,7 @@ def composed(*overrides: str) -> DictConfig:
 def test_the_config_composes_and_passes_its_schema(platform):
     config = composed(f"platform={platform}")
     settings = schema.load(plain(config.agentflow))
-    assert settings.engines == schema.EnginesNode()
+    assert settings.engines == schema.EnginesConfig()
     assert config.algorithm.adv_estimator == "flow_grpo"
     assert config.trainer.v1.trainer_mode == "agentflow_sync"
     assert config.trainer.device == ("cpu" if platform == "cpu" else "cuda")
@@ -44,7 +46,11 @@ def test_the_config_composes_and_passes_its_schema(platform):
 def test_the_shipped_values_are_the_schemas_defaults():
     settings = schema.load(plain(composed().agentflow))
     defaults = schema.AgentflowConfig()
-    differing = {name for name in type(settings).model_fields if getattr(settings, name) != getattr(defaults, name)}
+    differing = {
+        name
+        for name in type(settings).model_fields
+        if getattr(settings, name) != getattr(defaults, name)
+    }
     assert differing == {"tools", "trajectory_dir"}
 
 
@@ -53,7 +59,7 @@ def test_every_key_of_the_schema_can_be_overridden_without_a_plus():
     node = composed().agentflow
     for name, field in schema.AgentflowConfig.model_fields.items():
         assert name in node, name
-        if isinstance(field.default, schema.Node):
+        if isinstance(field.default, schema.ConfigModel):
             assert set(node[name]) == set(type(field.default).model_fields), name
 
 
@@ -81,13 +87,20 @@ def test_the_classes_that_the_config_names_exist():
     config = composed()
     manager = config.actor_rollout_ref.rollout.agent.agent_loop_manager_class
     reward = config.reward.reward_manager
-    for module, name in ((*manager.rsplit(".", 1),), (reward.module.path.removeprefix("pkg://"), reward.name)):
+    for module, name in (
+        (*manager.rsplit(".", 1),),
+        (reward.module.path.removeprefix("pkg://"), reward.name),
+    ):
         assert hasattr(importlib.import_module(module), name)
 
 
 def test_what_the_manager_hands_to_workers_arrives(tmp_path):
     config = composed(f"trainer.default_local_dir={tmp_path}")
-    runtime = Runtime(schema.load(plain(config.agentflow)), {"python_coder": ("http://a/mcp", "http://b/mcp")}, ("one", "two"))
+    runtime = Runtime(
+        schema.load(plain(config.agentflow)),
+        {"python_coder": ("http://a/mcp", "http://b/mcp")},
+        ("one", "two"),
+    )
     runtime.store(config)
     travelled = OmegaConf.create(OmegaConf.to_yaml(config))
     assert Runtime.of(travelled) == runtime
@@ -97,7 +110,9 @@ def test_what_the_manager_hands_to_workers_arrives(tmp_path):
 
 
 def environment(**more: str) -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ}
+    kept = {
+        name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ
+    }
     return {**kept, **more}
 
 
@@ -121,10 +136,22 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What each command prints. Two at a time: an import of verl takes some seconds."""
     folder = tmp_path_factory.mktemp("cwd")
     ours = start(*MAIN, "--config-name", "agentflow", "--cfg", "job", "platform=cpu", folder=folder)
-    loaded = start("-c", "import sys, verl; print(sys.modules['agentflow_verl.trainer.plugin'].LOADED)", folder=folder)
+    loaded = start(
+        "-c",
+        "import sys, verl; print(sys.modules['agentflow_verl.trainer.plugin'].LOADED)",
+        folder=folder,
+    )
     texts = {"ours": output(ours), "loaded": output(loaded)}
     stock = start(*MAIN, "--config-name", "ppo_trainer", "--cfg", "job", folder=folder)
-    without = start(*MAIN, "--config-name", "ppo_trainer", "--cfg", "job", folder=folder, VERL_USE_EXTERNAL_PLUGINS="none")
+    without = start(
+        *MAIN,
+        "--config-name",
+        "ppo_trainer",
+        "--cfg",
+        "job",
+        folder=folder,
+        VERL_USE_EXTERNAL_PLUGINS="none",
+    )
     return {**texts, "stock": output(stock), "without": output(without)}
 
 
@@ -136,7 +163,7 @@ def test_the_config_name_alone_is_enough(printed):
     config = yaml.safe_load(printed["ours"])
     assert config["trainer"]["v1"]["trainer_mode"] == "agentflow_sync"
     assert config["trainer"]["device"] == "cpu"
-    assert schema.EnginesNode(**config["agentflow"]["engines"]) == schema.EnginesNode()
+    assert schema.EnginesConfig(**config["agentflow"]["engines"]) == schema.EnginesConfig()
 
 
 def test_a_stock_run_composes_as_if_the_plugin_were_not_there(printed):

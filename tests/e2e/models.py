@@ -1,4 +1,6 @@
-"""Tiny random checkpoints made on the spot: three families, each with its own tokenizer and chat template."""
+"""Tiny random checkpoints made on the spot: three families, each with its own tokenizer and chat
+template.
+"""
 
 from __future__ import annotations
 
@@ -25,20 +27,34 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 LLAMA = (
-    "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m['role'] }}<|end_header_id|>\n\n{{ m['content'] }}<|eot_id|>"
-    "{% endfor %}{% if add_generation_prompt %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
+    "{{ bos_token }}{% for m in messages %}<|start_header_id|>{{ m['role']"
+    " }}<|end_header_id|>\n\n{{ m['content'] }}<|eot_id|>{% endfor %}{% if add_generation_prompt"
+    " %}<|start_header_id|>assistant<|end_header_id|>\n\n{% endif %}"
 )
 GEMMA = (  # like the real one, it refuses a system role
-    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
-    "<start_of_turn>{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n{{ m['content'] }}<end_of_turn>\n{% endfor %}"
-    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('System"
+    " role not supported') }}{% endif %}<start_of_turn>{{ 'model' if m['role'] == 'assistant' else"
+    " m['role'] }}\n{{ m['content'] }}<end_of_turn>\n{% endfor %}{% if add_generation_prompt"
+    " %}<start_of_turn>model\n{% endif %}"
 )
 SPECIAL = {
     "qwen2": (CHATML, "<|endoftext|>", "<|im_end|>", ("<|im_start|>",)),
-    "llama": (LLAMA, "<|begin_of_text|>", "<|eot_id|>", ("<|start_header_id|>", "<|end_header_id|>")),
+    "llama": (
+        LLAMA,
+        "<|begin_of_text|>",
+        "<|eot_id|>",
+        ("<|start_header_id|>", "<|end_header_id|>"),
+    ),
     "gemma": (GEMMA, "<bos>", "<end_of_turn>", ("<start_of_turn>",)),
 }
-SHAPE = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=2048)
+SHAPE = dict(
+    hidden_size=64,
+    intermediate_size=128,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    num_key_value_heads=1,
+    max_position_embeddings=2048,
+)
 
 
 def make_tokenizer(family: str) -> PreTrainedTokenizerFast:
@@ -46,19 +62,30 @@ def make_tokenizer(family: str) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    texts = [prompts.load(module).system.template + prompts.load(module).user.template for module in MODULES]
+    texts = [
+        prompts.load(module).system.template + prompts.load(module).user.template
+        for module in MODULES
+    ]
     trainer = trainers.BpeTrainer(
-        vocab_size=600, special_tokens=[bos, eos, *others], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=600,
+        special_tokens=[bos, eos, *others],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     tokenizer.train_from_iterator(texts * 3, trainer)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=bos, eos_token=eos, pad_token=bos)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=bos, eos_token=eos, pad_token=bos
+    )
     fast.chat_template = template
     return fast
 
 
 def make_model(family: str, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     ids = dict(
-        vocab_size=len(tokenizer), bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+        vocab_size=len(tokenizer),
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
     )
     torch.manual_seed(0)
     if family == "qwen2":

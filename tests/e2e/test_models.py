@@ -1,4 +1,6 @@
-"""The base model is one override: a step of the real trainer on random checkpoints of three families."""
+"""The base model is one override: a step of the real trainer on random checkpoints of three
+families.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,14 @@ from tests.e2e.runs import assert_nothing_is_left, logged, train, write_question
     [
         ("qwen2", "agentflow_colocate_async"),
         ("gemma", "agentflow_sync"),
-        pytest.param("llama", "agentflow_sync", marks=pytest.mark.slow),  # the runs of test_train.py are a Llama's
+        pytest.param(
+            "llama", "agentflow_sync", marks=pytest.mark.slow
+        ),  # the runs of test_train.py are a Llama's
     ],
 )
-def test_swapping_the_base_model_is_one_override_and_sigterm_ends_a_run_cleanly(family: str, mode: str, tmp_path: Path) -> None:
+def test_swapping_the_base_model_is_one_override_and_sigterm_ends_a_run_cleanly(
+    family: str, mode: str, tmp_path: Path
+) -> None:
     """With every module on the policy, so that there is one engine to start."""
     write_questions(tmp_path / "data")
     model = save_random(family, tmp_path / "model")
@@ -31,7 +37,10 @@ def test_swapping_the_base_model_is_one_override_and_sigterm_ends_a_run_cleanly(
         if any(log.read_text() for log in (tmp_path / "run").glob("metrics-*.jsonl")):
             os.kill(pid, signal.SIGTERM)
 
-    on_policy = [f"agentflow.engines.{module}=policy" for module in ("analyst", "executor", "verifier", "generator")]
+    on_policy = [
+        f"agentflow.engines.{module}=policy"
+        for module in ("analyst", "executor", "verifier", "generator")
+    ]
     overrides = ("trainer.total_training_steps=9", f"trainer.v1.trainer_mode={mode}", *on_policy)
     run = train(model, tmp_path / "data", tmp_path / "run", *overrides, during=end_after_a_step)
     assert run.code != 0
@@ -45,4 +54,6 @@ def test_swapping_the_base_model_is_one_override_and_sigterm_ends_a_run_cleanly(
 
 
 def _digest(folder: Path) -> str:
-    return hashlib.sha256(b"".join(file.read_bytes() for file in sorted(folder.glob("*.safetensors")))).hexdigest()
+    return hashlib.sha256(
+        b"".join(file.read_bytes() for file in sorted(folder.glob("*.safetensors")))
+    ).hexdigest()

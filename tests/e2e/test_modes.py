@@ -12,8 +12,15 @@ from tests.e2e.runs import Run, train, write_questions
 pytestmark = pytest.mark.slow
 
 SEPARATE = (
-    *("trainer.v1.trainer_mode=agentflow_separate_async", "trainer.v1.separate_async.parameter_sync_step=1"),
-    *("actor_rollout_ref.rollout.nnodes=1", "actor_rollout_ref.rollout.n_gpus_per_node=1", "ray_kwargs.ray_init.num_gpus=3"),
+    *(
+        "trainer.v1.trainer_mode=agentflow_separate_async",
+        "trainer.v1.separate_async.parameter_sync_step=1",
+    ),
+    *(
+        "actor_rollout_ref.rollout.nnodes=1",
+        "actor_rollout_ref.rollout.n_gpus_per_node=1",
+        "ray_kwargs.ray_init.num_gpus=3",
+    ),
     "actor_rollout_ref.rollout.checkpoint_engine.backend=ray",
 )
 TWO_RANKS = ("trainer.n_gpus_per_node=2", "ray_kwargs.ray_init.num_gpus=3")
@@ -22,17 +29,31 @@ TWO_RANKS = ("trainer.n_gpus_per_node=2", "ray_kwargs.ray_init.num_gpus=3")
 def two_steps(tmp_path: Path, *overrides: str) -> Run:
     write_questions(tmp_path / "data")
     model = save_random("qwen2", tmp_path / "model")
-    run = train(model, tmp_path / "data", tmp_path / "run", "trainer.total_training_steps=2", *overrides, timeout=900)
+    run = train(
+        model,
+        tmp_path / "data",
+        tmp_path / "run",
+        "trainer.total_training_steps=2",
+        *overrides,
+        timeout=900,
+    )
     assert run.code == 0, run.output[-4000:]
     assert sorted(run.metrics) == [1, 2]
     return run
 
 
 def test_separate_async_trains_with_rollout_servers_of_its_own(tmp_path: Path) -> None:
-    """At a learning rate of zero every version of the weights is the same, so that staleness hides no wrong transfer."""
+    """At a learning rate of zero every version of the weights is the same, so that staleness hides
+    no wrong transfer.
+    """
     run = two_steps(tmp_path, *SEPARATE, "actor_rollout_ref.actor.optim.lr=0")
-    assert all(metrics["training/rollout_probs_diff_max"] < 1e-5 for metrics in run.metrics.values())
-    assert all(metrics["agentflow/objective_mass"] == pytest.approx(1.0) for metrics in run.metrics.values())
+    assert all(
+        metrics["training/rollout_probs_diff_max"] < 1e-5 for metrics in run.metrics.values()
+    )
+    assert all(
+        metrics["agentflow/objective_mass"] == pytest.approx(1.0)
+        for metrics in run.metrics.values()
+    )
     assert all(metrics["actor/grad_norm"] > 0 for metrics in run.metrics.values())
 
 

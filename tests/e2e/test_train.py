@@ -1,4 +1,6 @@
-"""The real trainer, the real engines and the real tool server, two steps on the base model of the quickstart."""
+"""The real trainer, the real engines and the real tool server, two steps on the base model of the
+quickstart.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,17 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from agentflow_verl.flow.records import Outcome
-from agentflow_verl.rewards.record import ScoredTrajectory
-from tests.e2e.runs import BASE, Run, assert_frozen_replies_are_the_checkpoints, assert_nothing_is_left, logged, train, write_questions
+from agentflow_verl.trajectories.log import ScoredTrajectory
+from agentflow_verl.trajectories.records import Outcome
+from tests.e2e.runs import (
+    BASE,
+    Run,
+    assert_frozen_replies_are_the_checkpoints,
+    assert_nothing_is_left,
+    logged,
+    train,
+    write_questions,
+)
 
 STEPS = 2
 
@@ -49,24 +59,54 @@ def exported(run: Run) -> Path:
 
 def test_every_step_is_logged(run: Run) -> None:
     assert sorted(run.metrics) == [1, 2]
-    assert all(metrics["agentflow/objective_mass"] == pytest.approx(1.0) for metrics in run.metrics.values())
+    assert all(
+        metrics["agentflow/objective_mass"] == pytest.approx(1.0)
+        for metrics in run.metrics.values()
+    )
     assert all(metrics["agentflow/optimizer_steps"] == 1 for metrics in run.metrics.values())
 
 
 def test_the_whole_loop_ran_with_the_real_tool(run: Run) -> None:
-    turns = [turn for scored in logged(run) for turn in scored.trajectory.turns if turn.result is not None]
-    computed = {turn.call.arguments["code"]: turn.result.text.strip() for turn in turns if turn.call.tool == "python_coder"}
-    divisors = [(re.fullmatch(r"import math; print\(math\.gcd\((\d+), (\d+)\)\)", code), text) for code, text in computed.items()]
+    turns = [
+        turn
+        for scored in logged(run)
+        for turn in scored.trajectory.turns
+        if turn.result is not None
+    ]
+    computed = {
+        turn.call.arguments["code"]: turn.result.text.strip()
+        for turn in turns
+        if turn.call.tool == "python_coder"
+    }
+    divisors = [
+        (re.fullmatch(r"import math; print\(math\.gcd\((\d+), (\d+)\)\)", code), text)
+        for code, text in computed.items()
+    ]
     assert [match for match, _ in divisors if match]
-    assert all(text == str(math.gcd(int(match[1]), int(match[2]))) for match, text in divisors if match)
-    answered_by = {reply.module: reply.engine for scored in logged(run) for reply in scored.trajectory.all_replies()}
-    assert answered_by == {"analyst": "base", "planner": "policy", "executor": "base", "verifier": "base", "generator": "base"}
+    assert all(
+        text == str(math.gcd(int(match[1]), int(match[2]))) for match, text in divisors if match
+    )
+    answered_by = {
+        reply.module: reply.engine
+        for scored in logged(run)
+        for reply in scored.trajectory.all_replies()
+    }
+    assert answered_by == {
+        "analyst": "base",
+        "planner": "policy",
+        "executor": "base",
+        "verifier": "base",
+        "generator": "base",
+    }
 
 
 def test_the_actor_moved(run: Run) -> None:
     before = AutoModelForCausalLM.from_pretrained(BASE).state_dict()
     after = AutoModelForCausalLM.from_pretrained(exported(run)).state_dict()
-    assert max((before[name].float() - after[name].float()).abs().max().item() for name in before) > 1e-4
+    assert (
+        max((before[name].float() - after[name].float()).abs().max().item() for name in before)
+        > 1e-4
+    )
 
 
 def test_the_frozen_base_did_not_move(run: Run) -> None:
@@ -89,17 +129,34 @@ def test_a_row_is_a_planner_turn(run: Run) -> None:
 def test_every_trained_token_was_sampled_by_the_rollout_engine(run: Run) -> None:
     tokenizer = AutoTokenizer.from_pretrained(BASE)
     for step in run.metrics:
-        rows = [json.loads(line) for line in (run.folder / "rows" / f"{step}.jsonl").read_text().splitlines()]
+        rows = [
+            json.loads(line)
+            for line in (run.folder / "rows" / f"{step}.jsonl").read_text().splitlines()
+        ]
         trained = sorted(row["output"] for row in rows if not row["uid"].startswith("pad"))
-        tokens = [turn.tokens for scored in logged(run) if scored.step == step for turn in scored.trajectory.turns]
-        assert trained == sorted(tokenizer.decode(t.response_ids, skip_special_tokens=True) for t in tokens)
+        tokens = [
+            turn.tokens
+            for scored in logged(run)
+            if scored.step == step
+            for turn in scored.trajectory.turns
+        ]
+        assert trained == sorted(
+            tokenizer.decode(t.response_ids, skip_special_tokens=True) for t in tokens
+        )
         assert all(len(t.logprobs) == len(t.response_ids) > 0 for t in tokens)
 
 
 def test_recorded_log_probabilities_are_the_models_own(run: Run) -> None:
-    """Step 1 is sampled from the base checkpoint: recomputing with transformers gives the same numbers."""
+    """Step 1 is sampled from the base checkpoint: recomputing with transformers gives the same
+    numbers.
+    """
     model = AutoModelForCausalLM.from_pretrained(BASE, dtype=torch.float32)
-    tokens = next(turn.tokens for scored in logged(run) if scored.step == 1 for turn in scored.trajectory.turns)
+    tokens = next(
+        turn.tokens
+        for scored in logged(run)
+        if scored.step == 1
+        for turn in scored.trajectory.turns
+    )
     ids = torch.tensor([[*tokens.prompt_ids, *tokens.response_ids]])
     with torch.no_grad():
         logprobs = model(ids).logits[0, len(tokens.prompt_ids) - 1 : -1].log_softmax(-1)
@@ -120,23 +177,39 @@ def test_nothing_of_the_run_is_left(run: Run) -> None:
 def test_a_run_goes_on_from_its_checkpoint_with_the_export_as_base_and_survives_a_tool_server_that_dies(
     run: Run, data: Path
 ) -> None:
-    """The exported folder is a checkpoint like any other: transformers loads it as the reference, vLLM serves it.
+    """The exported folder is a checkpoint like any other: transformers loads it as the reference,
+    vLLM serves it.
 
     With group filtering, a KL penalty in the reward and dual clip.
     """
     killed: list[int] = []
 
     def kill_once(pid: int) -> None:
-        children = {child: " ".join(child.cmdline()) for child in psutil.Process(pid).children(recursive=True)} if not killed else {}
-        if any("generate_sequences" in line for line in children.values()):  # trajectories are under way
-            server = next(child for child, line in children.items() if "tool_servers.python_coder" in line)
+        children = (
+            {
+                child: " ".join(child.cmdline())
+                for child in psutil.Process(pid).children(recursive=True)
+            }
+            if not killed
+            else {}
+        )
+        if any(
+            "generate_sequences" in line for line in children.values()
+        ):  # trajectories are under way
+            server = next(
+                child for child, line in children.items() if "tool_servers.python_coder" in line
+            )
             server.send_signal(signal.SIGKILL)
             killed.append(server.pid)
 
     overrides = (
         f"trainer.total_training_steps={STEPS + 1}",
         f"reward.custom_reward_function.path={data}/flat_reward.py",
-        *("algorithm.filter_groups.enable=true", "algorithm.use_kl_in_reward=true", "actor_rollout_ref.actor.clip_ratio_c=3.0"),
+        *(
+            "algorithm.filter_groups.enable=true",
+            "algorithm.use_kl_in_reward=true",
+            "actor_rollout_ref.actor.clip_ratio_c=3.0",
+        ),
     )
     more = train(exported(run), data, run.folder, *overrides, during=kill_once)
     assert more.code == 0, more.output[-4000:]
@@ -144,7 +217,9 @@ def test_a_run_goes_on_from_its_checkpoint_with_the_export_as_base_and_survives_
     assert killed
     metrics = more.metrics[STEPS + 1]
     assert metrics["training/rollout_probs_diff_max"] < 1e-5
-    assert sum(metrics[f"agentflow/outcome/{outcome.value}"] for outcome in Outcome) == pytest.approx(1.0)
+    assert sum(
+        metrics[f"agentflow/outcome/{outcome.value}"] for outcome in Outcome
+    ) == pytest.approx(1.0)
     assert metrics["training/filter_groups/evicted_samples"] > 0
     assert metrics["agentflow/zero_variance_groups"] == 0 and metrics["agentflow/groups"] == 2
     assert "actor/reward_kl_penalty" in metrics

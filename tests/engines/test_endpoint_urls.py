@@ -14,13 +14,14 @@ import pytest_asyncio
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from agentflow_verl.deadline import Deadline
-from agentflow_verl.engines import endpoint
-from agentflow_verl.engines.base import Reply
-from agentflow_verl.engines.endpoint import EndpointConfig, EndpointEngine
-from agentflow_verl.errors import InfraError
+from agentflow_verl.config.endpoint import EndpointConfig
+from agentflow_verl.core import balancer as replicas
+from agentflow_verl.core.deadline import Deadline
+from agentflow_verl.core.errors import InfraError
+from agentflow_verl.engines import openai_endpoint as endpoint
+from agentflow_verl.engines.interface import Reply
+from agentflow_verl.engines.openai_endpoint import EndpointEngine
 from agentflow_verl.flow.loop import Flow
-from agentflow_verl.tools import replicas
 from tests.flow.fakes import PYTHON, ScriptedTools, engines
 
 MESSAGES = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "2 * 2?"}]
@@ -45,7 +46,9 @@ class Node:
             return web.Response(status=self.status)
         if "response_format" in self.bodies[-1] and not self.takes_schema:
             return web.Response(status=400, text="response_format: json_schema is not supported")
-        return web.json_response({"choices": [{"message": {"content": self.text}, "finish_reason": "stop"}]})
+        return web.json_response(
+            {"choices": [{"message": {"content": self.text}, "finish_reason": "stop"}]}
+        )
 
 
 Maker = Callable[..., EndpointEngine]
@@ -64,7 +67,13 @@ async def served() -> AsyncIterator[tuple[list[Node], Maker]]:
         first, *further = (str(node.server.make_url("/v1")) for node in nodes)
 
         def make(**changed: Any) -> EndpointEngine:
-            return EndpointEngine("judge", EndpointConfig(first, "m", **{"further_urls": tuple(further), **changed}), session)
+            return EndpointEngine(
+                "judge",
+                EndpointConfig(
+                    base_url=first, model="m", **{"further_urls": tuple(further), **changed}
+                ),
+                session,
+            )
 
         yield nodes, make
 
@@ -75,7 +84,9 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def ask(engine: EndpointEngine, trajectory: str = "t0", **more: Any) -> Reply:
-    return await engine.reply(MESSAGES, trajectory=trajectory, deadline=Deadline.after(20.0), **more)
+    return await engine.reply(
+        MESSAGES, trajectory=trajectory, deadline=Deadline.after(20.0), **more
+    )
 
 
 async def test_a_trajectory_stays_on_one_url(served):
@@ -101,9 +112,13 @@ async def test_trajectories_begin_where_the_fewest_calls_are_in_flight(served):
     await asyncio.gather(*calls)
 
 
-async def test_a_url_that_refuses_is_replaced_at_once_and_the_trajectory_stays_with_the_other(served, monkeypatch):
+async def test_a_url_that_refuses_is_replaced_at_once_and_the_trajectory_stays_with_the_other(
+    served, monkeypatch
+):
     nodes, make = served
-    monkeypatch.setattr(endpoint.random, "uniform", lambda low, high: pytest.fail("nobody has to wait"))
+    monkeypatch.setattr(
+        endpoint.random, "uniform", lambda low, high: pytest.fail("nobody has to wait")
+    )
     engine = make()
     await ask(engine)
     home = next(node for node in nodes if node.bodies)
@@ -137,13 +152,23 @@ async def test_where_all_fail_the_fault_is_named_after_the_attempts(served):
 
 async def test_the_executor_is_held_to_the_tools_schema_and_the_others_are_free(served):
     nodes, make = served
-    agent = Flow({**engines(), "executor": make(structured=True), "verifier": make(structured=True)}, ScriptedTools("4", specs=(PYTHON,)))
+    agent = Flow(
+        {**engines(), "executor": make(structured=True), "verifier": make(structured=True)},
+        ScriptedTools("4", specs=(PYTHON,)),
+    )
     for node in nodes:
         node.text = '{"code": "print(4)", "why": "Conclusion: STOP"}'
     trajectory = await agent.run("2 * 2?", "t0")
-    formats = {body["messages"][0]["content"].split()[1]: body.get("response_format") for node in nodes for body in node.bodies}
+    formats = {
+        body["messages"][0]["content"].split()[1]: body.get("response_format")
+        for node in nodes
+        for body in node.bodies
+    }
     assert formats == {
-        "turn": {"type": "json_schema", "json_schema": {"name": "reply", "schema": PYTHON.parameters}},
+        "turn": {
+            "type": "json_schema",
+            "json_schema": {"name": "reply", "schema": PYTHON.parameters},
+        },
         "judge": None,
     }
     assert trajectory.turns[0].call is not None
@@ -161,10 +186,17 @@ async def test_a_server_that_refuses_schemas_is_asked_once_and_from_then_on_with
     for node in nodes:
         node.takes_schema = False
     engine = make(structured=True, retries=0)
-    assert [(await ask(engine, schema=SCHEMA)).text for _ in range(3)] == ['{"code": "print(4)"}'] * 3
+    assert [(await ask(engine, schema=SCHEMA)).text for _ in range(3)] == [
+        '{"code": "print(4)"}'
+    ] * 3
     sent = ["response_format" in body for node in nodes for body in node.bodies]
     assert sorted(sent) == [False, False, False, True]
-    assert caplog.text.count("does not take a JSON schema and is asked without it: HTTP 400: response_format") == 1
+    assert (
+        caplog.text.count(
+            "does not take a JSON schema and is asked without it: HTTP 400: response_format"
+        )
+        == 1
+    )
 
 
 async def test_a_refused_schema_does_not_stop_another(served):

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.evaluation.fakes import FACTS, SUMS, write_questions
 from tests.tools.servers import echo_process
-
-from .fakes import FACTS, SUMS, write_questions
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,6 @@
-"""An OpenAI-compatible endpoint that plays the five modules, and questions that it can and cannot answer."""
+"""An OpenAI-compatible endpoint that plays the five modules, and questions that it can and cannot
+answer.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,19 @@ from aiohttp import web
 from agentflow_verl.flow import prompts
 from agentflow_verl.flow.modules import MODULES
 
-SUMS = [{"id": number, "question": f"What is {number} plus {number}?", "answer": str(2 * number), "data_source": "gsm8k"} for number in range(6)]
-FACTS = [{"question": f"Who wrote book {number}?", "answer": [f"author {number}"], "data_source": "nq"} for number in range(4)]
+SUMS = [
+    {
+        "id": number,
+        "question": f"What is {number} plus {number}?",
+        "answer": str(2 * number),
+        "data_source": "gsm8k",
+    }
+    for number in range(6)
+]
+FACTS = [
+    {"question": f"Who wrote book {number}?", "answer": [f"author {number}"], "data_source": "nq"}
+    for number in range(4)
+]
 OPENINGS = {module: prompts.load(module).system.template[:40] for module in MODULES}
 
 
@@ -25,7 +38,9 @@ def write_questions(folder: Path, **files: list[dict[str, Any]]) -> Path:
     """``NAME.jsonl`` for each; the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, rows in files.items():
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        (folder / f"{name}.jsonl").write_text(
+            "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
+        )
     return folder
 
 
@@ -75,7 +90,12 @@ class Model:
             return web.Response(status=503)
         await asyncio.sleep(0)
         usage = {"prompt_tokens": 100, "completion_tokens": 10}
-        return web.json_response({"choices": [{"message": {"content": self.says(body)}, "finish_reason": "stop"}], "usage": usage})
+        return web.json_response(
+            {
+                "choices": [{"message": {"content": self.says(body)}, "finish_reason": "stop"}],
+                "usage": usage,
+            }
+        )
 
     async def models(self, request: web.Request) -> web.Response:
         return web.json_response({"data": [{"id": self.name}]})
@@ -97,7 +117,9 @@ class Model:
 
 @contextmanager
 def endpoint(says: Callable[[dict[str, Any]], str] = right) -> Iterator[Model]:
-    """The endpoint, served from a thread of its own, so that a command line can be called while it runs."""
+    """The endpoint, served from a thread of its own, so that a command line can be called while it
+    runs.
+    """
     model, loop = Model(says), asyncio.new_event_loop()
     runner = web.AppRunner(model.app())
     thread = threading.Thread(target=loop.run_forever, daemon=True)

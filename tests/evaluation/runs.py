@@ -30,7 +30,11 @@ def without_times(found: dict) -> dict:
 
 def stopped(given: list[str], out: Path, sent: int) -> int:
     """How a run ended that got a signal after its fifth trajectory."""
-    process = subprocess.Popen([sys.executable, "-m", "agentflow_verl.cli", *given], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "agentflow_verl.cli.main", *given],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     while sum(path.read_text().count("\n") for path in out.glob("trajectories/**/*.jsonl")) < 5:
         assert process.poll() is None
         time.sleep(0.01)

@@ -1,4 +1,6 @@
-"""The paper's analyses, over the recorded quickstart and over evaluations with different numbers of turns."""
+"""The paper's analyses, over the recorded quickstart and over evaluations with different numbers of
+turns.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +9,10 @@ from statistics import fmean
 
 import pytest
 
-from agentflow_verl.cli import main
+from agentflow_verl.cli.main import main
+from tests.evaluation.fakes import SUMS, endpoint, write_questions
 from tests.tools.servers import echo_process
 from tests.view.logs import CONTROL, RUN, lines
-
-from .fakes import SUMS, endpoint, write_questions
 
 
 def analysis(what: str, out, *folders) -> dict:
@@ -31,19 +32,34 @@ def test_training_is_reported_by_step(tmp_path):
     for step in (1, 24):
         rows, figures = logged(step, "train"), found[f"run-0, step {step}"]
         turns = [turn for row in rows for turn in row["trajectory"]["turns"]]
-        failed = [turn["result"] is None or turn["result"]["is_error"] for turn in turns if turn["plan"] is not None]
+        failed = [
+            turn["result"] is None or turn["result"]["is_error"]
+            for turn in turns
+            if turn["plan"] is not None
+        ]
         assert figures["trajectories"] == len(rows)
-        assert figures["reward"] == pytest.approx(fmean(row["reward"] for row in rows if row["reward"] is not None))
+        assert figures["reward"] == pytest.approx(
+            fmean(row["reward"] for row in rows if row["reward"] is not None)
+        )
         assert figures["failed tool calls"] == pytest.approx(fmean(failed))
-        assert figures["planner tokens"] == pytest.approx(fmean(len(turn["tokens"]["response_ids"]) for turn in turns if turn["tokens"]))
+        assert figures["planner tokens"] == pytest.approx(
+            fmean(len(turn["tokens"]["response_ids"]) for turn in turns if turn["tokens"])
+        )
     assert (tmp_path / "analysis_training.html").read_text().count("<svg") == 3
 
 
 def test_the_tool_mix_is_that_of_the_first_and_last_validation(tmp_path):
     found = analysis("tools", tmp_path, RUN, CONTROL)
     assert list(found)[:2] == ["run-0, step 0", "run-0, step 24"]
-    calls = [turn["call"]["tool"] for row in logged(24, "val") for turn in row["trajectory"]["turns"] if turn["call"]]
-    assert found["run-0, step 24"] == pytest.approx({tool: calls.count(tool) / len(calls) for tool in set(calls)})
+    calls = [
+        turn["call"]["tool"]
+        for row in logged(24, "val")
+        for turn in row["trajectory"]["turns"]
+        if turn["call"]
+    ]
+    assert found["run-0, step 24"] == pytest.approx(
+        {tool: calls.count(tool) / len(calls) for tool in set(calls)}
+    )
 
 
 def test_accuracy_against_the_allowed_turns(tmp_path, capsys):

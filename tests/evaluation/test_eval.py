@@ -1,4 +1,6 @@
-"""``agentflow eval`` from its command line to its report, over a real endpoint and a real tool server."""
+"""``agentflow eval`` from its command line to its report, over a real endpoint and a real tool
+server.
+"""
 
 from __future__ import annotations
 
@@ -14,41 +16,74 @@ from collections.abc import Iterator
 
 import pytest
 
-from agentflow_verl.cli import main
+from agentflow_verl.cli.main import main
 from agentflow_verl.evaluation.leakage import NOTE
 from agentflow_verl.evaluation.store import Store
-from agentflow_verl.rewards.record import read_log
-from agentflow_verl.view.runs import Run
-
-from .fakes import endpoint, module_of, right, slow, write_questions, wrong
-from .runs import arguments, report
+from agentflow_verl.trajectories.log import read_log
+from agentflow_verl.trajectories.run_folder import Run
+from tests.evaluation.fakes import endpoint, module_of, right, slow, write_questions, wrong
+from tests.evaluation.runs import arguments, report
 
 
 def test_a_run_and_its_report(echo, data, tmp_path, capsys):
     out = tmp_path / "out"
     with endpoint() as model:
-        assert main(arguments(model, echo, data, out, "--price", "policy=1,10", "--price", "base=1,10")) == 0
+        assert (
+            main(
+                arguments(model, echo, data, out, "--price", "policy=1,10", "--price", "base=1,10")
+            )
+            == 0
+        )
     found = report(out)
     sums, facts = found["benchmarks"]["sums"], found["benchmarks"]["facts"]
     assert (sums["accuracy"]["mean"], facts["accuracy"]["mean"]) == (1.0, 0.0)
-    assert (sums["questions"], sums["trials"], sums["trajectories"], sums["missing"]) == (6, 2, 12, 0)
-    assert sums["outcomes"]["answered"] == 1.0 and sums["turns"] == 1.0 and sums["tool_mix"] == {"echo": 12}
-    assert sums["tool_error_rate"] == 0.0 and sums["tokens"]["all"] == {"calls": 5, "prompt": 500, "response": 50, "cached": 0, "cut": 0}
+    assert (sums["questions"], sums["trials"], sums["trajectories"], sums["missing"]) == (
+        6,
+        2,
+        12,
+        0,
+    )
+    assert (
+        sums["outcomes"]["answered"] == 1.0
+        and sums["turns"] == 1.0
+        and sums["tool_mix"] == {"echo": 12}
+    )
+    assert sums["tool_error_rate"] == 0.0 and sums["tokens"]["all"] == {
+        "calls": 5,
+        "prompt": 500,
+        "response": 50,
+        "cached": 0,
+        "cut": 0,
+    }
     assert sums["cost"] == pytest.approx((500 * 1 + 50 * 10) / 1e6)
     assert found["overall"]["complete"] and found["overall"]["accuracy"]["mean"] == 0.5
     header = found["header"]
-    assert header["engines"]["policy"]["model"] == "toy" and header["engines"]["policy"]["server_version"] == "1.2.3"
-    assert header["settings"]["seed"] == 7 and header["versions"]["python"] and len(header["benchmarks"]["sums"]["sha256"]) == 64
+    assert (
+        header["engines"]["policy"]["model"] == "toy"
+        and header["engines"]["policy"]["server_version"] == "1.2.3"
+    )
+    assert (
+        header["settings"]["seed"] == 7
+        and header["versions"]["python"]
+        and len(header["benchmarks"]["sums"]["sha256"]) == 64
+    )
     assert "echo" in [tool["name"] for tool in header["tools"]]
     printed = capsys.readouterr().out
-    assert "| sums | own | 6 × 2 | 100.0% [61.0, 100.0] | 100.0%, 100.0% | 100.0% | 0 |" in printed and "| facts | own | 4 × 2 | 0.0% [0.0, 49.0] |" in printed
+    assert (
+        "| sums | own | 6 × 2 | 100.0% [61.0, 100.0] | 100.0%, 100.0% | 100.0% | 0 |" in printed
+        and "| facts | own | 4 × 2 | 0.0% [0.0, 49.0] |" in printed
+    )
 
 
 def test_the_page_needs_no_network_and_shows_the_pictures(echo, data, tmp_path):
     with endpoint() as model:
         main(arguments(model, echo, data, tmp_path / "out", "--limit", "2"))
     page = (tmp_path / "out" / "report.html").read_text()
-    assert page.index("What was run") < page.index("Accuracy") and "engine policy: model toy" in page and "agentflow_verl" in page.split("Accuracy")[0]
+    assert (
+        page.index("What was run") < page.index("Accuracy")
+        and "engine policy: model toy" in page
+        and "agentflow_verl" in page.split("Accuracy")[0]
+    )
     assert page.count("<svg") == 4 and "<table>" in page and "sums" in page
     assert not re.search(r'(?:src|href)="(?!data:|#)', page.split("<svg")[0])
     assert "<script" not in page
@@ -58,7 +93,11 @@ def test_each_trial_samples_with_a_seed_of_its_own_that_a_second_run_has_too(ech
     def seeds(name: str) -> list[tuple[str, int]]:
         with endpoint() as model:
             main(arguments(model, echo, data, tmp_path / name))
-            return sorted((body["messages"][1]["content"], body["seed"]) for body in model.bodies if body["temperature"] == 0.7)
+            return sorted(
+                (body["messages"][1]["content"], body["seed"])
+                for body in model.bodies
+                if body["temperature"] == 0.7
+            )
 
     first = seeds("a")
     assert len(first) == 20 and len(set(first)) == 20
@@ -70,7 +109,10 @@ def test_the_viewer_reads_the_log(echo, data, tmp_path):
         main(arguments(model, echo, data, tmp_path / "out"))
     run = Run(tmp_path / "out")
     run.refresh()
-    assert len(run.entries) == 20 and {entry.group for entry in run.entries} >= {"sums/0", "facts/3"}
+    assert len(run.entries) == 20 and {entry.group for entry in run.entries} >= {
+        "sums/0",
+        "facts/3",
+    }
 
 
 def test_a_terminal_shows_live_accuracy(echo, data, tmp_path):
@@ -78,11 +120,19 @@ def test_a_terminal_shows_live_accuracy(echo, data, tmp_path):
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 160, 0, 0))
     with endpoint(slow) as model, open(screen, "rb", buffering=0) as shown:
         given = arguments(model, echo, data, tmp_path / "out", "--concurrency", "2")
-        process = subprocess.Popen([sys.executable, "-m", "agentflow_verl.cli", *given], stdout=subprocess.DEVNULL, stderr=terminal)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "agentflow_verl.cli.main", *given],
+            stdout=subprocess.DEVNULL,
+            stderr=terminal,
+        )
         os.close(terminal)
         text = "".join(part.decode() for part in until_closed(shown))
         assert process.wait(60) == 0
-    bars = re.findall(r"(\d+)/20 \[.*?, right ([\d.]+)% of (\d+), sums ([\d.]+)% of (\d+), facts ([\d.]+)% of (\d+)", text)
+    bars = re.findall(
+        r"(\d+)/20 \[.*?, right ([\d.]+)% of (\d+), sums ([\d.]+)% of (\d+), facts ([\d.]+)% of"
+        r" (\d+)",
+        text,
+    )
     assert bars[-1] == ("20", "60.0", "20", "100.0", "12", "0.0", "8")
     assert any(int(done) < 20 for done, *_ in bars)
 
@@ -105,10 +155,23 @@ def test_two_runs_are_compared_question_by_question(echo, data, tmp_path, capsys
     assert main(["eval", "--compare", str(a), str(b)]) == 0
     found = json.loads((b / "compare.json").read_text())
     sums = found["benchmarks"]["sums"]
-    assert (sums["a"], sums["b"], sums["only_a"], sums["only_b"], sums["questions"]) == (0.0, 1.0, 0, 6, 6)
-    assert sums["difference"]["mean"] == 1.0 and sums["difference"]["p"] == pytest.approx(2 / 2**6, abs=0.01)
+    assert (sums["a"], sums["b"], sums["only_a"], sums["only_b"], sums["questions"]) == (
+        0.0,
+        1.0,
+        0,
+        6,
+        6,
+    )
+    assert sums["difference"]["mean"] == 1.0 and sums["difference"]["p"] == pytest.approx(
+        2 / 2**6, abs=0.01
+    )
     assert sums["p_adjusted"] == pytest.approx(2 * sums["difference"]["p"])
-    assert found["benchmarks"]["facts"]["difference"] == {"mean": 0.0, "low": 0.0, "high": 0.0, "p": 1.0}
+    assert found["benchmarks"]["facts"]["difference"] == {
+        "mean": 0.0,
+        "low": 0.0,
+        "high": 0.0,
+        "p": 1.0,
+    }
     assert found["overall"]["difference"]["mean"] == 0.5
     assert set(found["settings_that_differ"]) == {"settings.models.policy.place", "settings.models.base.place",
                                                   "engines.policy.served_by", "engines.base.served_by"}  # fmt: skip
@@ -120,7 +183,10 @@ def test_two_runs_are_compared_question_by_question(echo, data, tmp_path, capsys
     ("change", "said"),
     [
         (["--benchmarks", "sum"], "has facts, sums"),
-        (["--endpoint", "http://127.0.0.1:9/v1"], "engine policy: http://127.0.0.1:9/v1 does not answer"),
+        (
+            ["--endpoint", "http://127.0.0.1:9/v1"],
+            "engine policy: http://127.0.0.1:9/v1 does not answer",
+        ),
         (["--endpoint", "127.0.0.1:9"], "write the address up to and including /v1"),
         (["--endpoint", "http://me:secret@127.0.0.1:9/v1"], "no user or password in the address"),
         (["--planner", "ftp://host"], "--planner 'ftp://host': write the address"),
@@ -132,7 +198,9 @@ def test_two_runs_are_compared_question_by_question(echo, data, tmp_path, capsys
         (["--api-key-env", "NO_SUCH_KEY"], "NO_SUCH_KEY is not set"),
     ],
 )
-def test_what_is_wrong_is_one_line_before_anything_is_asked(echo, data, tmp_path, capsys, change, said):
+def test_what_is_wrong_is_one_line_before_anything_is_asked(
+    echo, data, tmp_path, capsys, change, said
+):
     with endpoint() as model:
         given = arguments(model, echo, data, tmp_path / "out")
         if change[0] == "--tool":
@@ -144,7 +212,22 @@ def test_what_is_wrong_is_one_line_before_anything_is_asked(echo, data, tmp_path
 
 
 def test_a_folder_without_weights_says_how_to_get_them(data, tmp_path, capsys):
-    assert main(["eval", "--benchmarks", "sums", "--data", str(data), "--out", str(tmp_path), "--model", str(data)]) == 2
+    assert (
+        main(
+            [
+                "eval",
+                "--benchmarks",
+                "sums",
+                "--data",
+                str(data),
+                "--out",
+                str(tmp_path),
+                "--model",
+                str(data),
+            ]
+        )
+        == 2
+    )
     assert "python -m verl.model_merger merge" in capsys.readouterr().err
 
 
@@ -162,7 +245,9 @@ def test_the_planner_may_be_another_model(echo, data, tmp_path):
     with endpoint() as frozen, endpoint() as planner:
         assert main(arguments(frozen, echo, data, tmp_path / "out", "--planner", planner.url)) == 0
         assert len(planner.bodies) == 20 and len(frozen.bodies) == 80
-        assert {body["temperature"] for body in planner.bodies} == {0.7} and {body["temperature"] for body in frozen.bodies} == {0.0}
+        assert {body["temperature"] for body in planner.bodies} == {0.7} and {
+            body["temperature"] for body in frozen.bodies
+        } == {0.0}
 
 
 def test_no_run_in_a_folder_is_said(tmp_path, capsys):
@@ -171,48 +256,103 @@ def test_no_run_in_a_folder_is_said(tmp_path, capsys):
     assert "no run.json" in capsys.readouterr().err
 
 
-def test_a_benchmark_question_in_a_result_is_dropped_and_reported_by_benchmark(echo, data, tmp_path):
+def test_a_benchmark_question_in_a_result_is_dropped_and_reported_by_benchmark(
+    echo, data, tmp_path
+):
     asked = "Which of the two numbers three and five is the larger one?"
     write_questions(data, larger=[{"question": asked, "answer": "five", "data_source": "nq"}])
 
     def copies(body: dict) -> str:
-        return json.dumps({"text": f"A page. {asked} Five."}) if module_of(body) == "executor" else right(body)
+        return (
+            json.dumps({"text": f"A page. {asked} Five."})
+            if module_of(body) == "executor"
+            else right(body)
+        )
 
     out = tmp_path / "out"
     with endpoint(copies) as model:
         assert main([*arguments(model, echo, data, out), "--benchmarks", "larger,sums"]) == 0
     found = report(out)
-    assert found["overlap"]["larger"] == {"questions": 1, "too_short": 0, "found": 1, "found_to_their_own": 1, "trajectories": 14}
-    assert found["overlap"]["sums"] == {"questions": 6, "too_short": 6, "found": 0, "found_to_their_own": 0, "trajectories": 0}
-    assert found["benchmarks"]["sums"]["leaks"] == {"echo": 12} and found["benchmarks"]["sums"]["questions_leaked"] == ["larger/0"]
+    assert found["overlap"]["larger"] == {
+        "questions": 1,
+        "too_short": 0,
+        "found": 1,
+        "found_to_their_own": 1,
+        "trajectories": 14,
+    }
+    assert found["overlap"]["sums"] == {
+        "questions": 6,
+        "too_short": 6,
+        "found": 0,
+        "found_to_their_own": 0,
+        "trajectories": 0,
+    }
+    assert found["benchmarks"]["sums"]["leaks"] == {"echo": 12} and found["benchmarks"]["sums"][
+        "questions_leaked"
+    ] == ["larger/0"]
     assert "| larger | 1 | 0 | 1 | 1 | 14 |" in (out / "report.md").read_text()
-    assert {entry.trajectory.turns[0].result.text for entry in read_log(out / "trajectories", "val")} == {NOTE}
+    assert {
+        entry.trajectory.turns[0].result.text for entry in read_log(out / "trajectories", "val")
+    } == {NOTE}
 
 
 def test_a_judge_beside_the_rules_is_reported_and_its_verdicts_are_kept(echo, data, tmp_path):
     def approves_of_book_1(body: dict) -> str:
-        return json.dumps({"analysis": "a pen name", "correct": "book 1?" in body["messages"][1]["content"]})
+        return json.dumps(
+            {"analysis": "a pen name", "correct": "book 1?" in body["messages"][1]["content"]}
+        )
 
     out = tmp_path / "out"
     with endpoint() as model, endpoint(approves_of_book_1) as judge:
         asked = arguments(model, echo, data, out, "--judge", judge.url, "--judge-model", "toy")
         assert main(asked) == 0
-        assert len(judge.bodies) == 4  # of the sums the rule is sure, and both trials of a fact say the same
+        assert (
+            len(judge.bodies) == 4
+        )  # of the sums the rule is sure, and both trials of a fact say the same
         facts = report(out)["benchmarks"]["facts"]
         assert facts["accuracy"]["mean"] == 0.25 and facts["judge"]["accuracy_by_rule"] == 0.0
-        assert {name: facts["judge"][name] for name in ("count", "judge_only", "neither")} == {"count": 8, "judge_only": 2, "neither": 6}
+        assert {name: facts["judge"][name] for name in ("count", "judge_only", "neither")} == {
+            "count": 8,
+            "judge_only": 2,
+            "neither": 6,
+        }
         assert report(out)["benchmarks"]["sums"]["judge"] is None
         page = (out / "report.md").read_text()
-        assert "| facts | 0.0% | 8 | 0 | 0 | 2 | 6 | 75.0% | – |" in page and "judge of answers, fallback: model toy" in page
+        assert (
+            "| facts | 0.0% | 8 | 0 | 0 | 2 | 6 | 75.0% | – |" in page
+            and "judge of answers, fallback: model toy" in page
+        )
         assert "(judge: a pen name)" in page
         assert main([*asked, "--trials", "3"]) == 0
         assert len(judge.bodies) == 4 and report(out)["benchmarks"]["facts"]["judge"]["count"] == 12
 
 
-def test_a_judge_that_is_not_there_is_one_line_before_anything_is_asked(echo, data, tmp_path, capsys):
+def test_a_judge_that_is_not_there_is_one_line_before_anything_is_asked(
+    echo, data, tmp_path, capsys
+):
     with endpoint() as model:
-        assert main(arguments(model, echo, data, tmp_path / "out", "--judge", "http://127.0.0.1:9/v1", "--judge-model", "m")) == 2
-        assert main(arguments(model, echo, data, tmp_path / "out", "--judge", "http://127.0.0.1:9/v1")) == 2
+        assert (
+            main(
+                arguments(
+                    model,
+                    echo,
+                    data,
+                    tmp_path / "out",
+                    "--judge",
+                    "http://127.0.0.1:9/v1",
+                    "--judge-model",
+                    "m",
+                )
+            )
+            == 2
+        )
+        assert (
+            main(arguments(model, echo, data, tmp_path / "out", "--judge", "http://127.0.0.1:9/v1"))
+            == 2
+        )
         assert not model.bodies
     said = capsys.readouterr().err
-    assert "engine judge: http://127.0.0.1:9/v1 does not answer" in said and "--judge-model is missing" in said
+    assert (
+        "engine judge: http://127.0.0.1:9/v1 does not answer" in said
+        and "--judge-model is missing" in said
+    )

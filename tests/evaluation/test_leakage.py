@@ -1,4 +1,6 @@
-"""The leakage guard: benchmark questions in what tools bring back are dropped and counted, nothing else is."""
+"""The leakage guard: benchmark questions in what tools bring back are dropped and counted, nothing
+else is.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentflow_verl.deadline import Deadline
+from agentflow_verl.core.deadline import Deadline
 from agentflow_verl.evaluation.leakage import NOTE, GuardedTools, QuestionIndex
 from agentflow_verl.evaluation.questions import Question, load
 from tests.flow.fakes import PYTHON, SEARCH, ScriptedTools
@@ -18,23 +20,32 @@ FILES = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "benchm
 TEXT = "Who was president of the United States in the year that Citibank was founded in New York?"
 QUESTION = Question("bamboogle", "0", TEXT, ["james madison"], "bamboogle")
 SHORT = Question("bamboogle", "1", "Who wrote Dune?", ["frank herbert"], "bamboogle")
-MIDDLE = Question("bamboogle", "2", "Who directed the highest grossing film?", ["James Cameron"], "bamboogle")
+MIDDLE = Question(
+    "bamboogle", "2", "Who directed the highest grossing film?", ["James Cameron"], "bamboogle"
+)
 INDEX = QuestionIndex([QUESTION, SHORT, MIDDLE])
 
 
-async def called(text: str, tool: str = SEARCH.name, query: str = "citibank", specs=(PYTHON, SEARCH)) -> tuple[str, GuardedTools]:
+async def called(
+    text: str, tool: str = SEARCH.name, query: str = "citibank", specs=(PYTHON, SEARCH)
+) -> tuple[str, GuardedTools]:
     tools = GuardedTools(ScriptedTools(text, specs=specs), INDEX)
     result = await tools.call(tool, {"query": query}, Deadline.after(5))
     return result.text, tools
 
 
 async def test_the_passage_with_the_question_is_left_out_and_counted():
-    text, tools = await called(f"[1] Banks\nCitibank is a bank.\n\n[2] Data set\nQ: {TEXT} A: james madison\n\n[3] Madison\nA president.")
+    text, tools = await called(
+        f"[1] Banks\nCitibank is a bank.\n\n[2] Data set\nQ: {TEXT} A: james madison\n\n[3]"
+        " Madison\nA president."
+    )
     assert text == f"[1] Banks\nCitibank is a bank.\n\n{NOTE}\n\n[3] Madison\nA president."
     assert tools.dropped == {SEARCH.name: 1} and tools.leaked == {"bamboogle/0"}
 
 
-@pytest.mark.parametrize("name", ["google_search", "wikipedia_search", "web_search", "somebody_elses"])
+@pytest.mark.parametrize(
+    "name", ["google_search", "wikipedia_search", "web_search", "somebody_elses"]
+)
 async def test_search_and_fetch_are_guarded_and_so_is_any_tool_that_is_not_known(name):
     text, tools = await called(f"Q: {TEXT}", tool=name, specs=(replace(SEARCH, name=name),))
     assert text == NOTE and tools.dropped == {name: 1}
@@ -60,7 +71,14 @@ async def test_a_question_in_pieces_is_found_in_the_whole():
     assert text == NOTE and tools.dropped
 
 
-@pytest.mark.parametrize("honest", ["Citibank was founded in New York in 1812, in the year that the war began.", "Who wrote Dune? Frank Herbert.", ""])
+@pytest.mark.parametrize(
+    "honest",
+    [
+        "Citibank was founded in New York in 1812, in the year that the war began.",
+        "Who wrote Dune? Frank Herbert.",
+        "",
+    ],
+)
 async def test_honest_text_is_not_touched(honest):
     text, tools = await called(honest)
     assert text == honest and not tools.dropped
@@ -98,10 +116,16 @@ async def test_a_question_of_few_words_has_to_stand_word_for_word(text, dropped)
 
 @pytest.mark.skipif(not FILES.is_dir(), reason="the benchmark files are not here")
 def test_every_question_of_the_real_files_is_found_in_a_page_that_copies_it():
-    questions = [question for path in sorted(FILES.glob("*.json")) for question in load(path.stem, FILES).questions]
+    questions = [
+        question
+        for path in sorted(FILES.glob("*.json"))
+        for question in load(path.stem, FILES).questions
+    ]
     index, alone = QuestionIndex(questions), 0
     for question in questions:
-        found = index.held_in(f"A data set.\n17. {question.text.lower()} – {question.answer}\n18. And so on.")
+        found = index.held_in(
+            f"A data set.\n17. {question.text.lower()} – {question.answer}\n18. And so on."
+        )
         assert question.key in found, question
         alone += len(found) == 1
     assert len(questions) == 1295 and alone >= 0.95 * len(questions)

@@ -7,15 +7,15 @@ import logging
 
 import pytest
 
-from agentflow_verl.errors import InfraError
+from agentflow_verl.config.limits import Limits
+from agentflow_verl.core.errors import InfraError
 from agentflow_verl.evaluation import runner
 from agentflow_verl.evaluation.leakage import QuestionIndex
 from agentflow_verl.evaluation.questions import Question
 from agentflow_verl.evaluation.runner import Runner
 from agentflow_verl.evaluation.store import Job
-from agentflow_verl.flow.loop import Limits
-from agentflow_verl.flow.records import Outcome
-from agentflow_verl.rewards.record import ScoredTrajectory
+from agentflow_verl.trajectories.log import ScoredTrajectory
+from agentflow_verl.trajectories.records import Outcome
 from tests.flow.fakes import ANSWER, CONTINUE, Hang, ScriptedTools, engines
 
 QUESTIONS = [Question("sums", str(number), "What is 2 + 2?", "4", "gsm8k") for number in range(4)]
@@ -27,20 +27,31 @@ def no_waiting(monkeypatch):
     monkeypatch.setattr(runner, "PAUSE_S", 0.0)
 
 
-async def run(jobs=JOBS, tools=None, limits=Limits(), guard=(), **options) -> list[ScoredTrajectory]:
+async def run(
+    jobs=JOBS, tools=None, limits=Limits(), guard=(), **options
+) -> list[ScoredTrajectory]:
     names = ("concurrency", "attempts", "stop_after")
     chosen = {name: options.pop(name) for name in names if name in options}
     found: list[ScoredTrajectory] = []
-    await Runner(engines(**options), tools or ScriptedTools(), limits, QuestionIndex(guard), **chosen).run(jobs, found.append)
+    await Runner(
+        engines(**options), tools or ScriptedTools(), limits, QuestionIndex(guard), **chosen
+    ).run(jobs, found.append)
     return found
 
 
 async def test_every_job_is_done_once_and_scored_by_its_question():
     found = await run()
-    assert sorted((entry.group, entry.session) for entry in found) == sorted((job.question.key, job.trial) for job in JOBS)
+    assert sorted((entry.group, entry.session) for entry in found) == sorted(
+        (job.question.key, job.trial) for job in JOBS
+    )
     assert {entry.reward for entry in found} == {1.0}
     entry = found[0]
-    assert (entry.split, entry.data_source, entry.ground_truth, entry.scores["scorer"]) == ("val", "gsm8k", "4", "maths")
+    assert (entry.split, entry.data_source, entry.ground_truth, entry.scores["scorer"]) == (
+        "val",
+        "gsm8k",
+        "4",
+        "maths",
+    )
     assert entry.trajectory.id == f"{entry.group}/{entry.session}"
 
 
@@ -62,7 +73,10 @@ async def test_no_more_run_at_once_than_allowed():
 
 async def test_a_fault_is_tried_again_and_reported():
     found = await run(JOBS[:1], generator=[InfraError("the server is gone"), ANSWER])
-    assert [(entry.reward, entry.trajectory.outcome) for entry in found] == [(None, Outcome.INFRA_ERROR), (1.0, Outcome.ANSWERED)]
+    assert [(entry.reward, entry.trajectory.outcome) for entry in found] == [
+        (None, Outcome.INFRA_ERROR),
+        (1.0, Outcome.ANSWERED),
+    ]
 
 
 async def test_a_fault_that_stays_is_not_a_zero(caplog):
@@ -84,8 +98,18 @@ async def test_a_scorer_that_fails_is_a_fault(monkeypatch):
 
 async def test_a_run_whose_servers_are_down_stops_and_says_why():
     seen: list[ScoredTrajectory] = []
-    made = Runner(engines(planner=InfraError("connection refused")), ScriptedTools(), Limits(), QuestionIndex(()), 1, attempts=1, stop_after=3)
-    with pytest.raises(InfraError, match="3 trajectories in a row ended in faults, the last: connection refused"):
+    made = Runner(
+        engines(planner=InfraError("connection refused")),
+        ScriptedTools(),
+        Limits(),
+        QuestionIndex(()),
+        1,
+        attempts=1,
+        stop_after=3,
+    )
+    with pytest.raises(
+        InfraError, match="3 trajectories in a row ended in faults, the last: connection refused"
+    ):
         await made.run(JOBS, seen.append)
     assert len(seen) == 3
 
@@ -111,6 +135,19 @@ async def test_running_out_of_time_is_wrong_and_running_out_of_turns_may_be_righ
 
 
 async def test_leaks_are_noted_with_the_trajectory_that_met_them():
-    leaky = Question("facts", "0", "Which of the many rivers of the old kingdom of Aragon is the longest one?", "Ebro", "nq")
-    found = await run(JOBS[:1], tools=ScriptedTools(leaky.text), guard=[leaky], planner="Justification: j\nContext: c\nSub-goal: s\nTool: wikipedia_search")
-    assert found[0].scores["leaks"] == {"wikipedia_search": 1} and found[0].scores["leaked"] == ["facts/0"]
+    leaky = Question(
+        "facts",
+        "0",
+        "Which of the many rivers of the old kingdom of Aragon is the longest one?",
+        "Ebro",
+        "nq",
+    )
+    found = await run(
+        JOBS[:1],
+        tools=ScriptedTools(leaky.text),
+        guard=[leaky],
+        planner="Justification: j\nContext: c\nSub-goal: s\nTool: wikipedia_search",
+    )
+    assert found[0].scores["leaks"] == {"wikipedia_search": 1} and found[0].scores["leaked"] == [
+        "facts/0"
+    ]

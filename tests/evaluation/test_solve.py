@@ -11,20 +11,20 @@ from pathlib import Path
 
 import aiohttp
 
-from agentflow_verl.cli import main
-from agentflow_verl.engines.endpoint import EndpointConfig, EndpointEngine
+from agentflow_verl.cli.main import main
+from agentflow_verl.cli.options import add_solve
+from agentflow_verl.config.endpoint import EndpointConfig
+from agentflow_verl.config.tool import ToolConfig
+from agentflow_verl.engines.openai_endpoint import EndpointEngine
 from agentflow_verl.evaluation import settings
-from agentflow_verl.evaluation.options import add_solve
 from agentflow_verl.evaluation.settings import tool_node
 from agentflow_verl.evaluation.solve import Step, solve
 from agentflow_verl.flow.modules import MODULES
-from agentflow_verl.flow.records import Trajectory
-from agentflow_verl.tools.registry import ToolBox
-from agentflow_verl.tools.spec import ToolConfig
+from agentflow_verl.tools.toolbox import ToolBox
+from agentflow_verl.trajectories.records import Trajectory
+from tests.evaluation.fakes import endpoint
 from tests.flow.fakes import ANSWER, CALL, PLAN, STOP, ScriptedTools, engines
 from tests.tools.servers import echo_process
-
-from .fakes import endpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAINERS = ("verl", "ray", "vllm", "torch", "transformers")
@@ -48,19 +48,50 @@ async def test_every_step_is_shown_in_order():
 def test_the_command_prints_the_steps_and_the_answer(tmp_path, capsys):
     file = tmp_path / "trajectory.json"
     with echo_process() as echo, endpoint() as model:
-        assert main(["solve", "What is 4 plus 4?", "--endpoint", model.url, "--tool", f"echo={echo.url}", "--json", str(file)]) == 0
+        assert (
+            main(
+                [
+                    "solve",
+                    "What is 4 plus 4?",
+                    "--endpoint",
+                    model.url,
+                    "--tool",
+                    f"echo={echo.url}",
+                    "--json",
+                    str(file),
+                ]
+            )
+            == 0
+        )
     printed = capsys.readouterr().out
-    order = [printed.index(f"--- {who} (") for who in ("analyst", "planner", "executor", "echo", "verifier", "generator")]
+    order = [
+        printed.index(f"--- {who} (")
+        for who in ("analyst", "planner", "executor", "echo", "verifier", "generator")
+    ]
     assert order == sorted(order)
     assert printed.endswith("=== answered: 8\n")
     assert Trajectory.model_validate_json(file.read_text()).answer == "8"
 
 
 def test_a_fault_is_said_and_is_not_an_answer(capsys, monkeypatch):
-    monkeypatch.setattr("agentflow_verl.engines.endpoint.random.uniform", lambda low, high: 0.001)
+    monkeypatch.setattr(
+        "agentflow_verl.engines.openai_endpoint.random.uniform", lambda low, high: 0.001
+    )
     with echo_process() as echo, endpoint() as model:
         model.broken = True
-        assert main(["solve", "What is 4 plus 4?", "--endpoint", model.url, "--tool", f"echo={echo.url}"]) == 3
+        assert (
+            main(
+                [
+                    "solve",
+                    "What is 4 plus 4?",
+                    "--endpoint",
+                    model.url,
+                    "--tool",
+                    f"echo={echo.url}",
+                ]
+            )
+            == 3
+        )
     assert "=== infra_error: endpoint base: HTTP 503" in capsys.readouterr().out
 
 
@@ -69,23 +100,40 @@ def test_it_runs_where_no_trainer_can_be_imported():
     program = (
         "import sys\n"
         f"sys.modules.update(dict.fromkeys({TRAINERS!r}))\n"
-        "from agentflow_verl.cli import main\n"
+        "from agentflow_verl.cli.main import main\n"
         "sys.exit(main(sys.argv[1:]))\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with echo_process() as echo, endpoint() as model:
-        command = [sys.executable, "-c", program, "solve", "What is 3 plus 3?", "--endpoint", model.url, "--tool", f"echo={echo.url}"]
+        command = [
+            sys.executable,
+            "-c",
+            program,
+            "solve",
+            "What is 3 plus 3?",
+            "--endpoint",
+            model.url,
+            "--tool",
+            f"echo={echo.url}",
+        ]
         run = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     assert (run.returncode, run.stdout.splitlines()[-1]) == (0, "=== answered: 6"), run.stderr
 
 
 def test_what_the_configuration_lacks_is_one_line(capsys):
     assert main(["solve", "Why?"]) == 2
-    assert capsys.readouterr().err == "agentflow solve: name a model: --model PATH starts a vLLM server, --endpoint URL uses one that runs\n"
+    assert (
+        capsys.readouterr().err
+        == "agentflow solve: name a model: --model PATH starts a vLLM server, --endpoint URL uses"
+        " one that runs\n"
+    )
 
 
 def test_a_tool_servers_arguments_are_words():
-    assert tool_node("wikipedia_search --corpus 'my file.jsonl' --k 1") == ("wikipedia_search", {"args": ("--corpus", "my file.jsonl", "--k", "1")})
+    assert tool_node("wikipedia_search --corpus 'my file.jsonl' --k 1") == (
+        "wikipedia_search",
+        {"args": ("--corpus", "my file.jsonl", "--k", "1")},
+    )
     assert tool_node("far=https://host/mcp?a=b") == ("far", {"urls": ("https://host/mcp?a=b",)})
     assert json.dumps(tool_node("python_coder")) == '["python_coder", {"args": []}]'
 
@@ -93,8 +141,8 @@ def test_a_tool_servers_arguments_are_words():
 async def test_the_python_interface_is_the_same_flow():
     with echo_process() as echo, endpoint() as model:
         async with aiohttp.ClientSession() as http:
-            engine = EndpointEngine("toy", EndpointConfig(model.url, "toy"), http)
-            async with await ToolBox.open([ToolConfig("echo", urls=(echo.url,))]) as tools:
+            engine = EndpointEngine("toy", EndpointConfig(base_url=model.url, model="toy"), http)
+            async with await ToolBox.open([ToolConfig(name="echo", urls=(echo.url,))]) as tools:
                 trajectory = await solve("What is 4 plus 4?", dict.fromkeys(MODULES, engine), tools)
     assert (trajectory.answer, len(trajectory.turns)) == ("8", 1)
 
@@ -103,5 +151,10 @@ def test_an_adapter_is_asked_at_the_server_of_its_base(tmp_path):
     (tmp_path / "model.safetensors").touch()
     parser = argparse.ArgumentParser()
     add_solve(parser)
-    found = settings.of(parser.parse_args(["Why?", "--model", str(tmp_path), "--planner-model", "adapter"])).sources
-    assert found == {"policy": settings.Source(str(tmp_path), "adapter"), "base": settings.Source(str(tmp_path))}
+    found = settings.of(
+        parser.parse_args(["Why?", "--model", str(tmp_path), "--planner-model", "adapter"])
+    ).sources
+    assert found == {
+        "policy": settings.Source(str(tmp_path), "adapter"),
+        "base": settings.Source(str(tmp_path)),
+    }

@@ -46,7 +46,9 @@ def test_trials_that_agree_add_nothing_and_trials_that_do_not_narrow_it():
 
 def test_four_questions_that_happen_to_agree_are_no_more_than_their_trajectories():
     few = accuracy([0.5, 0.5, 0.5, 0.0], 8)
-    assert few.high - few.low == pytest.approx(accuracy([1.0] * 3 + [0.0] * 5, 8).high - accuracy([1.0] * 3 + [0.0] * 5, 8).low, rel=0.1)
+    assert few.high - few.low == pytest.approx(
+        accuracy([1.0] * 3 + [0.0] * 5, 8).high - accuracy([1.0] * 3 + [0.0] * 5, 8).low, rel=0.1
+    )
 
 
 def test_nineteen_of_twenty_intervals_cover():
@@ -56,7 +58,9 @@ def test_nineteen_of_twenty_intervals_cover():
         covered = 0
         for _ in range(1000):
             asked = [chance.choice(rates) for _ in range(40)]
-            found = accuracy([fmean(chance.random() < rate for _ in range(3)) for rate in asked], 120)
+            found = accuracy(
+                [fmean(chance.random() < rate for _ in range(3)) for rate in asked], 120
+            )
             covered += found.low <= (hard + easy) / 2 <= found.high
         assert 920 <= covered <= 985
 
@@ -71,7 +75,10 @@ def test_a_groups_interval_is_as_wide_as_its_parts_say():
 def test_the_p_value_is_that_of_all_sign_flips():
     values = [1.0, 1.0, 1.0, -1.0, 1.0, 0.0, 1.0, 1.0]
     observed = abs(fmean(values))
-    flips = [abs(fmean(sign * value for sign, value in zip(signs, values))) for signs in itertools.product((-1, 1), repeat=len(values))]
+    flips = [
+        abs(fmean(sign * value for sign, value in zip(signs, values)))
+        for signs in itertools.product((-1, 1), repeat=len(values))
+    ]
     exact = fmean(flip >= observed - 1e-12 for flip in flips)
     found = difference([values])
     assert found.p == pytest.approx(exact, abs=0.01)
@@ -97,7 +104,9 @@ def test_the_same_seed_gives_the_same_figures():
 def test_holm_never_lowers_a_p_value_and_keeps_their_order(p_values):
     adjusted = holm(p_values)
     assert all(p <= q <= 1.0 for p, q in zip(p_values, adjusted))
-    assert all(a <= b for (p, a), (q, b) in itertools.product(zip(p_values, adjusted), repeat=2) if p < q)
+    assert all(
+        a <= b for (p, a), (q, b) in itertools.product(zip(p_values, adjusted), repeat=2) if p < q
+    )
 
 
 def test_holm_by_hand():

@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from agentflow_verl.cli import main
-from agentflow_verl.errors import ConfigError
+from agentflow_verl.cli.main import main
+from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.evaluation.vllm_server import VllmServer
+from tests.evaluation.fakes import SUMS, write_questions
+from tests.evaluation.runs import report, stopped, without_times
 from tests.tools.servers import alive, echo_process, wait_until
-
-from .fakes import SUMS, write_questions
-from .runs import report, stopped, without_times
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -61,7 +60,9 @@ def stand_in(tmp_path, monkeypatch) -> Path:
 
 def processes(log: Path) -> list[int]:
     """The server's child, as it wrote it."""
-    return [int(line.split()[1]) for line in log.read_text().splitlines() if line.startswith("child")]
+    return [
+        int(line.split()[1]) for line in log.read_text().splitlines() if line.startswith("child")
+    ]
 
 
 @pytest.mark.parametrize("args", [(), ("--stubborn",)])
@@ -72,7 +73,11 @@ def test_it_and_what_it_started_are_gone_afterwards(stand_in, args, monkeypatch)
         pids = [server._process.pid, *processes(stand_in / "vllm_base.log")]
         assert len(pids) == 2 and all(map(alive, pids))
     wait_until(lambda: not any(map(alive, pids)), "both are gone")
-    [folder] = [line.split()[2] for line in (stand_in / "vllm_base.log").read_text().splitlines() if line.startswith("left in")]
+    [folder] = [
+        line.split()[2]
+        for line in (stand_in / "vllm_base.log").read_text().splitlines()
+        if line.startswith("left in")
+    ]
     assert "agentflow-vllm-" in folder and not Path(folder).exists()
 
 
@@ -83,30 +88,50 @@ def test_it_ends_with_a_parent_that_is_killed(stand_in):
         "with VllmServer('base', 'some/model', (), Path(sys.argv[1])) as server:\n"
         "    server.wait(60); print(server._process.pid, flush=True); time.sleep(600)\n"
     )
-    parent = subprocess.Popen([sys.executable, "-c", program, str(stand_in)], stdout=subprocess.PIPE, cwd=ROOT, text=True)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program, str(stand_in)], stdout=subprocess.PIPE, cwd=ROOT, text=True
+    )
     pid = int(parent.stdout.readline())
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     wait_until(lambda: not alive(pid), "the server is gone")
-    for left in processes(stand_in / "vllm_base.log"):  # vLLM ends its own when it gets SIGTERM; the stand-in does not
+    for left in processes(
+        stand_in / "vllm_base.log"
+    ):  # vLLM ends its own when it gets SIGTERM; the stand-in does not
         os.kill(left, signal.SIGKILL)
 
 
 def test_one_that_dies_says_its_last_words(stand_in):
-    (stand_in / "packages" / "vllm" / "entrypoints" / "openai" / "api_server.py").write_text("raise SystemExit('no such device')")
-    with VllmServer("base", "some/model", (), stand_in) as server, pytest.raises(ConfigError, match="(?s)ended with status 1.*no such device"):
+    (stand_in / "packages" / "vllm" / "entrypoints" / "openai" / "api_server.py").write_text(
+        "raise SystemExit('no such device')"
+    )
+    with (
+        VllmServer("base", "some/model", (), stand_in) as server,
+        pytest.raises(ConfigError, match="(?s)ended with status 1.*no such device"),
+    ):
         server.wait(60)
 
 
 def test_one_that_never_answers_is_given_up(stand_in):
-    (stand_in / "packages" / "vllm" / "entrypoints" / "openai" / "api_server.py").write_text("import time; time.sleep(600)")
-    with VllmServer("base", "some/model", (), stand_in) as server, pytest.raises(ConfigError, match="does not answer after 0 s"):
+    (stand_in / "packages" / "vllm" / "entrypoints" / "openai" / "api_server.py").write_text(
+        "import time; time.sleep(600)"
+    )
+    with (
+        VllmServer("base", "some/model", (), stand_in) as server,
+        pytest.raises(ConfigError, match="does not answer after 0 s"),
+    ):
         server.wait(0.2)
 
 
-def test_a_model_and_a_planner_are_served_evaluated_and_ended_with_the_run(stand_in, monkeypatch, capsys):
-    """``--model`` and ``--planner`` as folders; the same run killed goes on, with servers of its own."""
-    (stand_in / "packages" / "vllm" / "entrypoints" / "openai" / "api_server.py").write_text(ENDPOINT)
+def test_a_model_and_a_planner_are_served_evaluated_and_ended_with_the_run(
+    stand_in, monkeypatch, capsys
+):
+    """``--model`` and ``--planner`` as folders; the same run killed goes on, with servers of its
+    own.
+    """
+    (stand_in / "packages" / "vllm" / "entrypoints" / "openai" / "api_server.py").write_text(
+        ENDPOINT
+    )
     folders = {name: stand_in / name for name in ("frozen", "planner")}
     for name, folder in folders.items():
         folder.mkdir()
@@ -119,11 +144,20 @@ def test_a_model_and_a_planner_are_served_evaluated_and_ended_with_the_run(stand
         assert main([*given, str(whole)]) == 0, capsys.readouterr().err
         assert stopped([*given, str(cut)], cut, signal.SIGKILL) == -signal.SIGKILL
         assert main([*given, str(cut)]) == 0, capsys.readouterr().err
-    found, logs = report(whole), [log.read_text() for log in sorted((whole / "servers").glob("vllm_*.log"))]
-    assert found["overall"]["accuracy"]["mean"] == 1.0 and without_times(report(cut)) == without_times(found)
-    assert [found["header"]["engines"][name]["path"] for name in ("base", "policy")] == [str(folder) for folder in folders.values()]
+    found, logs = (
+        report(whole),
+        [log.read_text() for log in sorted((whole / "servers").glob("vllm_*.log"))],
+    )
+    assert found["overall"]["accuracy"]["mean"] == 1.0 and without_times(
+        report(cut)
+    ) == without_times(found)
+    assert [found["header"]["engines"][name]["path"] for name in ("base", "policy")] == [
+        str(folder) for folder in folders.values()
+    ]
     assert len({found["header"]["engines"][name]["sha256"] for name in ("base", "policy")}) == 2
-    assert len(logs) == 2 and all("--max-model-len 512 --gpu-memory-utilization 0.45" in log for log in logs)
+    assert len(logs) == 2 and all(
+        "--max-model-len 512 --gpu-memory-utilization 0.45" in log for log in logs
+    )
     pids = [int(pid) for log in (stand_in / "whole", stand_in / "cut") for path in log.glob("servers/vllm_*.log")
             for pid in re.findall(r"^pid (\d+)", path.read_text(), re.MULTILINE)]  # fmt: skip
     assert len(pids) == 6

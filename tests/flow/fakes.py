@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from agentflow_verl.deadline import Deadline
-from agentflow_verl.engines.base import Message, Reply
-from agentflow_verl.errors import PromptTooLong
-from agentflow_verl.flow.loop import Flow, Limits
+from agentflow_verl.config.limits import Limits
+from agentflow_verl.core.deadline import Deadline
+from agentflow_verl.core.errors import PromptTooLong
+from agentflow_verl.engines.interface import Message, Reply
+from agentflow_verl.flow.loop import Flow
 from agentflow_verl.flow.modules import MODULES
-from agentflow_verl.tools.spec import ToolResult, ToolSpec
-from agentflow_verl.tools.state import TrajectoryState
+from agentflow_verl.tools.session import TrajectoryState
+from agentflow_verl.tools.types import ToolResult, ToolSpec
 
 PLAN = "Justification: because\nContext: x = 2\nSub-goal: double x\nTool: python_coder"
 CALL = '{"code": "print(2 * 2)"}'
@@ -26,18 +27,24 @@ PYTHON = ToolSpec(
     parameters={"type": "object", "properties": {"code": {"type": "string"}}, "required": ["code"]},
     notes="Print what you need.",
 )
-SEARCH = ToolSpec(name="wikipedia_search", description="Finds pages.", parameters={"type": "object"})
+SEARCH = ToolSpec(
+    name="wikipedia_search", description="Finds pages.", parameters={"type": "object"}
+)
 
 
 class Hang:
     """A step of a script that never ends by itself."""
 
 
-Step = Any  # text, an exception to raise, Hang, or a function of the messages that gives one of these
+Step = (
+    Any  # text, an exception to raise, Hang, or a function of the messages that gives one of these
+)
 
 
 async def play(script: ScriptedEngine | ScriptedTools, step: Step, given: Any) -> Any:
-    """What a step comes to, ``given`` the messages or the arguments. Counts the cancellations of one that hangs."""
+    """What a step comes to, ``given`` the messages or the arguments. Counts the cancellations of
+    one that hangs.
+    """
     await asyncio.sleep(0)
     if callable(step) and not isinstance(step, type):
         step = step(given)
@@ -53,7 +60,9 @@ async def play(script: ScriptedEngine | ScriptedTools, step: Step, given: Any) -
 
 
 class ScriptedEngine:
-    """Gives ``steps`` one by one, the last one for ever. Token ids are code points, so nothing hides an encoding."""
+    """Gives ``steps`` one by one, the last one for ever. Token ids are code points, so nothing
+    hides an encoding.
+    """
 
     def __init__(self, name: str, *steps: Step, prompt_limit: int | None = None):
         self.name = name
@@ -71,7 +80,9 @@ class ScriptedEngine:
         self.trajectories.append(trajectory)
         prompt = "\n".join(message["content"] for message in messages)
         if self.prompt_limit is not None and self.count(prompt) > self.prompt_limit:
-            raise PromptTooLong(f"engine {self.name}: {self.count(prompt)} words, the limit is {self.prompt_limit}")
+            raise PromptTooLong(
+                f"engine {self.name}: {self.count(prompt)} words, the limit is {self.prompt_limit}"
+            )
         step = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
         text = await deadline.run(play(self, step, messages), f"engine {self.name}")
         ids = tuple(map(ord, text))
@@ -99,13 +110,19 @@ class ScriptedTools:
         self.ended: list[str] = []
 
     def resolve(self, name: str) -> ToolSpec | None:
-        return next((spec for spec in self.specs if spec.name == name.lower().replace(" ", "_")), None)
+        return next(
+            (spec for spec in self.specs if spec.name == name.lower().replace(" ", "_")), None
+        )
 
     def end(self, state: TrajectoryState) -> None:
         self.ended.append(state.name)
 
     async def call(
-        self, name: str, arguments: dict[str, Any], deadline: Deadline, state: TrajectoryState | None = None
+        self,
+        name: str,
+        arguments: dict[str, Any],
+        deadline: Deadline,
+        state: TrajectoryState | None = None,
     ) -> ToolResult:
         self.calls.append((name, arguments))
         step = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
@@ -114,16 +131,28 @@ class ScriptedTools:
 
 
 def engines(**scripts: Step | Sequence[Step]) -> dict[str, ScriptedEngine]:
-    """An engine of its own a module, named after it. A module that is not mentioned does what it should."""
-    usual: dict[str, Step] = {"analyst": "Double it.", "planner": PLAN, "executor": CALL, "verifier": STOP, "generator": ANSWER}
+    """An engine of its own a module, named after it. A module that is not mentioned does what it
+    should.
+    """
+    usual: dict[str, Step] = {
+        "analyst": "Double it.",
+        "planner": PLAN,
+        "executor": CALL,
+        "verifier": STOP,
+        "generator": ANSWER,
+    }
     made = {}
     for module in MODULES:
         steps = scripts.get(module, usual[module])
-        made[module] = ScriptedEngine(f"engine of the {module}", *(steps if isinstance(steps, (list, tuple)) else [steps]))
+        made[module] = ScriptedEngine(
+            f"engine of the {module}", *(steps if isinstance(steps, (list, tuple)) else [steps])
+        )
     return made
 
 
-def flow(tools: ScriptedTools | None = None, limits: Limits = Limits(), **scripts: Step | Sequence[Step]) -> Flow:
+def flow(
+    tools: ScriptedTools | None = None, limits: Limits = Limits(), **scripts: Step | Sequence[Step]
+) -> Flow:
     return Flow(engines(**scripts), tools or ScriptedTools(), limits)
 
 

@@ -1,4 +1,6 @@
-"""With a seed, and servers that answer by it, two runs give the same trajectories to the byte, whatever ends first."""
+"""With a seed, and servers that answer by it, two runs give the same trajectories to the byte,
+whatever ends first.
+"""
 
 from __future__ import annotations
 
@@ -14,22 +16,32 @@ import aiohttp
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from agentflow_verl.engines.endpoint import EndpointConfig, EndpointEngine
-from agentflow_verl.flow.loop import Flow, Limits
+from agentflow_verl.config.endpoint import EndpointConfig
+from agentflow_verl.config.limits import Limits
+from agentflow_verl.config.tool import ToolConfig
+from agentflow_verl.engines.openai_endpoint import EndpointEngine
+from agentflow_verl.flow.loop import Flow
 from agentflow_verl.flow.modules import MODULES
 from agentflow_verl.flow.replay import timeless
-from agentflow_verl.tools.registry import ToolBox
-from agentflow_verl.tools.spec import ToolConfig
-
-from ..tools.servers import FaultyServer, send_result
+from agentflow_verl.tools.toolbox import ToolBox
+from tests.tools.servers import FaultyServer, send_result
 
 ROOT = Path(__file__).parents[2]
 TRAJECTORIES = 40
 SAID = {
     "analyst": ["Look it up.", "Think first.", ""],
-    "planner": ["Justification: a\nContext: b\nSub-goal: find {}\nTool: Echo", "Sub-goal: find {}\nTool: abacus", "hm {}"],
+    "planner": [
+        "Justification: a\nContext: b\nSub-goal: find {}\nTool: Echo",
+        "Sub-goal: find {}\nTool: abacus",
+        "hm {}",
+    ],
     "executor": ['{{"text": "{}"}}', "echo {}"],
-    "verifier": ["Analysis: no\nConclusion: CONTINUE", "Analysis: no {}\nConclusion: CONTINUE", "Analysis: yes\nConclusion: STOP", "?"],
+    "verifier": [
+        "Analysis: no\nConclusion: CONTINUE",
+        "Analysis: no {}\nConclusion: CONTINUE",
+        "Analysis: yes\nConclusion: STOP",
+        "?",
+    ],
     "generator": ["<answer>{}</answer>", ""],
 }
 
@@ -40,7 +52,12 @@ async def sample(request: web.Request) -> web.Response:
     draw = random.Random(body["seed"])
     text = draw.choice(SAID[body["model"]]).format(draw.randrange(1000))
     await asyncio.sleep(random.SystemRandom().uniform(0.0, 0.02))
-    return web.json_response({"choices": [{"message": {"content": text}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 1}})
+    return web.json_response(
+        {
+            "choices": [{"message": {"content": text}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 1},
+        }
+    )
 
 
 class Echo(FaultyServer):
@@ -51,7 +68,11 @@ class Echo(FaultyServer):
             return await super()._answer(writer, request)
         await asyncio.sleep(random.SystemRandom().uniform(0.0, 0.02))
         text = json.dumps(request["params"]["arguments"])
-        send_result(writer, request["id"], {"isError": "7" in text, "content": [{"type": "text", "text": text}]})
+        send_result(
+            writer,
+            request["id"],
+            {"isError": "7" in text, "content": [{"type": "text", "text": text}]},
+        )
 
 
 async def run_all(seed: int) -> bytes:
@@ -62,22 +83,41 @@ async def run_all(seed: int) -> bytes:
     tools = [ToolConfig(name="echo", urls=(echo.url,))]
     async with aiohttp.ClientSession() as session, await ToolBox.open(tools) as box:
         config = {"base_url": str(server.make_url("/v1")), "temperature": 1.0, "seed": seed}
-        engines = {module: EndpointEngine(module, EndpointConfig(model=module, **config), session) for module in MODULES}
+        engines = {
+            module: EndpointEngine(module, EndpointConfig(model=module, **config), session)
+            for module in MODULES
+        }
         flow = Flow(engines, box, Limits(max_turns=3))
-        found = await asyncio.gather(*(flow.run(f"Question {number}?", f"t{number}") for number in range(TRAJECTORIES)))
+        found = await asyncio.gather(
+            *(flow.run(f"Question {number}?", f"t{number}") for number in range(TRAJECTORIES))
+        )
     await asyncio.gather(server.close(), echo.stop())
-    return "\n".join(json.dumps(timeless(trajectory), sort_keys=True) for trajectory in found).encode()
+    return "\n".join(
+        json.dumps(timeless(trajectory), sort_keys=True) for trajectory in found
+    ).encode()
 
 
 def in_a_process(seed: int, hash_seed: str) -> bytes:
-    program = f"import asyncio, sys; from {__name__} import run_all; sys.stdout.buffer.write(asyncio.run(run_all({seed})))"
+    program = (
+        f"import asyncio, sys; from {__name__} import run_all;"
+        f" sys.stdout.buffer.write(asyncio.run(run_all({seed})))"
+    )
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
-    return subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, stdout=subprocess.PIPE, check=True, timeout=120).stdout
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=120,
+    ).stdout
 
 
 def test_two_processes_make_the_same_trajectories():
     first = in_a_process(7, "1")
     lines = [json.loads(line) for line in first.splitlines()]
-    assert len({line["outcome"] for line in lines}) == 3 and len(set(map(str, lines))) == TRAJECTORIES, "they are of all sorts"
+    assert (
+        len({line["outcome"] for line in lines}) == 3 and len(set(map(str, lines))) == TRAJECTORIES
+    ), "they are of all sorts"
     assert in_a_process(7, "2") == first
     assert in_a_process(8, "1") != first

@@ -7,13 +7,25 @@ import re
 
 import pytest
 
-from agentflow_verl.errors import InfraError, MalformedOutput
-from agentflow_verl.flow.loop import Flow, Limits
+from agentflow_verl.config.limits import Limits
+from agentflow_verl.core.errors import InfraError, MalformedOutput
+from agentflow_verl.flow.loop import Flow
 from agentflow_verl.flow.modules import MODULES
-from agentflow_verl.flow.records import Outcome, Trajectory
-from agentflow_verl.tools.spec import ToolResult
-
-from .fakes import ANSWER, CALL, CONTINUE, PLAN, STOP, Hang, ScriptedEngine, ScriptedTools, engines, field_of, flow
+from agentflow_verl.tools.types import ToolResult
+from agentflow_verl.trajectories.records import Outcome, Trajectory
+from tests.flow.fakes import (
+    ANSWER,
+    CALL,
+    CONTINUE,
+    PLAN,
+    STOP,
+    Hang,
+    ScriptedEngine,
+    ScriptedTools,
+    engines,
+    field_of,
+    flow,
+)
 
 QUERY = "What is 2 * 2?"
 SOON = Limits(time_budget_s=0.15)
@@ -26,19 +38,27 @@ async def run(flow: Flow, query: str = QUERY) -> Trajectory:
     assert [turn.index for turn in trajectory.turns] == list(range(len(trajectory.turns)))
     assert trajectory.timings["total"] >= 0
     if isinstance(flow.tools, ScriptedTools):
-        assert len(set(flow.tools.ended)) == 1  # what servers keep for it ends with it, however it ends
+        assert (
+            len(set(flow.tools.ended)) == 1
+        )  # what servers keep for it ends with it, however it ends
         flow.tools.ended.clear()
     return trajectory
 
 
 async def test_every_call_notes_when_it_began():
-    """In seconds since the trajectory began: the calls of a trajectory follow each other, inside its total."""
+    """In seconds since the trajectory began: the calls of a trajectory follow each other, inside
+    its total.
+    """
     trajectory = await run(flow(verifier=[CONTINUE, STOP]))
     analyst, generator = trajectory.replies
     calls = [(analyst.started, analyst.seconds)]
     for turn in trajectory.turns:
         planner, executor, verifier = turn.replies
-        calls += [(planner.started, planner.seconds), (executor.started, executor.seconds), (turn.result.started, 0.0)]
+        calls += [
+            (planner.started, planner.seconds),
+            (executor.started, executor.seconds),
+            (turn.result.started, 0.0),
+        ]
         calls.append((verifier.started, verifier.seconds))
     calls.append((generator.started, generator.seconds))
     for (start, seconds), (following, _) in zip(calls, calls[1:]):
@@ -71,7 +91,11 @@ async def test_the_turn_limit_still_gives_an_answer():
 async def test_the_planner_is_told_how_many_turns_are_left():
     agent = flow(verifier=CONTINUE, limits=Limits(max_turns=3))
     await run(agent)
-    assert [field_of(messages, "Turns left") for messages in agent.engines["planner"].seen] == ["3", "2", "1"]
+    assert [field_of(messages, "Turns left") for messages in agent.engines["planner"].seen] == [
+        "3",
+        "2",
+        "1",
+    ]
 
 
 async def test_the_planners_tokens_are_kept_as_they_came():
@@ -84,9 +108,17 @@ async def test_the_planners_tokens_are_kept_as_they_came():
 
 @pytest.mark.parametrize("module", MODULES)
 async def test_out_of_time_in_each_module_cancels_the_call_and_keeps_the_finished_turns(module):
-    usual = {"analyst": "Double it.", "planner": PLAN, "executor": CALL, "verifier": CONTINUE, "generator": ANSWER}
+    usual = {
+        "analyst": "Double it.",
+        "planner": PLAN,
+        "executor": CALL,
+        "verifier": CONTINUE,
+        "generator": ANSWER,
+    }
     script = [Hang] if module in ("analyst", "generator") else [usual[module], Hang]
-    agent = flow(limits=Limits(time_budget_s=0.15, max_turns=2), **{"verifier": CONTINUE, module: script})
+    agent = flow(
+        limits=Limits(time_budget_s=0.15, max_turns=2), **{"verifier": CONTINUE, module: script}
+    )
     trajectory = await run(agent)
     assert trajectory.outcome is Outcome.OUT_OF_TIME
     assert trajectory.answer == ""
@@ -127,7 +159,9 @@ async def test_a_fault_in_each_module_is_an_infra_error(module):
 
 
 async def test_a_fault_in_a_tool_is_an_infra_error():
-    trajectory = await run(flow(ScriptedTools("4", InfraError("tool server down")), verifier=CONTINUE))
+    trajectory = await run(
+        flow(ScriptedTools("4", InfraError("tool server down")), verifier=CONTINUE)
+    )
     assert trajectory.outcome is Outcome.INFRA_ERROR
     assert trajectory.error == "tool server down"
     assert len(trajectory.turns) == 2
@@ -170,13 +204,21 @@ async def test_only_malformed_plans_are_malformed_and_nobody_answers():
 
 
 async def test_one_readable_plan_is_enough_to_run_out_of_turns():
-    trajectory = await run(flow(planner=[PLAN, "hm"], verifier=CONTINUE, limits=Limits(max_turns=2)))
+    trajectory = await run(
+        flow(planner=[PLAN, "hm"], verifier=CONTINUE, limits=Limits(max_turns=2))
+    )
     assert trajectory.outcome is Outcome.OUT_OF_TURNS
 
 
 async def test_an_unknown_tool_is_named_with_the_tools_there_are():
     tools = ScriptedTools()
-    trajectory = await run(flow(tools, planner=[PLAN.replace("python_coder", "calculator"), PLAN], verifier=[CONTINUE, STOP]))
+    trajectory = await run(
+        flow(
+            tools,
+            planner=[PLAN.replace("python_coder", "calculator"), PLAN],
+            verifier=[CONTINUE, STOP],
+        )
+    )
     first = trajectory.turns[0]
     assert "calculator" in first.error and "python_coder, wikipedia_search" in first.error
     assert first.call is None
@@ -192,7 +234,14 @@ async def test_a_tools_name_may_be_spelled_with_spaces_and_capitals():
 
 async def test_arguments_that_are_not_json_are_an_observation():
     tools = ScriptedTools()
-    trajectory = await run(flow(tools, executor="print 2*2 please", verifier=[CONTINUE, STOP], limits=Limits(max_turns=2)))
+    trajectory = await run(
+        flow(
+            tools,
+            executor="print 2*2 please",
+            verifier=[CONTINUE, STOP],
+            limits=Limits(max_turns=2),
+        )
+    )
     assert "not a JSON object" in trajectory.turns[0].error
     assert trajectory.turns[0].plan is not None and trajectory.turns[0].call is None
     assert not tools.calls
@@ -209,7 +258,14 @@ async def test_arguments_that_the_tool_refuses_are_an_observation():
 
 
 async def test_an_error_inside_the_tools_contract_is_an_observation():
-    failed = ToolResult(tool="python_coder", text="ZeroDivisionError", is_error=True, truncated=True, seconds=1.5, attempts=2)
+    failed = ToolResult(
+        tool="python_coder",
+        text="ZeroDivisionError",
+        is_error=True,
+        truncated=True,
+        seconds=1.5,
+        attempts=2,
+    )
     agent = flow(ScriptedTools(failed, "4"), verifier=[CONTINUE, STOP])
     trajectory = await run(agent)
     result = trajectory.turns[0].result
@@ -236,7 +292,9 @@ async def test_an_empty_answer_is_malformed(text):
 
 
 async def test_an_empty_answer_after_a_late_bad_plan_blames_the_generator():
-    trajectory = await run(flow(planner=[PLAN, "hm"], verifier=CONTINUE, generator="", limits=Limits(max_turns=2)))
+    trajectory = await run(
+        flow(planner=[PLAN, "hm"], verifier=CONTINUE, generator="", limits=Limits(max_turns=2))
+    )
     assert trajectory.error == "the generator gave no answer"
 
 
@@ -264,7 +322,8 @@ async def test_each_slot_is_answered_by_the_engine_chosen_for_it(module):
     trajectory = await run(agent)
     assert trajectory.outcome is Outcome.ANSWERED
     assert {reply.module: reply.engine for reply in trajectory.all_replies()} == {
-        other: "the chosen one" if other == module else f"engine of the {other}" for other in MODULES
+        other: "the chosen one" if other == module else f"engine of the {other}"
+        for other in MODULES
     }
     assert chosen.trajectories == ["t0"]
 
@@ -284,7 +343,9 @@ async def test_fifty_trajectories_at_once_never_see_each_other():
     """Every engine and tool echoes its own question; no prompt may hold another's."""
 
     def echo(text: str):
-        return lambda messages: text.replace("$q", re.search(r"q\d+q", messages[1]["content"]).group())
+        return lambda messages: text.replace(
+            "$q", re.search(r"q\d+q", messages[1]["content"]).group()
+        )
 
     shared = engines(
         analyst=echo("analysis of $q"),
@@ -296,7 +357,9 @@ async def test_fifty_trajectories_at_once_never_see_each_other():
     tools = ScriptedTools(lambda arguments: f"result of {arguments['code']}")
     agent = Flow(shared, tools, Limits(max_turns=3))
     names = [f"q{number}q" for number in range(50)]
-    trajectories = await asyncio.gather(*(agent.run(f"question {name}", f"t-{name}") for name in names))
+    trajectories = await asyncio.gather(
+        *(agent.run(f"question {name}", f"t-{name}") for name in names)
+    )
     for name, trajectory in zip(names, trajectories):
         assert trajectory.answer == name
         assert set(re.findall(r"q\d+q", trajectory.model_dump_json())) == {name}
@@ -320,7 +383,9 @@ async def test_a_prompt_that_is_too_long_gets_less_of_the_memory():
     seen = [len(messages[1]["content"]) for messages in agent.engines["planner"].seen]
     assert seen[1] > seen[-1], "the second turn was asked again, with a shorter memory"
     assert "Sub-goal: double x" in agent.engines["planner"].seen[-1][1]["content"]
-    assert trajectory.turns[0].result.text.endswith("w399"), "the record keeps what the prompt left out"
+    assert trajectory.turns[0].result.text.endswith("w399"), (
+        "the record keeps what the prompt left out"
+    )
 
 
 async def test_a_prompt_too_long_without_any_memory_is_an_infra_error():

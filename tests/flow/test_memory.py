@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentflow_verl.flow.memory import CUT, Memory, describe, shorten
-from agentflow_verl.flow.records import Call, Plan, Result, Turn, Verdict
+from agentflow_verl.trajectories.records import Call, Plan, Result, Turn, Verdict
 
 WORDS = st.text("abc \n", max_size=900)
 
@@ -33,7 +33,10 @@ def turn(index: int, result: str = "4", is_error: bool = False, **parts: object)
 def turns(draw: st.DrawFn) -> list[Turn]:
     results = draw(st.lists(WORDS, min_size=1, max_size=5))
     goals = [draw(st.text("xyz ", min_size=1, max_size=30)) for _ in results]
-    return [turn(index, result, plan=plan(goal)) for index, (result, goal) in enumerate(zip(results, goals))]
+    return [
+        turn(index, result, plan=plan(goal))
+        for index, (result, goal) in enumerate(zip(results, goals))
+    ]
 
 
 def memory_of(turns: list[Turn], budget: int) -> Memory:
@@ -52,11 +55,15 @@ def test_an_empty_memory_says_so():
 
 
 def test_a_turn_shows_what_was_tried_and_what_came_of_it():
-    assert describe(turn(0)) == (
-        "Turn 1\nSub-goal: double x\nTool: python_coder\nArguments: {\"code\": \"print('ä')\"}\nResult: 4\nVerdict: CONTINUE. not yet"
+    assert (
+        describe(turn(0)) == 'Turn 1\nSub-goal: double x\nTool: python_coder\nArguments: {"code":'
+        " \"print('ä')\"}\nResult: 4\nVerdict: CONTINUE. not yet"
     )
     assert "Error: ZeroDivisionError" in describe(turn(0, "ZeroDivisionError", is_error=True))
-    assert describe(Turn(index=2, error="the plan has no Tool: line")) == "Turn 3\nError: the plan has no Tool: line"
+    assert (
+        describe(Turn(index=2, error="the plan has no Tool: line"))
+        == "Turn 3\nError: the plan has no Tool: line"
+    )
 
 
 def test_the_same_turn_further_on_replaces_itself():

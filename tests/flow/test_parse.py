@@ -1,4 +1,6 @@
-"""From a module's text to what it must return: the strict form, the fallback, and text that is neither."""
+"""From a module's text to what it must return: the strict form, the fallback, and text that is
+neither.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +13,52 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentflow_verl.errors import MalformedOutput
+from agentflow_verl.core.errors import MalformedOutput
 from agentflow_verl.flow.parse import parse_arguments, parse_plan, parse_verdict
-from agentflow_verl.flow.records import Call, Plan, Verdict
+from agentflow_verl.trajectories.records import Call, Plan, Verdict
 
-ONE_STRING = {"type": "object", "properties": {"code": {"type": "string"}, "n": {"type": "integer"}}, "required": ["code"]}
-TWO = {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "string"}}, "required": ["a", "b"]}
+ONE_STRING = {
+    "type": "object",
+    "properties": {"code": {"type": "string"}, "n": {"type": "integer"}},
+    "required": ["code"],
+}
+TWO = {
+    "type": "object",
+    "properties": {"a": {"type": "string"}, "b": {"type": "string"}},
+    "required": ["a", "b"],
+}
 quick = settings(max_examples=150, deadline=None)
 
 # Text that looks like what models write, so that the rules are reached.
 PIECES = st.sampled_from(
-    ["Justification:", "Context:", "Sub-goal:", "Tool:", "**Tool Name**:", "Analysis:", "Conclusion: STOP", "conclusion - stop"]
-    + ["Conclusion: CONTINUE", "\n", " ", "```", "```json\n", "{", "}", '{"code": 1}', '"', "[", "]", ":", ",", "\\", "#", "\ud83d"]
+    [
+        "Justification:",
+        "Context:",
+        "Sub-goal:",
+        "Tool:",
+        "**Tool Name**:",
+        "Analysis:",
+        "Conclusion: STOP",
+        "conclusion - stop",
+    ]
+    + [
+        "Conclusion: CONTINUE",
+        "\n",
+        " ",
+        "```",
+        "```json\n",
+        "{",
+        "}",
+        '{"code": 1}',
+        '"',
+        "[",
+        "]",
+        ":",
+        ",",
+        "\\",
+        "#",
+        "\ud83d",
+    ]
 )
 TEXT = st.lists(st.one_of(PIECES, st.text(max_size=5)), max_size=30).map("".join)
 
@@ -31,13 +67,20 @@ TEXT = st.lists(st.one_of(PIECES, st.text(max_size=5)), max_size=30).map("".join
 
 
 def test_the_strict_plan():
-    plan = parse_plan("Justification: why\nContext: x = 2\ny = 3\nSub-goal: add\nTool: python_coder")
-    assert plan == Plan(justification="why", context="x = 2\ny = 3", sub_goal="add", tool="python_coder")
+    plan = parse_plan(
+        "Justification: why\nContext: x = 2\ny = 3\nSub-goal: add\nTool: python_coder"
+    )
+    assert plan == Plan(
+        justification="why", context="x = 2\ny = 3", sub_goal="add", tool="python_coder"
+    )
 
 
 def test_the_strict_plan_keeps_labels_inside_its_context():
     """A context copied from somewhere may say "tool: hammer"; four labels in order leave no doubt."""
-    plan = parse_plan("Justification: why\nContext: * tool: hammer\n* context: shed\nSub-goal: add\nTool: python_coder\n")
+    plan = parse_plan(
+        "Justification: why\nContext: * tool: hammer\n* context: shed\nSub-goal: add\nTool:"
+        " python_coder\n"
+    )
     assert plan.context == "* tool: hammer\n* context: shed"
     assert plan.tool == "python_coder"
 
@@ -48,14 +91,25 @@ def test_the_strict_plan_keeps_labels_inside_its_context():
         "**Justification:** why\n**Context:** c\n**Sub-Goal:** add\n**Tool Name:** python_coder",
         "# Justification: why\n- context: c\n- sub goal: add\n- TOOL: `python_coder`",
         "Sub-goal: add\nTool: python_coder\nJustification: why\nContext: c",
-        "<think>Tool: no\nSub-goal: no</think>\nJustification: why\nContext: c\nSub-goal: add\nTool: 'python_coder'",
-        "Justification: why\nContext: c\nSub-goal: add\nTool: python_coder\n\nI will wait for the result.",
+        (
+            "<think>Tool: no\nSub-goal: no</think>\nJustification: why\nContext: c\nSub-goal:"
+            " add\nTool: 'python_coder'"
+        ),
+        (
+            "Justification: why\nContext: c\nSub-goal: add\nTool: python_coder\n\nI will wait for"
+            " the result."
+        ),
         "Tool: other\nJustification: why\nContext: c\nSub-goal: add\nTool: python_coder",
     ],
 )
 def test_the_fallback_takes_the_last_labels_wherever_they_are(text):
     plan = parse_plan(text)
-    assert (plan.justification, plan.context, plan.sub_goal, plan.tool) == ("why", "c", "add", "python_coder")
+    assert (plan.justification, plan.context, plan.sub_goal, plan.tool) == (
+        "why",
+        "c",
+        "add",
+        "python_coder",
+    )
 
 
 def test_a_plan_may_leave_out_justification_and_context():
@@ -90,7 +144,11 @@ def test_any_text_is_a_plan_or_malformed(text):
     assert "\n" not in plan.tool
 
 
-LINE = st.text(st.characters(blacklist_categories=("Cs", "Cc", "Zl", "Zp")), min_size=1, max_size=20).map(str.strip).filter(bool)
+LINE = (
+    st.text(st.characters(blacklist_categories=("Cs", "Cc", "Zl", "Zp")), min_size=1, max_size=20)
+    .map(str.strip)
+    .filter(bool)
+)
 
 
 @quick
@@ -113,8 +171,14 @@ def test_what_is_written_strictly_is_read_back(justification, context, sub_goal,
         ('First {"code": "0"}, better:\n```json\n{"code": "1"}\n```\nDone.', {"code": "1"}),
         ('```json\n{"code": "0"}\n```\n```json\n{"code": "1"}\n```', {"code": "1"}),
         ('The call is {"code": "0"} or rather {"code": "1"}.', {"code": "1"}),
-        ('Nested: {"code": "1", "more": {"deep": {"n": 1}}} there', {"code": "1", "more": {"deep": {"n": 1}}}),
-        ('{"list": [' + ",".join(['{"n": 1}'] * 60) + "]} and nothing else", {"list": [{"n": 1}] * 60}),
+        (
+            'Nested: {"code": "1", "more": {"deep": {"n": 1}}} there',
+            {"code": "1", "more": {"deep": {"n": 1}}},
+        ),
+        (
+            '{"list": [' + ",".join(['{"n": 1}'] * 60) + "]} and nothing else",
+            {"list": [{"n": 1}] * 60},
+        ),
         ("\\frac{1}{2} {x} " * 50 + '{"code": "1"}', {"code": "1"}),
         ("{}", {}),
     ],
@@ -125,10 +189,24 @@ def test_the_last_json_object_is_the_call(text, arguments):
 
 def test_a_single_string_argument_may_come_as_a_fenced_block():
     assert parse_arguments("```python\nprint(1)\n```", ONE_STRING) == {"code": "print(1)\n"}
-    assert parse_arguments("```python\nd = dict(a=1)\nprint(d)\n```", ONE_STRING)["code"].startswith("d = dict")
+    assert parse_arguments("```python\nd = dict(a=1)\nprint(d)\n```", ONE_STRING)[
+        "code"
+    ].startswith("d = dict")
 
 
-@pytest.mark.parametrize("text", ["", "print(1)", "[1, 2]", '"code"', "null", "{'code': 1}", '{"code": "1"', "```\nprint(1)\n```"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "print(1)",
+        "[1, 2]",
+        '"code"',
+        "null",
+        "{'code': 1}",
+        '{"code": "1"',
+        "```\nprint(1)\n```",
+    ],
+)
 def test_other_text_is_no_call(text):
     with pytest.raises(MalformedOutput, match="not a JSON object"):
         parse_arguments(text, TWO)
@@ -153,8 +231,14 @@ def test_any_text_is_a_recordable_call_or_malformed(text, schema):
 
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 
@@ -178,12 +262,24 @@ def test_every_json_object_is_read_back(arguments, ascii_only):
         ("Analysis: a\nb\nConclusion: CONTINUE\n", Verdict(stop=False, analysis="a\nb")),
         ("**Analysis:** fine\n**Conclusion:** stop", Verdict(stop=True, analysis="fine")),
         ("I think so.\nconclusion: Stop.", Verdict(stop=True, analysis="I think so.")),
-        ("Conclusion: STOP\nno wait\nConclusion: CONTINUE", Verdict(stop=False, analysis="Conclusion: STOP\nno wait")),
-        ("Analysis: x\nConclusion: STOP\nConclusion: CONTINUE", Verdict(stop=False, analysis="x\nConclusion: STOP")),
+        (
+            "Conclusion: STOP\nno wait\nConclusion: CONTINUE",
+            Verdict(stop=False, analysis="Conclusion: STOP\nno wait"),
+        ),
+        (
+            "Analysis: x\nConclusion: STOP\nConclusion: CONTINUE",
+            Verdict(stop=False, analysis="x\nConclusion: STOP"),
+        ),
         ("", Verdict(stop=False, analysis="", parsed=False)),
         ("We must not stop.", Verdict(stop=False, analysis="We must not stop.", parsed=False)),
-        ("Conclusion: STOPPING is wrong", Verdict(stop=False, analysis="Conclusion: STOPPING is wrong", parsed=False)),
-        ("The conclusion: STOP", Verdict(stop=False, analysis="The conclusion: STOP", parsed=False)),
+        (
+            "Conclusion: STOPPING is wrong",
+            Verdict(stop=False, analysis="Conclusion: STOPPING is wrong", parsed=False),
+        ),
+        (
+            "The conclusion: STOP",
+            Verdict(stop=False, analysis="The conclusion: STOP", parsed=False),
+        ),
     ],
 )
 def test_the_last_conclusion_decides(text, verdict):
@@ -225,14 +321,13 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_text_is_read_in_little_time(name):
-    """Quadratic work on 200,000 characters takes minutes; linear work takes milliseconds. In a process of its own,
-    because a regular expression cannot be interrupted."""
+    """Quadratic work on 200,000 characters takes minutes; linear work takes milliseconds. In a
+    process of its own, because a regular expression cannot be interrupted."""
     program = (
-        "import sys; from agentflow_verl.flow.parse import *; from agentflow_verl.errors import MalformedOutput\n"
-        "text = sys.stdin.read()\n"
-        "for parse in (parse_plan, parse_verdict, lambda text: parse_arguments(text, {})):\n"
-        "    try: parse(text)\n"
-        "    except MalformedOutput: pass\n"
+        "import sys; from agentflow_verl.flow.parse import *; from agentflow_verl.core.errors"
+        " import MalformedOutput\ntext = sys.stdin.read()\nfor parse in (parse_plan, parse_verdict,"
+        " lambda text: parse_arguments(text, {})):\n    try: parse(text)\n    except"
+        " MalformedOutput: pass\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-S", "-c", program]

@@ -10,8 +10,7 @@ import pytest
 from agentflow_verl.flow import prompts
 from agentflow_verl.flow.modules import MODULES
 from tests.engines import tokenizers
-
-from .fakes import PYTHON, SEARCH, ScriptedTools, flow
+from tests.flow.fakes import PYTHON, SEARCH, ScriptedTools, flow
 
 FIELDS = {
     "analyst": {"query", "tools"},
@@ -87,16 +86,27 @@ async def test_planner_prompts_of_one_trajectory_share_all_but_their_end():
 
 @pytest.mark.parametrize(("module", "tail"), [("planner", "\n\nTurns left: 2"), ("verifier", "")])
 async def test_consecutive_prompts_of_a_module_begin_with_the_same_tokens(module, tail):
-    """What a prefix cache can serve: all of the earlier prompt but its last lines and the mark where the reply begins."""
+    """What a prefix cache can serve: all of the earlier prompt but its last lines and the mark
+    where the reply begins.
+    """
     agent = flow(ScriptedTools("4", "5", "6"), verifier="Conclusion: CONTINUE")
     await agent.run("What is 2 * 2?", "t0")
     tokenizer = tokenizers.make()
     prompts_ids = [
-        tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
+        tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=True, return_dict=False
+        )
         for messages in agent.engines[module].seen
     ]
-    end = tokenizer.apply_chat_template([{"role": "user", "content": tail}], add_generation_prompt=True, tokenize=True, return_dict=False)
-    _, *known = prompts_ids if module == "planner" else (None, *prompts_ids)  # the planner's first shows no turn yet
+    end = tokenizer.apply_chat_template(
+        [{"role": "user", "content": tail}],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=False,
+    )
+    _, *known = (
+        prompts_ids if module == "planner" else (None, *prompts_ids)
+    )  # the planner's first shows no turn yet
     for earlier, later in zip(known, known[1:]):
         shared = len(os.path.commonprefix([earlier, later]))
         assert shared >= len(earlier) - len(end)

@@ -1,4 +1,6 @@
-"""A record runs again to the same record, whatever happened in it; what is changed since is found and shown."""
+"""A record runs again to the same record, whatever happened in it; what is changed since is found
+and shown.
+"""
 
 from __future__ import annotations
 
@@ -9,21 +11,32 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from agentflow_verl import cli
-from agentflow_verl.engines.tokens import TokenEngine
-from agentflow_verl.errors import InfraError, MalformedOutput
+from agentflow_verl.cli import main as cli
+from agentflow_verl.config.limits import Limits
+from agentflow_verl.core.errors import InfraError, MalformedOutput
+from agentflow_verl.engines.token_engine import TokenEngine
 from agentflow_verl.flow import loop, prompts
-from agentflow_verl.flow.loop import Flow, Limits
+from agentflow_verl.flow.loop import Flow
 from agentflow_verl.flow.modules import MODULES
 from agentflow_verl.flow.parse import parse_verdict
-from agentflow_verl.flow.records import SCORER_FAILED, Call, Outcome, Trajectory
 from agentflow_verl.flow.replay import first_difference, replay, timeless
-from agentflow_verl.flow.setup import Setup
-from agentflow_verl.rewards.record import ScoredTrajectory, TrajectoryLog
 from agentflow_verl.tools.schema import ArgumentCheck
-from agentflow_verl.tools.spec import ToolResult
-
-from .fakes import ANSWER, CALL, CONTINUE, PLAN, PYTHON, SEARCH, STOP, Hang, ScriptedTools, flow
+from agentflow_verl.tools.types import ToolResult
+from agentflow_verl.trajectories.log import ScoredTrajectory, TrajectoryLog
+from agentflow_verl.trajectories.manifest import Setup
+from agentflow_verl.trajectories.records import SCORER_FAILED, Call, Outcome, Trajectory
+from tests.flow.fakes import (
+    ANSWER,
+    CALL,
+    CONTINUE,
+    PLAN,
+    PYTHON,
+    SEARCH,
+    STOP,
+    Hang,
+    ScriptedTools,
+    flow,
+)
 
 BASE = Path(__file__).parents[2] / "recipes" / "quickstart" / "base"
 LIMITS = Limits(max_turns=2)
@@ -37,7 +50,9 @@ def refused() -> MalformedOutput:
     return caught.value
 
 
-FAILED = ToolResult("python_coder", "ZeroDivisionError", is_error=True, truncated=True, seconds=0.4, attempts=2)
+FAILED = ToolResult(
+    "python_coder", "ZeroDivisionError", is_error=True, truncated=True, seconds=0.4, attempts=2
+)
 SCENARIOS: dict[str, Callable[[], Flow]] = {
     "answered": lambda: flow(verifier=[CONTINUE, STOP], limits=LIMITS),
     "out of turns": lambda: flow(verifier=CONTINUE, limits=LIMITS),
@@ -45,17 +60,38 @@ SCENARIOS: dict[str, Callable[[], Flow]] = {
     "no plan, then one": lambda: flow(planner=["hm", PLAN], limits=LIMITS),
     "never a plan": lambda: flow(planner="hm", limits=LIMITS),
     "no answer": lambda: flow(generator="", limits=LIMITS),
-    "an unknown tool": lambda: flow(planner=[PLAN.replace("python_coder", "abacus"), PLAN], verifier=[CONTINUE, STOP], limits=LIMITS),
-    "a call without JSON": lambda: flow(executor=["2*2", CALL], verifier=[CONTINUE, STOP], limits=LIMITS),
+    "an unknown tool": lambda: flow(
+        planner=[PLAN.replace("python_coder", "abacus"), PLAN],
+        verifier=[CONTINUE, STOP],
+        limits=LIMITS,
+    ),
+    "a call without JSON": lambda: flow(
+        executor=["2*2", CALL], verifier=[CONTINUE, STOP], limits=LIMITS
+    ),
     "a call as a block": lambda: flow(executor="```python\nprint(4)\n```", limits=LIMITS),
-    "arguments refused": lambda: flow(ScriptedTools(refused(), "4"), LIMITS, executor=['{"cod": 1}', CALL], verifier=[CONTINUE, STOP]),
+    "arguments refused": lambda: flow(
+        ScriptedTools(refused(), "4"),
+        LIMITS,
+        executor=['{"cod": 1}', CALL],
+        verifier=[CONTINUE, STOP],
+    ),
     "an unreadable verdict": lambda: flow(verifier="well", limits=LIMITS),
     "a long result": lambda: flow(ScriptedTools("word " * 3000), LIMITS, verifier=CONTINUE),
     "a tool out of time": lambda: flow(ScriptedTools("4", Hang), SOON, verifier=CONTINUE),
     "a tool gone": lambda: flow(ScriptedTools("4", BROKEN), LIMITS, verifier=CONTINUE),
     "a bug of ours": lambda: flow(verifier=KeyError("x"), limits=LIMITS),
-    **{f"{module} out of time": lambda module=module: flow(limits=SOON, **{"verifier": CONTINUE, module: Hang}) for module in MODULES},
-    **{f"{module} gone": lambda module=module: flow(limits=LIMITS, **{"verifier": CONTINUE, module: BROKEN}) for module in MODULES},
+    **{
+        f"{module} out of time": lambda module=module: flow(
+            limits=SOON, **{"verifier": CONTINUE, module: Hang}
+        )
+        for module in MODULES
+    },
+    **{
+        f"{module} gone": lambda module=module: flow(
+            limits=LIMITS, **{"verifier": CONTINUE, module: BROKEN}
+        )
+        for module in MODULES
+    },
 }
 
 
@@ -75,7 +111,9 @@ async def test_every_outcome_is_among_them():
 
 async def test_a_trajectory_that_could_not_be_scored_runs_again_to_its_end():
     recorded = await flow(limits=LIMITS).run("What is 2 * 2?", "t0")
-    unscored = recorded.model_copy(update={"outcome": Outcome.INFRA_ERROR, "error": f"{SCORER_FAILED}: no judge"})
+    unscored = recorded.model_copy(
+        update={"outcome": Outcome.INFRA_ERROR, "error": f"{SCORER_FAILED}: no judge"}
+    )
     assert first_difference(unscored, await replay(unscored, SETUP)) is None
 
 
@@ -91,7 +129,9 @@ SETUP = Setup(limits=LIMITS, tools=(PYTHON, SEARCH))
 
 
 async def test_a_parser_that_reads_otherwise_is_the_first_difference(monkeypatch):
-    monkeypatch.setattr(loop, "parse_verdict", lambda text: parse_verdict(text.replace("STOP", "CONTINUE")))
+    monkeypatch.setattr(
+        loop, "parse_verdict", lambda text: parse_verdict(text.replace("STOP", "CONTINUE"))
+    )
     recorded, same = await recorded_and_now(SETUP)
     assert first_difference(recorded, same) is None
     monkeypatch.undo()
@@ -100,9 +140,14 @@ async def test_a_parser_that_reads_otherwise_is_the_first_difference(monkeypatch
 
 
 async def test_another_limit_is_a_difference_with_the_reason():
-    recorded, now = await recorded_and_now(SETUP.model_copy(update={"limits": Limits(max_turns=3)}), verifier=CONTINUE)
+    recorded, now = await recorded_and_now(
+        SETUP.model_copy(update={"limits": Limits(max_turns=3)}), verifier=CONTINUE
+    )
     assert first_difference(recorded, now).where == "error"
-    assert (now.outcome, now.error) == (Outcome.INFRA_ERROR, "the flow now asks the planner, where it asked the generator")
+    assert (now.outcome, now.error) == (
+        Outcome.INFRA_ERROR,
+        "the flow now asks the planner, where it asked the generator",
+    )
 
 
 async def test_a_tool_that_is_gone_is_a_difference():
@@ -114,10 +159,16 @@ async def test_a_tool_that_is_gone_is_a_difference():
 async def test_a_record_that_was_tampered_with_is_found():
     recorded = await flow(limits=LIMITS).run("What is 2 * 2?", "t0")
     (turn,) = recorded.turns
-    other = turn.model_copy(update={"call": Call(tool="python_coder", arguments={"code": "print(5)"})})
+    other = turn.model_copy(
+        update={"call": Call(tool="python_coder", arguments={"code": "print(5)"})}
+    )
     changed = recorded.model_copy(update={"turns": (other,)})
     found = first_difference(changed, await replay(changed, SETUP))
-    assert (found.where, found.recorded, found.now) == ("turns[0].call.arguments.code, character 6", "'print(5)'", "'print(2 * 2)'")
+    assert (found.where, found.recorded, found.now) == (
+        "turns[0].call.arguments.code, character 6",
+        "'print(5)'",
+        "'print(2 * 2)'",
+    )
 
 
 # ---- prompts, with the run's tokenizer ----
@@ -132,21 +183,39 @@ class Output:
     """As verl's TokenOutput."""
 
     def __init__(self, token_ids: list[int]):
-        self.token_ids, self.log_probs, self.stop_reason, self.extra_fields = token_ids, [-0.1] * len(token_ids), "completed", {}
+        self.token_ids, self.log_probs, self.stop_reason, self.extra_fields = (
+            token_ids,
+            [-0.1] * len(token_ids),
+            "completed",
+            {},
+        )
 
 
 def token_engine(tokenizer, name: str, limit: int, *texts: str) -> TokenEngine:
     left = list(texts)
 
     async def generate(request_id, *, prompt_ids, sampling_params):
-        return Output(tokenizer.encode(left.pop(0) if len(left) > 1 else left[0], add_special_tokens=False))
+        return Output(
+            tokenizer.encode(left.pop(0) if len(left) > 1 else left[0], add_special_tokens=False)
+        )
 
     return TokenEngine(name, tokenizer, generate, {}, limit, 500)
 
 
 async def in_tokens(tokenizer, prompt_limit: int = 10_000) -> Trajectory:
-    said = {"analyst": ["Double it."], "planner": [PLAN], "executor": [CALL], "verifier": [CONTINUE, STOP], "generator": [ANSWER]}
-    engines = {module: token_engine(tokenizer, "policy" if module == "planner" else "base", prompt_limit, *texts) for module, texts in said.items()}
+    said = {
+        "analyst": ["Double it."],
+        "planner": [PLAN],
+        "executor": [CALL],
+        "verifier": [CONTINUE, STOP],
+        "generator": [ANSWER],
+    }
+    engines = {
+        module: token_engine(
+            tokenizer, "policy" if module == "planner" else "base", prompt_limit, *texts
+        )
+        for module, texts in said.items()
+    }
     return await Flow(engines, ScriptedTools("word " * 300), LIMITS).run("What is 2 * 2?", "t0")
 
 
@@ -167,8 +236,13 @@ async def test_a_prompt_that_had_to_be_shortened_is_shortened_again(tokenizer):
 async def test_a_changed_template_is_shown_where_its_text_changes(tokenizer, monkeypatch):
     recorded = await in_tokens(tokenizer)
     load, planner = prompts.load, prompts.load("planner")
-    changed = prompts.Prompt(prompts.Template(planner.system.template.replace("Do not repeat", "Never repeat", 1)), planner.user)
-    monkeypatch.setattr(prompts, "load", lambda module: changed if module == "planner" else load(module))
+    changed = prompts.Prompt(
+        prompts.Template(planner.system.template.replace("Do not repeat", "Never repeat", 1)),
+        planner.user,
+    )
+    monkeypatch.setattr(
+        prompts, "load", lambda module: changed if module == "planner" else load(module)
+    )
     found = first_difference(recorded, await replay(recorded, SETUP, tokenizer), tokenizer)
     assert found.where.startswith("turns[0].tokens.prompt_ids, character")
     assert "Do not repeat" in found.recorded and "Never repeat" in found.now
@@ -183,7 +257,16 @@ async def log(tmp_path) -> Path:
     kept = TrajectoryLog(tmp_path / "trajectories")
     for name in ("answered", "out of turns", "never a plan", "a tool out of time", "a tool gone"):
         trajectory = await SCENARIOS[name]().run("What is 2 * 2?", name.replace(" ", "-"))
-        kept.write(ScoredTrajectory(step=1, split="train", group="g", session=0, data_source="maths", trajectory=trajectory))
+        kept.write(
+            ScoredTrajectory(
+                step=1,
+                split="train",
+                group="g",
+                session=0,
+                data_source="maths",
+                trajectory=trajectory,
+            )
+        )
     SETUP.save(kept.folder)
     return next(kept.folder.glob("train/*/*.jsonl"))
 
@@ -195,7 +278,10 @@ async def main(arguments: list[str]) -> int:
 
 async def test_a_file_that_replays_is_said_to(log, capsys):
     assert await main(["replay", str(log)]) == 0
-    assert "5 replayed (1 answered, 1 out_of_turns, 1 malformed, 1 out_of_time, 1 infra_error), 0 different" in capsys.readouterr().out
+    assert (
+        "5 replayed (1 answered, 1 out_of_turns, 1 malformed, 1 out_of_time, 1 infra_error), 0"
+        " different" in capsys.readouterr().out
+    )
 
 
 async def test_one_of_a_file_is_replayed_by_its_name(log, capsys):
@@ -207,7 +293,10 @@ async def test_a_difference_is_shown_and_the_exit_status_is_1(log, capsys):
     SETUP.model_copy(update={"tools": (SEARCH,)}).save(log.parents[2])
     assert await main(["replay", f"{log}:answered"]) == 1
     shown = capsys.readouterr().out
-    assert shown.startswith("answered: turns[0].call\n  recorded  {'tool': 'python_coder'") and "1 different" in shown
+    assert (
+        shown.startswith("answered: turns[0].call\n  recorded  {'tool': 'python_coder'")
+        and "1 different" in shown
+    )
 
 
 @pytest.mark.parametrize("source", ["{log}:nobody", "{log}x", "{folder}/flow.json"])
@@ -216,7 +305,9 @@ async def test_what_is_not_there_is_a_line_and_status_2(log, capsys, source):
     assert capsys.readouterr().err.startswith("agentflow replay: ")
 
 
-async def test_the_tokenizer_of_the_run_is_found_and_prompts_are_compared(tokenizer, tmp_path, capsys):
+async def test_the_tokenizer_of_the_run_is_found_and_prompts_are_compared(
+    tokenizer, tmp_path, capsys
+):
     path = tmp_path / "trajectories" / "one.json"
     SETUP.model_copy(update={"tokenizer": str(BASE)}).save(path.parent)
     recorded = await in_tokens(tokenizer)
@@ -224,8 +315,12 @@ async def test_the_tokenizer_of_the_run_is_found_and_prompts_are_compared(tokeni
     assert await main(["replay", str(path)]) == 0
     assert "0 different; prompts were compared too" in capsys.readouterr().out
     tokens = recorded.turns[0].tokens
-    other = recorded.turns[0].model_copy(update={"tokens": tokens.model_copy(update={"prompt_ids": tokens.prompt_ids[:-3]})})
-    path.write_text(recorded.model_copy(update={"turns": (other, *recorded.turns[1:])}).model_dump_json())
+    other = recorded.turns[0].model_copy(
+        update={"tokens": tokens.model_copy(update={"prompt_ids": tokens.prompt_ids[:-3]})}
+    )
+    path.write_text(
+        recorded.model_copy(update={"turns": (other, *recorded.turns[1:])}).model_dump_json()
+    )
     assert await main(["replay", str(path)]) == 1
     assert "turns[0].tokens.prompt_ids, character" in capsys.readouterr().out
 

@@ -1,7 +1,9 @@
-"""The paper's objective, as slow and as obvious as it can be written: loops over plain Python floats.
+"""The paper's objective, as slow and as obvious as it can be written: loops over plain Python
+floats.
 
-A world is a list of groups, a group a list of trajectories, a trajectory a list of turns. Nothing here knows rows,
-tensors or scatter, and nothing is shared with agentflow_verl/flow_grpo/algorithm.py but the names of its options.
+A world is a list of groups, a group a list of trajectories, a trajectory a list of turns. Nothing
+here knows rows, tensors or scatter, and nothing is shared with
+agentflow_verl/flow_grpo/algorithm.py but the names of its options.
 """
 
 from __future__ import annotations
@@ -93,7 +95,9 @@ def advantage(group: Group, trajectory: Trajectory, options: Options) -> float:
     return centred / (math.sqrt(variance / (len(rewards) - 1)) + options.eps)
 
 
-def weight(world: list[Group], group: Group, trajectory: Trajectory, turn: Turn, options: Options) -> float:
+def weight(
+    world: list[Group], group: Group, trajectory: Trajectory, turn: Turn, options: Options
+) -> float:
     """What one token of the turn weighs: 1 / (N G T_i |a_it|)."""
     if not trajectory.valid or not counts(group, options) or turn.tokens == 0:
         return 0.0

@@ -12,13 +12,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from agentflow_verl.flow_grpo import FlowGRPO, advantages, objective, weights
-
-from . import oracle, worlds
-from .oracle import Group, Options, Trajectory, Turn
-from .worlds import padded, shuffled, to_rows
+from tests.flow_grpo import oracle, worlds
+from tests.flow_grpo.oracle import Group, Options, Trajectory, Turn
+from tests.flow_grpo.worlds import padded, shuffled, to_rows
 
 torch.set_num_threads(1)
-EXACT = {"rtol": 1e-10, "atol": 1e-9}  # a mean that is off by one unit in the last place, over an eps of 1e-6, is 1e-10
+EXACT = {
+    "rtol": 1e-10,
+    "atol": 1e-9,
+}  # a mean that is off by one unit in the last place, over an eps of 1e-6, is 1e-10
 quick = settings(max_examples=25, deadline=None)
 SEEDS = st.integers(0, 2**32)
 
@@ -62,18 +64,33 @@ def test_each_option_does_what_the_oracle_says_and_is_not_the_default(option):
     close(advantage_R, worlds.expected_advantages(world, rows, wanted))
     close(weight_R, worlds.expected_weights(world, rows, wanted))
     default = Options()
-    changed = (advantage_R - rows.advantages(default)).abs().max() + (weight_R - rows.weights(default)).abs().max()
+    changed = (advantage_R - rows.advantages(default)).abs().max() + (
+        weight_R - rows.weights(default)
+    ).abs().max()
     assert changed > 1e-3
 
 
 def test_a_hand_computed_batch():
     """Rewards 1, 0, 0 over trajectories of 1, 2 and 1 turns: mean 1/3, unbiased std sqrt(1/3)."""
-    world = [Group([Trajectory(1.0, [turn(2)]), Trajectory(0.0, [turn(4), turn(1)]), Trajectory(0.0, [turn(1)])])]
+    world = [
+        Group(
+            [
+                Trajectory(1.0, [turn(2)]),
+                Trajectory(0.0, [turn(4), turn(1)]),
+                Trajectory(0.0, [turn(1)]),
+            ]
+        )
+    ]
     rows = to_rows(world)
     high, low = 2 / 3**0.5, -1 / 3**0.5
-    close(rows.advantages(Options(eps=1e-12)), torch.tensor([high, low, low, low], dtype=torch.float64))
+    close(
+        rows.advantages(Options(eps=1e-12)),
+        torch.tensor([high, low, low, low], dtype=torch.float64),
+    )
     close(rows.weights(Options()), torch.tensor([1 / 6, 1 / 24, 1 / 6, 1 / 3], dtype=torch.float64))
-    value, _ = rows.value_and_gradient(Options())  # on policy, J is the mean advantage of the trajectories: 0
+    value, _ = rows.value_and_gradient(
+        Options()
+    )  # on policy, J is the mean advantage of the trajectories: 0
     close(value, torch.tensor(0.0, dtype=torch.float64))
 
 
@@ -143,7 +160,9 @@ def test_only_which_ids_are_equal_matters(world, wanted, seed):
 @quick
 @given(worlds.worlds(steps=2), worlds.options())
 def test_infrastructure_faults_leave_the_statistics_and_the_loss(world, wanted):
-    """Dropping the invalid trajectories from the batch altogether gives the same for those that stay."""
+    """Dropping the invalid trajectories from the batch altogether gives the same for those that
+    stay.
+    """
     rows = to_rows(world)
     rows.reward_R[~rows.valid_R] = 1e6
     kept = [row for row in range(len(rows.place)) if rows.valid_R[row]]
@@ -169,14 +188,21 @@ def test_a_faulted_trajectory_without_a_reward_poisons_nothing(garbage, keep_zer
 
 
 @quick
-@given(worlds.worlds(), st.sampled_from((0.25, 2.0, 8.0)), st.sampled_from((-4.0, 0.5, 16.0)), st.booleans())
+@given(
+    worlds.worlds(),
+    st.sampled_from((0.25, 2.0, 8.0)),
+    st.sampled_from((-4.0, 0.5, 16.0)),
+    st.booleans(),
+)
 def test_rewards_can_be_scaled_and_shifted(world, scale, shift, leave_one_out):
     other = deepcopy(world)
     for group in other:
         for trajectory in group.trajectories:
             trajectory.reward = trajectory.reward * scale + shift
     tight = Options(eps=1e-13, leave_one_out=leave_one_out)
-    spread = [len({t.reward for t in g.trajectories if t.valid}) > 1 for g in world]  # of none, rounding alone is left to scale
+    spread = [
+        len({t.reward for t in g.trajectories if t.valid}) > 1 for g in world
+    ]  # of none, rounding alone is left to scale
     rows, moved = to_rows(world), to_rows(other)
     varied = torch.tensor([spread[spot[0]] for spot in rows.place])
     close(moved.advantages(tight)[varied], rows.advantages(tight)[varied], rtol=1e-6, atol=1e-6)
@@ -196,9 +222,15 @@ def test_trajectories_of_one_turn_have_the_advantage_of_verls_grpo(world, std):
     reward_RL = torch.zeros_like(rows.new_RL)
     reward_RL[:, 0] = rows.reward_R
     verls, _ = compute_grpo_outcome_advantage(
-        reward_RL, rows.mask_RL, index=rows.group_R.numpy(), epsilon=1e-6, norm_adv_by_std_in_grpo=std
+        reward_RL,
+        rows.mask_RL,
+        index=rows.group_R.numpy(),
+        epsilon=1e-6,
+        norm_adv_by_std_in_grpo=std,
     )
-    close(rows.advantages(Options(std=std)).unsqueeze(-1) * rows.mask_RL, verls, rtol=1e-8, atol=1e-8)
+    close(
+        rows.advantages(Options(std=std)).unsqueeze(-1) * rows.mask_RL, verls, rtol=1e-8, atol=1e-8
+    )
 
 
 @quick
@@ -224,8 +256,16 @@ def test_equal_rewards_have_no_advantage_and_may_leave_the_count(world, reward, 
     rows = to_rows([*world, flat])
     is_flat = torch.tensor([spot[0] == len(world) for spot in rows.place])
     kept, dropped = Options(), Options(keep_zero_variance=False)
-    close(rows.advantages(kept)[is_flat], torch.zeros(int(is_flat.sum()), dtype=torch.float64), rtol=0, atol=1e-7)
-    close((rows.weights(kept) * rows.tokens_R)[is_flat].sum(), torch.tensor(1 / (len(world) + 1), dtype=torch.float64))
+    close(
+        rows.advantages(kept)[is_flat],
+        torch.zeros(int(is_flat.sum()), dtype=torch.float64),
+        rtol=0,
+        atol=1e-7,
+    )
+    close(
+        (rows.weights(kept) * rows.tokens_R)[is_flat].sum(),
+        torch.tensor(1 / (len(world) + 1), dtype=torch.float64),
+    )
     assert not rows.weights(dropped)[is_flat].any()
     close(rows.weights(dropped)[~is_flat], to_rows(world).weights(dropped))
 
@@ -244,7 +284,11 @@ def test_the_weights_of_a_step_times_tokens_sum_to_one(world, wanted):
 
 
 def test_a_turn_without_tokens_still_counts_as_a_turn():
-    world = [Group([Trajectory(1.0, [turn(2), Turn([0.0], [0.0], [0.0], [0])]), Trajectory(0.0, [turn(1)])])]
+    world = [
+        Group(
+            [Trajectory(1.0, [turn(2), Turn([0.0], [0.0], [0.0], [0])]), Trajectory(0.0, [turn(1)])]
+        )
+    ]
     close(to_rows(world).weights(Options()), torch.tensor([1 / 8, 0.0, 1 / 2], dtype=torch.float64))
 
 
@@ -280,7 +324,9 @@ def test_bfloat16_log_probabilities_give_the_objective_to_their_precision(world)
     value = replace(rows, **half).objective(wanted, advantage_R, weight_R)
     assert value.dtype == torch.bfloat16
     size = (advantage_R.abs() * 2 + 1) @ (weight_R * rows.tokens_R)
-    assert abs(float(value) - float(exact.objective(wanted, advantage_R, weight_R))) <= 0.05 * float(size)
+    assert abs(
+        float(value) - float(exact.objective(wanted, advantage_R, weight_R))
+    ) <= 0.05 * float(size)
 
 
 def test_masked_tokens_may_hold_anything():
@@ -289,7 +335,11 @@ def test_masked_tokens_may_hold_anything():
     value, gradient_RL = rows.value_and_gradient(wanted)
     masked = rows.mask_RL == 0
     assert masked.any()
-    wild = replace(rows, new_RL=rows.new_RL.masked_fill(masked, 0.0), old_RL=rows.old_RL.masked_fill(masked, -1e4))
+    wild = replace(
+        rows,
+        new_RL=rows.new_RL.masked_fill(masked, 0.0),
+        old_RL=rows.old_RL.masked_fill(masked, -1e4),
+    )
     wild_value, wild_gradient_RL = wild.value_and_gradient(wanted)
     close(wild_value, value)
     close(wild_gradient_RL, gradient_RL)
@@ -302,7 +352,9 @@ def test_an_empty_batch_is_empty():
     assert weights(none, ids, ids, none.bool(), ids).shape == (0,)
 
 
-@pytest.mark.parametrize("wrong", [{"statistic": "rows"}, {"min_group": 1}, {"eps": 0.0}, {"eps": float("nan")}])
+@pytest.mark.parametrize(
+    "wrong", [{"statistic": "rows"}, {"min_group": 1}, {"eps": 0.0}, {"eps": float("nan")}]
+)
 def test_options_refuse_nonsense(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         FlowGRPO(**wrong)
@@ -313,7 +365,9 @@ def test_options_refuse_nonsense(wrong):
 
 def check_more_turns_move_no_advantage(advantage_of) -> None:
     """A trajectory that takes two more turns says nothing about the rewards."""
-    short = [Group([Trajectory(1.0, [turn(1)]), Trajectory(0.0, [turn(1)]), Trajectory(0.0, [turn(1)])])]
+    short = [
+        Group([Trajectory(1.0, [turn(1)]), Trajectory(0.0, [turn(1)]), Trajectory(0.0, [turn(1)])])
+    ]
     long = deepcopy(short)
     long[0].trajectories[0].turns += [turn(1), turn(1)]
     close(advantage_of(to_rows(long))[[0, 3, 4]], advantage_of(to_rows(short)))
@@ -344,7 +398,9 @@ def test_verl_raw_reward_for_a_group_of_one():
     def verls(rows: worlds.Rows) -> Tensor:
         reward_RL = torch.zeros_like(rows.new_RL)
         reward_RL[:, 0] = rows.reward_R
-        return compute_grpo_outcome_advantage(reward_RL, rows.mask_RL, index=rows.group_R.numpy())[0]
+        return compute_grpo_outcome_advantage(reward_RL, rows.mask_RL, index=rows.group_R.numpy())[
+            0
+        ]
 
     check_a_group_of_one_has_no_advantage(lambda rows: rows.advantages(Options()))
     with pytest.raises(AssertionError):
@@ -395,7 +451,9 @@ def test_the_clip_takes_the_lower_bound():
     """For A > 0 a ratio over 1 + eps earns no more; for A < 0 a large ratio still costs all of it."""
     one = torch.ones(1, 1, dtype=torch.float64)
     for advantage, expected in ((1.0, 1.2), (-1.0, -2.0)):
-        value = objective(one.log() + torch.log(2 * one), one.log(), one, torch.tensor([advantage]), torch.ones(1))
+        value = objective(
+            one.log() + torch.log(2 * one), one.log(), one, torch.tensor([advantage]), torch.ones(1)
+        )
         close(value, torch.tensor(expected, dtype=torch.float64))
 
 
@@ -412,7 +470,13 @@ def example_world() -> list[Group]:
     return [
         Group(
             [
-                Trajectory(1.0, [Turn([-1.0, -0.5, -2.0], [-1.2, -0.9, -2.0], [-1.1, -0.5, -1.9], [1, 1, 0]), turn(1)]),
+                Trajectory(
+                    1.0,
+                    [
+                        Turn([-1.0, -0.5, -2.0], [-1.2, -0.9, -2.0], [-1.1, -0.5, -1.9], [1, 1, 0]),
+                        turn(1),
+                    ],
+                ),
                 Trajectory(0.0, [turn(4)]),
                 Trajectory(0.25, [turn(1), turn(2), turn(3)]),
                 Trajectory(1.0, [turn(1)], valid=False),

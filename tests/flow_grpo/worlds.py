@@ -10,13 +10,16 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from agentflow_verl.flow_grpo import FlowGRPO, advantages, objective, weights
+from tests.flow_grpo import oracle
+from tests.flow_grpo.oracle import Group, Options, Trajectory, Turn
 
-from . import oracle
-from .oracle import Group, Options, Trajectory, Turn
-
-REWARDS = st.integers(-8, 16).map(lambda eighths: eighths / 8)  # exact in bfloat16, so ties are ties
+REWARDS = st.integers(-8, 16).map(
+    lambda eighths: eighths / 8
+)  # exact in bfloat16, so ties are ties
 LOGPROB = st.integers(-300, 0).map(lambda hundredths: hundredths / 100)
-SHIFT = st.sampled_from((-0.7, -0.3, -0.15, 0.0, 0.0, 0.11, 0.15, 0.25, 0.6))  # both sides of the clip range
+SHIFT = st.sampled_from(
+    (-0.7, -0.3, -0.15, 0.0, 0.0, 0.11, 0.15, 0.25, 0.6)
+)  # both sides of the clip range
 
 
 @st.composite
@@ -33,7 +36,12 @@ def turns(draw: st.DrawFn, min_tokens: int = 0) -> Turn:
 
 @st.composite
 def worlds(
-    draw: st.DrawFn, steps: int = 1, min_tokens: int = 0, valid: bool = False, max_turns: int = 3, min_group: int = 1
+    draw: st.DrawFn,
+    steps: int = 1,
+    min_tokens: int = 0,
+    valid: bool = False,
+    max_turns: int = 3,
+    min_group: int = 1,
 ) -> list[Group]:
     """``valid``: every trajectory is. ``min_group``: fewest trajectories of a group."""
     trajectories = st.builds(
@@ -42,7 +50,11 @@ def worlds(
         turns=st.lists(turns(min_tokens), min_size=1, max_size=max_turns),
         valid=st.just(True) if valid else st.sampled_from((True, True, True, False)),
     )
-    groups = st.builds(Group, st.lists(trajectories, min_size=min_group, max_size=5), step=st.integers(0, steps - 1))
+    groups = st.builds(
+        Group,
+        st.lists(trajectories, min_size=min_group, max_size=5),
+        step=st.integers(0, steps - 1),
+    )
     return draw(st.lists(groups, min_size=1, max_size=4))
 
 
@@ -62,13 +74,23 @@ def options() -> st.SearchStrategy[Options]:
 
 
 def algorithm_options(wanted: Options) -> FlowGRPO:
-    names = ("statistic", "std", "leave_one_out", "trajectory_weight", "keep_zero_variance", "min_group", "eps")
+    names = (
+        "statistic",
+        "std",
+        "leave_one_out",
+        "trajectory_weight",
+        "keep_zero_variance",
+        "min_group",
+        "eps",
+    )
     return FlowGRPO(**{name: getattr(wanted, name) for name in names})
 
 
 @dataclass
 class Rows:
-    """Columns of a batch; ``place`` says which (group, trajectory, turn) a row is, None for padding."""
+    """Columns of a batch; ``place`` says which (group, trajectory, turn) a row is, None for
+    padding.
+    """
 
     place: list[tuple[int, int, int] | None]
     reward_R: Tensor
@@ -86,14 +108,25 @@ class Rows:
         return self.mask_RL.sum(-1)
 
     def take(self, rows: list[int]) -> Rows:
-        tensors = {name: value[rows] for name, value in vars(self).items() if isinstance(value, Tensor)}
+        tensors = {
+            name: value[rows] for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
         return Rows(place=[self.place[row] for row in rows], **tensors)
 
     def advantages(self, wanted: Options) -> Tensor:
-        return advantages(self.reward_R, self.trajectory_R, self.group_R, self.valid_R, algorithm_options(wanted))
+        return advantages(
+            self.reward_R, self.trajectory_R, self.group_R, self.valid_R, algorithm_options(wanted)
+        )
 
     def weights(self, wanted: Options) -> Tensor:
-        columns = (self.reward_R, self.trajectory_R, self.group_R, self.valid_R, self.tokens_R, self.step_R)
+        columns = (
+            self.reward_R,
+            self.trajectory_R,
+            self.group_R,
+            self.valid_R,
+            self.tokens_R,
+            self.step_R,
+        )
         return weights(*columns, algorithm_options(wanted))
 
     def objective(self, wanted: Options, advantage_R: Tensor, weight_R: Tensor) -> Tensor:
@@ -155,10 +188,14 @@ def shuffled(rows: Rows, seed: int) -> Rows:
 
 
 def padded(rows: Rows, count: int, step: int = 0) -> Rows:
-    """``count`` invalid rows more, one group and a trajectory each, as verl pads; their reward is far off."""
+    """``count`` invalid rows more, one group and a trajectory each, as verl pads; their reward is
+    far off.
+    """
 
     def more(column: Tensor, value: float | list[int]) -> Tensor:
-        return torch.cat([column, torch.as_tensor(value).to(column.dtype).expand(count, *column.shape[1:])])
+        return torch.cat(
+            [column, torch.as_tensor(value).to(column.dtype).expand(count, *column.shape[1:])]
+        )
 
     new_ids = torch.arange(count) + 900_000
     return Rows(
@@ -179,7 +216,9 @@ def expected_advantages(world: list[Group], rows: Rows, wanted: Options) -> Tens
     values = []
     for spot in rows.place:
         group = world[spot[0]] if spot else None
-        values.append(oracle.advantage(group, group.trajectories[spot[1]], wanted) if group else 0.0)
+        values.append(
+            oracle.advantage(group, group.trajectories[spot[1]], wanted) if group else 0.0
+        )
     return torch.tensor(values, dtype=torch.float64)
 
 

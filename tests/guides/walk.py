@@ -1,7 +1,9 @@
-"""The documentation, followed: its commands as they stand in the page, run in a folder that has what the page speaks of.
+"""The documentation, followed: its commands as they stand in the page, run in a folder that has
+what the page speaks of.
 
-What cannot stand in a page for good is replaced: ports, by free ones, and ``<your model>`` and its like (``PLACEHOLDER``).
-``WHERE`` says of every other command of the pages which test runs it, or what it needs that no test has.
+What cannot stand in a page for good is replaced: ports, by free ones, and ``<your model>`` and its
+like (``PLACEHOLDER``). ``WHERE`` says of every other command of the pages which test runs it, or
+what it needs that no test has.
 """
 
 from __future__ import annotations
@@ -55,9 +57,13 @@ WHERE = {
         "mypy": "tests/test_checks.py",
         "python -m pdoc": "tests/test_checks.py",
     },
-    "tool_servers/README.md": {"python -m tool_servers.stdio": "tests/tool_servers/test_third_party.py"},
+    "tool_servers/README.md": {
+        "python -m tool_servers.stdio": "tests/tool_servers/test_third_party.py"
+    },
     "docs/evaluation.md": {
-        "agentflow eval --benchmarks bamboogle --model PATH": "tests/evaluation/test_quickstart_models.py",
+        "agentflow eval --benchmarks bamboogle --model PATH": (
+            "tests/evaluation/test_quickstart_models.py"
+        ),
         "python - ": "tests/evaluation/test_quickstart_models.py",
         "python -m verl.model_merger": "docs/train.md",
         "agentflow eval --compare RUN-frozen": "tests/evaluation/test_quickstart_models.py",
@@ -74,7 +80,11 @@ WHERE = {
         "python -m tool_servers.python_coder": "tests/guides/test_guides.py",
         "python -m tool_servers.wikipedia_search": "tests/guides/test_guides.py",
     },
-    "docs/train.md": {"pip install": GPU, "bash install.sh": "bash tests/run.sh", "source": "bash tests/run.sh"},
+    "docs/train.md": {
+        "pip install": GPU,
+        "bash install.sh": "bash tests/run.sh",
+        "source": "bash tests/run.sh",
+    },
     "recipes/README.md": {"python -m verl.trainer.main_ppo": GPU},
     "recipes/async/README.md": {"bash recipes/async/run.sh": GPU},
     "recipes/base_models/README.md": {"bash recipes/base_models/run.sh": GPU},
@@ -104,18 +114,29 @@ WHERE = {
 
 def page(name: str) -> list[list[str]]:
     """The page's commands that are run here, in order, but for overrides shown alone."""
-    return [words for words in commands.commands(ROOT / name) if "=" not in words[0] and not where(name, words)]
+    return [
+        words
+        for words in commands.commands(ROOT / name)
+        if "=" not in words[0] and not where(name, words)
+    ]
 
 
 def where(name: str, words: list[str]) -> str | None:
     """Which test runs a command, None where the walk through its page does."""
     line = " ".join(words)
-    return next((place for known, place in WHERE.get(name, {}).items() if line.startswith(known)), None)
+    return next(
+        (place for known, place in WHERE.get(name, {}).items() if line.startswith(known)), None
+    )
 
 
 def environment(**more: str) -> dict[str, str]:
     """As in an activated environment, in a checkout."""
-    return {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT), **more}
+    return {
+        **os.environ,
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        **more,
+    }
 
 
 def replaced(words: list[str], values: dict[str, str]) -> list[str]:
@@ -126,15 +147,27 @@ def replaced(words: list[str], values: dict[str, str]) -> list[str]:
 
 def run(words: list[str], folder: Path, timeout: float = 120, **more: str) -> str:
     """Run to its end, which must be a good one; what it printed."""
-    done = subprocess.run(words, cwd=folder, env=environment(**more), capture_output=True, text=True, timeout=timeout)
+    done = subprocess.run(
+        words, cwd=folder, env=environment(**more), capture_output=True, text=True, timeout=timeout
+    )
     assert done.returncode == 0, f"{' '.join(words)}\n{(done.stdout + done.stderr)[-4000:]}"
     return done.stdout
 
 
 @contextlib.contextmanager
-def running(words: list[str], folder: Path, says: str, patience_s: float = 60.0, **more: str) -> Iterator[str]:
-    """Until it has printed a line with ``says``, which is given; interrupted afterwards as by a person."""
-    with subprocess.Popen(words, cwd=folder, env=environment(PYTHONUNBUFFERED="1", **more), stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+def running(
+    words: list[str], folder: Path, says: str, patience_s: float = 60.0, **more: str
+) -> Iterator[str]:
+    """Until it has printed a line with ``says``, which is given; interrupted afterwards as by a
+    person.
+    """
+    with subprocess.Popen(
+        words,
+        cwd=folder,
+        env=environment(PYTHONUNBUFFERED="1", **more),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
         try:
             yield next(line for line in lines(process, patience_s) if says in line)
         finally:
@@ -153,12 +186,16 @@ def lines(process: subprocess.Popen, patience_s: float) -> Iterator[str]:
             break
         *whole, said = (said + part).split(b"\n")
         yield from (line.decode() for line in whole)
-    raise AssertionError(f"{process.args}: not what it should have said, but last {said.decode()!r}")
+    raise AssertionError(
+        f"{process.args}: not what it should have said, but last {said.decode()!r}"
+    )
 
 
 def prepared(folder: Path) -> list[list[str]]:
     """The training guide's questions, and its commands."""
-    subprocess.run([sys.executable, "-c", block("docs/train.md", "train.parquet")], cwd=folder, check=True)
+    subprocess.run(
+        [sys.executable, "-c", block("docs/train.md", "train.parquet")], cwd=folder, check=True
+    )
     return page("docs/train.md")
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
+from agentflow_verl.config.tool import ToolConfig
 from agentflow_verl.flow import modules, prompts
-from agentflow_verl.tools.registry import ToolBox
-from agentflow_verl.tools.spec import ToolConfig, ToolSpec
-from agentflow_verl.tools.supervisor import Supervisor
+from agentflow_verl.tools.embedded.supervisor import Supervisor
+from agentflow_verl.tools.toolbox import ToolBox
+from agentflow_verl.tools.types import ToolSpec
 
 BASE = Path(__file__).parents[2] / "recipes" / "quickstart" / "base"
 
@@ -20,7 +21,9 @@ def specs(tmp_path: Path) -> list[ToolSpec]:
     """What the real servers say of themselves, with the recipe's options."""
     corpus = tmp_path / "corpus.jsonl"
     corpus.write_text(json.dumps({"title": "Lyon", "text": "Topic: Geography. A city."}) + "\n")
-    search = ToolConfig("wikipedia_search", args=("--corpus", str(corpus), "--k", "1", "--passage-chars", "50"))
+    search = ToolConfig(
+        name="wikipedia_search", args=("--corpus", str(corpus), "--k", "1", "--passage-chars", "50")
+    )
 
     async def read(configs: tuple[ToolConfig, ...]) -> list[ToolSpec]:
         tools = await ToolBox.open(configs)
@@ -28,19 +31,41 @@ def specs(tmp_path: Path) -> list[ToolSpec]:
         await tools.close()
         return found
 
-    with Supervisor((ToolConfig("python_coder"), search), log_dir=tmp_path / "logs") as supervisor:
+    with Supervisor(
+        (ToolConfig(name="python_coder"), search), log_dir=tmp_path / "logs"
+    ) as supervisor:
         return asyncio.run(read(supervisor.configs))
 
 
 def test_the_base_knows_the_prompts(tmp_path: Path) -> None:
-    """Its tokenizer has the prompts' fixed sentences as single tokens: a prompt that changed falls apart into hundreds
-    of tokens, and the model no longer finds the question in it."""
+    """Its tokenizer has the prompts' fixed sentences as single tokens: a prompt that changed falls
+    apart into hundreds of tokens, and the model no longer finds the question in it."""
     tokenizer = AutoTokenizer.from_pretrained(BASE)
     tools = specs(tmp_path)
-    fields = {"query": "What is 12 + 201?", "analysis": "A calculation.", "memory": "None yet.", "turns_left": "3"}
+    fields = {
+        "query": "What is 12 + 201?",
+        "analysis": "A calculation.",
+        "memory": "None yet.",
+        "turns_left": "3",
+    }
     for spec in tools:
-        more = {"tool": spec.name, "description": modules.describe_tool(spec), "schema": json.dumps(spec.parameters, ensure_ascii=False, sort_keys=True)}
+        more = {
+            "tool": spec.name,
+            "description": modules.describe_tool(spec),
+            "schema": json.dumps(spec.parameters, ensure_ascii=False, sort_keys=True),
+        }
         for module in modules.MODULES:
-            prompt = prompts.load(module).render(tools=modules.catalogue(tools), context="none", sub_goal="Add 12 and 201", **more, **fields)
-            ids = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=True, return_dict=False)
-            assert len(ids) < 80, f"{module} with {spec.name}: {len(ids)} tokens; if the prompt changed on purpose, run base_model.py again"
+            prompt = prompts.load(module).render(
+                tools=modules.catalogue(tools),
+                context="none",
+                sub_goal="Add 12 and 201",
+                **more,
+                **fields,
+            )
+            ids = tokenizer.apply_chat_template(
+                prompt, add_generation_prompt=True, tokenize=True, return_dict=False
+            )
+            assert len(ids) < 80, (
+                f"{module} with {spec.name}: {len(ids)} tokens; if the prompt changed on purpose,"
+                " run base_model.py again"
+            )

@@ -22,7 +22,12 @@ def wiki(tmp_path_factory: pytest.TempPathFactory) -> Path:
     letters = "bcdfghklmnprstvz"
     titles = [f"{a}a{b}o{c}i".capitalize() for a in letters for b in letters for c in letters]
     articles = {
-        title: {"title": title, "description": "A made-up thing", "topic": TOPICS[i % len(TOPICS)], "extract": f"{title} is made up."}
+        title: {
+            "title": title,
+            "description": "A made-up thing",
+            "topic": TOPICS[i % len(TOPICS)],
+            "extract": f"{title} is made up.",
+        }
         for i, title in enumerate(titles)
     }
     path = tmp_path_factory.mktemp("wiki") / "wiki.json"
@@ -31,7 +36,20 @@ def wiki(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make(wiki: Path, out: Path, seed: int) -> Path:
-    command = [sys.executable, RECIPE / "data.py", "--wiki", wiki, "--out", out, "--seed", str(seed), "--train", "40", "--val", "20"]
+    command = [
+        sys.executable,
+        RECIPE / "data.py",
+        "--wiki",
+        wiki,
+        "--out",
+        out,
+        "--seed",
+        str(seed),
+        "--train",
+        "40",
+        "--val",
+        "20",
+    ]
     subprocess.run(command, check=True, env={"PYTHONPATH": str(RECIPE.parents[1])}, timeout=120)
     return out
 
@@ -42,19 +60,30 @@ def data(wiki: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def questions(folder: Path, split: str) -> list[str]:
-    return [prompt[0]["content"] for prompt in pandas.read_parquet(folder / f"{split}.parquet").prompt]
+    return [
+        prompt[0]["content"] for prompt in pandas.read_parquet(folder / f"{split}.parquet").prompt
+    ]
 
 
 def test_no_question_and_no_article_is_in_two_splits(data: Path) -> None:
     warm = [json.loads(line) for line in (data / "warm_start.jsonl").read_text().splitlines()]
-    splits = [{question["query"] for question in warm}, set(questions(data, "train")), set(questions(data, "val"))]
+    splits = [
+        {question["query"] for question in warm},
+        set(questions(data, "train")),
+        set(questions(data, "val")),
+    ]
     assert [len(split) for split in splits] == [2400, 40, 20]
     assert not splits[0] & splits[1] and not splits[0] & splits[2] and not splits[1] & splits[2]
-    named = [{word for text in split for word in text.replace("?", "").split() if word.endswith("i")} for split in splits]
+    named = [
+        {word for text in split for word in text.replace("?", "").split() if word.endswith("i")}
+        for split in splits
+    ]
     assert not named[0] & named[1] and not named[0] & named[2] and not named[1] & named[2]
 
 
-def test_the_same_seed_gives_the_same_questions_and_another_seed_others(data: Path, wiki: Path, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_questions_and_another_seed_others(
+    data: Path, wiki: Path, tmp_path: Path
+) -> None:
     assert questions(make(wiki, tmp_path / "same", 0), "train") == questions(data, "train")
     assert questions(make(wiki, tmp_path / "other", 1), "train") != questions(data, "train")
 
@@ -71,5 +100,10 @@ def test_the_last_step_of_a_calculation_prints_the_answer(data: Path) -> None:
     for question in warm:
         last = question["steps"][-1]
         if last["tool"] == "python_coder":
-            printed = subprocess.run([sys.executable, "-I", "-S", "-c", last["arguments"]["code"]], capture_output=True, text=True, check=True)
+            printed = subprocess.run(
+                [sys.executable, "-I", "-S", "-c", last["arguments"]["code"]],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
             assert printed.stdout.strip() == question["answer"]

@@ -1,4 +1,6 @@
-"""Every recipe composes, has only keys that exist, and passes what a run checks before it starts: ours and verl's."""
+"""Every recipe composes, has only keys that exist, and passes what a run checks before it starts:
+ours and verl's.
+"""
 
 from __future__ import annotations
 
@@ -17,20 +19,29 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 
-from agentflow_verl import cli, doctor
-from agentflow_verl.errors import ConfigError
-from agentflow_verl.trainer import checks
+from agentflow_verl.cli import doctor
+from agentflow_verl.cli import main as cli
+from agentflow_verl.core.errors import ConfigError
+from agentflow_verl.trainer.preflight import static as checks
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"
-VERL = "hydra.searchpath=[pkg://verl.trainer.config]"  # as main_ppo has it; --config-dir adds the recipes
+VERL = (  # as main_ppo has it; --config-dir adds the recipes
+    "hydra.searchpath=[pkg://verl.trainer.config]"
+)
 PARTS = ("tools", "one_gpu/common")  # what recipes are made of
 CONFIGS = sorted(
-    name for path in RECIPES.glob("*/*.yaml") if not (name := f"{path.parent.name}/{path.stem}").startswith(PARTS)
+    name
+    for path in RECIPES.glob("*/*.yaml")
+    if not (name := f"{path.parent.name}/{path.stem}").startswith(PARTS)
 )
 SGLANG = "actor_rollout_ref.rollout.name=sglang"
 ON_SGLANG = ("paper/paper", "one_gpu/full", "one_gpu/lora")
-VARIANTS = [*((name, ()) for name in CONFIGS), *((name, (SGLANG,)) for name in ON_SGLANG), ("paper/paper", ("tools=two",))]
+VARIANTS = [
+    *((name, ()) for name in CONFIGS),
+    *((name, (SGLANG,)) for name in ON_SGLANG),
+    ("paper/paper", ("tools=two",)),
+]
 SCRIPTS = sorted(RECIPES.glob("*/*.sh"))
 # Nodes whose keys are a user's, an engine's or Ray's.
 OPEN = re.compile(
@@ -71,33 +82,54 @@ def keys_of(node: object, path: str = "") -> Iterator[str]:
 
 def unknown_keys(config: DictConfig) -> set[str]:
     """Keys that neither verl's trainer nor agentflow has: Hydra takes any that a file sets."""
-    known = set(keys_of(composed("agentflow"))) | set(keys_of(composed("agentflow", "platform=cpu")))
+    known = set(keys_of(composed("agentflow"))) | set(
+        keys_of(composed("agentflow", "platform=cpu"))
+    )
     return {key for key in keys_of(config) if not OPEN.match(key)} - known
 
 
 def passes_verl(config: DictConfig) -> None:
     """What main_ppo asks of a config first, and the dataclasses that its workers make of the nodes."""
-    asked = OmegaConf.merge(config, {"actor_rollout_ref": {"model": {"lora_rank": 0}}})  # for a rank it would ask vLLM's GPU build
-    validate_config(asked, use_reference_policy=config.actor_rollout_ref.actor.use_kl_loss, use_critic=False)
+    asked = OmegaConf.merge(
+        config, {"actor_rollout_ref": {"model": {"lora_rank": 0}}}
+    )  # for a rank it would ask vLLM's GPU build
+    validate_config(
+        asked, use_reference_policy=config.actor_rollout_ref.actor.use_kl_loss, use_critic=False
+    )
     for node in (config.actor_rollout_ref.rollout, config.algorithm):
         omega_conf_to_dataclass(node)
 
 
 @pytest.fixture
 def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
-    """In the repository, as every launch script, with questions and folders of this test, on the way into a Ray cluster: no GPU here."""
+    """In the repository, as every launch script, with questions and folders of this test, on the
+    way into a Ray cluster: no GPU here.
+    """
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("RAY_ADDRESS", "ray-head:6379")
-    row = {"data_source": "nq", "prompt": [{"role": "user", "content": "?"}], "reward_model": {"style": "rule", "ground_truth": "yes"}}
+    row = {
+        "data_source": "nq",
+        "prompt": [{"role": "user", "content": "?"}],
+        "reward_model": {"style": "rule", "ground_truth": "yes"},
+    }
     pandas.DataFrame([row] * 128).to_parquet(tmp_path / "rows.parquet")
     (tmp_path / "warm").mkdir()
     (tmp_path / "warm" / "config.json").write_text("{}")
-    return (*(f"data.{split}_files={tmp_path}/rows.parquet" for split in ("train", "val")), f"trainer.default_local_dir={tmp_path}")
+    return (
+        *(f"data.{split}_files={tmp_path}/rows.parquet" for split in ("train", "val")),
+        f"trainer.default_local_dir={tmp_path}",
+    )
 
 
-@pytest.mark.parametrize(("name", "overrides"), VARIANTS, ids=lambda value: value if isinstance(value, str) else " ".join(value))
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    VARIANTS,
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
 def test_a_recipe_passes_the_checks_of_a_run(name, overrides, rows, tmp_path):
-    made_by_its_script = (f"actor_rollout_ref.model.path={tmp_path}/warm",) if name.startswith("smollm2") else ()
+    made_by_its_script = (
+        (f"actor_rollout_ref.model.path={tmp_path}/warm",) if name.startswith("smollm2") else ()
+    )
     config = composed(name, *rows, *overrides, *made_by_its_script)
     assert not unknown_keys(config)
     checks.check(config)
@@ -168,12 +200,21 @@ def test_a_recipe_takes_the_gpus_that_its_readme_says(name, gpus, rows):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_prompt_and_reply_fit_the_context_and_a_micro_batch(name):
     config = composed(name)
-    data, rollout, actor, ref = config.data, config.actor_rollout_ref.rollout, config.actor_rollout_ref.actor, config.actor_rollout_ref.ref
+    data, rollout, actor, ref = (
+        config.data,
+        config.actor_rollout_ref.rollout,
+        config.actor_rollout_ref.actor,
+        config.actor_rollout_ref.ref,
+    )
     longest = data.max_prompt_length + data.max_response_length
     assert longest <= rollout.max_model_len
     assert config.agentflow.base.max_tokens < rollout.max_model_len
     assert config.agentflow.memory_tokens < data.max_prompt_length
-    assert longest <= min(actor.ppo_max_token_len_per_gpu, rollout.log_prob_max_token_len_per_gpu, ref.log_prob_max_token_len_per_gpu)
+    assert longest <= min(
+        actor.ppo_max_token_len_per_gpu,
+        rollout.log_prob_max_token_len_per_gpu,
+        ref.log_prob_max_token_len_per_gpu,
+    )
 
 
 def test_results_of_two_recipes_never_share_a_folder():
@@ -182,9 +223,27 @@ def test_results_of_two_recipes_never_share_a_folder():
 
 
 def test_a_run_that_cannot_start_says_so_before_it_starts(tmp_path):
-    command = [sys.executable, "-m", "verl.trainer.main_ppo", "--config-dir", str(RECIPES), "--config-name", "paper/paper", f"hydra.run.dir={tmp_path}"]
-    run = subprocess.run([*command, "data.train_files=nowhere.parquet"], capture_output=True, text=True, timeout=300, cwd=tmp_path)
-    assert run.returncode == 2 and "agentflow: data.train_files: there is no file nowhere.parquet" in run.stderr, run.stderr[-2000:]
+    command = [
+        sys.executable,
+        "-m",
+        "verl.trainer.main_ppo",
+        "--config-dir",
+        str(RECIPES),
+        "--config-name",
+        "paper/paper",
+        f"hydra.run.dir={tmp_path}",
+    ]
+    run = subprocess.run(
+        [*command, "data.train_files=nowhere.parquet"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=tmp_path,
+    )
+    assert (
+        run.returncode == 2
+        and "agentflow: data.train_files: there is no file nowhere.parquet" in run.stderr
+    ), run.stderr[-2000:]
     assert "Ray" not in run.stdout
 
 
@@ -202,12 +261,16 @@ def test_a_script_is_bash_and_names_configs_and_files_that_are_there(script):
     subprocess.run([shutil.which("bash"), "-n", script], check=True)
     text = script.read_text()
     for name in re.findall(r'--config-name "?([\w./]+)', text):
-        assert name in (*CONFIGS, "agentflow") or (name.endswith("/") and (RECIPES / name).is_dir()), name
+        assert name in (*CONFIGS, "agentflow") or (
+            name.endswith("/") and (RECIPES / name).is_dir()
+        ), name
     for path in re.findall(r"recipes/[\w./]+\.(?:sh|py|jsonl)", text):
         assert (ROOT / path).is_file(), path
 
 
-@pytest.mark.parametrize("folder", sorted({path.parent for path in SCRIPTS}), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "folder", sorted({path.parent for path in SCRIPTS}), ids=lambda path: path.name
+)
 def test_a_recipe_explains_itself_and_passes_overrides_on(folder):
     assert (folder / "README.md").is_file()
     assert re.search(r'"\$@"|"\$\{@:2\}"|overrides', (folder / "run.sh").read_text())

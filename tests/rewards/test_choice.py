@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from agentflow_verl.errors import ConfigError
+from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.rewards import choice
 
 OPTIONS = ["Hemolytic uremic syndrome", "Oral ulcers", "Colorectal cancer", "Pancreatic cancer"]
@@ -83,7 +83,9 @@ NAMES_NOT_C = [
 
 
 @pytest.mark.parametrize(
-    "options", [OPTIONS, LABELLED, dict(zip("ABCD", OPTIONS, strict=True))], ids=["texts", "labelled", "dict"]
+    "options",
+    [OPTIONS, LABELLED, dict(zip("ABCD", OPTIONS, strict=True))],
+    ids=["texts", "labelled", "dict"],
 )
 @pytest.mark.parametrize("gold", ["Colorectal cancer", "C", "C. Colorectal cancer", "c"])
 def test_gold_and_options_come_in_every_form(options, gold: str) -> None:
@@ -94,12 +96,16 @@ def test_gold_and_options_come_in_every_form(options, gold: str) -> None:
 
 @pytest.mark.parametrize("answer", NAMES_C)
 def test_naming_the_gold_option_is_right(answer: str) -> None:
-    assert choice.score(answer, "C", options=OPTIONS).value == 1.0, choice.score(answer, "C", options=OPTIONS).reason
+    assert choice.score(answer, "C", options=OPTIONS).value == 1.0, choice.score(
+        answer, "C", options=OPTIONS
+    ).reason
 
 
 @pytest.mark.parametrize("answer", NAMES_NOT_C)
 def test_naming_another_or_none_or_several_is_wrong(answer: str) -> None:
-    assert choice.score(answer, "C", options=OPTIONS).value == 0.0, choice.score(answer, "C", options=OPTIONS).reason
+    assert choice.score(answer, "C", options=OPTIONS).value == 0.0, choice.score(
+        answer, "C", options=OPTIONS
+    ).reason
 
 
 def test_an_option_within_a_longer_option_is_told_apart() -> None:
@@ -133,7 +139,10 @@ def test_without_options_letters_and_equal_texts_match() -> None:
         == 1.0
     )
     assert (
-        choice.score("A", "B").value == choice.score("London", "Paris").value == choice.score("B", "Paris").value == 0.0
+        choice.score("A", "B").value
+        == choice.score("London", "Paris").value
+        == choice.score("B", "Paris").value
+        == 0.0
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentflow_verl.errors import ConfigError
+from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.rewards import Score, compute_score, registry, score_answer
 
 
@@ -66,7 +66,14 @@ def test_the_shape_is_verls() -> None:
         extra_info={"num_turns": None},
         reward_router_address="x",
     )
-    assert result == {"score": 1.0, "acc": 1.0, "f1": 1.0, "scorer": "qa", "pred": "Paris", "reason": "same words"}
+    assert result == {
+        "score": 1.0,
+        "acc": 1.0,
+        "f1": 1.0,
+        "scorer": "qa",
+        "pred": "Paris",
+        "reason": "same words",
+    }
 
 
 def test_every_scorer_gives_the_same_columns() -> None:
@@ -77,11 +84,20 @@ def test_every_scorer_gives_the_same_columns() -> None:
         compute_score("gameof24", "Answer: 8*(1+1+1)", {"numbers": [1, 1, 1, 8]}),
     ]
     assert [result["score"] for result in results] == [0.0, 1.0, 1.0, 1.0]
-    assert len({tuple((key, type(value)) for key, value in result.items()) for result in results}) == 1
+    assert (
+        len({tuple((key, type(value)) for key, value in result.items()) for result in results}) == 1
+    )
 
 
 def test_extra_info_may_hold_anything_a_dataset_holds() -> None:
-    extra = {"answer": "Rome", "ground_truth": "Rome", "index": 3, "question": "Where?", "split": "train", 7: None}
+    extra = {
+        "answer": "Rome",
+        "ground_truth": "Rome",
+        "index": 3,
+        "question": "Where?",
+        "split": "train",
+        7: None,
+    }
     assert compute_score("nq", "Paris", "Paris", extra)["score"] == 1.0
     assert compute_score("unheard of", "Paris", "Paris", {"scorer": "qa"})["score"] == 1.0
     assert compute_score("nq", "Paris", "Paris", None)["score"] == 1.0
@@ -89,11 +105,18 @@ def test_extra_info_may_hold_anything_a_dataset_holds() -> None:
 
 def test_arrays_from_parquet_are_lists() -> None:
     numpy = pytest.importorskip("numpy")
-    assert compute_score("nq", "Paris", numpy.array(["Rome", "Paris"], dtype=object))["score"] == 1.0
-    assert compute_score("nq", "Paris", {"target": numpy.array(["Paris"])})["score"] == 1.0
-    assert compute_score("medqa", "B", "Rome", {"options": numpy.array(["Paris", "Rome"])})["score"] == 1.0
     assert (
-        compute_score("game24", "8*(1+1+1)", {"numbers": numpy.array([1, 1, 1, 8]), "target": numpy.int64(24)})["score"]
+        compute_score("nq", "Paris", numpy.array(["Rome", "Paris"], dtype=object))["score"] == 1.0
+    )
+    assert compute_score("nq", "Paris", {"target": numpy.array(["Paris"])})["score"] == 1.0
+    assert (
+        compute_score("medqa", "B", "Rome", {"options": numpy.array(["Paris", "Rome"])})["score"]
+        == 1.0
+    )
+    assert (
+        compute_score(
+            "game24", "8*(1+1+1)", {"numbers": numpy.array([1, 1, 1, 8]), "target": numpy.int64(24)}
+        )["score"]
         == 1.0
     )
 
@@ -106,7 +129,10 @@ def test_a_users_scorer_joins_the_registry(monkeypatch: pytest.MonkeyPatch) -> N
         return Score(float(len(answer) == extra["length"]), 0.0, None, "length")
 
     registry.register("length", length, "my/Length-Set")
-    assert score_answer("my/length_set", "four", "", {"length": 4}) == (Score(1.0, 0.0, None, "length"), "length")
+    assert score_answer("my/length_set", "four", "", {"length": 4}) == (
+        Score(1.0, 0.0, None, "length"),
+        "length",
+    )
     with pytest.raises(ConfigError, match="already registered"):
         registry.register("qa", length)
 
@@ -121,5 +147,7 @@ def test_any_response_gets_a_reward(text: str, source: str) -> None:
 def test_rewards_import_no_trainer() -> None:
     heavy = {"verl", "ray", "vllm", "torch", "sympy", "math_verify"}
     code = f"import sys, agentflow_verl.rewards; print(sorted({heavy} & set(sys.modules)))"
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert shown.strip() == "[]"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentflow_verl.errors import ConfigError
+from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.rewards import gaia
 from agentflow_verl.rewards.compute import compute_score
 
@@ -107,7 +107,9 @@ def test_every_text_matches_itself(text: str) -> None:
     assert gaia.score(text, text).value == 1.0
 
 
-@given(st.text(st.characters()), st.text(st.characters(), min_size=1).filter(lambda text: text.strip()))
+@given(
+    st.text(st.characters()), st.text(st.characters(), min_size=1).filter(lambda text: text.strip())
+)
 def test_no_text_breaks_the_scorer(answer: str, gold: str) -> None:
     assert gaia.score(answer, gold).value in (0.0, 1.0)
 

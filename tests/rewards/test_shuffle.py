@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentflow_verl.errors import ConfigError
+from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.rewards import choice
 from agentflow_verl.rewards.shuffle import shuffle
 
@@ -39,14 +39,22 @@ def test_the_order_follows_from_seed_and_question() -> None:
     assert moved(LISTED) == moved(LISTED) and len(orders) > 4
 
 
-@pytest.mark.parametrize("options", [METALS, ["iron", "zinc", "lead", "tin"], {"A": "iron", "B": "zinc", "C": "lead", "D": "tin"}])
+@pytest.mark.parametrize(
+    "options",
+    [METALS, ["iron", "zinc", "lead", "tin"], {"A": "iron", "B": "zinc", "C": "lead", "D": "tin"}],
+)
 def test_a_question_that_lists_no_options_gets_them(options) -> None:
     text, shown = moved("Which metal?", options)
-    assert text.splitlines() == ["Which metal?", *(f"{letter}. {METALS['ABCD'.index(source)][3:]}" for letter, source in zip("ABCD", shown))]
+    assert text.splitlines() == [
+        "Which metal?",
+        *(f"{letter}. {METALS['ABCD'.index(source)][3:]}" for letter, source in zip("ABCD", shown)),
+    ]
 
 
 def test_lists_in_brackets_and_lists_shown_twice_are_replaced_where_they_stand() -> None:
-    text, shown = moved("Which?\n(A) iron\n(B) zinc\n(C) lead\n(D) tin\n\nA) iron\nB) zinc\nC) lead\nD) tin")
+    text, shown = moved(
+        "Which?\n(A) iron\n(B) zinc\n(C) lead\n(D) tin\n\nA) iron\nB) zinc\nC) lead\nD) tin"
+    )
     lines = [line for line in text.splitlines() if line]
     names = [METALS["ABCD".index(source)][3:] for source in shown]
     assert lines[1:5] == [f"({letter}) {name}" for letter, name in zip("ABCD", names)]
@@ -55,7 +63,17 @@ def test_lists_in_brackets_and_lists_shown_twice_are_replaced_where_they_stand()
 
 
 @pytest.mark.parametrize(
-    "last", ["All of the above", "Both A and B", "A and C", "None of these", "neither B nor C", "(A) and (B)", "A, B and C", "none of the above"]
+    "last",
+    [
+        "All of the above",
+        "Both A and B",
+        "A and C",
+        "None of these",
+        "neither B nor C",
+        "(A) and (B)",
+        "A, B and C",
+        "none of the above",
+    ],
 )
 def test_options_that_speak_of_others_stay_where_they_are(last: str) -> None:
     options = [*METALS[:3], f"D. {last}"]
@@ -64,7 +82,17 @@ def test_options_that_speak_of_others_stay_where_they_are(last: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["A vitamin", "Vitamin A", "hepatitis A", "B cells and T cells", "As above-ground roots", "above 140 mmHg", "Vitamins A and D", "both kidneys"]
+    "text",
+    [
+        "A vitamin",
+        "Vitamin A",
+        "hepatitis A",
+        "B cells and T cells",
+        "As above-ground roots",
+        "above 140 mmHg",
+        "Vitamins A and D",
+        "both kidneys",
+    ],
 )
 def test_a_letter_or_a_word_in_a_text_does_not_speak_of_options(text: str) -> None:
     options = [*METALS[:3], f"D. {text}"]
@@ -81,7 +109,9 @@ def test_an_order_of_other_options_is_the_rows_fault() -> None:
         choice.score("A", "iron", options=METALS, shown="ABC")
 
 
-@given(st.text(st.characters()), st.lists(st.text(st.characters(), min_size=1), min_size=2, max_size=5))
+@given(
+    st.text(st.characters()), st.lists(st.text(st.characters(), min_size=1), min_size=2, max_size=5)
+)
 def test_no_text_breaks_it(question: str, options: list[str]) -> None:
     text, shown = moved(question, options)
     assert sorted(shown) == sorted(shown.upper()) and len(set(shown)) == len(shown)

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from server_processes import Bait, Running, start, stop
-from services import Service, says
-from services import start as start_service
+
+from tests.tool_servers.server_processes import Bait, Running, start, stop
+from tests.tool_servers.services import Service, says
+from tests.tool_servers.services import start as start_service
 
 
 @pytest.fixture

@@ -14,7 +14,9 @@ SECRETS = ("seen", "escaped", "a secret", "got a secret", "open ")
 
 @dataclass(frozen=True)
 class Attack:
-    """``says`` must be in the output. ``FILE``, ``TCP``, ``UDP`` and ``ABSTRACT`` are defined in each program."""
+    """``says`` must be in the output. ``FILE``, ``TCP``, ``UDP`` and ``ABSTRACT`` are defined in
+    each program.
+    """
 
     name: str
     program: str
@@ -49,7 +51,12 @@ def cannot(name: str, expression: str, what: str = "OSError") -> Attack:
 
 ATTACKS = [
     # using everything up
-    Attack("fork bomb", "import os\nwhile True:\n  try: os.fork()\n  except OSError: pass", "timeout", seconds=1.0),
+    Attack(
+        "fork bomb",
+        "import os\nwhile True:\n  try: os.fork()\n  except OSError: pass",
+        "timeout",
+        seconds=1.0,
+    ),
     Attack(
         "fork bomb of setsid daemons",
         "import os\nwhile True:\n  try: os.fork() or os.setsid()\n  except OSError: pass",
@@ -59,14 +66,15 @@ ATTACKS = [
     Attack("memory bomb", "held = b'x' * (1 << 30)", "memory", "MemoryError"),
     Attack(
         "memory bomb, split",
-        "import os, time\nfor _ in range(6):\n  if os.fork() == 0:\n    held = b'x' * (60 << 20); time.sleep(60)\ntime.sleep(60)",
+        "import os, time\nfor _ in range(6):\n  if os.fork() == 0:\n    held = b'x' * (60 << 20);"
+        " time.sleep(60)\ntime.sleep(60)",
         "memory",
         "more than 160 MB",
     ),
     Attack(
         "memory bomb, split, shared mappings",
-        "import mmap, os, time\nfor _ in range(6):\n  if os.fork() == 0:\n"
-        "    held = mmap.mmap(-1, 60 << 20); held.write(b'x' * (50 << 20)); time.sleep(60)\ntime.sleep(60)",
+        "import mmap, os, time\nfor _ in range(6):\n  if os.fork() == 0:\n    held = mmap.mmap(-1,"
+        " 60 << 20); held.write(b'x' * (50 << 20)); time.sleep(60)\ntime.sleep(60)",
         "memory",
         "more than 160 MB",
     ),
@@ -77,15 +85,17 @@ ATTACKS = [
     Attack("sleep", "print('first'); import time; time.sleep(60)", "timeout", "first", seconds=1.0),
     Attack(
         "process flood",
-        "import os, time\ncount = 0\ntry:\n  while count < 200:\n    if os.fork() == 0: time.sleep(60)\n    count += 1\n"
-        "except OSError: pass\nprint('stopped' if count < 32 else count)",
+        "import os, time\ncount = 0\ntry:\n  while count < 200:\n    if os.fork() == 0:"
+        " time.sleep(60)\n    count += 1\nexcept OSError: pass\nprint('stopped' if count < 32 else"
+        " count)",
         says="stopped",
     ),
     Attack(
         "thread flood",
-        "import threading, time, os\ncount = 0\ntry:\n  while count < 1000:\n"
-        "    threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n    count += 1\n"
-        "except RuntimeError: pass\nprint('stopped' if count < 64 else count, flush=True); os._exit(0)",
+        "import threading, time, os\ncount = 0\ntry:\n  while count < 1000:\n   "
+        " threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n    count +="
+        " 1\nexcept RuntimeError: pass\nprint('stopped' if count < 64 else count, flush=True);"
+        " os._exit(0)",
         says="stopped",
     ),
     Attack("stdout flood", "print('x' * 20_000_000)", "output", "bytes left out"),
@@ -95,17 +105,30 @@ ATTACKS = [
         "output",
         "more than 4 MB",
     ),
-    Attack("stderr flood", "import sys\nwhile True: sys.stderr.write('line\\n' * 10_000)", "output", "more than 4 MB"),
-    Attack("long but fair output", "for i in range(20_000): print(i)\nprint('the end')", says="the end"),
-    Attack("invalid UTF-8", "import os; os.write(1, b'\\xff\\xfe after'); print('\\udc80')", says="\ufffd after"),
+    Attack(
+        "stderr flood",
+        "import sys\nwhile True: sys.stderr.write('line\\n' * 10_000)",
+        "output",
+        "more than 4 MB",
+    ),
+    Attack(
+        "long but fair output", "for i in range(20_000): print(i)\nprint('the end')", says="the end"
+    ),
+    Attack(
+        "invalid UTF-8",
+        "import os; os.write(1, b'\\xff\\xfe after'); print('\\udc80')",
+        says="\ufffd after",
+    ),
     Attack(
         "disk fill",
-        "import os\ntry:\n  for i in range(99): open(f'/tmp/{i}', 'wb').write(bytes(1 << 20))\nexcept OSError as error: print('stopped', i)",
+        "import os\ntry:\n  for i in range(99): open(f'/tmp/{i}', 'wb').write(bytes(1 <<"
+        " 20))\nexcept OSError as error: print('stopped', i)",
         says="stopped 8",
     ),
     Attack(
         "one large file",
-        "try:\n  with open('/dev/shm/x', 'wb') as file: file.truncate(1 << 40)\nexcept OSError as error: print('stopped')",
+        "try:\n  with open('/dev/shm/x', 'wb') as file: file.truncate(1 << 40)\nexcept OSError as"
+        " error: print('stopped')",
         says="stopped",
     ),
     Attack(
@@ -123,7 +146,8 @@ ATTACKS = [
     ),
     Attack(
         "another job's socket",
-        "import socket, time\nlink = socket.socket(socket.AF_UNIX)\nlink.bind('\\0left')\ntime.sleep(0.5)\nprint('alone')",
+        "import socket, time\nlink ="
+        " socket.socket(socket.AF_UNIX)\nlink.bind('\\0left')\ntime.sleep(0.5)\nprint('alone')",
         says="alone",
     ),
     Attack(
@@ -132,17 +156,28 @@ ATTACKS = [
         says="False",
     ),
     cannot("memory of its first process", "open('/proc/1/mem', 'r+b')"),
-    cannot("descriptors of its first process", "[os.open(f'/proc/1/fd/{fd}', 0) for fd in os.listdir('/proc/1/fd')]"),
-    Attack("environment", f"import os; print('seen' if '{MARK}' in os.environ else 'nothing')", says="nothing"),
+    cannot(
+        "descriptors of its first process",
+        "[os.open(f'/proc/1/fd/{fd}', 0) for fd in os.listdir('/proc/1/fd')]",
+    ),
+    Attack(
+        "environment",
+        f"import os; print('seen' if '{MARK}' in os.environ else 'nothing')",
+        says="nothing",
+    ),
     Attack(
         "environment of all processes",
-        f"import glob\nfor path in glob.glob('/proc/[0-9]*/environ'):\n  try:\n    if b'{MARK}' in open(path, 'rb').read(): print('seen in', path)\n"
-        "  except OSError: pass\nprint('looked at', len(glob.glob('/proc/[0-9]*/environ')))",
+        f"import glob\nfor path in glob.glob('/proc/[0-9]*/environ'):\n  try:\n    if b'{MARK}' in"
+        " open(path, 'rb').read(): print('seen in', path)\n  except OSError: pass\nprint('looked"
+        " at', len(glob.glob('/proc/[0-9]*/environ')))",
         says="looked at 2\n",
     ),
     cannot("secret file", "open(FILE).read()"),
     cannot("secret file over ..", "open('/tmp/../../..' + FILE).read()"),
-    cannot("secret file over a symbolic link", "os.symlink(FILE, '/tmp/link') or open('/tmp/link').read()"),
+    cannot(
+        "secret file over a symbolic link",
+        "os.symlink(FILE, '/tmp/link') or open('/tmp/link').read()",
+    ),
     cannot("secret file over a hard link", "os.link(FILE, '/tmp/link')"),
     cannot("secret file over the first process", "open('/proc/1/root' + FILE).read()"),
     cannot("the host's users", "open('/etc/passwd').read()"),
@@ -152,7 +187,8 @@ ATTACKS = [
     cannot("kernel log", "open('/dev/kmsg').read(1)"),
     Attack(
         "inherited descriptors",
-        "import os\nfor fd in range(3, 1024):\n  try: os.fstat(fd); print('open', fd)\n  except OSError: pass\nprint('done')",
+        "import os\nfor fd in range(3, 1024):\n  try: os.fstat(fd); print('open', fd)\n  except"
+        " OSError: pass\nprint('done')",
         says="done",
     ),
     cannot("standard input", "input()", "EOFError"),
@@ -175,7 +211,8 @@ ATTACKS = [
     cannot("TCP to a port of the machine", "tell(('127.0.0.1', TCP))"),
     cannot(
         "UDP to a port of the machine",
-        "tell(('127.0.0.1', UDP), kind=socket.SOCK_DGRAM) and socket.create_connection(('127.0.0.1', TCP), 1)",
+        "tell(('127.0.0.1', UDP), kind=socket.SOCK_DGRAM) and"
+        " socket.create_connection(('127.0.0.1', TCP), 1)",
     ),
     cannot("TCP to a cloud's metadata service", "tell(('169.254.169.254', 80))"),
     cannot("DNS", "socket.getaddrinfo('example.com', 80)"),
@@ -184,11 +221,16 @@ ATTACKS = [
     cannot("socket to the virtual machine's host", "socket.socket(40, socket.SOCK_STREAM)"),
     cannot("raw packets", "socket.socket(socket.AF_PACKET, socket.SOCK_RAW)"),
     # hurting other processes
-    Attack("kill everything", "import os\ntry: os.kill(-1, 9)\nexcept OSError: pass\nprint('alive')", says="alive"),
+    Attack(
+        "kill everything",
+        "import os\ntry: os.kill(-1, 9)\nexcept OSError: pass\nprint('alive')",
+        says="alive",
+    ),
     Attack("kill its process group", "import os; os.kill(0, 9)", "error", "SIGKILL"),
     Attack(
         "kill its parent",
-        "import os\nfor s in (9, 15, 2):\n  try: os.kill(os.getppid() or 1, s)\n  except OSError: pass\nprint('alive')",
+        "import os\nfor s in (9, 15, 2):\n  try: os.kill(os.getppid() or 1, s)\n  except OSError:"
+        " pass\nprint('alive')",
         says="alive",
     ),
     cannot("trace its parent", "call('ptrace', 16, os.getppid(), 0, 0)"),
@@ -196,16 +238,22 @@ ATTACKS = [
     cannot("leave the session", "os.setsid() if os.fork() == 0 else os.wait()"),
     Attack(
         "daemon left behind",
-        "import os, time\nif os.fork() == 0:\n  if os.fork() == 0:\n    time.sleep(60)\n  os._exit(0)\nos.wait(); print('parent done')",
+        "import os, time\nif os.fork() == 0:\n  if os.fork() == 0:\n    time.sleep(60)\n "
+        " os._exit(0)\nos.wait(); print('parent done')",
         says="parent done",
     ),
     # more rights
     cannot("new user namespace", "call('unshare', 0x10000000)"),
     cannot(
         "clone into a user namespace",
-        "call('syscall', {'x86_64': 56, 'aarch64': 220}[os.uname().machine], 0x10000000 | 17, 0, 0, 0, 0)",
+        "call('syscall', {'x86_64': 56, 'aarch64': 220}[os.uname().machine], 0x10000000 | 17, 0, 0,"
+        " 0, 0)",
     ),
-    cannot("child of the fork server", "call('syscall', {'x86_64': 56, 'aarch64': 220}[os.uname().machine], 0x8000 | 17, 0, 0, 0, 0)"),
+    cannot(
+        "child of the fork server",
+        "call('syscall', {'x86_64': 56, 'aarch64': 220}[os.uname().machine], 0x8000 | 17, 0, 0,"
+        " 0, 0)",
+    ),
     cannot("clone3", "call('syscall', 435, 0, 0)"),
     cannot("io_uring", "call('syscall', 425, 1, 0)"),
     cannot("mount", "call('mount', b'none', b'/tmp', b'tmpfs', 0, None)"),
@@ -216,29 +264,48 @@ ATTACKS = [
         "__import__('resource').setrlimit(__import__('resource').RLIMIT_NPROC, (999, 999))",
         "(OSError, ValueError)",
     ),
-    cannot("enter its first process's namespaces", "call('setns', os.open('/proc/1/ns/mnt', 0), 0)"),
+    cannot(
+        "enter its first process's namespaces", "call('setns', os.open('/proc/1/ns/mnt', 0), 0)"
+    ),
     Attack(
         "forged verdicts",
-        "import os\nfor fd in range(3, 256):\n  for text in (b'exit 0\\n', b'done 0\\n', b'ready'):\n    try: os.write(fd, text)\n"
-        "    except OSError: pass\nos._exit(7)",
+        "import os\nfor fd in range(3, 256):\n  for text in (b'exit 0\\n', b'done 0\\n',"
+        " b'ready'):\n    try: os.write(fd, text)\n    except OSError: pass\nos._exit(7)",
         "error",
         "exit code 7",
     ),
-    Attack("says that it is over, and goes on", "import os\nos.write(0, b'exit 3\\n')\nwhile True: pass", "error", "exit code 3"),
+    Attack(
+        "says that it is over, and goes on",
+        "import os\nos.write(0, b'exit 3\\n')\nwhile True: pass",
+        "error",
+        "exit code 3",
+    ),
     *(
         Attack(
             f"forged word: {word!r:.20}",
-            f"import os\nos.set_blocking(0, False)\ntry:\n  for _ in range(9): os.write(0, {word!r} * 9999)\nexcept OSError: pass\nos._exit(7)",
+            f"import os\nos.set_blocking(0, False)\ntry:\n  for _ in range(9): os.write(0, {word!r}"
+            " * 9999)\nexcept OSError: pass\nos._exit(7)",
             "error",
             "exit code 7",
         )
         for word in (b"done 0\n", b"memory\n", b"ready", b"exit 9999\n", b"exit 0", b"\xff\n")
     ),
-    Attack("hangs up", "import os, socket\nsocket.socket(fileno=0).shutdown(2)\nos._exit(7)", "error", "exit code 7"),
-    Attack("closes all that it has", "import os\nos.closerange(0, 999)\nos._exit(7)", "error", "exit code 7"),
+    Attack(
+        "hangs up",
+        "import os, socket\nsocket.socket(fileno=0).shutdown(2)\nos._exit(7)",
+        "error",
+        "exit code 7",
+    ),
+    Attack(
+        "closes all that it has",
+        "import os\nos.closerange(0, 999)\nos._exit(7)",
+        "error",
+        "exit code 7",
+    ),
     Attack(
         "pickle that runs code where it is read",
-        "import os, pickle\nclass Bomb:\n  def __reduce__(self): return (os._exit, (9,))\nos.write(1, pickle.dumps(Bomb()))",
+        "import os, pickle\nclass Bomb:\n  def __reduce__(self): return (os._exit,"
+        " (9,))\nos.write(1, pickle.dumps(Bomb()))",
         says="_exit",
     ),
     # odd ends
@@ -256,5 +323,9 @@ ATTACKS = [
     Attack("deep nesting", "eval('(' * 100_000)", "*", "Error"),
     Attack("syntax error", "print('a'\nx", "error", "SyntaxError"),
     Attack("null bytes", "print(1)\0", "error", "Error"),
-    Attack("exception that lies", "class E(Exception):\n  def __str__(self): raise SystemExit(0)\nraise E", "error"),
+    Attack(
+        "exception that lies",
+        "class E(Exception):\n  def __str__(self): raise SystemExit(0)\nraise E",
+        "error",
+    ),
 ]

@@ -97,7 +97,9 @@ def descendants(pid: int) -> set[tuple[int, str]]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                stat = re.sub(r"^.*\) ", "", (entry / "stat").read_text(errors="replace"), flags=re.DOTALL).split()
+                stat = re.sub(
+                    r"^.*\) ", "", (entry / "stat").read_text(errors="replace"), flags=re.DOTALL
+                ).split()
             except OSError:
                 continue
             parents[int(entry.name)], births[int(entry.name)] = int(stat[1]), stat[19]
@@ -115,7 +117,12 @@ def alive(processes: set[tuple[int, str]]) -> set[tuple[int, str]]:
     left = set()
     for pid, birth in processes:
         try:
-            stat = re.sub(r"^.*\) ", "", Path(f"/proc/{pid}/stat").read_text(errors="replace"), flags=re.DOTALL).split()
+            stat = re.sub(
+                r"^.*\) ",
+                "",
+                Path(f"/proc/{pid}/stat").read_text(errors="replace"),
+                flags=re.DOTALL,
+            ).split()
         except OSError:
             continue
         if stat[19] == birth and stat[0] != "Z":
@@ -133,7 +140,9 @@ def eventually(condition: Callable[[], bool], within: float = 10.0) -> bool:
     return condition()
 
 
-async def call(running: Running, tool: str, arguments: dict, remaining_s: object = None, mode: str = "auto"):
+async def call(
+    running: Running, tool: str, arguments: dict, remaining_s: object = None, mode: str = "auto"
+):
     """Call a tool once with a client of its own. Raises MCPError."""
     meta = None if remaining_s is None else {calls.REMAINING_S: remaining_s}
     async with Client(f"{running.url}/mcp", mode=mode) as client:
@@ -154,7 +163,9 @@ def get(running: Running, path: str, **headers: str) -> tuple[int, str]:
     """Status and body of a GET request; header names with ``_`` for ``-``."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     try:
-        with urllib.request.urlopen(urllib.request.Request(running.url + path, headers=named), timeout=10) as reply:
+        with urllib.request.urlopen(
+            urllib.request.Request(running.url + path, headers=named), timeout=10
+        ) as reply:
             return reply.status, reply.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -164,5 +175,7 @@ def metrics(running: Running) -> dict[str, float]:
     """What ``/metrics`` counts, by name with labels."""
     status, page = get(running, "/metrics")
     assert status == 200
-    lines = (line.rpartition(" ") for line in page.splitlines() if line and not line.startswith("#"))
+    lines = (
+        line.rpartition(" ") for line in page.splitlines() if line and not line.startswith("#")
+    )
     return {name: float(value) for name, _, value in lines}

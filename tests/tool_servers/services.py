@@ -1,4 +1,6 @@
-"""Local HTTP servers that stand in for services on the Internet: they speak those services' formats, or fail."""
+"""Local HTTP servers that stand in for services on the Internet: they speak those services'
+formats, or fail.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,9 @@ def start(service: Service) -> ThreadingHTTPServer:
 # replies
 
 
-def send(handler: BaseHTTPRequestHandler, body: bytes, kind: str, status: int = 200, **headers: str) -> None:
+def send(
+    handler: BaseHTTPRequestHandler, body: bytes, kind: str, status: int = 200, **headers: str
+) -> None:
     handler.send_response(status)
     for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **headers}.items():
         handler.send_header(name.replace("_", "-"), value)
@@ -82,11 +86,15 @@ def send(handler: BaseHTTPRequestHandler, body: bytes, kind: str, status: int = 
     handler.wfile.write(body)
 
 
-def send_json(handler: BaseHTTPRequestHandler, value: Any, status: int = 200, **headers: str) -> None:
+def send_json(
+    handler: BaseHTTPRequestHandler, value: Any, status: int = 200, **headers: str
+) -> None:
     send(handler, json.dumps(value).encode(), "application/json", status, **headers)
 
 
-def says(value: Any, status: int = 200, **headers: str) -> Callable[[Asked, BaseHTTPRequestHandler], None]:
+def says(
+    value: Any, status: int = 200, **headers: str
+) -> Callable[[Asked, BaseHTTPRequestHandler], None]:
     """A reply that is always this JSON value, packed as the real services pack it."""
 
     def reply(_: Asked, handler: BaseHTTPRequestHandler) -> None:
@@ -168,7 +176,9 @@ def _reset(handler: BaseHTTPRequestHandler) -> None:
 FAULTS: dict[str, Callable[[Asked, BaseHTTPRequestHandler], None]] = {
     "429": says({"error": "slow down"}, 429),
     "500": says({"error": "oops"}, 500),
-    "503 without JSON": lambda _, handler: send(handler, b"upstream connect error", "text/plain", 503),
+    "503 without JSON": lambda _, handler: send(
+        handler, b"upstream connect error", "text/plain", 503
+    ),
     "garbage": garbage,
     "not what was asked for": says([1, "two"]),
     "another shape": says({"items": 3, "organic": 3, "choices": [{}], "query": {"search": [{}]}}),

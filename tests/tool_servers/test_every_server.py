@@ -10,8 +10,17 @@ from collections.abc import Iterator
 import pytest
 from mcp.client.client import Client
 from mcp.shared.exceptions import MCPError
-from server_processes import Running, call, command, get, metrics, start, stop, text
 
+from tests.tool_servers.server_processes import (
+    Running,
+    call,
+    command,
+    get,
+    metrics,
+    start,
+    stop,
+    text,
+)
 from tool_servers.common import calls
 
 NOWHERE = "http://127.0.0.1:9"
@@ -25,9 +34,13 @@ SERVERS = {
 
 
 @pytest.fixture(scope="module", params=list(SERVERS))
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
     log = tmp_path_factory.mktemp("logs") / request.param
-    running = start(command(request.param, "--timeout", "5", *SERVERS[request.param]), log, env={**os.environ})
+    running = start(
+        command(request.param, "--timeout", "5", *SERVERS[request.param]), log, env={**os.environ}
+    )
     yield running
     stop(running)
 
@@ -44,7 +57,10 @@ async def test_tool_is_described_for_prompts(server: Running) -> None:
     assert tool.name == server.line["server"]
     assert 0 < len(tool.description) < 120
     assert tool.input_schema["required"] == list(tool.input_schema["properties"])
-    assert all(argument["type"] == "string" and argument["description"] for argument in tool.input_schema["properties"].values())
+    assert all(
+        argument["type"] == "string" and argument["description"]
+        for argument in tool.input_schema["properties"].values()
+    )
     assert 0 < len(tool.meta[calls.NOTES]) < 400
     assert tool.meta[calls.PURE] is False and tool.meta[calls.KEEPS_STATE] is False
     assert len(tool.meta[calls.EDITION]) == 16
@@ -61,7 +77,10 @@ async def test_health_metrics_and_logs(server: Running) -> None:
     assert counted[f'agentflow_tool_call_seconds_count{{tool="{name}"}}'] >= 1
     assert counted[f'agentflow_tool_calls_running{{tool="{name}"}}'] == 0
     lines = [json.loads(line) for line in server.log.read_text().splitlines()]
-    assert any(line["message"] == "call" and line["tool"] == name and line["seconds"] >= 0 for line in lines)
+    assert any(
+        line["message"] == "call" and line["tool"] == name and line["seconds"] >= 0
+        for line in lines
+    )
     assert "private" not in server.log.read_text()
 
 
@@ -76,12 +95,16 @@ async def test_names_that_a_model_made_up_are_counted_together(server: Running) 
 
 
 @pytest.mark.parametrize("value", ["soon", True, [1]])
-async def test_deadline_that_is_no_number_is_a_protocol_error(server: Running, value: object) -> None:
+async def test_deadline_that_is_no_number_is_a_protocol_error(
+    server: Running, value: object
+) -> None:
     with pytest.raises(MCPError, match="must be a number of seconds"):
         await call(server, server.line["server"], await arguments_of(server), remaining_s=value)
 
 
-async def test_arguments_that_do_not_fit_the_schema_are_the_model_s_to_correct(server: Running) -> None:
+async def test_arguments_that_do_not_fit_the_schema_are_the_model_s_to_correct(
+    server: Running,
+) -> None:
     assert "Field required" in text(await call(server, server.line["server"], {}))
     too_long = {name: "x" * 1_500_000 for name in await arguments_of(server)}
     if server.line["server"] != "python_coder":  # a program may be that long

@@ -11,8 +11,8 @@ from typing import TypeVar
 
 import pytest
 import pytest_asyncio
-from server_processes import descendants, eventually
 
+from tests.tool_servers.server_processes import descendants, eventually
 from tool_servers.python_coder import bubblewrap
 from tool_servers.python_coder.inside.watch import STEPS
 from tool_servers.python_coder.limits import Limits
@@ -27,7 +27,9 @@ FRESH = 1  # every program starts behind the server
 
 @pytest.fixture(scope="module")
 def uids() -> Iterator[Iterator[range | None]]:
-    """Fresh ones for each test: limits are counted by them, and the last of a fork bomb's processes take their time to end."""
+    """Fresh ones for each test: limits are counted by them, and the last of a fork bomb's processes
+    take their time to end.
+    """
     if os.geteuid() != 0:
         yield itertools.repeat(None)
         return
@@ -38,7 +40,13 @@ def uids() -> Iterator[Iterator[range | None]]:
 
 @pytest_asyncio.fixture
 async def sandbox(uids: Iterator[range | None]) -> AsyncIterator[Sandbox]:
-    made = Sandbox(bubblewrap.find(), Limits(seconds=60.0, memory_mb=160, processes=32), 2, next(uids), preload=())
+    made = Sandbox(
+        bubblewrap.find(),
+        Limits(seconds=60.0, memory_mb=160, processes=32),
+        2,
+        next(uids),
+        preload=(),
+    )
     yield made
     await made.close()
 
@@ -70,9 +78,13 @@ def ranks() -> list[int]:
         ("for _ in range(3): os.fork()\nwhile True: pass", LOWEST),
     ],
 )
-async def test_program_that_burns_cpu_steps_back_as_a_whole(sandbox: Sandbox, program: str, least: int) -> None:
+async def test_program_that_burns_cpu_steps_back_as_a_whole(
+    sandbox: Sandbox, program: str, least: int
+) -> None:
     running = asyncio.ensure_future(sandbox.run(NAMED + program))
-    assert await asyncio.to_thread(eventually, lambda: bool(ranks()) and all(nice >= least for nice in ranks()), 30.0)
+    assert await asyncio.to_thread(
+        eventually, lambda: bool(ranks()) and all(nice >= least for nice in ranks()), 30.0
+    )
     running.cancel()
     await asyncio.wait({running})
 
@@ -91,8 +103,12 @@ async def test_fork_bomb_gets_what_nobody_else_wants(sandbox: Sandbox) -> None:
 
 
 async def test_crowd_steps_back_before_it_has_burnt_anything(sandbox: Sandbox) -> None:
-    """Its forks and its ends take locks that those of all programs take: they must not be in each other's way."""
-    running = asyncio.ensure_future(sandbox.run(NAMED + "for _ in range(3): os.fork()\ntime.sleep(60)"))
+    """Its forks and its ends take locks that those of all programs take: they must not be in each
+    other's way.
+    """
+    running = asyncio.ensure_future(
+        sandbox.run(NAMED + "for _ in range(3): os.fork()\ntime.sleep(60)")
+    )
     assert await asyncio.to_thread(eventually, lambda: ranks() == [LOWEST] * 8, 30.0)
     running.cancel()
     await asyncio.wait({running})
@@ -101,14 +117,22 @@ async def test_crowd_steps_back_before_it_has_burnt_anything(sandbox: Sandbox) -
 def stopped() -> dict[str, bool]:
     """Of each job, by its namespace: whether all of its processes are stopped."""
     found: dict[str, list[str]] = {}
-    states = of_jobs(lambda pid: (os.readlink(f"/proc/{pid}/ns/pid"), Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]))
+    states = of_jobs(
+        lambda pid: (
+            os.readlink(f"/proc/{pid}/ns/pid"),
+            Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0],
+        )
+    )
     for namespace, state in states:
         found.setdefault(namespace, []).append(state)
     return {namespace: set(states) == {"T"} for namespace, states in found.items()}
 
 
 async def test_crowds_take_turns_and_both_get_done(sandbox: Sandbox) -> None:
-    crowd = NAMED + "own = os.getpid()\nfor _ in range(3): os.fork()\nwhile time.process_time() < 0.3: pass\nif os.getpid() == own: print('done')"
+    crowd = (
+        NAMED + "own = os.getpid()\nfor _ in range(3): os.fork()\nwhile time.process_time() < 0.3:"
+        " pass\nif os.getpid() == own: print('done')"
+    )
     running = [asyncio.ensure_future(sandbox.run(crowd)) for _ in range(2)]
     seen = set()
     while not all(task.done() for task in running):
@@ -116,35 +140,51 @@ async def test_crowds_take_turns_and_both_get_done(sandbox: Sandbox) -> None:
         states = await asyncio.to_thread(stopped)
         if len(states) == 2:
             seen.add(frozenset(states.items()))
-    (first, second) = {name for states in seen for name, _ in states}
+    first, second = {name for states in seen for name, _ in states}
     for one, other in ((first, second), (second, first)):
-        assert frozenset({(one, True), (other, False)}) in seen, "one is stopped while the other runs"
+        assert frozenset({(one, True), (other, False)}) in seen, (
+            "one is stopped while the other runs"
+        )
     assert [(await task).output for task in running] == ["done\n"] * 2
 
 
 async def test_turn_of_a_crowd_that_is_killed_passes_on(sandbox: Sandbox) -> None:
     endless = NAMED + "for _ in range(3): os.fork()\nwhile True: pass"
-    killed = [asyncio.ensure_future(sandbox.run(endless, seconds=seconds)) for seconds in (1.0, 1.5)]
+    killed = [
+        asyncio.ensure_future(sandbox.run(endless, seconds=seconds)) for seconds in (1.0, 1.5)
+    ]
     assert [(await task).status for task in killed] == ["timeout"] * 2
     crowd = "import os, time\nfor _ in range(3): os.fork()\ntime.sleep(0.3)\nprint(end='.')"
     assert set((await sandbox.run(crowd)).output) <= {"."}
 
 
 async def test_crowd_that_is_none_any_more_goes_on(sandbox: Sandbox) -> None:
-    crowd = "import os, time\nfor _ in range(8):\n  if os.fork() == 0: time.sleep(0.5); os._exit(0)\n"
+    crowd = (
+        "import os, time\nfor _ in range(8):\n  if os.fork() == 0: time.sleep(0.5); os._exit(0)\n"
+    )
     program = crowd + "for _ in range(8): os.wait()\ntime.sleep(0.3); print('alone')"
     assert (await sandbox.run(program)).output == "alone\n"
 
 
-async def test_jobs_are_ranked_among_themselves_and_behind_what_forks_them(sandbox: Sandbox) -> None:
-    """In one session: a kernel that schedules by session would give each of several the same, whatever its nice value."""
+async def test_jobs_are_ranked_among_themselves_and_behind_what_forks_them(
+    sandbox: Sandbox,
+) -> None:
+    """In one session: a kernel that schedules by session would give each of several the same,
+    whatever its nice value.
+    """
     running = asyncio.ensure_future(sandbox.run(NAMED + "time.sleep(60)"))
     assert await asyncio.to_thread(eventually, lambda: bool(ranks()), 30.0)
     ((job, session),) = of_jobs(lambda pid: (pid, os.getsid(pid)))
     nursery = int(Path(f"/proc/{job}/stat").read_text().rpartition(") ")[2].split()[1])
     assert session == nursery != os.getsid(0)
-    may = bubblewrap._may_set_priorities() and os.geteuid() == 0 and os.sched_getscheduler(0) == os.SCHED_OTHER
-    assert os.sched_getscheduler(nursery) & ~os.SCHED_RESET_ON_FORK == (os.SCHED_RR if may else os.sched_getscheduler(0))
+    may = (
+        bubblewrap._may_set_priorities()
+        and os.geteuid() == 0
+        and os.sched_getscheduler(0) == os.SCHED_OTHER
+    )
+    assert os.sched_getscheduler(nursery) & ~os.SCHED_RESET_ON_FORK == (
+        os.SCHED_RR if may else os.sched_getscheduler(0)
+    )
     assert os.sched_getscheduler(job) == os.sched_getscheduler(0)
     running.cancel()
     await asyncio.wait({running})

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 import pytest
-from services import Service, says
 
+from tests.tool_servers.services import Service, says
 from tool_servers.common.calls import Fault
 from tool_servers.common.upstream import Upstream
 from tool_servers.google_search import server
@@ -22,7 +22,9 @@ GEMINI = {
             "groundingMetadata": {
                 "webSearchQueries": ["UEFA Euro 2024 winner"],
                 "searchEntryPoint": {"renderedContent": "<div></div>"},
-                "groundingChunks": [{"web": {"uri": "https://redirect.example/abc", "title": "uefa.com"}}],
+                "groundingChunks": [
+                    {"web": {"uri": "https://redirect.example/abc", "title": "uefa.com"}}
+                ],
                 "groundingSupports": [],
             },
         }
@@ -33,42 +35,86 @@ GOOGLE = {
     "kind": "customsearch#search",
     "searchInformation": {"totalResults": "2"},
     "items": [
-        {"kind": "customsearch#result", "title": "A", "link": "https://a.example/x", "snippet": "one\xa0two"},
+        {
+            "kind": "customsearch#result",
+            "title": "A",
+            "link": "https://a.example/x",
+            "snippet": "one\xa0two",
+        },
         {"kind": "customsearch#result", "title": "B", "link": "https://b.example/"},
     ],
 }
 SERPER = {
     "searchParameters": {"q": "apple", "type": "search"},
     "answerBox": {"title": "Apple", "snippet": "A fruit."},
-    "organic": [{"title": "Apple", "link": "https://a.example/", "snippet": "Malus.", "position": 1}],
+    "organic": [
+        {"title": "Apple", "link": "https://a.example/", "snippet": "Malus.", "position": 1}
+    ],
     "peopleAlsoAsk": [],
 }
 BRAVE = {
     "type": "search",
     "web": {
         "type": "search",
-        "results": [{"title": "Rust &amp; Co", "url": "https://a.example/", "description": "A <strong>rust</strong> book"}],
+        "results": [
+            {
+                "title": "Rust &amp; Co",
+                "url": "https://a.example/",
+                "description": "A <strong>rust</strong> book",
+            }
+        ],
     },
 }
 TAVILY = {
     "query": "messi",
     "answer": None,
     "images": [],
-    "results": [{"title": "Messi", "url": "https://a.example/", "content": "A footballer.", "score": 0.9, "raw_content": None}],
+    "results": [
+        {
+            "title": "Messi",
+            "url": "https://a.example/",
+            "content": "A footballer.",
+            "score": 0.9,
+            "raw_content": None,
+        }
+    ],
     "response_time": "1.67",
 }
 SEARXNG = {
     "query": "x",
     "number_of_results": 0,
-    "results": [{"url": "https://a.example/", "title": "X", "content": "text", "engine": "bing", "score": 1.0}],
+    "results": [
+        {
+            "url": "https://a.example/",
+            "title": "X",
+            "content": "text",
+            "engine": "bing",
+            "score": 1.0,
+        }
+    ],
     "answers": [{"answer": "42", "url": None}],
     "unresponsive_engines": [["google", "timeout"]],
 }
 ENGINE_CASES = {
-    "gemini": (GEMINI, "/models/gemini-2.5-flash:generateContent", "x-goog-api-key", "Answer: Spain won Euro 2024."),
+    "gemini": (
+        GEMINI,
+        "/models/gemini-2.5-flash:generateContent",
+        "x-goog-api-key",
+        "Answer: Spain won Euro 2024.",
+    ),
     "google": (GOOGLE, "/customsearch/v1", "x-goog-api-key", "[1] A\nhttps://a.example/x\none two"),
-    "serper": (SERPER, "/search", "x-api-key", "Answer: A fruit.\n\n[1] Apple\nhttps://a.example/\nMalus."),
-    "brave": (BRAVE, "/res/v1/web/search", "x-subscription-token", "[1] Rust & Co\nhttps://a.example/\nA rust book"),
+    "serper": (
+        SERPER,
+        "/search",
+        "x-api-key",
+        "Answer: A fruit.\n\n[1] Apple\nhttps://a.example/\nMalus.",
+    ),
+    "brave": (
+        BRAVE,
+        "/res/v1/web/search",
+        "x-subscription-token",
+        "[1] Rust & Co\nhttps://a.example/\nA rust book",
+    ),
     "tavily": (TAVILY, "/search", "authorization", "[1] Messi\nhttps://a.example/\nA footballer."),
     "searxng": (SEARXNG, "/search", None, "Answer: 42\n\n[1] X\nhttps://a.example/\ntext"),
 }
@@ -84,7 +130,9 @@ async def find(engine: str, service: Service, left_out: tuple[str, ...] = ()) ->
 
 
 @pytest.mark.parametrize("engine", list(ENGINES))
-async def test_engine_is_asked_and_read_as_its_documentation_says(service: Service, engine: str) -> None:
+async def test_engine_is_asked_and_read_as_its_documentation_says(
+    service: Service, engine: str
+) -> None:
     reply, path, key_header, shown = ENGINE_CASES[engine]
     service.reply = says(reply)
     text = show("apple pie", await find(engine, service), 500)
@@ -99,7 +147,9 @@ async def test_engine_is_asked_and_read_as_its_documentation_says(service: Servi
 
 async def test_grounded_answer_names_its_sources(service: Service) -> None:
     service.reply = says(GEMINI)
-    assert (await find("gemini", service)).hits == (Hit("uefa.com", "https://redirect.example/abc", ""),)
+    assert (await find("gemini", service)).hits == (
+        Hit("uefa.com", "https://redirect.example/abc", ""),
+    )
 
 
 NOTHING = {
@@ -128,14 +178,19 @@ async def test_no_result_is_no_failure(service: Service, engine: str) -> None:
         ("brave", {"web": {"results": [{"url": "https://a", "title": ["x"]}]}}, "another format"),
     ],
 )
-async def test_engine_that_did_not_search_failed(service: Service, engine: str, reply: dict, reason: str) -> None:
+async def test_engine_that_did_not_search_failed(
+    service: Service, engine: str, reply: dict, reason: str
+) -> None:
     service.reply = says(reply)
     with pytest.raises(Fault, match=reason):
         await find(engine, service)
 
 
 async def test_left_out_sites_are_never_shown(service: Service) -> None:
-    rows = [{"title": host, "link": f"https://{host}/page", "snippet": ""} for host in ("huggingface.co", "x.huggingface.co", "nothuggingface.co", "[x")]
+    rows = [
+        {"title": host, "link": f"https://{host}/page", "snippet": ""}
+        for host in ("huggingface.co", "x.huggingface.co", "nothuggingface.co", "[x")
+    ]
     service.reply = says({"organic": rows})
     found = await find("serper", service, ("huggingface.co",))
     assert [hit.title for hit in found.hits] == ["nothuggingface.co"]
@@ -160,7 +215,10 @@ def test_markup_and_long_snippets_do_not_reach_the_model() -> None:
     ],
 )
 def test_what_is_missing_is_said_in_one_line(
-    arguments: tuple[str, ...], says_: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    arguments: tuple[str, ...],
+    says_: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for engine in ENGINES.values():
         for key in engine.keys:

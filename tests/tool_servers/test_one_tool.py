@@ -26,7 +26,9 @@ async def halve(asked: Arguments, context: ServerRequestContext) -> CallToolResu
     return calls.answer(f"{12 // asked.number}{asked.unit}")
 
 
-SERVER = OneTool("halve", "Halve a number.", Arguments, halve, calls.meta("No fractions.", pure=True))
+SERVER = OneTool(
+    "halve", "Halve a number.", Arguments, halve, calls.meta("No fractions.", pure=True)
+)
 
 
 async def test_arguments_that_may_all_be_left_out_or_have_parts_are_listed_whole():
@@ -37,15 +39,27 @@ async def test_arguments_that_may_all_be_left_out_or_have_parts_are_listed_whole
         parts: list[Part] = []
 
     [tool] = await OneTool("assemble", "Assemble parts.", Optional, halve, {}).list_tools()
-    assert "required" not in tool.input_schema and tool.input_schema["$defs"]["Part"]["required"] == ["size"]
+    assert "required" not in tool.input_schema and tool.input_schema["$defs"]["Part"][
+        "required"
+    ] == ["size"]
 
 
 async def test_it_lists_one_tool_with_its_arguments_and_notes():
     async with Client(SERVER) as client:
         [tool] = (await client.list_tools()).tools
-    assert (tool.name, tool.description, tool.meta[calls.NOTES], tool.meta[calls.PURE]) == ("halve", "Halve a number.", "No fractions.", True)
+    assert (tool.name, tool.description, tool.meta[calls.NOTES], tool.meta[calls.PURE]) == (
+        "halve",
+        "Halve a number.",
+        "No fractions.",
+        True,
+    )
     assert tool.input_schema["required"] == ["number"] and "description" not in tool.input_schema
-    assert tool.input_schema["properties"]["number"] == {"description": "What to halve.", "minimum": 0, "title": "Number", "type": "integer"}
+    assert tool.input_schema["properties"]["number"] == {
+        "description": "What to halve.",
+        "minimum": 0,
+        "title": "Number",
+        "type": "integer",
+    }
 
 
 @pytest.mark.parametrize(
@@ -54,7 +68,13 @@ async def test_it_lists_one_tool_with_its_arguments_and_notes():
         ({"number": 3, "unit": "m"}, "4m"),
         ({}, "number: Field required"),
         (None, "number: Field required"),
-        ({"number": -1, "unit": 3}, "number: Input should be greater than or equal to 0; unit: Input should be a valid string"),
+        (
+            {"number": -1, "unit": 3},
+            (
+                "number: Input should be greater than or equal to 0; unit: Input should be a valid"
+                " string"
+            ),
+        ),
     ],
 )
 async def test_wrong_arguments_are_for_the_model_to_read(arguments, said):
@@ -71,7 +91,9 @@ async def test_wrong_arguments_are_for_the_model_to_read(arguments, said):
         ("halve", {"number": 0}, INTERNAL_ERROR, "halve failed: ZeroDivisionError"),
     ],
 )
-async def test_what_no_model_is_to_blame_for_is_an_error_of_the_protocol(name, arguments, code, said):
+async def test_what_no_model_is_to_blame_for_is_an_error_of_the_protocol(
+    name, arguments, code, said
+):
     async with Client(SERVER) as client:
         with pytest.raises(MCPError) as error:
             await client.call_tool(name, arguments)

@@ -1,4 +1,6 @@
-"""The server started by root as an ordinary user, in a mount namespace that lets that user read interpreter and checkout."""
+"""The server started by root as an ordinary user, in a mount namespace that lets that user read
+interpreter and checkout.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,9 @@ from pathlib import Path
 import pytest
 from mcp.client.client import Client
 from mcp.shared.exceptions import MCPError
-from sandbox_attacks import ATTACKS, MARK, as_expected
-from server_processes import ROOT, Bait, Running, command
 
+from tests.tool_servers.sandbox_attacks import ATTACKS, MARK, as_expected
+from tests.tool_servers.server_processes import ROOT, Bait, Running, command
 from tool_servers.common import calls
 from tool_servers.python_coder.limits import JobResult
 
@@ -35,13 +37,24 @@ exec setpriv --reuid {USER} --regid {USER} --clear-groups "$@"
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="the other tests ran as an ordinary user already"),
     pytest.mark.skipif(
-        not (shutil.which("setpriv") and shutil.which("unshare")), reason="needs setpriv and unshare of util-linux"
+        not (shutil.which("setpriv") and shutil.which("unshare")),
+        reason="needs setpriv and unshare of util-linux",
     ),
 ]
 
 
 def as_user(line: list[str]) -> list[str]:
-    return ["unshare", "--mount", "--propagation", "private", "bash", "-c", AS_USER, "as-user", *line]
+    return [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "bash",
+        "-c",
+        AS_USER,
+        "as-user",
+        *line,
+    ]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,7 +62,9 @@ def readable() -> None:
     line = as_user([sys.executable, "-c", "import tool_servers.python_coder.server"])
     tried = subprocess.run(line, cwd=ROOT, capture_output=True)
     if tried.returncode:
-        pytest.skip(f"another user cannot run this interpreter and checkout: {tried.stderr.decode()[-200:]}")
+        pytest.skip(
+            f"another user cannot run this interpreter and checkout: {tried.stderr.decode()[-200:]}"
+        )
 
 
 async def test_all_attacks(launch: Callable[..., Running], bait: Bait) -> None:
@@ -62,34 +77,49 @@ async def test_all_attacks(launch: Callable[..., Running], bait: Bait) -> None:
         async with slots:
             for tries in range(10):
                 try:
-                    done = await client.call_tool("python_coder", {"code": program}, meta={calls.REMAINING_S: seconds})
+                    done = await client.call_tool(
+                        "python_coder", {"code": program}, meta={calls.REMAINING_S: seconds}
+                    )
                     break
                 except MCPError as error:  # the slot of the one before is not free yet, and the second of this one is over
-                    assert "slots were busy" in error.message or "no sandbox was ready" in error.message, error
+                    assert (
+                        "slots were busy" in error.message
+                        or "no sandbox was ready" in error.message
+                    ), error
                     assert tries < 9, error
         return JobResult("error" if done.is_error else "ok", done.content[0].text, 0.0)
 
     # limits that the command line does not set are larger there, and their attacks end otherwise
     chosen = [a for a in ATTACKS if not re.search("fill|flood|100 MB", a.name)]
     async with Client(f"{running.url}/mcp") as client:
-        results = await asyncio.gather(*(attack(client, bait.names() + a.program, a.seconds) for a in chosen))
+        results = await asyncio.gather(
+            *(attack(client, bait.names() + a.program, a.seconds) for a in chosen)
+        )
     # on the wire, every failure of a program is one kind
     wrong = {
         a.name: result
         for a, result in zip(chosen, results)
-        if not as_expected(a, result) and (a.status == "ok" or result.status == "ok" or a.says not in result.output)
+        if not as_expected(a, result)
+        and (a.status == "ok" or result.status == "ok" or a.says not in result.output)
     }
     assert not wrong
     assert not bait.reached()
 
 
 def test_missing_user_namespaces_are_refused_and_the_setting_is_named() -> None:
-    script = 'echo 0 > /proc/sys/user/max_user_namespaces; exec setpriv --inh-caps=-all --ambient-caps=-all "$@"'
+    script = (
+        "echo 0 > /proc/sys/user/max_user_namespaces; exec setpriv --inh-caps=-all"
+        ' --ambient-caps=-all "$@"'
+    )
     user = ["unshare", "--user", f"--map-user={USER}", f"--map-group={USER}", "--keep-caps"]
     line = [*user, "bash", "-c", script, "as-user", *command("python_coder")]
-    ended = subprocess.run(line, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(
+        line, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+    )
     assert (ended.returncode, ended.stdout) == (3, "")
-    assert ended.stderr.splitlines()[-1] == (  # asyncio may warn before of a child that ended too quickly for it
+    assert ended.stderr.splitlines()[
+        -1
+    ] == (  # asyncio may warn before of a child that ended too quickly for it
         "python_coder: isolation full was not reached, the sandbox does not start: "
         "run `sysctl -w user.max_user_namespaces=10000` as root"
     )

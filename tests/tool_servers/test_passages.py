@@ -14,12 +14,17 @@ from tool_servers.common.passages import Passage, nearest, split
 def test_no_passage_is_longer_than_asked_and_no_word_is_lost(text: str, most: int) -> None:
     passages = split("t", text, most)
     assert all(0 < len(passage.text) <= most for passage in passages)
-    assert re.sub(r"\s+", "", "".join(passage.text for passage in passages)) == re.sub(r"\s+", "", text)
+    assert re.sub(r"\s+", "", "".join(passage.text for passage in passages)) == re.sub(
+        r"\s+", "", text
+    )
 
 
 def test_passages_end_where_sentences_end() -> None:
     text = "One sentence here. Another sentence there. A third."
-    assert [passage.text for passage in split("t", text, 45)] == ["One sentence here.\nAnother sentence there.", "A third."]
+    assert [passage.text for passage in split("t", text, 45)] == [
+        "One sentence here.\nAnother sentence there.",
+        "A third.",
+    ]
 
 
 @given(texts=st.lists(st.text(), min_size=1, max_size=5), query=st.text(), k=st.integers(1, 9))

@@ -12,9 +12,9 @@ from dataclasses import replace
 
 import pytest
 import pytest_asyncio
-from sandbox_attacks import ATTACKS, LIMITS, MARK, Attack, as_expected
-from server_processes import Bait, alive, descendants, eventually
 
+from tests.tool_servers.sandbox_attacks import ATTACKS, LIMITS, MARK, Attack, as_expected
+from tests.tool_servers.server_processes import Bait, alive, descendants, eventually
 from tool_servers.python_coder import bubblewrap, fork_server
 from tool_servers.python_coder.limits import Busy, JobResult, Limits, SandboxError
 from tool_servers.python_coder.sandbox import AHEAD, Sandbox
@@ -56,7 +56,9 @@ async def one_slot(uids: range | None) -> AsyncIterator[Sandbox]:
 
 async def run(sandbox: Sandbox, attack: Attack, bait: Bait) -> JobResult:
     # the names go on the first line, so that a job that is nothing but a syntax error stays one
-    return await sandbox.run(bait.names() + attack.program, limits=replace(LIMITS, seconds=attack.seconds))
+    return await sandbox.run(
+        bait.names() + attack.program, limits=replace(LIMITS, seconds=attack.seconds)
+    )
 
 
 async def settled(sandbox: Sandbox) -> None:
@@ -86,7 +88,12 @@ async def test_sixteen_attackers_at_once_beside_an_honest_job(sandbox: Sandbox, 
                 result = await run(sandbox, attack, bait)
             except Busy:
                 result = None
-            if result is None or attack.seconds < LIMITS.seconds and result.status == "timeout" and not result.output.startswith(attack.says):
+            if (
+                result is None
+                or attack.seconds < LIMITS.seconds
+                and result.status == "timeout"
+                and not result.output.startswith(attack.says)
+            ):
                 tries[attack.name] += 1  # on a busy machine its second is over before it began
                 waiting.insert(0, attack)
                 assert tries[attack.name] < 30
@@ -148,7 +155,9 @@ os._exit(0)
 @pytest.mark.parametrize("package", ["numpy", "sympy"])
 async def test_packages_of_the_server_can_be_imported(sandbox: Sandbox, package: str) -> None:
     pytest.importorskip(package)
-    result = await sandbox.run(f"import {package}; print({package}.__name__)", limits=Limits(seconds=60))
+    result = await sandbox.run(
+        f"import {package}; print({package}.__name__)", limits=Limits(seconds=60)
+    )
     assert (result.status, result.output) == ("ok", f"{package}\n")
 
 
@@ -165,11 +174,16 @@ async def test_traceback_shows_the_program_and_nothing_of_the_launcher(sandbox: 
 
 
 async def test_interpreter_of_a_job_is_as_if_new(sandbox: Sandbox) -> None:
-    program = "import random, numpy, sympy.core.random as of_sympy, sys; print(sys.argv, sys.path[0] != '', __name__)\n"
+    program = (
+        "import random, numpy, sympy.core.random as of_sympy, sys; print(sys.argv, sys.path[0] !="
+        " '', __name__)\n"
+    )
     program += "print(random.random(), numpy.random.rand(), of_sympy.random())"
     first, second = [(await sandbox.run(program)).output.splitlines() for _ in range(2)]
     assert first[0] == second[0] == "['main.py'] True __main__"
-    assert not set(first[1].split()) & set(second[1].split()), "two jobs drew the same random numbers"
+    assert not set(first[1].split()) & set(second[1].split()), (
+        "two jobs drew the same random numbers"
+    )
 
 
 async def test_what_an_interpreter_does_at_its_end_is_done(sandbox: Sandbox) -> None:
@@ -193,7 +207,9 @@ async def test_fork_server_that_dies_is_started_again(one_slot: Sandbox) -> None
     assert (await one_slot.run(HONEST)).output == HONEST_ANSWER
 
 
-async def test_sandbox_that_never_comes_up_holds_up_none_after_it(one_slot: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sandbox_that_never_comes_up_holds_up_none_after_it(
+    one_slot: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await one_slot.run(HONEST)
     await settled(one_slot)
     monkeypatch.setattr(fork_server, "_UP_WITHIN_S", 0.5)
@@ -209,18 +225,27 @@ async def test_sandbox_that_never_comes_up_holds_up_none_after_it(one_slot: Sand
     assert (await one_slot.run(HONEST)).output == HONEST_ANSWER
 
 
-async def test_descriptors_may_have_large_numbers(one_slot: Sandbox, many_descriptors: None) -> None:
+async def test_descriptors_may_have_large_numbers(
+    one_slot: Sandbox, many_descriptors: None
+) -> None:
     for _ in range(2):
         assert (await one_slot.run(HONEST)).output == HONEST_ANSWER
 
 
-async def test_program_ends_with_its_first_process_and_not_with_a_fork_of_it(sandbox: Sandbox) -> None:
-    program = "import os\nif os.fork() == 0:\n  print('child')\nelse:\n  os.wait(); print('parent'); exit(3)"
+async def test_program_ends_with_its_first_process_and_not_with_a_fork_of_it(
+    sandbox: Sandbox,
+) -> None:
+    program = (
+        "import os\nif os.fork() == 0:\n  print('child')\nelse:\n  os.wait(); print('parent');"
+        " exit(3)"
+    )
     result = await sandbox.run(program)
     assert (result.status, result.output) == ("error", "child\nparent\n[failed: exit code 3]")
 
 
-async def test_as_many_as_run_can_start_at_once_when_all_end_together(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_as_many_as_run_can_start_at_once_when_all_end_together(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Although not one sandbox is made meanwhile."""
     await settled(sandbox)
     never = asyncio.get_running_loop().create_future()
@@ -260,7 +285,9 @@ async def test_waiting_for_a_slot_counts_against_the_deadline(one_slot: Sandbox)
     assert (await one_slot.run(HONEST)).output == HONEST_ANSWER, "the slot is lost"
 
 
-async def test_cancelling_kills_the_job_and_frees_its_slot(sandbox: Sandbox, one_slot: Sandbox) -> None:
+async def test_cancelling_kills_the_job_and_frees_its_slot(
+    sandbox: Sandbox, one_slot: Sandbox
+) -> None:
     await settled(sandbox)
     others = descendants(os.getpid())
     endless = replace(LIMITS, output_mb=1 << 20)
@@ -276,10 +303,14 @@ async def test_cancelling_kills_the_job_and_frees_its_slot(sandbox: Sandbox, one
     assert (await one_slot.run(HONEST)).output == HONEST_ANSWER
     await settled(one_slot)
     left = 3 + 2 * AHEAD  # the fork server, and the sandboxes that are ready
-    assert await asyncio.to_thread(eventually, lambda: len(descendants(os.getpid()) - others) == left)
+    assert await asyncio.to_thread(
+        eventually, lambda: len(descendants(os.getpid()) - others) == left
+    )
 
 
-async def test_closing_ends_running_jobs_and_takes_no_more(sandbox: Sandbox, one_slot: Sandbox) -> None:
+async def test_closing_ends_running_jobs_and_takes_no_more(
+    sandbox: Sandbox, one_slot: Sandbox
+) -> None:
     await settled(sandbox)
     others = descendants(os.getpid())
     await one_slot.run(HONEST)  # it is up
@@ -299,4 +330,6 @@ async def test_no_descriptor_is_left_open(sandbox: Sandbox) -> None:
         await sandbox.run(HONEST)
     await sandbox.run("import time; time.sleep(9)", seconds=0.2)
     await settled(sandbox)
-    assert await asyncio.to_thread(eventually, lambda: len(os.listdir("/proc/self/fd")) <= len(before))
+    assert await asyncio.to_thread(
+        eventually, lambda: len(os.listdir("/proc/self/fd")) <= len(before)
+    )

@@ -52,7 +52,10 @@ def test_missing_and_empty_files_are_refused(tmp_path: Path) -> None:
 
 
 def test_best_passage_comes_first() -> None:
-    assert [passage.title for passage in Index(PASSAGES).search("capital of Germany", 2)] == ["Berlin", "Paris"]
+    assert [passage.title for passage in Index(PASSAGES).search("capital of Germany", 2)] == [
+        "Berlin",
+        "Paris",
+    ]
 
 
 def test_titles_are_searched_and_case_does_not_matter() -> None:
@@ -94,6 +97,9 @@ def test_cut_never_shows_more_than_asked(text: str, most: int) -> None:
 
 def test_ten_thousand_passages_are_indexed_and_searched(tmp_path: Path) -> None:
     file = tmp_path / "large.jsonl"
-    rows = ({"title": f"Title {n}", "text": f"word{n} common filler text number {n % 7}"} for n in range(10_000))
+    rows = (
+        {"title": f"Title {n}", "text": f"word{n} common filler text number {n % 7}"}
+        for n in range(10_000)
+    )
     file.write_text("\n".join(map(json.dumps, rows)))
     assert Index(read(file)).search("word4321", 3)[0].title == "Title 4321"

@@ -18,7 +18,9 @@ MACHINES = {"x86_64": 0xC000_003E, "aarch64": 0xC000_00B7}
 ALLOW, KILL = 0x7FFF_0000, 0x8000_0000
 
 
-def decide(machine: str, number: int, arguments: tuple[int, ...] = (), architecture: int | None = None) -> int:
+def decide(
+    machine: str, number: int, arguments: tuple[int, ...] = (), architecture: int | None = None
+) -> int:
     """What the kernel would do: interpret the filter on one call (struct seccomp_data)."""
     architecture = MACHINES[machine] if architecture is None else architecture
     data = struct.pack("=IIQ6Q", number, architecture, 0, *(*arguments, *[0] * 6)[:6])
@@ -31,7 +33,11 @@ def decide(machine: str, number: int, arguments: tuple[int, ...] = (), architect
         if code == 0x20:
             register = struct.unpack_from("=I", data, operand)[0]
         else:
-            holds = {0x15: register == operand, 0x35: register >= operand, 0x45: bool(register & operand)}[code]
+            holds = {
+                0x15: register == operand,
+                0x35: register >= operand,
+                0x45: bool(register & operand),
+            }[code]
             at += jump_true if holds else jump_false
 
 
@@ -41,7 +47,9 @@ def error(number: int) -> int:
 
 @pytest.mark.parametrize("machine", MACHINES)
 @given(number=st.integers(0, 2**32 - 1), arguments=st.tuples(*[st.integers(0, 2**64 - 1)] * 2))
-def test_every_call_gets_the_verdict_of_the_tables(machine: str, number: int, arguments: tuple[int, int]) -> None:
+def test_every_call_gets_the_verdict_of_the_tables(
+    machine: str, number: int, arguments: tuple[int, int]
+) -> None:
     column = list(MACHINES).index(machine)
     verdict = decide(machine, number, arguments)
     low = [argument & 0xFFFF_FFFF for argument in arguments]
@@ -68,9 +76,20 @@ def test_denied_calls_are_denied(machine: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_namespaces_and_children_of_others_are_denied_whatever_else_is_asked_for(machine: str) -> None:
+def test_namespaces_and_children_of_others_are_denied_whatever_else_is_asked_for(
+    machine: str,
+) -> None:
     clone = seccomp.CLONE[list(MACHINES).index(machine)]
-    for bit in (0x0002_0000, 0x0200_0000, 0x0400_0000, 0x0800_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000, seccomp.CLONE_PARENT):
+    for bit in (
+        0x0002_0000,
+        0x0200_0000,
+        0x0400_0000,
+        0x0800_0000,
+        0x1000_0000,
+        0x2000_0000,
+        0x4000_0000,
+        seccomp.CLONE_PARENT,
+    ):
         assert decide(machine, clone, (bit | 17,)) == error(errno.EPERM)
     assert decide(machine, clone, (17,)) == ALLOW, "fork"
     assert decide(machine, clone, (0x003D_0F00,)) == ALLOW, "a thread"
@@ -89,7 +108,8 @@ def test_unknown_machine_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("machine", "header"), [("x86_64", "x86_64-linux-gnu/asm/unistd_64.h"), ("aarch64", "asm-generic/unistd.h")]
+    ("machine", "header"),
+    [("x86_64", "x86_64-linux-gnu/asm/unistd_64.h"), ("aarch64", "asm-generic/unistd.h")],
 )
 def test_numbers_agree_with_the_kernels_headers(machine: str, header: str) -> None:
     path = Path("/usr/include", header)
@@ -97,9 +117,17 @@ def test_numbers_agree_with_the_kernels_headers(machine: str, header: str) -> No
         pytest.skip(f"{path} is not installed")
     numbers = dict(re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)\b", path.read_text()))
     column = list(MACHINES).index(machine)
-    table = {name: pair[column] for name, pair in seccomp.DENIED.items() if pair[column] is not None}
-    table |= {"clone": seccomp.CLONE[column], "socket": seccomp.SOCKET[column], "ioctl": seccomp.IOCTL[column]}
+    table = {
+        name: pair[column] for name, pair in seccomp.DENIED.items() if pair[column] is not None
+    }
+    table |= {
+        "clone": seccomp.CLONE[column],
+        "socket": seccomp.SOCKET[column],
+        "ioctl": seccomp.IOCTL[column],
+    }
     table |= {"socketpair": seccomp.SOCKETPAIR[column], **seccomp.ALLOWED_NEW}
-    wrong = {name: number for name, number in table.items() if int(numbers.get(name, number)) != number}
+    wrong = {
+        name: number for name, number in table.items() if int(numbers.get(name, number)) != number
+    }
     assert not wrong
     assert len(set(table) & set(numbers)) > 50

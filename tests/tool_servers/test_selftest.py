@@ -1,4 +1,6 @@
-"""The self-test and the attacks must notice a sandbox that was made weaker, whatever was taken away."""
+"""The self-test and the attacks must notice a sandbox that was made weaker, whatever was taken
+away.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from sandbox_attacks import ATTACKS, LIMITS, as_expected
-from server_processes import Bait
-from weakened import FITTING, Weakening
 
+from tests.tool_servers.sandbox_attacks import ATTACKS, LIMITS, as_expected
+from tests.tool_servers.server_processes import Bait
+from tests.tool_servers.weakened import FITTING, Weakening
 from tool_servers.python_coder import bubblewrap, selftest
 from tool_servers.python_coder.job import Job
 from tool_servers.python_coder.limits import Limits, SandboxError
@@ -32,7 +34,9 @@ def uids() -> Iterator[range | None]:
 
 
 @asynccontextmanager
-async def started(box: bubblewrap.Bubblewrap, uids: range | None, jobs: int = 4) -> AsyncIterator[Sandbox]:
+async def started(
+    box: bubblewrap.Bubblewrap, uids: range | None, jobs: int = 4
+) -> AsyncIterator[Sandbox]:
     sandbox = Sandbox(box, Limits(), jobs, uids, preload=())
     try:
         yield sandbox
@@ -48,7 +52,11 @@ async def test_nothing_gets_through_the_real_sandbox(uids: range | None, jobs: i
 
 @pytest.mark.parametrize("weakening", FITTING, ids=lambda weakening: weakening.name)
 async def test_weaker_sandbox_is_noticed(
-    uids: range | None, bait: Bait, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weakening: Weakening
+    uids: range | None,
+    bait: Bait,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    weakening: Weakening,
 ) -> None:
     monkeypatch.setattr(selftest, "_SMALL", replace(selftest._SMALL, seconds=30.0))
     chosen = [attack for attack in ATTACKS if attack.name in weakening.attacks]
@@ -57,16 +65,25 @@ async def test_weaker_sandbox_is_noticed(
         assert weakening.probe in {finding.probe for finding in await selftest.attack(sandbox)}
         for attack in chosen:
             pair = [
-                sandbox.run(bait.names() + attack.program, limits=replace(LIMITS, seconds=min(attack.seconds, 5.0)))
+                sandbox.run(
+                    bait.names() + attack.program,
+                    limits=replace(LIMITS, seconds=min(attack.seconds, 5.0)),
+                )
                 for _ in range(2)  # at once: some only see each other
             ]
-            assert not all(as_expected(attack, result) for result in await asyncio.gather(*pair)), attack.name
+            assert not all(as_expected(attack, result) for result in await asyncio.gather(*pair)), (
+                attack.name
+            )
     while bait.reached():
         pass
 
 
-async def test_a_busy_machine_is_no_weak_sandbox(uids: range | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The probe of the wall clock has two seconds; a sandbox that comes later than that has still to prove itself."""
+async def test_a_busy_machine_is_no_weak_sandbox(
+    uids: range | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The probe of the wall clock has two seconds; a sandbox that comes later than that has still
+    to prove itself.
+    """
     fork, late = Sandbox.fork, []
 
     async def slow(self: Sandbox, limits: Limits, *more: object) -> Job:
@@ -82,7 +99,9 @@ async def test_a_busy_machine_is_no_weak_sandbox(uids: range | None, monkeypatch
 
 
 async def test_sandbox_that_does_not_start_says_why(uids: range | None) -> None:
-    async with started(replace(bubblewrap.find(), mounts=("--ro-bind", "/not/there", "/x")), uids) as sandbox:
+    async with started(
+        replace(bubblewrap.find(), mounts=("--ro-bind", "/not/there", "/x")), uids
+    ) as sandbox:
         with pytest.raises(SandboxError, match="/not/there"):
             await selftest.attack(sandbox)
 
@@ -109,6 +128,8 @@ def test_ordinary_user_is_told_which_setting_is_in_the_way(
     assert says in selftest.advice("No permissions to create a new namespace", tmp_path)
 
 
-def test_root_is_told_which_rights_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_root_is_told_which_rights_are_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     assert "CAP_SYS_ADMIN" in selftest.advice("Operation not permitted", tmp_path)

@@ -17,16 +17,30 @@ from pathlib import Path
 
 import pytest
 from mcp.shared.exceptions import MCPError
-from sandbox_attacks import MARK
-from server_processes import ROOT, Running, alive, call, command, descendants, eventually, get, start, stop, text
 
+from tests.tool_servers.sandbox_attacks import MARK
+from tests.tool_servers.server_processes import (
+    ROOT,
+    Running,
+    alive,
+    call,
+    command,
+    descendants,
+    eventually,
+    get,
+    start,
+    stop,
+    text,
+)
 from tool_servers.common import calls
 from tool_servers.python_coder import bubblewrap
 from tool_servers.python_coder import server as python_coder_server
 from tool_servers.wikipedia_search import server as wikipedia_search_server
 
 NAMED = "import ctypes, os, time; ctypes.CDLL(None).prctl(15, b'test-job')\n"
-"""A job's process, and its children, are told by this name from sandboxes that wait for one (prctl(2), PR_SET_NAME)."""
+"""A job's process, and its children, are told by this name from sandboxes that wait for one
+(prctl(2), PR_SET_NAME).
+"""
 SLEEP = {"code": f"{NAMED}print('first'); time.sleep(60)"}
 LIMITED = ("--timeout", "60", "--memory-mb", "160", "--jobs", "4")
 
@@ -38,14 +52,21 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def python_coder(logs: Path) -> Iterator[Running]:
-    running = start(command("python_coder", *LIMITED), logs / "python_coder.log", env={**os.environ, MARK: "seen"})
+    running = start(
+        command("python_coder", *LIMITED),
+        logs / "python_coder.log",
+        env={**os.environ, MARK: "seen"},
+    )
     yield running
     stop(running)
 
 
 @pytest.fixture(scope="module")
 def wikipedia_search(logs: Path, corpus: Path) -> Iterator[Running]:
-    running = start(command("wikipedia_search", "--corpus", str(corpus), "--k", "2"), logs / "wikipedia_search.log")
+    running = start(
+        command("wikipedia_search", "--corpus", str(corpus), "--k", "2"),
+        logs / "wikipedia_search.log",
+    )
     yield running
     stop(running)
 
@@ -75,7 +96,9 @@ def health(running: Running) -> dict:
 # both servers
 
 
-def test_listening_line_and_health_say_what_runs(python_coder: Running, wikipedia_search: Running) -> None:
+def test_listening_line_and_health_say_what_runs(
+    python_coder: Running, wikipedia_search: Running
+) -> None:
     for running, server, facts in (
         (python_coder, "python_coder", {"isolation": "full"}),
         (wikipedia_search, "wikipedia_search", {"source": "corpus"}),
@@ -91,20 +114,27 @@ def test_listening_line_and_health_say_what_runs(python_coder: Running, wikipedi
         assert health(running) == {"status": "ok", "server": server, **facts}
 
 
-
-
 @pytest.mark.parametrize("remaining_s", [0, -3.5])
 async def test_no_time_left_is_a_failure_at_once(server: Running, remaining_s: float) -> None:
-    tool, argument = server.line["server"], {"python_coder": "code", "wikipedia_search": "query"}[server.line["server"]]
+    tool, argument = (
+        server.line["server"],
+        {"python_coder": "code", "wikipedia_search": "query"}[server.line["server"]],
+    )
     result = await call(server, tool, {argument: "print(1)"}, remaining_s=remaining_s)
     assert result.is_error and "stopped" in text(result)
 
 
 def post(running: Running, host: str) -> int:
     """The status of a tools/list request that names ``host`` as where it goes."""
-    headers = {"Host": host, "Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+    headers = {
+        "Host": host,
+        "Content-Type": "application/json",
+        "Accept": "application/json, text/event-stream",
+    }
     body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}).encode()
-    request = urllib.request.Request(f"{running.url}/mcp", data=body, headers=headers, method="POST")
+    request = urllib.request.Request(
+        f"{running.url}/mcp", data=body, headers=headers, method="POST"
+    )
     try:
         with urllib.request.urlopen(request, timeout=10) as reply:
             return reply.status
@@ -120,7 +150,10 @@ def test_foreign_host_header_is_refused(server: Running) -> None:
 async def test_logs_are_one_json_object_a_line(server: Running) -> None:
     await call(server, server.line["server"], {"code": "print('private')", "query": "Paris"})
     lines = [json.loads(line) for line in server.log.read_text().splitlines()]
-    assert any(line["message"] == "call" and line["status"] == "ok" and line["seconds"] >= 0 for line in lines)
+    assert any(
+        line["message"] == "call" and line["status"] == "ok" and line["seconds"] >= 0
+        for line in lines
+    )
     assert "private" not in server.log.read_text()
 
 
@@ -138,7 +171,10 @@ async def test_logs_are_one_json_object_a_line(server: Running) -> None:
 def test_wrong_option_ends_with_one_reason(
     name: str, corpus: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
 ) -> None:
-    main = {"python_coder": python_coder_server.main, "wikipedia_search": wikipedia_search_server.main}[name]
+    main = {
+        "python_coder": python_coder_server.main,
+        "wikipedia_search": wikipedia_search_server.main,
+    }[name]
     needed = ["--corpus", str(corpus)] if name == "wikipedia_search" else []
     with pytest.raises(SystemExit) as ended:
         main([*needed, *arguments])
@@ -152,10 +188,14 @@ def test_wrong_option_ends_with_one_reason(
 
 
 async def test_search_over_mcp(wikipedia_search: Running) -> None:
-    result = await call(wikipedia_search, "wikipedia_search", {"query": "capital of Germany"}, remaining_s=5)
+    result = await call(
+        wikipedia_search, "wikipedia_search", {"query": "capital of Germany"}, remaining_s=5
+    )
     assert not result.is_error
     assert text(result).startswith("[1] Berlin\nBerlin is the capital of Germany.\n\n[2] Paris\n")
-    assert "characters left out]" in text(await call(wikipedia_search, "wikipedia_search", {"query": "tuna"}))
+    assert "characters left out]" in text(
+        await call(wikipedia_search, "wikipedia_search", {"query": "tuna"})
+    )
     nothing = await call(wikipedia_search, "wikipedia_search", {"query": "zzzqqq"})
     assert not nothing.is_error and text(nothing).startswith("No result")
 
@@ -171,7 +211,9 @@ def test_corpus_that_cannot_be_used_ends_with_one_line(tmp_path: Path) -> None:
     assert ended.stdout == ""
 
 
-def test_corpus_that_is_not_there_ends_with_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_corpus_that_is_not_there_ends_with_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
         wikipedia_search_server.main(["--corpus", str(tmp_path / "none")])
     assert ended.value.code == 2 and "none cannot be read" in capsys.readouterr().err
@@ -186,7 +228,9 @@ async def test_program_over_mcp(python_coder: Running, mode: str) -> None:
     assert not result.is_error and text(result) == "42\n"
 
 
-async def test_failure_of_the_program_is_an_error_the_planner_can_read(python_coder: Running) -> None:
+async def test_failure_of_the_program_is_an_error_the_planner_can_read(
+    python_coder: Running,
+) -> None:
     result = await call(python_coder, "python_coder", {"code": "isbn"})
     assert result.is_error
     assert text(result).endswith("NameError: name 'isbn' is not defined\n[failed: exit code 1]")
@@ -211,7 +255,10 @@ async def test_client_that_goes_away_does_not_extend_the_job(python_coder: Runni
 
 
 async def test_busy_server_is_an_infrastructure_error(python_coder: Running) -> None:
-    sleepers = [asyncio.ensure_future(call(python_coder, "python_coder", SLEEP, remaining_s=2.5)) for _ in range(4)]
+    sleepers = [
+        asyncio.ensure_future(call(python_coder, "python_coder", SLEEP, remaining_s=2.5))
+        for _ in range(4)
+    ]
     await asyncio.sleep(0.7)
     with pytest.raises(MCPError) as caught:
         await call(python_coder, "python_coder", {"code": "print(1)"}, remaining_s=0.3)
@@ -221,7 +268,9 @@ async def test_busy_server_is_an_infrastructure_error(python_coder: Running) -> 
 
 
 async def test_program_cannot_reach_its_own_server(python_coder: Running) -> None:
-    program = f"import urllib.request; urllib.request.urlopen('{python_coder.url}/healthz', timeout=2)"
+    program = (
+        f"import urllib.request; urllib.request.urlopen('{python_coder.url}/healthz', timeout=2)"
+    )
     result = await call(python_coder, "python_coder", {"code": program})
     assert result.is_error
     assert "Connection refused" in text(result) or "unreachable" in text(result)
@@ -235,7 +284,9 @@ async def test_large_and_strange_programs_come_through(python_coder: Running) ->
 # the end of a server
 
 
-async def test_told_to_end_it_ends_promptly_and_takes_its_jobs_along(launch: Callable[..., Running]) -> None:
+async def test_told_to_end_it_ends_promptly_and_takes_its_jobs_along(
+    launch: Callable[..., Running],
+) -> None:
     running = launch(command("python_coder", *LIMITED))
     job = asyncio.ensure_future(call(running, "python_coder", SLEEP))
     assert await asyncio.to_thread(eventually, lambda: len(jobs_of(running)) == 1)
@@ -247,7 +298,9 @@ async def test_told_to_end_it_ends_promptly_and_takes_its_jobs_along(launch: Cal
         await job
 
 
-async def test_idle_search_server_ends_promptly(launch: Callable[..., Running], corpus: Path) -> None:
+async def test_idle_search_server_ends_promptly(
+    launch: Callable[..., Running], corpus: Path
+) -> None:
     running = launch(command("wikipedia_search", "--corpus", str(corpus)))
     await call(running, "wikipedia_search", {"query": "Paris"})
     running.process.send_signal(signal.SIGINT)
@@ -271,7 +324,9 @@ async def test_killed_server_leaves_no_job_behind(launch: Callable[..., Running]
 def test_server_ends_with_its_parent(name: str, corpus: Path) -> None:
     needed = ["--corpus", str(corpus)] if name == "wikipedia_search" else []
     parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT, *command(name, "--exit-with-parent", *needed)], cwd=ROOT, stdout=subprocess.PIPE
+        [sys.executable, "-c", PARENT, *command(name, "--exit-with-parent", *needed)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
     )
     line = json.loads(parent.stdout.readline())
     server = {process for process in descendants(parent.pid) if process[0] == line["pid"]}
@@ -324,10 +379,17 @@ def with_bwrap(folder: Path, script: str) -> dict[str, str]:
         ),
     ],
 )
-def test_weaker_isolation_ends_the_server_with_one_line(tmp_path: Path, script: str, says: str) -> None:
+def test_weaker_isolation_ends_the_server_with_one_line(
+    tmp_path: Path, script: str, says: str
+) -> None:
     environment = with_bwrap(tmp_path, script)
     ended = subprocess.run(
-        command("python_coder"), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+        command("python_coder"),
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert ended.returncode == 3
     (line,) = [line for line in ended.stderr.splitlines() if not line.startswith("{")]

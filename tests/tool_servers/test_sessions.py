@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from server_processes import alive, descendants, eventually
 
+from tests.tool_servers.server_processes import alive, descendants, eventually
 from tool_servers.python_coder import bubblewrap
 from tool_servers.python_coder.limits import Busy, JobResult, Limits
 from tool_servers.python_coder.sandbox import Sandbox
@@ -40,18 +40,27 @@ async def said(sessions: Sessions, trajectory: str, program: str) -> str:
 async def test_variables_files_and_imports_stay(sessions: Sessions) -> None:
     await said(sessions, "a", "import math\nx = [1]\nopen('/tmp/kept', 'w').write('text')")
     await said(sessions, "a", "x.append(math.pi)")
-    assert await said(sessions, "a", "print(x, open('/tmp/kept').read())") == "[1, 3.141592653589793] text\n"
+    assert (
+        await said(sessions, "a", "print(x, open('/tmp/kept').read())")
+        == "[1, 3.141592653589793] text\n"
+    )
 
 
 async def test_two_trajectories_share_nothing(sessions: Sessions) -> None:
     await said(sessions, "a", "x = 1; open('/tmp/kept', 'w').close()")
-    assert await said(sessions, "b", "import os; print('x' in globals(), os.listdir('/tmp'))") == "False []\n"
+    assert (
+        await said(sessions, "b", "import os; print('x' in globals(), os.listdir('/tmp'))")
+        == "False []\n"
+    )
 
 
 async def test_program_that_raises_keeps_what_it_had(sessions: Sessions) -> None:
     result = await sessions.run("a", "x = 2\ndef half(n):\n    return n / 0\nhalf(x)")
     assert result.status == "error"
-    assert 'File "call_1.py", line 3, in half\n    return n / 0\n' in result.output and GONE not in result.output
+    assert (
+        'File "call_1.py", line 3, in half\n    return n / 0\n' in result.output
+        and GONE not in result.output
+    )
     assert await said(sessions, "a", "print(x)") == "2\n"
     assert (await sessions.run("a", "exit(3)")).output == "[failed: exit code 3]"
     assert await said(sessions, "a", "print(x)") == "2\n"
@@ -65,7 +74,10 @@ async def test_program_that_raises_keeps_what_it_had(sessions: Sessions) -> None
         ("while True: pass", "timeout"),
         ("while True: print('x' * 10_000)", "output"),
         (
-            "import os, time\nfor _ in range(6):\n  if os.fork() == 0: held = b'x' * (60 << 20); time.sleep(60)\ntime.sleep(60)",
+            (
+                "import os, time\nfor _ in range(6):\n  if os.fork() == 0: held = b'x' * (60 <<"
+                " 20); time.sleep(60)\ntime.sleep(60)"
+            ),
             "memory",
         ),
     ],
@@ -74,20 +86,32 @@ async def test_what_ends_a_job_ends_its_state_and_the_caller_is_told(
     sessions: Sessions, program: str, status: str
 ) -> None:
     await said(sessions, "a", "x = 1")
-    result: JobResult = await sessions.run("a", program, seconds=2.0 if status == "timeout" else None)
+    result: JobResult = await sessions.run(
+        "a", program, seconds=2.0 if status == "timeout" else None
+    )
     assert result.status == status and result.output.endswith(GONE)
     assert await said(sessions, "a", "print('x' in globals())") == "False\n"
 
 
 async def test_forged_verdict_hurts_its_own_session_only(sessions: Sessions) -> None:
-    forged = "import os\nfor fd in range(3, 64):\n  try: os.write(fd, b'exit 0\\n' * 9)\n  except OSError: pass\nprint('mine')"
-    other = asyncio.ensure_future(said(sessions, "b", "import time; time.sleep(1); print('honest')"))
+    forged = (
+        "import os\nfor fd in range(3, 64):\n  try: os.write(fd, b'exit 0\\n' * 9)\n  except"
+        " OSError: pass\nprint('mine')"
+    )
+    other = asyncio.ensure_future(
+        said(sessions, "b", "import time; time.sleep(1); print('honest')")
+    )
     await sessions.run("a", forged, seconds=3.0)
     assert await other == "honest\n"
 
 
 async def test_fork_of_a_program_takes_no_call_of_its_trajectory(sessions: Sessions) -> None:
-    assert await said(sessions, "a", "import os\nx = 1\nif os.fork() == 0: x = 2\nelse: os.wait()\nprint(x)") == "2\n1\n"
+    assert (
+        await said(
+            sessions, "a", "import os\nx = 1\nif os.fork() == 0: x = 2\nelse: os.wait()\nprint(x)"
+        )
+        == "2\n1\n"
+    )
     assert [await said(sessions, "a", "print(x)") for _ in range(5)] == ["1\n"] * 5
 
 

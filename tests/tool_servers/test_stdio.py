@@ -14,19 +14,44 @@ import aiohttp
 import pytest
 from mcp.client.client import Client
 from mcp.shared.exceptions import MCPError
-from server_processes import ROOT, Running, alive, call, command, descendants, eventually, metrics, text
 
+from tests.tool_servers.server_processes import (
+    ROOT,
+    Running,
+    alive,
+    call,
+    command,
+    descendants,
+    eventually,
+    metrics,
+    text,
+)
 from tool_servers.common import access, calls
 
 OTHER = (sys.executable, str(Path(__file__).with_name("stdio_server.py")))
 
 
 async def test_its_tools_are_listed_and_called(launch: Callable[..., Running]) -> None:
-    running = launch(command("stdio", "--tool", "add", "--tool", "fail", "--pure", "--notes", "Be kind.", "--", *OTHER))
+    running = launch(
+        command(
+            "stdio",
+            "--tool",
+            "add",
+            "--tool",
+            "fail",
+            "--pure",
+            "--notes",
+            "Be kind.",
+            "--",
+            *OTHER,
+        )
+    )
     async with Client(f"{running.url}/mcp") as client:
         tools = (await client.list_tools()).tools
     assert [tool.name for tool in tools] == ["add", "fail"]
-    assert tools[0].description == "Add two numbers." and set(tools[0].input_schema["properties"]) == {"a", "b"}
+    assert tools[0].description == "Add two numbers." and set(
+        tools[0].input_schema["properties"]
+    ) == {"a", "b"}
     assert tools[0].meta[calls.NOTES] == "Be kind." and tools[0].meta[calls.PURE] is True
     result = await call(running, "add", {"a": 2, "b": 3})
     assert not result.is_error and text(result) == "5"
@@ -39,7 +64,9 @@ async def test_its_tools_are_listed_and_called(launch: Callable[..., Running]) -
     assert metrics(running)['agentflow_tool_calls_total{status="ok",tool="add"}'] == 1
 
 
-async def test_deadline_cancels_the_call_at_its_source(launch: Callable[..., Running], tmp_path: Path) -> None:
+async def test_deadline_cancels_the_call_at_its_source(
+    launch: Callable[..., Running], tmp_path: Path
+) -> None:
     mark = tmp_path / "mark"
     running = launch(command("stdio", "--", *OTHER, str(mark)))
     begin = time.monotonic()
@@ -52,9 +79,17 @@ async def test_deadline_cancels_the_call_at_its_source(launch: Callable[..., Run
 
 async def test_it_sees_the_environment_but_not_our_token(launch: Callable[..., Running]) -> None:
     token = "a-token-of-the-tests-0123456789"
-    running = launch(command("stdio", "--", *OTHER), env={**os.environ, access.TOKEN: token, "FOR_THE_OTHER": "1"})
+    running = launch(
+        command("stdio", "--", *OTHER),
+        env={**os.environ, access.TOKEN: token, "FOR_THE_OTHER": "1"},
+    )
     async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as session:
-        body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "environment", "arguments": {}}}
+        body = {
+            "jsonrpc": "2.0",
+            "id": 1,
+            "method": "tools/call",
+            "params": {"name": "environment", "arguments": {}},
+        }
         accept = {"Accept": "application/json, text/event-stream"}
         async with session.post(f"{running.url}/mcp", json=body, headers=accept) as reply:
             seen = await reply.text()
@@ -83,11 +118,16 @@ def test_other_half_dies_with_a_bridge_that_is_killed(launch: Callable[..., Runn
     [
         (("--", "no-such-program"), "no-such-program did not start as an MCP server"),
         (("--", "true"), "true did not start as an MCP server"),
-        (("--tool", "subtract", "--", *OTHER), "it lacks the tool subtract; its tools are add, wait"),
+        (
+            ("--tool", "subtract", "--", *OTHER),
+            "it lacks the tool subtract; its tools are add, wait",
+        ),
         ((), "the following arguments are required: COMMAND"),
     ],
 )
 def test_what_cannot_be_served_is_said_in_one_line(line: tuple[str, ...], says: str) -> None:
-    ended = subprocess.run(command("stdio", *line), cwd=ROOT, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(
+        command("stdio", *line), cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
     assert ended.returncode == 2 and ended.stdout == ""
     assert says in ended.stderr.splitlines()[-1]

@@ -1,7 +1,8 @@
-"""Real servers of other people, as configuration only. Run where they are on the PATH, skipped elsewhere:
+"""Real servers of other people, as configuration only. Run where they are on the PATH, skipped
+elsewhere:
 
-    pip install mcp-server-time                               (in an environment of its own: it needs an older SDK)
-    npm install -g @modelcontextprotocol/server-everything
+pip install mcp-server-time                               (in an environment of its own: it needs an older SDK)
+npm install -g @modelcontextprotocol/server-everything
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from server_processes import eventually
 
 from agentflow_verl.config import schema
-from agentflow_verl.deadline import Deadline
-from agentflow_verl.tools.registry import ToolBox
-from agentflow_verl.tools.supervisor import Supervisor
+from agentflow_verl.core.deadline import Deadline
+from agentflow_verl.tools.embedded.supervisor import Supervisor
+from agentflow_verl.tools.toolbox import ToolBox
+from tests.tool_servers.server_processes import eventually
 
 TIME, EVERYTHING = "mcp-server-time", "mcp-server-everything"
 
@@ -32,11 +33,14 @@ def needs(program: str):
 
 def stdio(name: str, *line: str) -> dict:
     """What stands under ``agentflow.tools``."""
-    return {"command": ["python", "-m", "tool_servers.stdio"], "args": ["--name", name, "--", *line]}
+    return {
+        "command": ["python", "-m", "tool_servers.stdio"],
+        "args": ["--name", name, "--", *line],
+    }
 
 
 async def first_text(nodes: dict, log_dir: Path, tool: str, arguments: dict):
-    configs = [node.build(name) for name, node in schema.load({"tools": nodes}).tools.items()]
+    configs = tuple(schema.load({"tools": nodes}).tools.values())
     supervisor = Supervisor(configs, log_dir)
     try:
         started = await asyncio.to_thread(supervisor.start)
@@ -63,7 +67,12 @@ async def test_a_server_from_pypi(tmp_path: Path) -> None:
 
 @needs(EVERYTHING)
 async def test_a_server_from_npm(tmp_path: Path) -> None:
-    result = await first_text({"everything": stdio("everything", EVERYTHING, "stdio")}, tmp_path, "get-sum", {"a": 2, "b": 3})
+    result = await first_text(
+        {"everything": stdio("everything", EVERYTHING, "stdio")},
+        tmp_path,
+        "get-sum",
+        {"a": 2, "b": 3},
+    )
     assert not result.is_error and "5" in result.text
 
 
@@ -72,12 +81,15 @@ async def test_a_server_from_npm_that_speaks_http_itself() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     process = subprocess.Popen(
-        [EVERYTHING, "streamableHttp"], env={**os.environ, "PORT": str(port)}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [EVERYTHING, "streamableHttp"],
+        env={**os.environ, "PORT": str(port)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         assert await asyncio.to_thread(eventually, lambda: answers(port), 30)
         nodes = {"everything": {"urls": [f"http://127.0.0.1:{port}/mcp"]}}
-        configs = [node.build(name) for name, node in schema.load({"tools": nodes}).tools.items()]
+        configs = tuple(schema.load({"tools": nodes}).tools.values())
         async with aiohttp.ClientSession() as session, await ToolBox.open(configs, session) as box:
             result = await box.call("echo", {"message": "hello"}, Deadline.after(30))
         assert not result.is_error and "hello" in result.text

@@ -1,4 +1,6 @@
-"""The three servers that ask a JSON service, while that service fails in every way: nothing hangs, no model is blamed."""
+"""The three servers that ask a JSON service, while that service fails in every way: nothing hangs,
+no model is blamed.
+"""
 
 from __future__ import annotations
 
@@ -10,35 +12,61 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import services
 from mcp.shared.exceptions import MCPError
-from server_processes import Running, call, command, metrics, start, stop, text
-from services import FAULTS, Service, says
 
+from tests.tool_servers import services
+from tests.tool_servers.server_processes import Running, call, command, metrics, start, stop, text
+from tests.tool_servers.services import FAULTS, Service, says
 from tool_servers.common import calls
 
 KEY = "sk-a-secret-key-of-the-test"
 TIMEOUT_S = 4.0
 LIMITS = ("--timeout", str(TIMEOUT_S), "--max-reply-bytes", "100000", "--concurrency", "2")
 GOOD = {
-    "google_search": {"organic": [{"title": "Paris", "link": "https://a.example/", "snippet": "The capital."}]},
-    "base_generator": {"choices": [{"message": {"role": "assistant", "content": "Paris."}, "finish_reason": "stop"}]},
+    "google_search": {
+        "organic": [{"title": "Paris", "link": "https://a.example/", "snippet": "The capital."}]
+    },
+    "base_generator": {
+        "choices": [
+            {"message": {"role": "assistant", "content": "Paris."}, "finish_reason": "stop"}
+        ]
+    },
     "wikipedia_search": {
         "query": {
             "search": [{"ns": 0, "title": "Paris", "pageid": 1}],
-            "pages": [{"pageid": 1, "ns": 0, "title": "Paris", "extract": "Paris is the capital of France."}],
+            "pages": [
+                {
+                    "pageid": 1,
+                    "ns": 0,
+                    "title": "Paris",
+                    "extract": "Paris is the capital of France.",
+                }
+            ],
         }
     },
 }
-UPSTREAM = {"google_search": "serper", "base_generator": "endpoint", "wikipedia_search": "mediawiki"}
+UPSTREAM = {
+    "google_search": "serper",
+    "base_generator": "endpoint",
+    "wikipedia_search": "mediawiki",
+}
 QUERY = {"query": "capital of France, a private question"}
 
 
 @pytest.fixture(scope="module", params=list(GOOD))
-def server(request: pytest.FixtureRequest, service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def server(
+    request: pytest.FixtureRequest, service: Service, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
     arguments = {
         "google_search": ("--engine", "serper", "--base-url", service.url),
-        "base_generator": ("--base-url", f"{service.url}/v1", "--model", "m", "--api-key-env", "OPENAI_API_KEY"),
+        "base_generator": (
+            "--base-url",
+            f"{service.url}/v1",
+            "--model",
+            "m",
+            "--api-key-env",
+            "OPENAI_API_KEY",
+        ),
         "wikipedia_search": ("--api", f"{service.url}/w/api.php"),
     }[request.param]
     environment = {**os.environ, "SERPER_API_KEY": KEY, "OPENAI_API_KEY": KEY}
@@ -59,7 +87,9 @@ async def works(server: Running, service: Service) -> None:
 
 
 @pytest.mark.parametrize("fault", list(FAULTS))
-async def test_failing_service_is_an_infrastructure_error_in_time(server: Running, service: Service, fault: str) -> None:
+async def test_failing_service_is_an_infrastructure_error_in_time(
+    server: Running, service: Service, fault: str
+) -> None:
     service.reply = FAULTS[fault]
     begin = time.monotonic()
     with pytest.raises(MCPError) as caught:
@@ -89,7 +119,9 @@ async def test_passing_fault_is_tried_again(server: Running, service: Service) -
         assert counted[key] > before.get(key, 0)
 
 
-async def test_service_that_asks_for_patience_beyond_the_deadline_is_not_waited_for(server: Running, service: Service) -> None:
+async def test_service_that_asks_for_patience_beyond_the_deadline_is_not_waited_for(
+    server: Running, service: Service
+) -> None:
     service.reply = says({"error": "quota"}, 429, Retry_After="3600")
     begin = time.monotonic()
     with pytest.raises(MCPError, match="HTTP 429"):
@@ -103,7 +135,9 @@ async def test_caller_whose_time_runs_out_gets_a_result(server: Running, service
     assert result.is_error and "no result within 0.5 s" in text(result)
 
 
-async def test_refused_key_is_an_infrastructure_error_that_names_no_key(server: Running, service: Service) -> None:
+async def test_refused_key_is_an_infrastructure_error_that_names_no_key(
+    server: Running, service: Service
+) -> None:
     service.reply = says({"error": {"message": f"Incorrect API key provided: {KEY}"}}, 401)
     with pytest.raises(MCPError, match="HTTP 401") as caught:
         await call(server, name(server), QUERY)
@@ -112,9 +146,13 @@ async def test_refused_key_is_an_infrastructure_error_that_names_no_key(server: 
         assert KEY not in server.log.read_text()
 
 
-async def test_calls_beyond_the_limit_wait_and_are_told_when_none_came_free(server: Running, service: Service) -> None:
+async def test_calls_beyond_the_limit_wait_and_are_told_when_none_came_free(
+    server: Running, service: Service
+) -> None:
     service.reply = services.slow
-    slow = [asyncio.ensure_future(call(server, name(server), QUERY, remaining_s=2.5)) for _ in range(2)]
+    slow = [
+        asyncio.ensure_future(call(server, name(server), QUERY, remaining_s=2.5)) for _ in range(2)
+    ]
     await asyncio.sleep(0.7)
     with pytest.raises(MCPError, match="slots were busy") as caught:
         await call(server, name(server), QUERY, remaining_s=0.5)

@@ -12,13 +12,24 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-import services
 from hypothesis import given
 from hypothesis import strategies as st
-from server_processes import Running, alive, call, command, descendants, eventually, metrics, start, stop, text
-from services import Asked, Service, send
-from services import start as start_service
 
+from tests.tool_servers import services
+from tests.tool_servers.server_processes import (
+    Running,
+    alive,
+    call,
+    command,
+    descendants,
+    eventually,
+    metrics,
+    start,
+    stop,
+    text,
+)
+from tests.tool_servers.services import Asked, Service, send
+from tests.tool_servers.services import start as start_service
 from tool_servers.common.calls import Failure
 from tool_servers.web_search import page
 from tool_servers.web_search.addresses import Addresses, Forbidden
@@ -50,7 +61,9 @@ def test_addresses_that_are_not_public_are_refused(address: str) -> None:
         Addresses().open((family, socket.SOCK_STREAM, 0, "", (address, 80)))
 
 
-@pytest.mark.parametrize("address", ["1.1.1.1", "93.184.215.14", "2606:4700::1111", "64:ff9b::101:101"])
+@pytest.mark.parametrize(
+    "address", ["1.1.1.1", "93.184.215.14", "2606:4700::1111", "64:ff9b::101:101"]
+)
 def test_public_addresses_are_not(address: str) -> None:
     assert Addresses().refusal(address) is None
 
@@ -62,7 +75,9 @@ def test_nothing_but_global_unicast_ever_passes(address) -> None:
         assert mapped.is_global and not mapped.is_multicast
 
 
-def test_address_of_this_machine_is_refused_even_where_it_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_address_of_this_machine_is_refused_even_where_it_is_public(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("1.1.1.1", 9))  # sends nothing
@@ -91,9 +106,23 @@ async def refused(fetcher: Fetcher, url: str) -> str:
 
 @pytest.mark.parametrize(
     "host",
-    ["127.0.0.1", "localhost", "2130706433", "0x7f.1", "0177.0.0.1", "127.1", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0", "127.0.0.1.", "１２７.0.0.1"],
+    [
+        "127.0.0.1",
+        "localhost",
+        "2130706433",
+        "0x7f.1",
+        "0177.0.0.1",
+        "127.1",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "0.0.0.0",
+        "127.0.0.1.",
+        "１２７.0.0.1",
+    ],
 )
-async def test_no_spelling_of_a_private_address_is_connected_to(service: Service, host: str) -> None:
+async def test_no_spelling_of_a_private_address_is_connected_to(
+    service: Service, host: str
+) -> None:
     service.reply = lambda _, handler: send(handler, b"secret", "text/plain")
     service.asked.clear()
     strict = Fetcher(Addresses(), 50_000, 3, "agentflow-test")
@@ -111,7 +140,9 @@ async def test_redirect_to_a_private_address_is_refused_although_the_first_hop_w
     inner = Service(lambda _, handler: send(handler, b"secret", "text/plain"))
     server = start_service(inner)
     try:
-        service.reply = lambda _, handler: send(handler, b"", "text/html", status, Location=f"http://127.0.0.2:{inner.port}/")
+        service.reply = lambda _, handler: send(
+            handler, b"", "text/html", status, Location=f"http://127.0.0.2:{inner.port}/"
+        )
         said = await refused(fetcher, service.url)
     finally:
         server.shutdown()
@@ -138,17 +169,23 @@ async def test_name_that_resolves_to_another_address_the_second_time_gains_nothi
     made = Fetcher(Addresses(LOOPBACK), 50_000, 3, "agentflow-test")
     try:
         assert (await made.fetch(f"http://rebind.example:{service.port}/")).body == b"one"
-        assert "127.0.0.2 is not a public address" in await refused(made, f"http://rebind.example:{service.port + 1}/")
+        assert "127.0.0.2 is not a public address" in await refused(
+            made, f"http://rebind.example:{service.port + 1}/"
+        )
     finally:
         await made.close()
     assert asked == ["rebind.example"] * 2 and len(service.asked) == 1
 
 
-async def test_redirects_are_followed_up_to_a_limit_and_keep_nothing(service: Service, fetcher: Fetcher) -> None:
+async def test_redirects_are_followed_up_to_a_limit_and_keep_nothing(
+    service: Service, fetcher: Fetcher
+) -> None:
     def reply(asked: Asked, handler) -> None:
         hops = int(asked.params.get("hops", 0))
         if hops:
-            send(handler, b"", "text/html", 302, Location=f"/next?hops={hops - 1}", Set_Cookie="a=b")
+            send(
+                handler, b"", "text/html", 302, Location=f"/next?hops={hops - 1}", Set_Cookie="a=b"
+            )
         else:
             send(handler, b"there", "text/plain")
 
@@ -159,13 +196,37 @@ async def test_redirects_are_followed_up_to_a_limit_and_keep_nothing(service: Se
     assert "more than 3 redirects" in await refused(fetcher, f"{service.url}/?hops=4")
 
 
-@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/", "gopher://x", "http://user:word@127.0.0.1/", "//", "http://", "http://[x"])
-async def test_redirect_leads_to_web_pages_only(service: Service, fetcher: Fetcher, target: str) -> None:
+@pytest.mark.parametrize(
+    "target",
+    [
+        "file:///etc/passwd",
+        "ftp://127.0.0.1/",
+        "gopher://x",
+        "http://user:word@127.0.0.1/",
+        "//",
+        "http://",
+        "http://[x",
+    ],
+)
+async def test_redirect_leads_to_web_pages_only(
+    service: Service, fetcher: Fetcher, target: str
+) -> None:
     service.reply = lambda _, handler: send(handler, b"", "text/html", 302, Location=target)
     assert await refused(fetcher, service.url)
 
 
-@pytest.mark.parametrize("url", ["", "paris", "file:///etc/passwd", "javascript:alert(1)", "http://", "http://[::1", "http://x:99999999"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "paris",
+        "file:///etc/passwd",
+        "javascript:alert(1)",
+        "http://",
+        "http://[::1",
+        "http://x:99999999",
+    ],
+)
 def test_what_is_no_web_address_is_refused(url: str) -> None:
     with pytest.raises(Failure, match="is not an address of a web page"):
         checked(url)
@@ -175,16 +236,24 @@ BAD_PAGES = {
     "429": (services.FAULTS["429"], "answered HTTP 429"),
     "500": (services.FAULTS["500"], "answered HTTP 500"),
     "not found": (lambda _, handler: send(handler, b"no", "text/html", 404), "answered HTTP 404"),
-    "a picture": (lambda _, handler: send(handler, b"\x89PNG", "image/png"), "it is image/png, not text"),
+    "a picture": (
+        lambda _, handler: send(handler, b"\x89PNG", "image/png"),
+        "it is image/png, not text",
+    ),
     "not packed as it says": (services.not_packed, "not gzip"),
-    "unknown packing": (lambda _, h: send(h, b"x", "text/html", Content_Encoding="br"), "'br' was not asked for"),
+    "unknown packing": (
+        lambda _, h: send(h, b"x", "text/html", Content_Encoding="br"),
+        "'br' was not asked for",
+    ),
     "closes early": (services.close_early_text, "was not fetched: ClientPayloadError"),
     "resets": (services.reset, "was not fetched"),
 }
 
 
 @pytest.mark.parametrize("fault", list(BAD_PAGES))
-async def test_page_that_cannot_be_had_is_a_failure_for_the_model(service: Service, fetcher: Fetcher, fault: str) -> None:
+async def test_page_that_cannot_be_had_is_a_failure_for_the_model(
+    service: Service, fetcher: Fetcher, fault: str
+) -> None:
     service.reply, says = BAD_PAGES[fault]
     assert says in await refused(fetcher, service.url)
 
@@ -202,7 +271,9 @@ async def test_endless_page_is_cut(service: Service, fetcher: Fetcher, fault: st
 
 
 async def test_packed_page_is_unpacked(service: Service, fetcher: Fetcher) -> None:
-    service.reply = lambda _, handler: send(handler, gzip.compress(b"text"), "text/plain; charset=utf-8", Content_Encoding="gzip")
+    service.reply = lambda _, handler: send(
+        handler, gzip.compress(b"text"), "text/plain; charset=utf-8", Content_Encoding="gzip"
+    )
     got = await fetcher.fetch(service.url)
     assert (got.body, got.kind, got.charset, got.cut) == (b"text", "text/plain", "utf-8", False)
 
@@ -213,19 +284,33 @@ async def test_packed_page_is_unpacked(service: Service, fetcher: Fetcher) -> No
 def test_article_is_read_without_its_surroundings_the_nearest_passage_first() -> None:
     found = read(PAGE.encode(), "text/html", "utf-8", "which river flows through Paris", 1, 150)
     assert found.title == "Rivers of Europe"
-    assert [passage.text.startswith("The Seine flows through Paris") for passage in found.passages] == [True]
+    assert [
+        passage.text.startswith("The Seine flows through Paris") for passage in found.passages
+    ] == [True]
     everything = read(PAGE.encode(), "text/html", None, "zzz", 99, 150)
-    assert "never shown" not in str(everything) and "Danube" in everything.passages[0].text + everything.passages[1].text
+    assert (
+        "never shown" not in str(everything)
+        and "Danube" in everything.passages[0].text + everything.passages[1].text
+    )
 
 
-@pytest.mark.parametrize("body", [b"", b"   ", b"<html></html>", b"\xff\xfe\x00", b"<" * 50_000, b"<p>" * 20_000])
+@pytest.mark.parametrize(
+    "body", [b"", b"   ", b"<html></html>", b"\xff\xfe\x00", b"<" * 50_000, b"<p>" * 20_000]
+)
 def test_page_without_text_has_no_passages_or_its_own(body: bytes) -> None:
     found = read(body, "text/html", None, "x", 3, 100)
     assert all(passage.text for passage in found.passages)
 
 
 @pytest.mark.parametrize(
-    ("charset", "body"), [("latin-1", b"\xe9"), *((name, "é".encode()) for name in ("utf-8", "no-such-charset", "hex", "idna", "undefined", None))]
+    ("charset", "body"),
+    [
+        ("latin-1", b"\xe9"),
+        *(
+            (name, "é".encode())
+            for name in ("utf-8", "no-such-charset", "hex", "idna", "undefined", None)
+        ),
+    ],
 )
 def test_plain_text_is_decoded_as_it_says(charset: str | None, body: bytes) -> None:
     assert read(body, "text/plain", charset, "x", 1, 100).passages[0].text == "é"
@@ -247,7 +332,8 @@ def abrupt_end(*_: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("work", "says"), [(endless_loop, "in time"), (too_much_memory, "too large"), (abrupt_end, "ended the process")]
+    ("work", "says"),
+    [(endless_loop, "in time"), (too_much_memory, "too large"), (abrupt_end, "ended the process")],
 )
 async def test_extraction_that_goes_wrong_is_killed_and_the_next_page_is_read(
     work, says: str, monkeypatch: pytest.MonkeyPatch
@@ -272,7 +358,17 @@ async def test_extraction_that_goes_wrong_is_killed_and_the_next_page_is_read(
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    line = command("web_search", "--allow-net", "127.0.0.1/32", "--timeout", "20", "--readers", "1", "--max-reply-bytes", "100000")
+    line = command(
+        "web_search",
+        "--allow-net",
+        "127.0.0.1/32",
+        "--timeout",
+        "20",
+        "--readers",
+        "1",
+        "--max-reply-bytes",
+        "100000",
+    )
     running = start(line, tmp_path_factory.mktemp("logs") / "log")
     yield running
     stop(running)
@@ -280,16 +376,24 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 async def test_page_over_mcp(server: Running, service: Service) -> None:
     service.reply = lambda _, handler: send(handler, PAGE.encode(), "text/html")
-    result = await call(server, "web_search", {"query": "longest river basin in Russia", "url": f"{service.url}/rivers?private=1"})
+    result = await call(
+        server,
+        "web_search",
+        {"query": "longest river basin in Russia", "url": f"{service.url}/rivers?private=1"},
+    )
     assert not result.is_error
     assert text(result).startswith(f"Rivers of Europe\n{service.url}/rivers?private=1\n\n[1] ")
     assert "Volga" in text(result)
-    assert metrics(server)['agentflow_tool_upstream_requests_total{outcome="200",upstream="web"}'] >= 1
+    assert (
+        metrics(server)['agentflow_tool_upstream_requests_total{outcome="200",upstream="web"}'] >= 1
+    )
     assert "private" not in server.log.read_text() and "river" not in server.log.read_text()
     assert all(map(json.loads, server.log.read_text().splitlines()))
 
 
-async def test_slow_page_is_given_up_with_the_caller_s_time(server: Running, service: Service) -> None:
+async def test_slow_page_is_given_up_with_the_caller_s_time(
+    server: Running, service: Service
+) -> None:
     service.reply = services.slow
     begin = time.monotonic()
     result = await call(server, "web_search", {"query": "x", "url": service.url}, remaining_s=1.0)

@@ -11,8 +11,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from server_processes import ROOT, Running, alive, call, command, descendants, eventually, get, metrics, start, stop, text
 
+from tests.tool_servers.server_processes import (
+    ROOT,
+    Running,
+    alive,
+    call,
+    command,
+    descendants,
+    eventually,
+    get,
+    metrics,
+    start,
+    stop,
+    text,
+)
 from tool_servers.common.workers import METRICS_FOLDER, metrics_folder
 
 OK = 'agentflow_tool_calls_total{status="ok",tool="wikipedia_search"}'
@@ -46,23 +59,30 @@ async def test_workers_share_a_port_and_their_counts(three: Running) -> None:
     answers = await asyncio.gather(*(ask(three) for _ in range(24)))
     assert all(answer.startswith("[1] Paris") for answer in answers)
     counted = metrics(three)
-    assert counted[OK] == before + 24 and counted['agentflow_tool_info{server="wikipedia_search"}'] == 3
+    assert (
+        counted[OK] == before + 24
+        and counted['agentflow_tool_info{server="wikipedia_search"}'] == 3
+    )
     assert counted['agentflow_tool_calls_running{tool="wikipedia_search"}'] == 0
 
 
 async def test_worker_that_dies_is_replaced_and_what_waits_is_answered(three: Running) -> None:
     before = descendants(three.pid)
     os.kill(min(before)[0], signal.SIGKILL)
-    assert await asyncio.to_thread(eventually, lambda: len(descendants(three.pid) - before) == 1, 30)
+    assert await asyncio.to_thread(
+        eventually, lambda: len(descendants(three.pid) - before) == 1, 30
+    )
     answers = await asyncio.gather(*(ask(three) for _ in range(12)))
     assert len(answers) == 12
     assert metrics(three)['agentflow_tool_info{server="wikipedia_search"}'] == 3
-    assert any(json.loads(line)["message"] == "worker ended" for line in three.log.read_text().splitlines())
+    assert any(
+        json.loads(line)["message"] == "worker ended" for line in three.log.read_text().splitlines()
+    )
 
 
 def folder_of(running: Running) -> Path:
     """Where its workers keep their counts."""
-    ((worker, _), *_) = descendants(running.pid)
+    (worker, _), *_ = descendants(running.pid)
     variables = Path(f"/proc/{worker}/environ").read_text().split("\0")
     (folder,) = (line.partition("=")[2] for line in variables if line.startswith(METRICS_FOLDER))
     return Path(folder)
@@ -76,7 +96,9 @@ def test_workers_end_together(ending: Running) -> None:
     assert not alive(workers) and not folder.exists()
 
 
-def test_workers_die_with_a_parent_that_is_killed_and_the_next_one_clears_up(three: Running, ending: Running) -> None:
+def test_workers_die_with_a_parent_that_is_killed_and_the_next_one_clears_up(
+    three: Running, ending: Running
+) -> None:
     workers = descendants(ending.pid)
     kept, left = (folder_of(running) for running in (three, ending))
     ending.process.kill()
@@ -98,7 +120,9 @@ def test_port_that_is_taken_is_not_shared(three: Running, corpus: Path) -> None:
     port = str(three.line["port"])
     line = command("wikipedia_search", "--corpus", str(corpus), "--port", port)
     for further in ([], ["--workers", "2"]):
-        ended = subprocess.run([*line, *further], cwd=ROOT, capture_output=True, text=True, timeout=60)
+        ended = subprocess.run(
+            [*line, *further], cwd=ROOT, capture_output=True, text=True, timeout=60
+        )
         assert ended.returncode == 2 and "Address already in use" in ended.stderr
     assert get(three, "/healthz")[0] == 200
 

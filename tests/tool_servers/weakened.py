@@ -65,7 +65,12 @@ ALL = [
         probe="network",
         attacks=("TCP to a port of the machine", "abstract Unix socket"),
     ),
-    Weakening("one network namespace for all jobs", (UNSHARED,), probe="jobs apart", attacks=("another job's socket",)),
+    Weakening(
+        "one network namespace for all jobs",
+        (UNSHARED,),
+        probe="jobs apart",
+        attacks=("another job's socket",),
+    ),
     Weakening(
         "no limit of processes",
         (limit("RLIMIT_NPROC", 'order["processes"]'),),
@@ -84,8 +89,17 @@ ALL = [
         probe="memory of the job",
         attacks=("memory bomb, split",),
     ),
-    Weakening("no limit of files", (("starter.py", ",nr_inodes={order['files']}", ""),), probe="number of files"),
-    Weakening("no size of /tmp", (("starter.py", "size={order['disk']},", ""),), probe="disk", attacks=("disk fill",)),
+    Weakening(
+        "no limit of files",
+        (("starter.py", ",nr_inodes={order['files']}", ""),),
+        probe="number of files",
+    ),
+    Weakening(
+        "no size of /tmp",
+        (("starter.py", "size={order['disk']},", ""),),
+        probe="disk",
+        attacks=("disk fill",),
+    ),
     Weakening(
         "/tmp shared by all jobs",
         (PRIVATE,),

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 import pytest_asyncio
 
-from agentflow_verl.tools.mcp_client import McpClient
-
-from .servers import FaultyServer, echo_process
+from agentflow_verl.tools.mcp.client import McpClient
+from tests.tools.servers import FaultyServer, echo_process
 
 
 @pytest.fixture(scope="session")

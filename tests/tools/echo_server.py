@@ -1,8 +1,9 @@
 """A small MCP server for the tests, made with the official SDK and run as a real process.
 
-It follows the contract of embedded servers (``--port``, ``--exit-with-parent``, the listening line, ``/healthz``).
-``--legacy`` makes it refuse what an older server does not know; ``--sessions`` makes it keep sessions, ``--sse``
-answer with event streams. ``--journal`` names a file that gets a line for every text that echo or note was called with.
+It follows the contract of embedded servers (``--port``, ``--exit-with-parent``, the listening line,
+``/healthz``). ``--legacy`` makes it refuse what an older server does not know; ``--sessions`` makes
+it keep sessions, ``--sse`` answer with event streams. ``--journal`` names a file that gets a line
+for every text that echo or note was called with.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ STATE = {"running": 0, "most": 0, "calls": 0, "cancelled": 0, "journal": ""}
 server = MCPServer("echo")
 
 
-@server.tool(meta={"agentflow/notes": "Say something short.", "agentflow/pure": True}, structured_output=False)
+@server.tool(
+    meta={"agentflow/notes": "Say something short.", "agentflow/cacheable": True},
+    structured_output=False,
+)
 async def echo(text: str, times: int = 1) -> str:
     """Give the text back."""
     STATE["calls"] += 1
@@ -114,7 +118,9 @@ def only_legacy(app):
     async def wrapped(scope, receive, send):
         headers = dict(scope.get("headers") or ())
         if headers.get(b"mcp-protocol-version") == b"2026-07-28":
-            return await PlainTextResponse("Bad Request: Unsupported protocol version", 400)(scope, receive, send)
+            return await PlainTextResponse("Bad Request: Unsupported protocol version", 400)(
+                scope, receive, send
+            )
         return await app(scope, receive, send)
 
     return wrapped
@@ -137,7 +143,9 @@ def main() -> None:
     parser.add_argument("--say", default="")
     parser.add_argument("--journal", default="")
     parser.add_argument("--ignore-sigterm", action="store_true")
-    parser.add_argument("--helper", action="store_true", help="leave a grandchild in the process group")
+    parser.add_argument(
+        "--helper", action="store_true", help="leave a grandchild in the process group"
+    )
     args = parser.parse_args()
     if args.exit_with_parent:
         exit_with_parent()

@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 
-from .servers import send, send_json, send_result
+from tests.tools.servers import send, send_json, send_result
 
 
 async def garbage(writer, request_id):
@@ -56,7 +56,10 @@ async def status_429(writer, request_id):
 
 
 async def redirect(writer, request_id):
-    writer.write(b"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n")
+    writer.write(
+        b"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://127.0.0.1:1/\r\nContent-Length:"
+        b" 0\r\n\r\n"
+    )
 
 
 async def close_at_once(writer, request_id):
@@ -70,7 +73,10 @@ async def reset(writer, request_id):
 
 
 async def close_early(writer, request_id):
-    writer.write(b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"jsonrpc"')
+    writer.write(
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length:"
+        b' 1000\r\n\r\n{"jsonrpc"'
+    )
     writer.close()
 
 
@@ -94,9 +100,15 @@ async def hang(writer, request_id):
 
 async def drip(writer, request_id, pause_s=0.05):
     """A right answer, a byte at a time."""
-    text = {"jsonrpc": "2.0", "id": request_id, "result": {"content": [{"type": "text", "text": "slowly" * 100}]}}
+    text = {
+        "jsonrpc": "2.0",
+        "id": request_id,
+        "result": {"content": [{"type": "text", "text": "slowly" * 100}]},
+    }
     body = json.dumps(text).encode()
-    writer.write(f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+    writer.write(
+        f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    )
     for byte in body:
         writer.write(bytes([byte]))
         await writer.drain()

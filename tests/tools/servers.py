@@ -1,4 +1,6 @@
-"""Real servers for the tests: the echo server as a process, and one that breaks HTTP in scripted ways."""
+"""Real servers for the tests: the echo server as a process, and one that breaks HTTP in scripted
+ways.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +15,10 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
-from agentflow_verl.deadline import Deadline
-from agentflow_verl.tools.protocol import MODERN, Peer
-from agentflow_verl.tools.spec import ToolConfig
-from agentflow_verl.tools.wire import new_session, post
+from agentflow_verl.config.tool import ToolConfig
+from agentflow_verl.core.deadline import Deadline
+from agentflow_verl.tools.mcp.protocol import MODERN, Peer
+from agentflow_verl.tools.mcp.transport import new_session, post
 
 ECHO_SERVER = str(Path(__file__).parent / "echo_server.py")
 ECHO_COMMAND = (sys.executable, ECHO_SERVER)
@@ -92,7 +94,8 @@ def embedded(name: str = "echo", *args: str, **options) -> ToolConfig:
 
 
 class FaultyServer:
-    """Answers MCP with one tool ``echo``; each call of it takes the next scripted fault, then calls succeed.
+    """Answers MCP with one tool ``echo``; each call of it takes the next scripted fault, then calls
+    succeed.
 
     A fault gets the stream and the request's id and breaks what it likes. ``urls`` ends in /mcp.
     """
@@ -176,6 +179,11 @@ def send_json(writer: asyncio.StreamWriter, message, status: str = "200 OK") -> 
     send(writer, json.dumps(message).encode(), status)
 
 
-def send(writer: asyncio.StreamWriter, body: bytes, status: str = "200 OK", kind: str = "application/json") -> None:
+def send(
+    writer: asyncio.StreamWriter,
+    body: bytes,
+    status: str = "200 OK",
+    kind: str = "application/json",
+) -> None:
     head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
     writer.write(head.encode() + body)

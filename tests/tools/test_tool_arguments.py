@@ -1,4 +1,6 @@
-"""Arguments reach a server only if they satisfy its schema; the complaint tells the planner what to change."""
+"""Arguments reach a server only if they satisfy its schema; the complaint tells the planner what to
+change.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentflow_verl.errors import ConfigError, MalformedOutput
-from agentflow_verl.tools.protocol import MAX_REQUEST_BYTES, encode
+from agentflow_verl.core.errors import ConfigError, MalformedOutput
+from agentflow_verl.tools.mcp.protocol import MAX_REQUEST_BYTES, encode
 from agentflow_verl.tools.schema import ArgumentCheck
 
 SCHEMA = {
@@ -24,16 +26,26 @@ SCHEMA = {
     },
     "required": ["query"],
     "additionalProperties": False,
-    "$defs": {"Filter": {"type": "object", "properties": {"year": {"type": "integer"}}, "required": ["year"]}},
+    "$defs": {
+        "Filter": {
+            "type": "object",
+            "properties": {"year": {"type": "integer"}},
+            "required": ["year"],
+        }
+    },
 }
 check = ArgumentCheck("search", SCHEMA)
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
     max_leaves=8,
 )
-near_arguments = st.dictionaries(st.sampled_from([*SCHEMA["properties"], "other"]), json_values, max_size=4)
+near_arguments = st.dictionaries(
+    st.sampled_from([*SCHEMA["properties"], "other"]), json_values, max_size=4
+)
 
 
 @settings(deadline=None)
@@ -55,11 +67,23 @@ def test_exactly_what_satisfies_the_schema_passes_and_all_else_is_malformed(argu
         ({}, "argument 'query' is missing, expected string"),
         ({"query": 3}, "argument 'query' must be string, not 3"),
         ({"query": "x", "count": "many"}, "argument 'count' must be integer or null, not 'many'"),
-        ({"query": "x", "language": "fr"}, "argument 'language' must be one of 'en', 'de', not 'fr'"),
-        ({"query": "x", "limit": 3}, "unknown argument 'limit'; known: query, count, language, filters"),
+        (
+            {"query": "x", "language": "fr"},
+            "argument 'language' must be one of 'en', 'de', not 'fr'",
+        ),
+        (
+            {"query": "x", "limit": 3},
+            "unknown argument 'limit'; known: query, count, language, filters",
+        ),
         ({"query": ""}, "argument 'query' must satisfy minLength: 1, got ''"),
-        ({"query": "x", "filters": [{"year": 1}, {}]}, "argument 'filters[1].year' is missing, expected integer"),
-        ({"query": "x", "filters": [{"year": "y"}]}, "argument 'filters[0].year' must be integer, not 'y'"),
+        (
+            {"query": "x", "filters": [{"year": 1}, {}]},
+            "argument 'filters[1].year' is missing, expected integer",
+        ),
+        (
+            {"query": "x", "filters": [{"year": "y"}]},
+            "argument 'filters[0].year' must be integer, not 'y'",
+        ),
         ([], "arguments must be a JSON object, not []"),
         ("query", "arguments must be a JSON object, not 'query'"),
     ],
@@ -87,7 +111,9 @@ def test_arguments_nested_without_end_are_malformed():
 
 
 def test_an_invalid_schema_is_the_servers_fault():
-    with pytest.raises(ConfigError, match="tool search: its server lists an invalid argument schema"):
+    with pytest.raises(
+        ConfigError, match="tool search: its server lists an invalid argument schema"
+    ):
         ArgumentCheck("search", {"type": "text"})
 
 

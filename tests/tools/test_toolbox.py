@@ -8,13 +8,12 @@ import random
 import aiohttp
 import pytest
 
-from agentflow_verl.deadline import Deadline
-from agentflow_verl.errors import ConfigError, MalformedOutput, OutOfTime
-from agentflow_verl.tools.limits import Slots
-from agentflow_verl.tools.registry import ToolBox
-from agentflow_verl.tools.spec import ToolConfig
-
-from .servers import FaultyServer, echo_process, soon
+from agentflow_verl.config.tool import ToolConfig
+from agentflow_verl.core.deadline import Deadline
+from agentflow_verl.core.errors import ConfigError, MalformedOutput, OutOfTime
+from agentflow_verl.core.limits import Slots
+from agentflow_verl.tools.toolbox import ToolBox
+from tests.tools.servers import FaultyServer, echo_process, soon
 
 
 async def open_echo(echo, **options) -> ToolBox:
@@ -26,7 +25,9 @@ async def test_the_tools_keep_the_servers_order(echo):
         assert [spec.name for spec in tools.specs[:3]] == ["echo", "note", "Slow_Tool"]
 
 
-@pytest.mark.parametrize("text", ["Slow_Tool", "slow tool", "SLOWTOOL", " slow__tool\n", "Slow Tool "])
+@pytest.mark.parametrize(
+    "text", ["Slow_Tool", "slow tool", "SLOWTOOL", " slow__tool\n", "Slow Tool "]
+)
 async def test_a_models_spelling_of_a_name_is_understood(echo, text):
     async with await open_echo(echo) as tools:
         assert tools.resolve(text).name == "Slow_Tool"
@@ -41,9 +42,13 @@ async def test_only_the_whole_name_counts(echo, text):
 async def test_wrong_arguments_and_unknown_tools_send_nothing(echo):
     calls = echo.state()["calls"]
     async with await open_echo(echo) as tools:
-        with pytest.raises(MalformedOutput, match="echo: argument 'text' is missing, expected string"):
+        with pytest.raises(
+            MalformedOutput, match="echo: argument 'text' is missing, expected string"
+        ):
             await tools.call("echo", {}, soon())
-        with pytest.raises(MalformedOutput, match="no tool 'teleport'; the tools are echo, note, Slow_Tool"):
+        with pytest.raises(
+            MalformedOutput, match="no tool 'teleport'; the tools are echo, note, Slow_Tool"
+        ):
             await tools.call("teleport", {}, soon())
     assert echo.state()["calls"] == calls
 
@@ -66,7 +71,9 @@ async def test_replicas_that_differ_are_a_config_error(echo, faulty):
         await ToolBox.open([ToolConfig(name="mixed", urls=(echo.url, faulty.url))])
 
 
-async def test_a_server_elsewhere_gets_its_bearer_token_with_every_request_and_no_other_does(echo, faulty, monkeypatch):
+async def test_a_server_elsewhere_gets_its_bearer_token_with_every_request_and_no_other_does(
+    echo, faulty, monkeypatch
+):
     monkeypatch.setenv("SEARCH_TOKEN", " s3cret\n")
     other = FaultyServer()
     await other.start()
@@ -79,17 +86,26 @@ async def test_a_server_elsewhere_gets_its_bearer_token_with_every_request_and_n
         await tools.call("search", {}, soon())
         await tools.call("echo", {}, soon())
     await other.stop()
-    assert len(faulty.heads) == 3 and all("Authorization: Bearer s3cret\r\n" in head for head in faulty.heads)
+    assert len(faulty.heads) == 3 and all(
+        "Authorization: Bearer s3cret\r\n" in head for head in faulty.heads
+    )
     assert len(other.heads) == 3 and not any("Authorization" in head for head in other.heads)
 
 
 @pytest.mark.parametrize("token", [None, "", " ", "a\nb", "ä"])
-async def test_a_missing_token_is_a_config_error_that_does_not_repeat_it(monkeypatch, faulty, token):
+async def test_a_missing_token_is_a_config_error_that_does_not_repeat_it(
+    monkeypatch, faulty, token
+):
     monkeypatch.delenv("SEARCH_TOKEN", raising=False)
     if token is not None:
         monkeypatch.setenv("SEARCH_TOKEN", token)
-    with pytest.raises(ConfigError, match="server search: the environment variable SEARCH_TOKEN holds no usable token$"):
-        await ToolBox.open([ToolConfig(name="search", urls=(faulty.url,), token_env="SEARCH_TOKEN")])
+    with pytest.raises(
+        ConfigError,
+        match="server search: the environment variable SEARCH_TOKEN holds no usable token$",
+    ):
+        await ToolBox.open(
+            [ToolConfig(name="search", urls=(faulty.url,), token_env="SEARCH_TOKEN")]
+        )
 
 
 async def test_an_embedded_server_needs_a_supervisor_first():
@@ -100,7 +116,9 @@ async def test_an_embedded_server_needs_a_supervisor_first():
 async def test_no_more_calls_run_at_once_than_configured(echo):
     echo.state()
     async with await open_echo(echo, concurrency=3) as tools:
-        results = await asyncio.gather(*(tools.call("Slow_Tool", {"seconds": 0.05}, soon()) for _ in range(12)))
+        results = await asyncio.gather(
+            *(tools.call("Slow_Tool", {"seconds": 0.05}, soon()) for _ in range(12))
+        )
     assert all(result.text == "slept" for result in results)
     assert echo.state()["most"] == 3
 
@@ -146,7 +164,10 @@ async def test_slots_are_neither_lost_nor_doubled_under_cancellation(seed):
         await asyncio.sleep(some_time() / 5)
         task.cancel()
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
-    assert all(outcome is None or isinstance(outcome, (OutOfTime, asyncio.CancelledError)) for outcome in outcomes)
+    assert all(
+        outcome is None or isinstance(outcome, (OutOfTime, asyncio.CancelledError))
+        for outcome in outcomes
+    )
     assert (held, most) == (0, 3)
     async with slots.one(soon(), "a"), slots.one(soon(), "b"), slots.one(soon(), "c"):
         with pytest.raises(OutOfTime):
@@ -176,7 +197,9 @@ async def test_calls_spread_over_the_replicas(echo):
     with echo_process() as other:
         config = ToolConfig(name="echo", urls=(echo.url, other.url))
         async with await ToolBox.open([config]) as tools:
-            await asyncio.gather(*(tools.call("Slow_Tool", {"seconds": 0.5}, soon()) for _ in range(8)))
+            await asyncio.gather(
+                *(tools.call("Slow_Tool", {"seconds": 0.5}, soon()) for _ in range(8))
+            )
         assert echo.state()["most"] == other.state()["most"] == 4
 
 

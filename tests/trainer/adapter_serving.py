@@ -1,7 +1,9 @@
-"""vLLM's CPU engine with a LoRA adapter, in a process of its own: ``python -m tests.trainer.adapter_serving MODEL OUT``.
+"""vLLM's CPU engine with a LoRA adapter, in a process of its own: ``python -m
+tests.trainer.adapter_serving MODEL OUT``.
 
-Weights and adapters are sent to it as verl's update does, through the methods of verl's worker extension; what it
-answers is written beside what transformers and peft compute from the same weights.
+Weights and adapters are sent to it as verl's update does, through the methods of verl's worker
+extension; what it answers is written beside what transformers and peft compute from the same
+weights.
 """
 
 from __future__ import annotations
@@ -12,7 +14,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-os.environ |= {"VERL_PLATFORM": "cpu", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
+os.environ |= {
+    "VERL_PLATFORM": "cpu",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "OMP_NUM_THREADS": "1",
+}
 
 import torch
 import verl  # noqa: F401 - the plugin lets vLLM's CPU build answer to the name vllm
@@ -20,12 +27,18 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 from verl.utils.fsdp_utils import collect_lora_params, replace_lora_wrapper
 
-PROMPT = [40 + number % 80 for number in range(160)]  # longer than a block of the CPU engine's prefix cache, 128 tokens
+PROMPT = [
+    40 + number % 80 for number in range(160)
+]  # longer than a block of the CPU engine's prefix cache, 128 tokens
 TOKENS = 6
 
 
 def main(model: Path, out: Path) -> None:
-    from verl.workers.rollout.vllm_rollout.utils import VLLM_LORA_INT_ID, VLLM_LORA_NAME, VLLM_LORA_PATH
+    from verl.workers.rollout.vllm_rollout.utils import (
+        VLLM_LORA_INT_ID,
+        VLLM_LORA_NAME,
+        VLLM_LORA_PATH,
+    )
     from vllm import LLM, SamplingParams
     from vllm.lora.request import LoRARequest
 
@@ -47,17 +60,33 @@ def main(model: Path, out: Path) -> None:
         worker_extension_cls="agentflow_verl.trainer.cpu.weights.PlainWeights",
     )
     worker = engine.llm_engine.model_executor.driver_worker.worker
-    adapter = LoRARequest(lora_name=VLLM_LORA_NAME, lora_int_id=VLLM_LORA_INT_ID, lora_path=VLLM_LORA_PATH)
+    adapter = LoRARequest(
+        lora_name=VLLM_LORA_NAME, lora_int_id=VLLM_LORA_INT_ID, lora_path=VLLM_LORA_PATH
+    )
     settings = actor.peft_config["default"]
 
     def answer(with_adapter: bool) -> dict[str, Any]:
         sampling = SamplingParams(temperature=0.0, max_tokens=TOKENS, logprobs=0, ignore_eos=True)
-        (request,) = engine.generate({"prompt_token_ids": PROMPT}, sampling, lora_request=adapter if with_adapter else None, use_tqdm=False)
+        (request,) = engine.generate(
+            {"prompt_token_ids": PROMPT},
+            sampling,
+            lora_request=adapter if with_adapter else None,
+            use_tqdm=False,
+        )
         ids = list(request.outputs[0].token_ids)
-        served = [logprobs[token].logprob for token, logprobs in zip(ids, request.outputs[0].logprobs)]
-        return {"served": served, "computed": computed(actor, ids, with_adapter), "cached": request.num_cached_tokens}
+        served = [
+            logprobs[token].logprob for token, logprobs in zip(ids, request.outputs[0].logprobs)
+        ]
+        return {
+            "served": served,
+            "computed": computed(actor, ids, with_adapter),
+            "cached": request.num_cached_tokens,
+        }
 
-    base = {replace_lora_wrapper(name, settings): value for name, value in collect_lora_params(actor, False, False).items()}
+    base = {
+        replace_lora_wrapper(name, settings): value
+        for name, value in collect_lora_params(actor, False, False).items()
+    }
     worker._update_weights(list(base.items()), peft_config=settings.to_dict(), base_sync_done=False)
     rounds = [{"base": answer(False)}]
     for seed in range(2):
@@ -66,7 +95,11 @@ def main(model: Path, out: Path) -> None:
             if "lora_B" in name:
                 torch.nn.init.normal_(parameter, std=0.1)
         worker.remove_lora(VLLM_LORA_INT_ID)
-        worker._update_weights(list(collect_lora_params(actor, False, True).items()), peft_config=settings.to_dict(), base_sync_done=True)
+        worker._update_weights(
+            list(collect_lora_params(actor, False, True).items()),
+            peft_config=settings.to_dict(),
+            base_sync_done=True,
+        )
         engine.reset_prefix_cache()
         rounds.append({"policy": answer(True), "base": answer(False), "policy again": answer(True)})
     out.write_text(json.dumps(rounds))

@@ -1,7 +1,7 @@
 """verl's FSDP2 engine in processes of its own: ``update(model, cases, ranks, ...)``.
 
-A plain SGD step moves a parameter by minus the gradient, so the weights afterwards tell the gradient that verl computed,
-through its own splitting into mini-batches, micro-batches and ranks.
+A plain SGD step moves a parameter by minus the gradient, so the weights afterwards tell the
+gradient that verl computed, through its own splitting into mini-batches, micro-batches and ranks.
 """
 
 from __future__ import annotations
@@ -19,20 +19,28 @@ from tensordict import TensorDict
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-LR = 0.05  # far above the rounding of the weights in one step, and small enough that several do not diverge
+# far above the rounding of the weights in one step, and small enough that several do not diverge
+LR = 0.05
 
 
 @dataclass(frozen=True)
 class Case:
-    """A batch and how it is split: row r goes to rank r // (rows / ranks), its share to ``mini_batches`` steps in order."""
+    """A batch and how it is split: row r goes to rank r // (rows / ranks), its share to
+    ``mini_batches`` steps in order.
+    """
 
     fields: dict[str, list[Tensor]]
     mini_batches: int
-    splitting: dict[str, Any]  # micro_batch_size_per_gpu, or use_dynamic_bsz and max_token_len_per_gpu
+    splitting: dict[
+        str, Any
+    ]  # micro_batch_size_per_gpu, or use_dynamic_bsz and max_token_len_per_gpu
 
 
-def update(model: Path, cases: list[Case], ranks: int, actor: dict[str, Any], folder: Path, **adapter: Any) -> list[dict[str, Tensor]]:
-    """The weights after one ``train_mini_batch`` of verl's worker on each case, every time from the same start.
+def update(
+    model: Path, cases: list[Case], ranks: int, actor: dict[str, Any], folder: Path, **adapter: Any
+) -> list[dict[str, Tensor]]:
+    """The weights after one ``train_mini_batch`` of verl's worker on each case, every time from the
+    same start.
 
     ``adapter``: fields of verl's HFModelConfig such as ``lora_rank``.
     """
@@ -41,13 +49,29 @@ def update(model: Path, cases: list[Case], ranks: int, actor: dict[str, Any], fo
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    multiprocessing.spawn(_rank, (ranks, port, model, actor, folder, adapter), nprocs=ranks, join=True)
+    multiprocessing.spawn(
+        _rank, (ranks, port, model, actor, folder, adapter), nprocs=ranks, join=True
+    )
     return torch.load(folder / "weights.pt")
 
 
-def _rank(rank: int, ranks: int, port: int, model: Path, actor: dict[str, Any], folder: Path, adapter: dict[str, Any]) -> None:
+def _rank(
+    rank: int,
+    ranks: int,
+    port: int,
+    model: Path,
+    actor: dict[str, Any],
+    folder: Path,
+    adapter: dict[str, Any],
+) -> None:
     address = f"tcp://127.0.0.1:{port}"
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_RANK": str(rank), "VERL_PLATFORM": "cpu", "DIST_INIT_METHOD": address}
+    os.environ |= {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(ranks),
+        "LOCAL_RANK": str(rank),
+        "VERL_PLATFORM": "cpu",
+        "DIST_INIT_METHOD": address,
+    }
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     from verl.plugin.platform.platform_manager import set_platform
 
@@ -56,9 +80,15 @@ def _rank(rank: int, ranks: int, port: int, model: Path, actor: dict[str, Any], 
     set_platform(CpuPlatform())
     from verl.trainer.config import CheckpointConfig
     from verl.utils import tensordict_utils as tu
-    from verl.workers.config import ActorConfig, FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig, TrainingWorkerConfig
+    from verl.workers.config import (
+        ActorConfig,
+        FSDPEngineConfig,
+        FSDPOptimizerConfig,
+        HFModelConfig,
+        TrainingWorkerConfig,
+    )
 
-    from agentflow_verl.trainer.actor import choose_loss
+    from agentflow_verl.trainer.actor_loss import choose_loss
     from agentflow_verl.trainer.cpu.engine import CpuTrainingWorker
 
     config = ActorConfig(strategy="fsdp2", rollout_n=4, use_dynamic_bsz=True, **actor)
@@ -75,7 +105,13 @@ def _rank(rank: int, ranks: int, port: int, model: Path, actor: dict[str, Any], 
                 **adapter,
             ),
             engine_config=engine,
-            optimizer_config=FSDPOptimizerConfig(optimizer="SGD", lr=LR, clip_grad=1e9, weight_decay=0.0, override_optimizer_config={}),
+            optimizer_config=FSDPOptimizerConfig(
+                optimizer="SGD",
+                lr=LR,
+                clip_grad=1e9,
+                weight_decay=0.0,
+                override_optimizer_config={},
+            ),
             checkpoint_config=CheckpointConfig(),
         )
     )
@@ -85,13 +121,34 @@ def _rank(rank: int, ranks: int, port: int, model: Path, actor: dict[str, Any], 
         worker.reset()
         rows = len(case.fields["input_ids"])
         share = slice(rank * rows // ranks, (rank + 1) * rows // ranks)
-        batch = {name: torch.nested.as_nested_tensor(values[share], layout=torch.jagged) for name, values in case.fields.items()}
+        batch = {
+            name: torch.nested.as_nested_tensor(values[share], layout=torch.jagged)
+            for name, values in case.fields.items()
+        }
         data = TensorDict(batch, batch_size=rows // ranks)
-        facts = {"temperature": 1.0, "calculate_entropy": False, "global_batch_size": rows // case.mini_batches, "distillation_use_topk": False}
+        facts = {
+            "temperature": 1.0,
+            "calculate_entropy": False,
+            "global_batch_size": rows // case.mini_batches,
+            "distillation_use_topk": False,
+        }
         tu.assign_non_tensor(data, **facts, **{"use_dynamic_bsz": False, **case.splitting})
-        tu.assign_non_tensor(data, num_mini_batch=case.mini_batches, epochs=1, seed=1, dataloader_kwargs={"shuffle": False})
+        tu.assign_non_tensor(
+            data,
+            num_mini_batch=case.mini_batches,
+            epochs=1,
+            seed=1,
+            dataloader_kwargs={"shuffle": False},
+        )
         worker.train_mini_batch(data)
         state = worker.engine.module.state_dict()
-        after.append({name: (value.full_tensor() if isinstance(value, DTensor) else value).detach().clone() for name, value in state.items()})
+        after.append(
+            {
+                name: (
+                    (value.full_tensor() if isinstance(value, DTensor) else value).detach().clone()
+                )
+                for name, value in state.items()
+            }
+        )
     if rank == 0:
         torch.save(after, folder / "weights.pt")

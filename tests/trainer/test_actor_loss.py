@@ -1,4 +1,6 @@
-"""The loss that verl's actor calls is minus the objective of flow_grpo/, however verl cuts the batch."""
+"""The loss that verl's actor calls is minus the objective of flow_grpo/, however verl cuts the
+batch.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,10 @@ from verl.workers.config import ActorConfig
 from verl.workers.engine.utils import prepare_micro_batches
 from verl.workers.utils.losses import ppo_loss
 
-from agentflow_verl.trainer.actor import LOSS_WEIGHT, choose_loss, flow_grpo_loss
-
-from ..flow_grpo import oracle, worlds
-from ..flow_grpo.oracle import Group, Options, Trajectory, Turn
-from ..flow_grpo.worlds import Rows, padded, shuffled, to_rows
+from agentflow_verl.trainer.actor_loss import LOSS_WEIGHT, choose_loss, flow_grpo_loss
+from tests.flow_grpo import oracle, worlds
+from tests.flow_grpo.oracle import Group, Options, Trajectory, Turn
+from tests.flow_grpo.worlds import Rows, padded, shuffled, to_rows
 
 torch.set_num_threads(1)
 quick = settings(max_examples=20, deadline=None)
@@ -56,7 +57,8 @@ def jagged(rows: list[Tensor]) -> Tensor:
 class Batch:
     """Rows as the engine hands them to a loss: nested tensors, a prompt before every response.
 
-    A response ends where its row's last token is, as verl cuts it; log-probabilities stand one place to the left.
+    A response ends where its row's last token is, as verl cuts it; log-probabilities stand one
+    place to the left.
     """
 
     def __init__(self, rows: Rows, wanted: Options, dp_size: int = 1, **more_RL: Tensor):
@@ -78,26 +80,42 @@ class Batch:
         if wanted.beta:
             columns["ref_log_prob"] = rows.ref_RL
         fields = {name: jagged(self.cut(column)) for name, column in columns.items()}
-        fields["prompts"] = jagged([torch.ones(length, dtype=torch.long) for length in self.prompts])
-        fields["responses"] = jagged([torch.ones(length, dtype=torch.long) for length in self.lengths])
-        fields["input_ids"] = jagged([torch.ones(p + r, dtype=torch.long) for p, r in zip(self.prompts, self.lengths)])
+        fields["prompts"] = jagged(
+            [torch.ones(length, dtype=torch.long) for length in self.prompts]
+        )
+        fields["responses"] = jagged(
+            [torch.ones(length, dtype=torch.long) for length in self.lengths]
+        )
+        fields["input_ids"] = jagged(
+            [torch.ones(p + r, dtype=torch.long) for p, r in zip(self.prompts, self.lengths)]
+        )
         fields["loss_mask"] = fields["response_mask"]
         fields["row"] = torch.arange(len(self.lengths))
         self.data = TensorDict(fields, batch_size=len(self.lengths))
-        facts = {"dp_size": dp_size, "batch_num_tokens": int(rows.mask_RL.sum()), "global_batch_size": len(self.lengths)}
+        facts = {
+            "dp_size": dp_size,
+            "batch_num_tokens": int(rows.mask_RL.sum()),
+            "global_batch_size": len(self.lengths),
+        }
         tu.assign_non_tensor(self.data, **facts)
 
     def cut(self, column_RL: Tensor) -> list[Tensor]:
         return [row[:length] for row, length in zip(column_RL, self.lengths)]
 
     def full_sequences(self, column_RL: Tensor) -> list[Tensor]:
-        """As the model returns them: the response's values one place early, between values of no meaning."""
+        """As the model returns them: the response's values one place early, between values of no
+        meaning.
+        """
         parts = []
         for row, prompt in zip(self.cut(column_RL), self.prompts):
-            parts.append(torch.cat([row.new_full((prompt - 1,), -7.0), row, row.new_full((1,), -9.0)]))
+            parts.append(
+                torch.cat([row.new_full((prompt - 1,), -7.0), row, row.new_full((1,), -9.0)])
+            )
         return parts
 
-    def loss_of(self, config: ActorConfig, data: TensorDict | None = None, **outputs_RL: Tensor) -> tuple[Tensor, dict]:
+    def loss_of(
+        self, config: ActorConfig, data: TensorDict | None = None, **outputs_RL: Tensor
+    ) -> tuple[Tensor, dict]:
         data = self.data if data is None else data
         picked = data["row"].tolist()
         outputs_RL = {"log_probs": self.new_RL, **outputs_RL}
@@ -117,12 +135,18 @@ def test_the_loss_and_its_gradient_are_minus_the_oracles(world, wanted, seed, pa
     rows = shuffled(padded(to_rows(world), padding), seed)
     batch, expected = Batch(rows, wanted), oracle.objective(world, wanted)
     loss, _ = batch.loss_of(actor_config(wanted))
-    torch.testing.assert_close(loss, torch.tensor(-expected.objective, dtype=torch.float64), **EXACT)
-    torch.testing.assert_close(batch.gradient(loss), -worlds.expected_gradient(expected, rows), **EXACT)
+    torch.testing.assert_close(
+        loss, torch.tensor(-expected.objective, dtype=torch.float64), **EXACT
+    )
+    torch.testing.assert_close(
+        batch.gradient(loss), -worlds.expected_gradient(expected, rows), **EXACT
+    )
 
 
 @quick
-@given(worlds.worlds(min_group=2), worlds.options(), st.integers(0, 2**32), st.sampled_from((1, 2, 3)))
+@given(
+    worlds.worlds(min_group=2), worlds.options(), st.integers(0, 2**32), st.sampled_from((1, 2, 3))
+)
 def test_the_micro_batches_that_verl_makes_add_up(world, wanted, seed, size):
     rows = shuffled(to_rows(world), seed)
     rows = padded(rows, -len(rows.place) % size)
@@ -147,8 +171,13 @@ def test_the_mean_over_ranks_is_the_whole(world, wanted, ranks):
     rows = padded(rows, ranks)  # so that no rank is empty
     config, batch = actor_config(wanted), Batch(rows, wanted, dp_size=ranks)
     whole, _ = Batch(rows, wanted).loss_of(config)
-    dealt = [[row for row in range(len(rows.place)) if row % (ranks + 1) % ranks == rank] for rank in range(ranks)]
-    shares = [batch.loss_of(config, tu.index_select_tensor_dict(batch.data, part))[0] for part in dealt]
+    dealt = [
+        [row for row in range(len(rows.place)) if row % (ranks + 1) % ranks == rank]
+        for rank in range(ranks)
+    ]
+    shares = [
+        batch.loss_of(config, tu.index_select_tensor_dict(batch.data, part))[0] for part in dealt
+    ]
     torch.testing.assert_close(sum(shares) / ranks, whole, **EXACT)
 
 
@@ -167,7 +196,9 @@ def test_entropy_is_weighted_like_the_rest():
 def test_dual_clip_bounds_what_a_bad_token_costs():
     """A < 0 and a ratio of 10: without dual clip the token costs 10 |A|, with c = 3 it costs 3 |A|."""
     far = Turn([-1.0], [-1.0 - math.log(10)], [-1.0], [1])
-    rows = to_rows([Group([Trajectory(0.0, [far]), Trajectory(1.0, [Turn([-1.0], [-1.0], [-1.0], [1])])])])
+    rows = to_rows(
+        [Group([Trajectory(0.0, [far]), Trajectory(1.0, [Turn([-1.0], [-1.0], [-1.0], [1])])])]
+    )
     wanted = Options(eps=1e-12)
     cost = 1 / math.sqrt(2)  # |A| of two rewards that differ
     for limit, times in ((UNLIMITED, 10), (3.0, 3)):
@@ -196,7 +227,11 @@ def test_a_micro_batch_of_padding_alone_is_zero_and_finite():
     loss, metrics = batch.loss_of(actor_config(wanted))
     assert float(loss) == 0.0
     assert not batch.gradient(loss).any()
-    assert all(math.isfinite(metric.aggregate()) for metric in metrics.values() if hasattr(metric, "aggregate"))
+    assert all(
+        math.isfinite(metric.aggregate())
+        for metric in metrics.values()
+        if hasattr(metric, "aggregate")
+    )
 
 
 def test_single_precision_columns_are_precise_enough():
@@ -239,9 +274,22 @@ def test_the_data_parallel_size_is_this_batchs_and_not_an_earlier_ones():
 
 def example() -> list[Group]:
     def turn(*shifts: float) -> Turn:
-        return Turn([-1.0 + s for s in shifts], [-1.0] * len(shifts), [-1.1] * len(shifts), [1] * len(shifts))
+        return Turn(
+            [-1.0 + s for s in shifts],
+            [-1.0] * len(shifts),
+            [-1.1] * len(shifts),
+            [1] * len(shifts),
+        )
 
     return [
-        Group([Trajectory(1.0, [turn(0.3, 0.0), turn(-0.4)]), Trajectory(0.0, [turn(0.1, 0.5, -0.1)])]),
-        Group([Trajectory(0.0, [turn(0.0)]), Trajectory(0.5, [turn(0.2)] * 3), Trajectory(1.0, [turn(0.1)], valid=False)]),
+        Group(
+            [Trajectory(1.0, [turn(0.3, 0.0), turn(-0.4)]), Trajectory(0.0, [turn(0.1, 0.5, -0.1)])]
+        ),
+        Group(
+            [
+                Trajectory(0.0, [turn(0.0)]),
+                Trajectory(0.5, [turn(0.2)] * 3),
+                Trajectory(1.0, [turn(0.1)], valid=False),
+            ]
+        ),
     ]

@@ -1,6 +1,8 @@
-"""A batch through verl's real queue: sampled from its replay buffer, padded, dealt to ranks and steps, weighed.
+"""A batch through verl's real queue: sampled from its replay buffer, padded, dealt to ranks and
+steps, weighed.
 
-What comes out is compared with tests/flow_grpo/oracle.py, which has never heard of rows, queues or padding.
+What comes out is compared with tests/flow_grpo/oracle.py, which has never heard of rows, queues or
+padding.
 """
 
 from __future__ import annotations
@@ -20,16 +22,18 @@ from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.core_algos import FixedKLController
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
 
-from agentflow_verl.errors import InfraError
-from agentflow_verl.flow.records import Outcome, Tokens, Trajectory, Turn
-from agentflow_verl.rewards.manager import FlowRewardManager
-from agentflow_verl.trainer import modes
-from agentflow_verl.trainer.actor import LOSS_WEIGHT
-from agentflow_verl.trainer.rows import FIELD, RECORD, to_rows
-from agentflow_verl.trainer.worker import FlowWorker, summarise
-from tests.config.test_hydra import composed, hydra  # noqa: F401 - the fixture composes in verl's search path
+from agentflow_verl.core.errors import InfraError
+from agentflow_verl.trainer import trainers as modes
+from agentflow_verl.trainer.actor_loss import LOSS_WEIGHT
+from agentflow_verl.trainer.rollout.reward_manager import FlowRewardManager
+from agentflow_verl.trainer.rollout.rows import FIELD, RECORD, to_rows
+from agentflow_verl.trainer.rollout.worker import FlowWorker, summarise
+from agentflow_verl.trajectories.records import Outcome, Tokens, Trajectory, Turn
+from tests.config.test_hydra import (
+    composed,
+)  # noqa: F401 - the fixture composes in verl's search path
 from tests.flow_grpo import oracle
-from tests.trainer.test_modes import bare
+from tests.trainer.test_trainers import bare
 
 BETA = 0.1
 FAULT, NO_TURN = "fault", "no turn"
@@ -45,7 +49,10 @@ MIXED = {  # group: of each trajectory the reward and the tokens of its turns
 @pytest.fixture(scope="module", autouse=True)
 def queue(hydra: None) -> Iterator[None]:  # noqa: F811
     ray.init(num_cpus=8, include_dashboard=False)
-    config = composed("transfer_queue.enable=true", "transfer_queue.backend.SimpleStorage.num_data_storage_units=1")
+    config = composed(
+        "transfer_queue.enable=true",
+        "transfer_queue.backend.SimpleStorage.num_data_storage_units=1",
+    )
     tq.init(config.transfer_queue)
     yield
     tq.close()
@@ -74,23 +81,48 @@ def put(groups: dict[str, list[tuple[Any, Any]]]) -> list[str]:
                 field = output.as_dict()
                 length = len(field["prompts"]) + len(field["responses"])
                 ids = torch.cat([field["prompts"], field["responses"]])
-                field |= {"uid": group, "session_id": session, "loss_mask": field["response_mask"], "input_ids": ids}
-                fields.append(field | {"position_ids": torch.arange(length), "multi_modal_inputs": {}})
-                tags.append({"status": "success", "prompt_len": length - len(field["responses"]), "seq_len": length, "global_steps": 1})
-        tq.kv_put(key=group, partition_id="train", tag={"is_prompt": True, "status": "finished", "global_steps": 1})
-    tq.kv_batch_put(keys=keys, fields=list_of_dict_to_tensordict(fields), tags=tags, partition_id="train")
+                field |= {
+                    "uid": group,
+                    "session_id": session,
+                    "loss_mask": field["response_mask"],
+                    "input_ids": ids,
+                }
+                fields.append(
+                    field | {"position_ids": torch.arange(length), "multi_modal_inputs": {}}
+                )
+                tags.append(
+                    {
+                        "status": "success",
+                        "prompt_len": length - len(field["responses"]),
+                        "seq_len": length,
+                        "global_steps": 1,
+                    }
+                )
+        tq.kv_put(
+            key=group,
+            partition_id="train",
+            tag={"is_prompt": True, "status": "finished", "global_steps": 1},
+        )
+    tq.kv_batch_put(
+        keys=keys, fields=list_of_dict_to_tensordict(fields), tags=tags, partition_id="train"
+    )
     return keys
 
 
 def _rows(reward: Any, lengths: Any) -> list[Any]:
     sampled = [] if lengths == NO_TURN else lengths
     turns = tuple(
-        Turn(index=index, tokens=Tokens(prompt_ids=(1, 2), response_ids=(5,) * length, logprobs=(-1.0,) * length))
+        Turn(
+            index=index,
+            tokens=Tokens(prompt_ids=(1, 2), response_ids=(5,) * length, logprobs=(-1.0,) * length),
+        )
         for index, length in enumerate(sampled)
     )
     outcome = Outcome.INFRA_ERROR if reward == FAULT else Outcome.ANSWERED
     error = "the server is gone" if reward == FAULT else None
-    trajectory = Trajectory(id="t", query="q", turns=turns, outcome=outcome, error=error, timings={})
+    trajectory = Trajectory(
+        id="t", query="q", turns=turns, outcome=outcome, error=error, timings={}
+    )
     rows = to_rows(trajectory, placeholder_id=0, policy_version=1)
     for row in rows:
         row.extra_fields.pop(RECORD, None)
@@ -106,12 +138,19 @@ def put_log_probs(keys: list[str]) -> None:
     masks = list(data["response_mask"].unbind())
     columns = {"old_log_probs": -1.0, "ref_log_prob": -1.5}
     nested = {
-        name: torch.nested.as_nested_tensor([torch.full(mask.shape, value) for mask in masks], layout=torch.jagged) for name, value in columns.items()
+        name: torch.nested.as_nested_tensor(
+            [torch.full(mask.shape, value) for mask in masks], layout=torch.jagged
+        )
+        for name, value in columns.items()
     }
-    tq.kv_batch_put(keys=keys, partition_id="train", fields=TensorDict(nested, batch_size=len(keys)))
+    tq.kv_batch_put(
+        keys=keys, partition_id="train", fields=TensorDict(nested, batch_size=len(keys))
+    )
 
 
-def weigh(keys: list[str], *overrides: str, ranks: int = 1) -> tuple[dict[str, tuple[float, float]], dict[str, float], modes.FlowTrainer]:
+def weigh(
+    keys: list[str], *overrides: str, ranks: int = 1
+) -> tuple[dict[str, tuple[float, float]], dict[str, float], modes.FlowTrainer]:
     """Advantage and loss weight of every row, by key."""
     trainer = bare("sync", "actor_rollout_ref.actor.ppo_mini_batch_size=2", *overrides)
     trainer.use_reference_policy = True
@@ -120,18 +159,31 @@ def weigh(keys: list[str], *overrides: str, ranks: int = 1) -> tuple[dict[str, t
     trainer.kl_ctrl_in_reward = FixedKLController(BETA)
     metrics: dict[str, float] = {}
     tags = tq.kv_list()["train"]
-    batch = trainer._balance_batch(KVBatchMeta(partition_id="train", keys=keys, tags=[tags[key] for key in keys]), metrics)
+    batch = trainer._balance_batch(
+        KVBatchMeta(partition_id="train", keys=keys, tags=[tags[key] for key in keys]), metrics
+    )
     put_log_probs(batch.keys)
     trainer._compute_advantage(batch, metrics)
-    written = tq.kv_batch_get(keys=batch.keys, partition_id="train", select_fields=["advantages", LOSS_WEIGHT])
+    written = tq.kv_batch_get(
+        keys=batch.keys, partition_id="train", select_fields=["advantages", LOSS_WEIGHT]
+    )
     found = {}
-    for key, advantage, weight in zip(batch.keys, written["advantages"].unbind(), written[LOSS_WEIGHT].unbind()):
-        found[key] = (float(advantage.max() if advantage.max() else advantage.min()), float(weight.max()))
+    for key, advantage, weight in zip(
+        batch.keys, written["advantages"].unbind(), written[LOSS_WEIGHT].unbind()
+    ):
+        found[key] = (
+            float(advantage.max() if advantage.max() else advantage.min()),
+            float(weight.max()),
+        )
     return found, metrics, trainer
 
 
-def advantages_by(estimator: str, groups: dict[str, list[tuple[Any, Any]]]) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
-    """Of every row the largest advantage and the trained tokens, and the metrics, with an estimator of verl's own."""
+def advantages_by(
+    estimator: str, groups: dict[str, list[tuple[Any, Any]]]
+) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
+    """Of every row the largest advantage and the trained tokens, and the metrics, with an estimator
+    of verl's own.
+    """
     keys = put(groups)
     put_log_probs(keys)
     trainer = bare("sync", f"algorithm.adv_estimator={estimator}")
@@ -139,37 +191,67 @@ def advantages_by(estimator: str, groups: dict[str, list[tuple[Any, Any]]]) -> t
     tags = tq.kv_list()["train"]
     batch = KVBatchMeta(partition_id="train", keys=keys, tags=[tags[key] for key in keys])
     assert trainer._compute_advantage(batch, metrics).keys == keys
-    data = tq.kv_batch_get(keys=keys, partition_id="train", select_fields=["advantages", "response_mask"])
+    data = tq.kv_batch_get(
+        keys=keys, partition_id="train", select_fields=["advantages", "response_mask"]
+    )
     strongest = [float(row[row.abs().argmax()]) for row in data["advantages"].unbind()]
-    return dict(zip(keys, strongest)), dict(zip(keys, (float(mask.sum()) for mask in data["response_mask"].unbind()))), metrics
+    return (
+        dict(zip(keys, strongest)),
+        dict(zip(keys, (float(mask.sum()) for mask in data["response_mask"].unbind()))),
+        metrics,
+    )
 
 
-def expected(keys: list[str], groups: dict[str, list[tuple[Any, Any]]], beta: float = 0.0, per_step: int = 2) -> dict[str, tuple[float, float]]:
-    """The oracle's advantage and weight of every row. Groups are dealt to steps in the order of their rows."""
+def expected(
+    keys: list[str], groups: dict[str, list[tuple[Any, Any]]], beta: float = 0.0, per_step: int = 2
+) -> dict[str, tuple[float, float]]:
+    """The oracle's advantage and weight of every row. Groups are dealt to steps in the order of
+    their rows.
+    """
     order = list(dict.fromkeys(key.split("_")[0] for key in keys))
     steps = -(-len(order) // per_step)
     world = {}
     for group, trajectories in groups.items():
         made = []
         for reward, lengths in trajectories:
-            turns = [oracle.Turn([], [], [], [0])] if lengths == NO_TURN else [oracle.Turn([], [], [], [1] * length) for length in lengths]
-            penalty = beta * 0.5 * sum(turn.tokens for turn in turns)  # KL estimated as old - ref = 0.5 a token
-            made.append(oracle.Trajectory(0.0 if reward == FAULT else reward - penalty, turns, reward != FAULT))
+            turns = (
+                [oracle.Turn([], [], [], [0])]
+                if lengths == NO_TURN
+                else [oracle.Turn([], [], [], [1] * length) for length in lengths]
+            )
+            penalty = (
+                beta * 0.5 * sum(turn.tokens for turn in turns)
+            )  # KL estimated as old - ref = 0.5 a token
+            made.append(
+                oracle.Trajectory(
+                    0.0 if reward == FAULT else reward - penalty, turns, reward != FAULT
+                )
+            )
         world[group] = oracle.Group(made, order.index(group) * steps // len(order))
     found = {}
     for group, members in world.items():
         for session, trajectory in enumerate(members.trajectories):
-            for index, turn in enumerate(trajectory.turns if trajectory.valid else trajectory.turns[:1]):
-                weight = oracle.weight(list(world.values()), members, trajectory, turn, oracle.Options())
-                advantage = oracle.advantage(members, trajectory, oracle.Options()) if turn.tokens else 0.0
+            for index, turn in enumerate(
+                trajectory.turns if trajectory.valid else trajectory.turns[:1]
+            ):
+                weight = oracle.weight(
+                    list(world.values()), members, trajectory, turn, oracle.Options()
+                )
+                advantage = (
+                    oracle.advantage(members, trajectory, oracle.Options()) if turn.tokens else 0.0
+                )
                 found[f"{group}_{session}_{index}"] = (advantage, weight)
     return found
 
 
-def assert_weighed(found: dict[str, tuple[float, float]], wanted: dict[str, tuple[float, float]]) -> None:
+def assert_weighed(
+    found: dict[str, tuple[float, float]], wanted: dict[str, tuple[float, float]]
+) -> None:
     assert set(wanted) <= set(found)
     for key, figures in found.items():
-        assert figures == pytest.approx(wanted.get(key, (0.0, 0.0)), rel=1e-5, abs=1e-7), key  # what is not wanted is padding
+        assert figures == pytest.approx(wanted.get(key, (0.0, 0.0)), rel=1e-5, abs=1e-7), (
+            key
+        )  # what is not wanted is padding
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
@@ -187,7 +269,10 @@ def test_faults_thin_groups_flat_groups_and_padding_are_weighed_as_the_oracle_do
 
 def test_a_batch_of_faults_stops_the_run_and_says_why():
     keys = put({"c": MIXED["c"]})
-    with pytest.raises(InfraError, match=r"2 of 3 trajectories .* agentflow.max_fault_rate=0.5; the last: the server is gone"):
+    with pytest.raises(
+        InfraError,
+        match=r"2 of 3 trajectories .* agentflow.max_fault_rate=0.5; the last: the server is gone",
+    ):
         weigh(keys)
     weigh(keys, "agentflow.max_fault_rate=0.7")
 
@@ -197,26 +282,42 @@ def test_rollout_correction_adds_a_weight_a_token_and_moves_neither_advantage_no
     plain, *_ = weigh(keys)
     corrected, metrics, _ = weigh(keys, "algorithm.rollout_correction.rollout_is=token")
     assert {key: corrected[key] for key in keys} == {key: plain[key] for key in keys}
-    data = tq.kv_batch_get(keys=keys, partition_id="train", select_fields=["rollout_is_weights", "response_mask"])
+    data = tq.kv_batch_get(
+        keys=keys, partition_id="train", select_fields=["rollout_is_weights", "response_mask"]
+    )
     for weight, mask in zip(data["rollout_is_weights"].unbind(), data["response_mask"].unbind()):
-        assert torch.allclose(weight[mask.bool()], torch.ones(int(mask.sum())))  # rollout and actor agree here
+        assert torch.allclose(
+            weight[mask.bool()], torch.ones(int(mask.sum()))
+        )  # rollout and actor agree here
     assert any(name.startswith("rollout_corr/") for name in metrics)
 
 
 def test_verls_own_grpo_compares_valid_trajectories_only():
     advantage, tokens, metrics = advantages_by("grpo", MIXED)
     clear()
-    without, *_ = advantages_by("grpo", {group: [t for t in made if t[0] != FAULT] for group, made in MIXED.items() if group != "c"})
+    without, *_ = advantages_by(
+        "grpo",
+        {
+            group: [t for t in made if t[0] != FAULT]
+            for group, made in MIXED.items()
+            if group != "c"
+        },
+    )
     assert {key: advantage[key] for key in without} == pytest.approx(without)
     assert without["b_0_0"] > 0 > without["b_1_0"] == without["b_1_1"]
     left_out = {key for key in advantage if key not in without}
     assert left_out == {"b_2_0", "c_0_0", "c_0_1", "c_1_0", "c_2_0"}
     assert not any(advantage[key] or tokens[key] for key in left_out)
-    assert metrics["agentflow/outcome/infra_error"] == 3 / 15 and metrics["agentflow/thin_groups"] == 1 / 5
+    assert (
+        metrics["agentflow/outcome/infra_error"] == 3 / 15
+        and metrics["agentflow/thin_groups"] == 1 / 5
+    )
 
 
 def test_where_a_group_is_one_trajectory_by_choice_it_counts():
-    advantage, tokens, _ = advantages_by("reinforce_plus_plus", {"a": [(1.0, (2, 2))], "b": [(FAULT, (1,))], "e": [(0.0, (3,))]})
+    advantage, tokens, _ = advantages_by(
+        "reinforce_plus_plus", {"a": [(1.0, (2, 2))], "b": [(FAULT, (1,))], "e": [(0.0, (3,))]}
+    )
     assert tokens == {"a_0_0": 2, "a_0_1": 2, "b_0_0": 0, "e_0_0": 3}
     assert advantage["a_0_0"] > 0 > advantage["e_0_0"] and advantage["b_0_0"] == 0
 
@@ -239,7 +340,14 @@ def check_the_survivor_of_a_failed_group_teaches_nothing(weights_of: Any) -> Non
 def test_the_survivor_of_a_failed_group_is_not_trained_on():
     def as_if_faults_were_wrong_answers(keys: list[str]) -> dict[str, tuple[float, float]]:
         clear()
-        keys[:] = put({"c": [(0.0 if reward == FAULT else reward, lengths) for reward, lengths in MIXED["c"]], "a": MIXED["a"]})
+        keys[:] = put(
+            {
+                "c": [
+                    (0.0 if reward == FAULT else reward, lengths) for reward, lengths in MIXED["c"]
+                ],
+                "a": MIXED["a"],
+            }
+        )
         return weigh(keys)[0]
 
     check_the_survivor_of_a_failed_group_teaches_nothing(lambda keys: weigh(keys)[0])
@@ -268,7 +376,13 @@ def check_every_turn_of_a_trajectory_is_stored(outputs: list[Any]) -> None:
     manager = FlowRewardManager(composed(), None, None)
     scores = SimpleNamespace(compute_score=SimpleNamespace(remote=manager.run_single))
     worker.reward_loop_worker_handles = [scores]
-    row = {"uid": "m", "session_id": 0, "global_steps": 1, "data_source": "maths", "reward_model": {"ground_truth": "4"}}
+    row = {
+        "uid": "m",
+        "session_id": 0,
+        "global_steps": 1,
+        "data_source": "maths",
+        "reward_model": {"ground_truth": "4"},
+    }
 
     async def store() -> None:
         manager.loop = asyncio.get_running_loop()
@@ -282,11 +396,18 @@ def check_every_turn_of_a_trajectory_is_stored(outputs: list[Any]) -> None:
 
 
 def test_verl_key_error_that_loses_trajectories_of_several_turns():
-    """verl copies the last row's ``reward_extra_info`` to the others: a loop that scores by itself and sets none loses
-    every trajectory but those of one turn."""
-    turns = tuple(Turn(index=index, tokens=Tokens(prompt_ids=(1,), response_ids=(5,), logprobs=(-1.0,))) for index in range(3))
-    trajectory = Trajectory(id="t", query="q", turns=turns, answer="4", outcome=Outcome.ANSWERED, timings={})
-    check_every_turn_of_a_trajectory_is_stored(to_rows(trajectory, placeholder_id=0, policy_version=1))
+    """verl copies the last row's ``reward_extra_info`` to the others: a loop that scores by itself
+    and sets none loses every trajectory but those of one turn."""
+    turns = tuple(
+        Turn(index=index, tokens=Tokens(prompt_ids=(1,), response_ids=(5,), logprobs=(-1.0,)))
+        for index in range(3)
+    )
+    trajectory = Trajectory(
+        id="t", query="q", turns=turns, answer="4", outcome=Outcome.ANSWERED, timings={}
+    )
+    check_every_turn_of_a_trajectory_is_stored(
+        to_rows(trajectory, placeholder_id=0, policy_version=1)
+    )
     clear()
     scored = to_rows(trajectory, placeholder_id=0, policy_version=1)
     scored[-1].reward_score = 1.0
@@ -299,7 +420,12 @@ def test_verl_key_error_that_loses_trajectories_of_several_turns():
 
 def buffer_of(metric: str = "reward") -> tuple[Any, list[int]]:
     """verl's own replay buffer as our trainer builds it, and how many prompts it asked for."""
-    trainer = bare("sync", "algorithm.filter_groups.enable=true", f"algorithm.filter_groups.metric={metric}", "data.train_batch_size=2")
+    trainer = bare(
+        "sync",
+        "algorithm.filter_groups.enable=true",
+        f"algorithm.filter_groups.metric={metric}",
+        "data.train_batch_size=2",
+    )
     trainer.trainer_mode = "agentflow_sync"
     asked: list[int] = []
 
@@ -312,13 +438,19 @@ def buffer_of(metric: str = "reward") -> tuple[Any, list[int]]:
 
 
 def test_group_filtering_evicts_what_teaches_nothing_and_refills_it():
-    """Flat groups, flat but for a fault, and thin ones go; the replacements are weighed like any group."""
+    """Flat groups, flat but for a fault, and thin ones go; the replacements are weighed like any
+    group.
+    """
     flat_but_for_a_fault = [(1.0, (2,)), (1.0, (1, 1)), (FAULT, (3,))]
     put({"a": MIXED["a"], "c": MIXED["c"], "d": MIXED["d"], "f": flat_but_for_a_fault})
     buffer, asked = buffer_of()
     batch, metrics = buffer.sample(global_steps=1, partition_id="train", batch_size=2)
     groups = list(dict.fromkeys(key.split("_")[0] for key in batch.keys))
-    assert asked and len(groups) == 2 and all(group == "a" or group.startswith("new") for group in groups)
+    assert (
+        asked
+        and len(groups) == 2
+        and all(group == "a" or group.startswith("new") for group in groups)
+    )
     assert metrics["training/filter_groups/evicted_samples"] == 3
     found, *_ = weigh(batch.keys)
     assert_weighed(found, expected(batch.keys, {group: MIXED["a"] for group in groups}))

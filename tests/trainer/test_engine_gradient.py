@@ -1,4 +1,6 @@
-"""What verl's real engine does to the weights is the gradient of the paper's formula, on any ranks and micro-batches."""
+"""What verl's real engine does to the weights is the gradient of the paper's formula, on any ranks
+and micro-batches.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +15,12 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from agentflow_verl.flow_grpo import advantages, weights
-from agentflow_verl.trainer.actor import LOSS_WEIGHT
-from agentflow_verl.trainer.rows import deal, plan_steps, rows_per_rank
-
-from ..e2e.models import save_random
-from ..flow_grpo import oracle
-from ..flow_grpo.oracle import Group, Options, Trajectory, Turn
-from .engine import LR, Case, update
+from agentflow_verl.trainer.actor_loss import LOSS_WEIGHT
+from agentflow_verl.trainer.rollout.rows import deal, plan_steps, rows_per_rank
+from tests.e2e.models import save_random
+from tests.flow_grpo import oracle
+from tests.flow_grpo.oracle import Group, Options, Trajectory, Turn
+from tests.trainer.engine import LR, Case, update
 
 WANTED = Options(beta=0.05)
 
@@ -35,7 +36,9 @@ class Row:
 
 @dataclass
 class Batch:
-    """Rows, and the same as the oracle's world: its log-probabilities are of the model it is asked for."""
+    """Rows, and the same as the oracle's world: its log-probabilities are of the model it is asked
+    for.
+    """
 
     rows: list[Row]
     rewards: dict[tuple[int, int], float]
@@ -49,8 +52,13 @@ class Batch:
             group, trajectory, _ = place
             if group in groups:
                 members = made.setdefault(group, {})
-                one = members.setdefault(trajectory, Trajectory(self.rewards[group, trajectory], [], self.valid[group, trajectory]))
-                one.turns.append(Turn(new.tolist(), self.old[place], self.ref[place], [1] * len(new)))
+                one = members.setdefault(
+                    trajectory,
+                    Trajectory(self.rewards[group, trajectory], [], self.valid[group, trajectory]),
+                )
+                one.turns.append(
+                    Turn(new.tolist(), self.old[place], self.ref[place], [1] * len(new))
+                )
         return [Group(list(members.values())) for members in made.values()]
 
 
@@ -60,7 +68,9 @@ def logprobs_of(model: torch.nn.Module, row: Row) -> Tensor:
 
 
 def make_batch(model: torch.nn.Module, turns: list[list[int]], seed: int) -> Batch:
-    """``turns``: the turns of each trajectory of each group. Old and reference policies are near the model's."""
+    """``turns``: the turns of each trajectory of each group. Old and reference policies are near
+    the model's.
+    """
     rng = random.Random(seed)
     size = model.config.vocab_size
     batch = Batch([], {}, {}, {}, {})
@@ -70,7 +80,9 @@ def make_batch(model: torch.nn.Module, turns: list[list[int]], seed: int) -> Bat
             batch.valid[g, i] = rng.random() > 0.15
             for t in range(count):
                 row = Row(
-                    [rng.randrange(size) for _ in range(rng.randint(3, 20))], [rng.randrange(size) for _ in range(rng.randint(1, 12))], (g, i, t)
+                    [rng.randrange(size) for _ in range(rng.randint(3, 20))],
+                    [rng.randrange(size) for _ in range(rng.randint(1, 12))],
+                    (g, i, t),
                 )
                 with torch.no_grad():
                     now = logprobs_of(model, row)
@@ -99,8 +111,10 @@ def expected_weights(path: Path, batch: Batch, step_of_group: dict[int, int]) ->
     return {name: value.detach() for name, value in model.state_dict().items()}
 
 
-def case_of(batch: Batch, groups_per_step: int, ranks: int, multiple: int, splitting: dict[str, Any]) -> Case:
-    """Rows dealt and weighed as trainer/modes.py does."""
+def case_of(
+    batch: Batch, groups_per_step: int, ranks: int, multiple: int, splitting: dict[str, Any]
+) -> Case:
+    """Rows dealt and weighed as trainer/trainers.py does."""
     real = len(batch.rows)
     group_R = [row.place[0] for row in batch.rows]
     step_R = plan_steps(group_R, groups_per_step)
@@ -116,7 +130,9 @@ def case_of(batch: Batch, groups_per_step: int, ranks: int, multiple: int, split
         torch.tensor([batch.valid.get(place[:2], False) for place in ids]),
     )
     tokens_R = torch.tensor([len(row.response) for row in rows])
-    order = deal(step_R, torch.tensor([len(row.prompt) + len(row.response) for row in rows]), ranks, per_rank)
+    order = deal(
+        step_R, torch.tensor([len(row.prompt) + len(row.response) for row in rows]), ranks, per_rank
+    )
     step_of_row = torch.zeros(len(rows), dtype=torch.long)
     for position, row in enumerate(order):
         step_of_row[row] = position % (steps * per_rank) // per_rank
@@ -148,7 +164,9 @@ def case_of(batch: Batch, groups_per_step: int, ranks: int, multiple: int, split
 DYNAMIC = {"use_dynamic_bsz": True, "max_token_len_per_gpu": 64}
 UNEVEN = [[1, 5, 2, 1], [3, 3, 1], [1, 1, 1, 1], [4, 1]]
 EVEN = [[2, 2, 2], [2, 2, 2]]
-CASES = {  # turns of each trajectory of each group, groups a step, rows a rank's share is filled up to, splitting
+# turns of each trajectory of each group, groups a step, rows a rank's share is filled up to,
+# splitting
+CASES = {
     1: {
         "row by row": (UNEVEN, 4, 1, {"micro_batch_size_per_gpu": 1}),
         "two steps, padded to eights": (UNEVEN, 2, 8, {"micro_batch_size_per_gpu": 8}),
@@ -164,16 +182,40 @@ CASES = {  # turns of each trajectory of each group, groups a step, rows a rank'
 
 
 @pytest.mark.parametrize("ranks", CASES)
-def test_verls_update_is_gradient_ascent_on_the_papers_objective(ranks: int, tmp_path: Path) -> None:
+def test_verls_update_is_gradient_ascent_on_the_papers_objective(
+    ranks: int, tmp_path: Path
+) -> None:
     llama = save_random("llama", tmp_path / "llama")
     before = AutoModelForCausalLM.from_pretrained(llama)
-    batches = {name: make_batch(before, case[0], seed) for seed, (name, case) in enumerate(CASES[ranks].items())}
-    cases = [case_of(batches[name], groups, ranks, multiple, splitting) for name, (_, groups, multiple, splitting) in CASES[ranks].items()]
-    config = {"use_kl_loss": True, "kl_loss_coef": WANTED.beta, "kl_loss_type": "low_var_kl", "clip_ratio_c": 1e9}
-    for (name, batch), actual in zip(batches.items(), update(llama, cases, ranks, config, tmp_path / "run")):
+    batches = {
+        name: make_batch(before, case[0], seed)
+        for seed, (name, case) in enumerate(CASES[ranks].items())
+    }
+    cases = [
+        case_of(batches[name], groups, ranks, multiple, splitting)
+        for name, (_, groups, multiple, splitting) in CASES[ranks].items()
+    ]
+    config = {
+        "use_kl_loss": True,
+        "kl_loss_coef": WANTED.beta,
+        "kl_loss_type": "low_var_kl",
+        "clip_ratio_c": 1e9,
+    }
+    for (name, batch), actual in zip(
+        batches.items(), update(llama, cases, ranks, config, tmp_path / "run")
+    ):
         groups_R = [row.place[0] for row in batch.rows]
-        expected = expected_weights(llama, batch, dict(zip(groups_R, plan_steps(groups_R, CASES[ranks][name][1]))))
-        moved = torch.cat([(expected[key] - value.double()).flatten() for key, value in before.state_dict().items()])
-        wrong = torch.cat([(actual[key].double() - expected[key]).flatten() for key in before.state_dict()])
+        expected = expected_weights(
+            llama, batch, dict(zip(groups_R, plan_steps(groups_R, CASES[ranks][name][1])))
+        )
+        moved = torch.cat(
+            [
+                (expected[key] - value.double()).flatten()
+                for key, value in before.state_dict().items()
+            ]
+        )
+        wrong = torch.cat(
+            [(actual[key].double() - expected[key]).flatten() for key in before.state_dict()]
+        )
         assert moved.norm() > 1e-2, name
         assert wrong.norm() / moved.norm() < 1e-4, name

@@ -1,4 +1,6 @@
-"""What our code says in the trainer's process is read, whatever libraries do to the root logger there."""
+"""What our code says in the trainer's process is read, whatever libraries do to the root logger
+there.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from verl.utils.logging_utils import configure_verl_logging
 from agentflow_verl.trainer.logs import share_verls_log
 configure_verl_logging()
 logging.getLogger().setLevel(logging.ERROR)
-ours = logging.getLogger("agentflow_verl.trainer.recovery")
+ours = logging.getLogger("agentflow_verl.trainer.resilience.fit")
 ours.warning("not read")
 share_verls_log()
 ours.warning("resumed")
@@ -20,7 +22,13 @@ ours.info("and started")
 
 
 def test_warnings_are_read_where_the_root_logger_lets_only_errors_through():
-    ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=300, check=True)
-    lines = [line for line in ended.stderr.splitlines() if "read" in line or "resumed" in line or "started" in line]
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=300, check=True
+    )
+    lines = [
+        line
+        for line in ended.stderr.splitlines()
+        if "read" in line or "resumed" in line or "started" in line
+    ]
     assert [line.split(":")[0] for line in lines] == ["WARNING", "INFO"]
     assert [line.rpartition(":")[2] for line in lines] == ["resumed", "and started"]

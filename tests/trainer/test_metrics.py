@@ -8,16 +8,33 @@ from typing import Any
 import pytest
 import torch
 
-from agentflow_verl.flow.records import Call, ModuleReply, Outcome, Plan, Result, Tokens, Trajectory, Turn, Verdict
 from agentflow_verl.trainer.metrics import MODULES, batch_metrics, policy_rollout_kl
-from agentflow_verl.trainer.rows import BatchIndex
-from agentflow_verl.trainer.worker import summarise
+from agentflow_verl.trainer.rollout.rows import BatchIndex
+from agentflow_verl.trainer.rollout.worker import summarise
+from agentflow_verl.trajectories.records import (
+    Call,
+    ModuleReply,
+    Outcome,
+    Plan,
+    Result,
+    Tokens,
+    Trajectory,
+    Turn,
+    Verdict,
+)
 
 PLAN = Plan(justification="", context="", sub_goal="s", tool="python_coder")
 
 
 def reply(module: str, **more: Any) -> ModuleReply:
-    usual = {"engine": "e", "text": "", "prompt_tokens": 100, "response_tokens": 10, "cached_tokens": 60, "seconds": 0.1}
+    usual = {
+        "engine": "e",
+        "text": "",
+        "prompt_tokens": 100,
+        "response_tokens": 10,
+        "cached_tokens": 60,
+        "seconds": 0.1,
+    }
     return ModuleReply(module=module, **{**usual, **more})
 
 
@@ -34,7 +51,14 @@ def turn(index: int, tokens: int = 10, **parts: Any) -> Turn:
 
 
 def trajectory(*turns: Turn, outcome: Outcome = Outcome.ANSWERED, **more: Any) -> Trajectory:
-    return Trajectory(id="t", query="q", turns=turns, outcome=outcome, timings={"planner": 2.0, "total": 5.0}, **more)
+    return Trajectory(
+        id="t",
+        query="q",
+        turns=turns,
+        outcome=outcome,
+        timings={"planner": 2.0, "total": 5.0},
+        **more,
+    )
 
 
 class Batch:
@@ -48,20 +72,37 @@ class Batch:
         self.advantages: list[float] = []
         self.valid: list[bool] = []
 
-    def add(self, group: str, session: int, trajectory: Trajectory, score: float, advantage: float = 0.0) -> None:
+    def add(
+        self, group: str, session: int, trajectory: Trajectory, score: float, advantage: float = 0.0
+    ) -> None:
         rows = max(1, len(trajectory.turns)) if trajectory.outcome.valid else 1
         for row in range(rows):
-            item: dict[str, Any] = {"outcome": trajectory.outcome.value, "valid": trajectory.outcome.valid}
+            item: dict[str, Any] = {
+                "outcome": trajectory.outcome.value,
+                "valid": trajectory.outcome.valid,
+            }
             if row == rows - 1:
                 item["summary"] = summarise(trajectory)
-            self._row(f"{group}_{session}_{row}", item, {}, score, advantage, trajectory.outcome.valid)
+            self._row(
+                f"{group}_{session}_{row}", item, {}, score, advantage, trajectory.outcome.valid
+            )
 
     def pad(self, count: int) -> None:
         """verl's padding is a copy of the first row, summary and all, with a tag."""
         for number in range(count):
-            self._row(f"pad_{number}_0", dict(self.ours[-1]), {"is_padding": True}, 99.0, 99.0, False)
+            self._row(
+                f"pad_{number}_0", dict(self.ours[-1]), {"is_padding": True}, 99.0, 99.0, False
+            )
 
-    def _row(self, key: str, item: dict[str, Any], tag: dict[str, Any], score: float, advantage: float, valid: bool) -> None:
+    def _row(
+        self,
+        key: str,
+        item: dict[str, Any],
+        tag: dict[str, Any],
+        score: float,
+        advantage: float,
+        valid: bool,
+    ) -> None:
         self.keys.append(key)
         self.ours.append(item)
         self.tags.append(tag)
@@ -71,7 +112,12 @@ class Batch:
 
     def metrics(self) -> dict[str, float]:
         mass_R = torch.full((len(self.keys),), 0.5) * torch.tensor(self.valid)
-        columns = torch.tensor(self.valid), torch.tensor(self.scores), torch.tensor(self.advantages, dtype=torch.float64), mass_R
+        columns = (
+            torch.tensor(self.valid),
+            torch.tensor(self.scores),
+            torch.tensor(self.advantages, dtype=torch.float64),
+            mass_R,
+        )
         figures = batch_metrics(self.ours, BatchIndex.of(self.keys, self.tags), *columns)
         assert all(math.isfinite(value) for value in figures.values())
         return {name.removeprefix("agentflow/"): value for name, value in figures.items()}
@@ -81,7 +127,13 @@ class Batch:
 def batch() -> Batch:
     batch = Batch()
     batch.add("a", 0, trajectory(turn(0), turn(1), turn(2)), score=1.0, advantage=1.0)
-    batch.add("a", 1, trajectory(turn(0, tokens=30), outcome=Outcome.OUT_OF_TURNS), score=0.0, advantage=-1.0)
+    batch.add(
+        "a",
+        1,
+        trajectory(turn(0, tokens=30), outcome=Outcome.OUT_OF_TURNS),
+        score=0.0,
+        advantage=-1.0,
+    )
     batch.add("b", 0, trajectory(turn(0), outcome=Outcome.INFRA_ERROR), score=0.0)
     batch.add("b", 1, trajectory(turn(0)), score=0.5, advantage=0.0)
     return batch
@@ -125,9 +177,24 @@ def test_groups_are_told_apart(batch):
 def test_mistakes_are_rates():
     batch = Batch()
     bad_plan = turn(0, plan=None, call=None, result=None, verdict=None, error="no plan")
-    bad_call = turn(1, call=None, result=None, error="no JSON", verdict=Verdict(stop=False, analysis="", parsed=False))
-    failed = turn(2, result=Result(text="boom", is_error=True), replies=(reply("planner", cut=True, cached_tokens=None),))
-    batch.add("a", 0, trajectory(bad_plan, bad_call, failed, turn(3), replies=(reply("analyst"),)), score=0.0)
+    bad_call = turn(
+        1,
+        call=None,
+        result=None,
+        error="no JSON",
+        verdict=Verdict(stop=False, analysis="", parsed=False),
+    )
+    failed = turn(
+        2,
+        result=Result(text="boom", is_error=True),
+        replies=(reply("planner", cut=True, cached_tokens=None),),
+    )
+    batch.add(
+        "a",
+        0,
+        trajectory(bad_plan, bad_call, failed, turn(3), replies=(reply("analyst"),)),
+        score=0.0,
+    )
     figures = batch.metrics()
     assert figures["malformed_plan_rate"] == 1 / 4
     assert figures["malformed_call_rate"] == 1 / 4
@@ -138,8 +205,16 @@ def test_mistakes_are_rates():
 
 def test_the_share_from_prefix_caches_is_of_the_engines_that_tell_in_all_and_by_engine():
     batch = Batch()
-    silent, warm = reply("planner", engine="other", cached_tokens=None), reply("verifier", engine="judge", cached_tokens=90)
-    batch.add("a", 0, trajectory(turn(0, replies=(reply("planner"), silent, warm)), replies=(reply("analyst"),)), score=0.0)
+    silent, warm = (
+        reply("planner", engine="other", cached_tokens=None),
+        reply("verifier", engine="judge", cached_tokens=90),
+    )
+    batch.add(
+        "a",
+        0,
+        trajectory(turn(0, replies=(reply("planner"), silent, warm)), replies=(reply("analyst"),)),
+        score=0.0,
+    )
     batch.add("a", 1, trajectory(turn(0, replies=(reply("planner", cached_tokens=0),))), score=0.0)
     figures = batch.metrics()
     assert figures["cached_token_share"] == (60 + 90 + 60 + 0) / 400
@@ -165,7 +240,9 @@ def test_a_batch_of_faults_alone_has_figures():
 
 
 def test_the_kl_to_the_rollout_is_the_mean_over_trained_tokens():
-    """Two tokens with ratios 2 and 1/2: (2 - 1 - ln 2 + 1/2 - 1 + ln 2) / 2 = 1/4; a masked one may hold anything."""
+    """Two tokens with ratios 2 and 1/2: (2 - 1 - ln 2 + 1/2 - 1 + ln 2) / 2 = 1/4; a masked one may
+    hold anything.
+    """
     rollout_RL = torch.tensor([[-1.0, -1.0, -50.0]])
     old_RL = rollout_RL + torch.tensor([[math.log(2), -math.log(2), 40.0]])
     found = policy_rollout_kl(old_RL, rollout_RL, torch.tensor([[1, 1, 0]]))
@@ -174,5 +251,13 @@ def test_the_kl_to_the_rollout_is_the_mean_over_trained_tokens():
 
 def test_equal_policies_have_no_kl_and_padding_alone_has_none_either():
     logprob_RL = torch.tensor([[-1.0, -2.0]])
-    assert policy_rollout_kl(logprob_RL, logprob_RL, torch.ones(1, 2))["agentflow/policy_rollout_kl"] == 0.0
-    assert policy_rollout_kl(logprob_RL, logprob_RL - 1, torch.zeros(1, 2))["agentflow/policy_rollout_kl"] == 0.0
+    assert (
+        policy_rollout_kl(logprob_RL, logprob_RL, torch.ones(1, 2))["agentflow/policy_rollout_kl"]
+        == 0.0
+    )
+    assert (
+        policy_rollout_kl(logprob_RL, logprob_RL - 1, torch.zeros(1, 2))[
+            "agentflow/policy_rollout_kl"
+        ]
+        == 0.0
+    )

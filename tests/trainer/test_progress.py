@@ -1,4 +1,6 @@
-"""What a user sees of a run: one line a step, or one line that is updated where there is a terminal."""
+"""What a user sees of a run: one line a step, or one line that is updated where there is a
+terminal.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,10 @@ def clock(monkeypatch):
 def test_a_log_gets_one_line_a_step(clock, capsys):
     shown = Progress(9, clock)
     shown.show(3, METRICS)
-    line = "agentflow: step 3/9 | success 41.2% | reward 0.500 | answered 75%, out_of_turns 25% | 20.0 s a step | 2:00 left\n"
+    line = (
+        "agentflow: step 3/9 | success 41.2% | reward 0.500 | answered 75%, out_of_turns 25% | 20.0"
+        " s a step | 2:00 left\n"
+    )
     assert capsys.readouterr().out == line
 
 
@@ -59,7 +64,11 @@ def test_metrics_that_another_estimator_does_not_log_are_left_out(clock, capsys)
 def test_a_terminal_gets_rays_bar_from_the_resumed_step_on(clock, capsys, monkeypatch):
     monkeypatch.setenv(TERMINAL, "1")
     states = []
-    monkeypatch.setattr(progress.tqdm_ray.tqdm, "_dump_state", lambda bar, force_flush=False: states.append((bar.n, bar._desc)))
+    monkeypatch.setattr(
+        progress.tqdm_ray.tqdm,
+        "_dump_state",
+        lambda bar, force_flush=False: states.append((bar.n, bar._desc)),
+    )
     shown = Progress(9, clock)
     shown.show(5, METRICS)
     shown.show(6, METRICS)
@@ -78,4 +87,10 @@ def test_the_launcher_notes_whether_there_is_a_terminal(terminal, noted, monkeyp
 
 
 def test_durations_read_as_clocks():
-    assert [duration(seconds) for seconds in (0.4, 59.6, 3599, 3600, 90061)] == ["0:00", "1:00", "59:59", "1:00:00", "25:01:01"]
+    assert [duration(seconds) for seconds in (0.4, 59.6, 3599, 3600, 90061)] == [
+        "0:00",
+        "1:00",
+        "59:59",
+        "1:00:00",
+        "25:01:01",
+    ]

@@ -1,6 +1,7 @@
 """verl methods whose bodies this plugin repeats or leans on are those that it was written against.
 
-A failure here means: read verl's new body, carry over what changed to the named method, then update the digest.
+A failure here means: read verl's new body, carry over what changed to the named method, then update
+the digest.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ def digest(method: Callable) -> str:
 
 @pytest.mark.parametrize("name", REPEATED)
 def test_the_method_that_modes_repeats_is_unchanged(name):
-    assert digest(getattr(PPOTrainer, name)) == REPEATED[name], f"verl changed PPOTrainer.{name}: compare trainer/modes.py"
+    assert digest(getattr(PPOTrainer, name)) == REPEATED[name], (
+        f"verl changed PPOTrainer.{name}: compare trainer/trainers.py"
+    )
 
 
 def test_the_method_that_filtering_stands_in_for_is_unchanged():
-    changed = "verl changed ReplayBuffer._dapo_filtered_keys: compare trainer/filtering.py"
+    changed = "verl changed ReplayBuffer._dapo_filtered_keys: compare trainer/batching/filtering.py"
     assert digest(ReplayBuffer._dapo_filtered_keys) == "790dfb4e7ffb4d1b", changed

@@ -29,7 +29,8 @@ FLAGS = (
 PATIENCE_S = 60.0
 
 needs_chromium = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER and importlib.util.find_spec("selenium")), reason="needs selenium, and chromium and chromedriver on the PATH"
+    not (CHROMIUM and DRIVER and importlib.util.find_spec("selenium")),
+    reason="needs selenium, and chromium and chromedriver on the PATH",
 )
 
 
@@ -66,7 +67,9 @@ class Page:
 
     def go(self, fragment: str, heading: str | None = None) -> None:
         """To another page of the same file; until ``heading`` is shown."""
-        self.driver.execute_script("document.querySelector('h1').remove(); location.hash = arguments[0]", fragment)
+        self.driver.execute_script(
+            "document.querySelector('h1').remove(); location.hash = arguments[0]", fragment
+        )
         self.wait(lambda: self.all("h1") and (heading is None or heading in self.text("h1")))
 
     def wait(self, happened: Callable[[], Any]) -> Any:
@@ -74,14 +77,19 @@ class Page:
         from selenium.webdriver.support.ui import WebDriverWait
 
         ignored = (StaleElementReferenceException, IndexError)
-        return WebDriverWait(self.driver, PATIENCE_S, 0.05, ignored_exceptions=ignored).until(lambda _: happened())
+        return WebDriverWait(self.driver, PATIENCE_S, 0.05, ignored_exceptions=ignored).until(
+            lambda _: happened()
+        )
 
     def all(self, selector: str) -> list[Any]:
         return self.driver.find_elements("css selector", selector)
 
     def texts(self, selector: str) -> list[str]:
         """What elements hold, whether or not it is in view."""
-        return self.driver.execute_script("return [...document.querySelectorAll(arguments[0])].map((node) => node.textContent)", selector)
+        return self.driver.execute_script(
+            "return [...document.querySelectorAll(arguments[0])].map((node) => node.textContent)",
+            selector,
+        )
 
     def text(self, selector: str) -> str:
         return self.texts(selector)[0]
@@ -95,9 +103,13 @@ class Page:
     def table(self, selector: str) -> list[list[str]]:
         """The cells of a table's body."""
         return self.driver.execute_script(
-            "return [...document.querySelector(arguments[0]).tBodies[0].rows].map((row) => [...row.cells].map((cell) => cell.textContent))", selector
+            "return [...document.querySelector(arguments[0]).tBodies[0].rows].map((row) =>"
+            " [...row.cells].map((cell) => cell.textContent))",
+            selector,
         )
 
     def complaints(self) -> list[str]:
         """Errors of the console: a broken script, or something that the page's policy stopped."""
-        return [line["message"] for line in self.driver.get_log("browser") if line["level"] == "SEVERE"]
+        return [
+            line["message"] for line in self.driver.get_log("browser") if line["level"] == "SEVERE"
+        ]

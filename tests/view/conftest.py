@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from agentflow_verl.view.command import write
-
-from .browser import Page, chromium
-from .logs import CONTROL, RUN, tokenizer
+from agentflow_verl.cli.view import write
+from tests.view.browser import Page, chromium
+from tests.view.logs import CONTROL, RUN, tokenizer
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +25,9 @@ def file(tmp_path_factory):
 
 @pytest.fixture
 def page(driver, file):
-    """The run's page, opened afresh. Nothing may be wrong in the console when the test is done with it."""
+    """The run's page, opened afresh. Nothing may be wrong in the console when the test is done with
+    it.
+    """
     opened = Page(driver)
     opened.open(file)
     yield opened

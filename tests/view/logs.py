@@ -10,10 +10,9 @@ from typing import Any
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from agentflow_verl.flow.records import Trajectory
-from agentflow_verl.rewards.record import ScoredTrajectory, TrajectoryLog
-
-from ..flow.fakes import ScriptedTools, flow
+from agentflow_verl.trajectories.log import ScoredTrajectory, TrajectoryLog
+from agentflow_verl.trajectories.records import Trajectory
+from tests.flow.fakes import ScriptedTools, flow
 
 QUICKSTART = Path(__file__).parent / "quickstart"
 RUN = QUICKSTART / "run-0"
@@ -23,7 +22,9 @@ CONTROL = QUICKSTART / "run-shuffled"
 def lines(run: Path = RUN) -> list[dict[str, Any]]:
     """The log as plain JSON: what a page must agree with."""
     files = sorted(run.glob("trajectories/*/*/*.jsonl"))
-    return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    return [
+        json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()
+    ]
 
 
 def groups(run: Path = RUN) -> dict[tuple[str, int, str], list[dict[str, Any]]]:
@@ -34,13 +35,23 @@ def groups(run: Path = RUN) -> dict[tuple[str, int, str], list[dict[str, Any]]]:
     return found
 
 
-def trajectory(query: str = "What is 2 * 2?", tools: ScriptedTools | None = None, **script: Any) -> Trajectory:
+def trajectory(
+    query: str = "What is 2 * 2?", tools: ScriptedTools | None = None, **script: Any
+) -> Trajectory:
     """One of the real loop, with engines and tools that follow a script."""
     return asyncio.run(flow(tools, **script).run(query, "g_0"))
 
 
 def scored(made: Trajectory, **fields: Any) -> ScoredTrajectory:
-    usual = {"step": 1, "split": "train", "group": "g", "session": 0, "data_source": "scripts", "ground_truth": "4", "reward": 1.0}
+    usual = {
+        "step": 1,
+        "split": "train",
+        "group": "g",
+        "session": 0,
+        "data_source": "scripts",
+        "ground_truth": "4",
+        "reward": 1.0,
+    }
     return ScoredTrajectory(**{**usual, **fields}, trajectory=made)
 
 
@@ -54,5 +65,7 @@ def write(folder: Path, *rows: ScoredTrajectory) -> Path:
 
 def tokenizer(path: Path, ids: int = 9000) -> Path:
     """One whose token n reads wn."""
-    Tokenizer(WordLevel({f"w{token}": token for token in range(ids)}, unk_token="w0")).save(str(path))
+    Tokenizer(WordLevel({f"w{token}": token for token in range(ids)}, unk_token="w0")).save(
+        str(path)
+    )
     return path

@@ -1,6 +1,8 @@
-"""The pictures of docs/viewer.md: ``python -m tests.view.screenshots RUN_DIR [OTHER_RUN_DIR] --out docs/viewer``.
+"""The pictures of docs/viewer.md: ``python -m tests.view.screenshots RUN_DIR [OTHER_RUN_DIR] --out
+docs/viewer``.
 
-Shown are the last step's first group whose rewards differ, and its best trajectory. Colours are reduced to 256.
+Shown are the last step's first group whose rewards differ, and its best trajectory. Colours are
+reduced to 256.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from agentflow_verl.view.command import write
+from agentflow_verl.cli.view import write
 from tests.view.browser import Page, chromium
 
 WIDTH = 1360
@@ -22,9 +24,14 @@ WIDTH = 1360
 def take(page: Page, path: Path, height: int) -> None:
     page.driver.set_window_size(WIDTH, height)
     # two frames: one to lay out, one to paint
-    page.driver.execute_async_script("const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 300)))")
+    page.driver.execute_async_script(
+        "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() =>"
+        " setTimeout(done, 300)))"
+    )
     picture = Image.open(io.BytesIO(page.driver.get_screenshot_as_png())).convert("RGB")
-    picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
+    picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+        path, optimize=True
+    )
 
 
 def main() -> int:
@@ -58,7 +65,10 @@ def main() -> int:
 
 def rows(page: Page) -> list[tuple[list[str], str]]:
     """The cells of each row of the list, and where it leads."""
-    links = page.driver.execute_script("return [...document.querySelectorAll('[data-row]')].map((row) => row.querySelector('a').hash)")
+    links = page.driver.execute_script(
+        "return [...document.querySelectorAll('[data-row]')].map((row) =>"
+        " row.querySelector('a').hash)"
+    )
     return list(zip(page.table(".results table"), links))
 
 

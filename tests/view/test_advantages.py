@@ -10,12 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentflow_verl.errors import InfraError
+from agentflow_verl.core.errors import InfraError
 from agentflow_verl.flow_grpo import FlowGRPO, advantages
+from agentflow_verl.trajectories.run_folder import Run
 from agentflow_verl.view.advantages import Estimator, advantages_of
-from agentflow_verl.view.runs import Run
-
-from .logs import RUN, groups, scored, trajectory, write
+from tests.view.logs import RUN, groups, scored, trajectory, write
 
 
 def entries(folder):
@@ -29,7 +28,9 @@ def members_of(log, uid):
 
 
 @given(
-    st.lists(st.tuples(st.sampled_from([0.0, 0.25, 1.0]), st.integers(1, 4)), min_size=1, max_size=6),
+    st.lists(
+        st.tuples(st.sampled_from([0.0, 0.25, 1.0]), st.integers(1, 4)), min_size=1, max_size=6
+    ),
     st.builds(
         FlowGRPO,
         statistic=st.sampled_from(["trajectory", "turn"]),
@@ -42,15 +43,26 @@ def members_of(log, uid):
 def test_they_are_the_algorithms(group, options):
     rows = [(reward, number) for number, (reward, turns) in enumerate(group) for _ in range(turns)]
     reward_R, trajectory_R = (torch.tensor(column) for column in zip(*rows))
-    expected_R = advantages(reward_R, trajectory_R, torch.zeros_like(trajectory_R), torch.ones_like(trajectory_R, dtype=torch.bool), options)
-    expected = [float(expected_R[[number for _, number in rows].index(number)]) for number in range(len(group))]
-    estimator = Estimator.of({"agentflow": {"flow_grpo": dataclasses.asdict(options)}})
+    expected_R = advantages(
+        reward_R,
+        trajectory_R,
+        torch.zeros_like(trajectory_R),
+        torch.ones_like(trajectory_R, dtype=torch.bool),
+        options,
+    )
+    expected = [
+        float(expected_R[[number for _, number in rows].index(number)])
+        for number in range(len(group))
+    ]
+    estimator = Estimator.of({"agentflow": {"flow_grpo": options.model_dump()}})
     assert estimator.advantages(*zip(*group)) == pytest.approx(expected, abs=1e-9)
 
 
 def test_defaults_are_the_algorithms_and_another_estimator_has_none_of_ours():
-    usual = dataclasses.asdict(FlowGRPO())
-    assert dataclasses.asdict(Estimator.of({})) == {field.name: usual[field.name] for field in dataclasses.fields(Estimator)}
+    usual = FlowGRPO().model_dump()
+    assert dataclasses.asdict(Estimator.of({})) == {
+        field.name: usual[field.name] for field in dataclasses.fields(Estimator)
+    }
     assert Estimator.of({"algorithm": {"adv_estimator": "grpo"}}) is None
     assert advantages_of(entries(RUN)[:4], None) == [None] * 4
 
@@ -61,13 +73,26 @@ def test_a_recorded_groups_rewards_are_normalised():
         rewards = [line["reward"] for line in lines]
         expected = [None] * len(lines)
         if split == "train":
-            expected = [pytest.approx((reward - statistics.mean(rewards)) / (statistics.stdev(rewards) + 1e-6)) for reward in rewards]
+            expected = [
+                pytest.approx(
+                    (reward - statistics.mean(rewards)) / (statistics.stdev(rewards) + 1e-6)
+                )
+                for reward in rewards
+            ]
         assert advantages_of(members_of(log, uid), Estimator()) == expected
 
 
 def test_a_fault_has_no_advantage_and_moves_no_other(tmp_path):
     made = trajectory()
     fault = trajectory(planner=[InfraError("the server is gone")])
-    rows = [scored(made, session=0, reward=1.0), scored(made, session=1, reward=0.0), scored(fault, session=2, reward=None)]
+    rows = [
+        scored(made, session=0, reward=1.0),
+        scored(made, session=1, reward=0.0),
+        scored(fault, session=2, reward=None),
+    ]
     log = entries(write(tmp_path, *rows))
-    assert advantages_of(log, Estimator()) == [pytest.approx(0.7071, abs=1e-4), pytest.approx(-0.7071, abs=1e-4), None]
+    assert advantages_of(log, Estimator()) == [
+        pytest.approx(0.7071, abs=1e-4),
+        pytest.approx(-0.7071, abs=1e-4),
+        None,
+    ]

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from agentflow_verl.errors import InfraError
-from agentflow_verl.tools.spec import ToolResult, ToolSpec
-from agentflow_verl.view.command import write as write_page
-
-from ..flow.fakes import ScriptedTools
-from .browser import Page, needs_chromium
-from .logs import scored, trajectory, write
+from agentflow_verl.cli.view import write as write_page
+from agentflow_verl.core.errors import InfraError
+from agentflow_verl.tools.types import ToolResult, ToolSpec
+from tests.flow.fakes import ScriptedTools
+from tests.view.browser import Page, needs_chromium
+from tests.view.logs import scored, trajectory, write
 
 pytestmark = needs_chromium
 
-ATTACK = "<img src=x onerror=window.hacked=1><script>window.hacked=1</script></script><!-- ]]> ${window.hacked=1} \"'>&lt;b&gt; \u2028\u202e"
+ATTACK = (
+    "<img src=x onerror=window.hacked=1><script>window.hacked=1</script></script><!-- ]]>"
+    " ${window.hacked=1} \"'>&lt;b&gt; \u2028\u202e"
+)
 LINK = "javascript:window.hacked=1"
 PLAN = f"Justification: {ATTACK}\nContext: {ATTACK}\nSub-goal: {ATTACK}\nTool: python_coder"
 
@@ -38,9 +40,21 @@ def page(driver, tmp_path_factory):
         generator=f"<answer>{ATTACK}</answer>",
     )
     fault = trajectory(ATTACK, planner=[InfraError(ATTACK)])
-    fields = {"group": f"../{ATTACK}#?&/", "data_source": ATTACK, "ground_truth": ATTACK, "scores": {ATTACK: ATTACK}}
-    run = write(folder / "run<b>", scored(made, **fields), scored(fault, **fields, session=1, reward=None), scored(made, step=2, split="val", **fields))
-    (run / "metrics.jsonl").write_text('{"step": 1, "data": {"<img src=x onerror=window.hacked=1>": 1.0}}\n')
+    fields = {
+        "group": f"../{ATTACK}#?&/",
+        "data_source": ATTACK,
+        "ground_truth": ATTACK,
+        "scores": {ATTACK: ATTACK},
+    }
+    run = write(
+        folder / "run<b>",
+        scored(made, **fields),
+        scored(fault, **fields, session=1, reward=None),
+        scored(made, step=2, split="val", **fields),
+    )
+    (run / "metrics.jsonl").write_text(
+        '{"step": 1, "data": {"<img src=x onerror=window.hacked=1>": 1.0}}\n'
+    )
     file = folder / "view.html"
     write_page([run, run], None, file)
     opened = Page(driver)
@@ -58,7 +72,9 @@ def addresses(page):
         seen.append(address)
         page.go(address)
         page.wait(lambda: page.all("main > *"))
-        links = page.driver.execute_script("return [...document.querySelectorAll('a')].map((link) => link.getAttribute('href'))")
+        links = page.driver.execute_script(
+            "return [...document.querySelectorAll('a')].map((link) => link.getAttribute('href'))"
+        )
         assert all(link.startswith("#") for link in links)
         waiting += [link for link in links if link.startswith("#/")]
         yield address
@@ -67,7 +83,9 @@ def addresses(page):
 def test_no_page_runs_or_builds_what_a_text_says(page):
     kinds = set()
     for address in addresses(page):
-        page.driver.execute_script("document.querySelectorAll('details').forEach((node) => (node.open = true))")
+        page.driver.execute_script(
+            "document.querySelectorAll('details').forEach((node) => (node.open = true))"
+        )
         assert page.text("h1") not in ("Not found", "This page could not be shown"), address
         assert not page.all("#app img, #app script, #app iframe, #app b b, #app [onerror]"), address
         assert page.driver.execute_script("return window.hacked") is None, address

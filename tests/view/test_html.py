@@ -8,10 +8,9 @@ import re
 
 import pytest
 
+from agentflow_verl.cli.view import write
 from agentflow_verl.view import html
-from agentflow_verl.view.command import write
-
-from .logs import RUN
+from tests.view.logs import RUN
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +30,10 @@ def test_only_these_scripts_and_this_style_may_run(page):
     assert rules["default-src"] == "'none'"
     assert rules["connect-src"] == "'none'"
     for kind, tag in (("script-src", "script"), ("style-src", "style")):
-        digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in sources(page, tag)]
+        digests = [
+            base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+            for text in sources(page, tag)
+        ]
         assert rules[kind].split() == [f"'sha256-{digest}'" for digest in digests]
     assert page.index("Content-Security-Policy") < page.index("<style>")
 
@@ -48,7 +50,11 @@ def test_the_charting_library_comes_with_its_licence(page):
 
 def test_no_file_of_ours_makes_markup_from_text():
     for name in html.MODULES:
-        assert not re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new Function|DOMParser", html.text_of(f"{name}.js")), name
+        assert not re.findall(
+            r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b|new"
+            r" Function|DOMParser",
+            html.text_of(f"{name}.js"),
+        ), name
 
 
 def test_a_title_cannot_become_markup():

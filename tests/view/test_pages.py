@@ -9,8 +9,8 @@ from functools import partial
 
 import pytest
 
-from .browser import needs_chromium
-from .logs import CONTROL, RUN, groups, lines
+from tests.view.browser import needs_chromium
+from tests.view.logs import CONTROL, RUN, groups, lines
 
 pytestmark = needs_chromium
 
@@ -18,7 +18,11 @@ pytestmark = needs_chromium
 @pytest.fixture
 def varied():
     """A training group of step 24 whose rewards differ."""
-    return next((place, members) for place, members in groups().items() if place[:2] == ("train", 24) and len({line["reward"] for line in members}) > 1)
+    return next(
+        (place, members)
+        for place, members in groups().items()
+        if place[:2] == ("train", 24) and len({line["reward"] for line in members}) > 1
+    )
 
 
 def shown_number(value, digits=2):
@@ -39,7 +43,9 @@ def calls(line, tool):
 def figures_of(page, title):
     """The table behind a chart."""
     page.wait(lambda: page.all(f'[data-chart="{title}"] canvas'))
-    page.driver.execute_script("document.querySelector(arguments[0]).open = true", f'[data-chart="{title}"] details')
+    page.driver.execute_script(
+        "document.querySelector(arguments[0]).open = true", f'[data-chart="{title}"] details'
+    )
     page.wait(lambda: page.all(f'[data-chart="{title}"] table'))
     return page.table(f'[data-chart="{title}"] table')
 
@@ -55,18 +61,41 @@ def mean_of(split, step, value):
 def test_the_run_page_agrees_with_the_log(page):
     assert page.text("h1") == "run-0"
     assert "Trajectories32" in page.text(".key-figures")
-    success = {("train", step): percent(mean_of("train", step, lambda line: line["reward"])) for step in (1, 24)}
+    success = {
+        ("train", step): percent(mean_of("train", step, lambda line: line["reward"]))
+        for step in (1, 24)
+    }
     held = {step: percent(mean_of("val", step, lambda line: line["reward"])) for step in (0, 24)}
-    assert figures_of(page, "Success") == [["0", "–", held[0]], ["1", success["train", 1], "–"], ["24", success["train", 24], held[24]]]
-    answered = [percent(mean_of("train", step, lambda line: line["trajectory"]["outcome"] == "answered")) for step in (1, 24)]
+    assert figures_of(page, "Success") == [
+        ["0", "–", held[0]],
+        ["1", success["train", 1], "–"],
+        ["24", success["train", 24], held[24]],
+    ]
+    answered = [
+        percent(mean_of("train", step, lambda line: line["trajectory"]["outcome"] == "answered"))
+        for step in (1, 24)
+    ]
     assert [row[1] for row in figures_of(page, "Outcomes")] == answered
     turns = [len(line["trajectory"]["turns"]) for line in lines()]
-    assert figures_of(page, "Turns") == [[str(count), str(turns.count(count))] for count in (1, 2, 3)]
+    assert figures_of(page, "Turns") == [
+        [str(count), str(turns.count(count))] for count in (1, 2, 3)
+    ]
     tools = ("python_coder", "wikipedia_search")
-    mix = [[str(step), *(shown_number(mean_of("train", step, partial(calls, tool=tool))) for tool in tools)] for step in (1, 24)]
+    mix = [
+        [
+            str(step),
+            *(shown_number(mean_of("train", step, partial(calls, tool=tool))) for tool in tools),
+        ]
+        for step in (1, 24)
+    ]
     assert figures_of(page, "Tool calls a trajectory") == mix
-    planner = [mean_of("train", step, lambda line: line["trajectory"]["timings"]["planner"]) for step in (1, 24)]
-    assert [float(row[2].removesuffix(" s")) for row in figures_of(page, "Time a trajectory")] == pytest.approx(planner, abs=0.006)
+    planner = [
+        mean_of("train", step, lambda line: line["trajectory"]["timings"]["planner"])
+        for step in (1, 24)
+    ]
+    assert [
+        float(row[2].removesuffix(" s")) for row in figures_of(page, "Time a trajectory")
+    ] == pytest.approx(planner, abs=0.006)
 
 
 def test_a_metric_of_the_trainer_can_be_chosen(page):
@@ -76,7 +105,9 @@ def test_a_metric_of_the_trainer_can_be_chosen(page):
     logged = [json.loads(line) for line in (RUN / "metrics.jsonl").read_text().splitlines()]
     rows = figures_of(page, "actor/grad_norm")
     assert [row[0] for row in rows] == ["1", "2", "12", "24"]
-    assert [float(row[1]) for row in rows] == pytest.approx([line["data"]["actor/grad_norm"] for line in logged[1:]], abs=0.006)
+    assert [float(row[1]) for row in rows] == pytest.approx(
+        [line["data"]["actor/grad_norm"] for line in logged[1:]], abs=0.006
+    )
 
 
 def test_from_the_run_to_a_step_to_a_group_to_a_trajectory_by_clicks(page, varied):
@@ -101,8 +132,12 @@ def test_a_group_stands_side_by_side_with_reward_and_advantage(page, varied):
     centre, spread = statistics.mean(rewards), statistics.stdev(rewards)
     advantages = [(reward - centre) / (spread + 1e-6) for reward in rewards]
     assert page.texts(".column header a") == [f"Trajectory {line['session']}" for line in members]
-    assert page.texts(".column .field:nth-child(1) dd") == [("✓ " if reward >= 1 else "✗ ") + shown_number(reward) for reward in rewards]
-    assert page.texts(".column .advantage b") == [("+" if value > 0 else "") + shown_number(value) for value in advantages]
+    assert page.texts(".column .field:nth-child(1) dd") == [
+        ("✓ " if reward >= 1 else "✗ ") + shown_number(reward) for reward in rewards
+    ]
+    assert page.texts(".column .advantage b") == [
+        ("+" if value > 0 else "") + shown_number(value) for value in advantages
+    ]
     tops = {column.rect["y"] for column in page.all(".column")}
     assert len(tops) == 1
     for position, line in enumerate(members, start=1):
@@ -121,32 +156,53 @@ def test_a_trajectory_shows_all_that_was_recorded(page, varied):
         page.go(f"#/trajectory/0/{split}/{step}/{uid}/{line['session']}", made["query"])
         page.wait(lambda: page.all(".timeline"))
         facts = page.text(".facts")
-        assert made["outcome"].replace("_", " ") in facts and made["answer"] in facts and line["ground_truth"] in facts
+        assert (
+            made["outcome"].replace("_", " ") in facts
+            and made["answer"] in facts
+            and line["ground_truth"] in facts
+        )
         for turn in made["turns"]:
             there = f'[data-turn="{turn["index"]}"]'
-            for part, fields in (("plan", ("sub_goal", "context", "justification")), ("result", ("text",)), ("verdict", ("analysis",))):
+            for part, fields in (
+                ("plan", ("sub_goal", "context", "justification")),
+                ("result", ("text",)),
+                ("verdict", ("analysis",)),
+            ):
                 for field in fields if turn[part] else ():
                     assert turn[part][field] in page.text(f"{there} .step.{part}")
             for name, value in (turn["call"] or {"arguments": {}})["arguments"].items():
                 assert page.texts(f"{there} .step.call .argument")[0] == name + value
             if turn["verdict"]:
-                assert ("STOP" if turn["verdict"]["stop"] else "CONTINUE") in page.text(f"{there} .step.verdict")
+                assert ("STOP" if turn["verdict"]["stop"] else "CONTINUE") in page.text(
+                    f"{there} .step.verdict"
+                )
             if turn["error"]:
                 assert page.text(f"{there} .note") == turn["error"]
                 assert turn["error"] in page.text(f"{there} .memory")
             check_tokens(page, there, turn["tokens"])
         spans = page.texts(".lane-name")
-        assert spans == [part for part in ("analyst", "planner", "executor", "tools", "verifier", "generator") if part in made["timings"]]
-        assert page.texts(".lane .span") and page.texts(".lane-time")[-1].startswith(f"{made['timings']['total']:.2f}".rstrip("0").rstrip("."))
+        assert spans == [
+            part
+            for part in ("analyst", "planner", "executor", "tools", "verifier", "generator")
+            if part in made["timings"]
+        ]
+        assert page.texts(".lane .span") and page.texts(".lane-time")[-1].startswith(
+            f"{made['timings']['total']:.2f}".rstrip("0").rstrip(".")
+        )
 
 
 def check_tokens(page, there, tokens):
-    page.driver.execute_script("document.querySelectorAll(arguments[0]).forEach((node) => (node.open = true))", f"{there} details")
+    page.driver.execute_script(
+        "document.querySelectorAll(arguments[0]).forEach((node) => (node.open = true))",
+        f"{there} details",
+    )
     page.wait(lambda: page.all(f"{there} details td") and page.all(f"{there} .prompt"))
     assert page.texts(f"{there} .token") == [f"w{token}" for token in tokens["response_ids"]]
     assert page.text(f"{there} .prompt") == "".join(f"w{token}" for token in tokens["prompt_ids"])
     rows = page.driver.execute_script(
-        "return [...document.querySelectorAll(arguments[0])].find((table) => table.caption.textContent === 'Tokens').innerText", f"{there} table"
+        "return [...document.querySelectorAll(arguments[0])].find((table) =>"
+        " table.caption.textContent === 'Tokens').innerText",
+        f"{there} table",
     )
     cells = [row.split("\t") for row in rows.splitlines() if "\t" in row][1:]
     assert [int(row[1]) for row in cells] == tokens["response_ids"]
@@ -168,13 +224,22 @@ def test_held_out_trajectories_are_not_trained_on(page):
     ("query", "keeps"),
     [
         ("outcome=out_of_turns", lambda line: line["trajectory"]["outcome"] == "out_of_turns"),
-        ("tool=wikipedia_search", lambda line: any(t["result"] and t["call"]["tool"] == "wikipedia_search" for t in line["trajectory"]["turns"])),
+        (
+            "tool=wikipedia_search",
+            lambda line: any(
+                t["result"] and t["call"]["tool"] == "wikipedia_search"
+                for t in line["trajectory"]["turns"]
+            ),
+        ),
         ("low=0.5", lambda line: line["reward"] >= 0.5),
         ("high=0.5&split=train", lambda line: line["reward"] <= 0.5 and line["split"] == "train"),
         ("from=1&to=23", lambda line: line["step"] == 1),
         ("text=GREATEST", lambda line: "greatest" in line["trajectory"]["query"].lower()),
         ("source=wiki%2Ftopic", lambda line: line["data_source"] == "wiki/topic"),
-        ("deep=1&text=no+tool%3A+line", lambda line: "no Tool: line" in json.dumps(line["trajectory"]["turns"])),
+        (
+            "deep=1&text=no+tool%3A+line",
+            lambda line: "no Tool: line" in json.dumps(line["trajectory"]["turns"]),
+        ),
         ("text=nowhere+at+all", lambda line: False),
     ],
 )
@@ -182,9 +247,15 @@ def test_filters_and_search_keep_what_the_log_says(page, query, keeps):
     page.go(f"#/list?run=0&{query}", "Trajectories")
     wanted = sum(1 for line in lines() if keeps(line))
     total = len(lines()) + len(lines(CONTROL))
-    page.wait(lambda: page.text("[role=status].muted:not(.bar *)") == f"{wanted} of {total} trajectories")
-    keys = page.driver.execute_script("return [...document.querySelectorAll('[data-key]')].map((row) => row.dataset.key)")
-    assert sorted(keys) == sorted(f"{line['group']}/{line['session']}" for line in lines() if keeps(line))
+    page.wait(
+        lambda: page.text("[role=status].muted:not(.bar *)") == f"{wanted} of {total} trajectories"
+    )
+    keys = page.driver.execute_script(
+        "return [...document.querySelectorAll('[data-key]')].map((row) => row.dataset.key)"
+    )
+    assert sorted(keys) == sorted(
+        f"{line['group']}/{line['session']}" for line in lines() if keeps(line)
+    )
 
 
 def test_a_column_sorts_both_ways(page):
@@ -197,18 +268,31 @@ def test_a_column_sorts_both_ways(page):
     assert page.driver.switch_to.active_element.get_attribute("data-sort") == "turns"
 
 
-@pytest.mark.parametrize(("a", "b"), [((RUN, 0, 0), (RUN, 0, 24)), ((RUN, 0, 24), (CONTROL, 1, 24))], ids=["checkpoints", "runs"])
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [((RUN, 0, 0), (RUN, 0, 24)), ((RUN, 0, 24), (CONTROL, 1, 24))],
+    ids=["checkpoints", "runs"],
+)
 def test_two_sides_are_compared_on_the_same_question(page, a, b):
-    rewards = [{line["trajectory"]["query"]: line["reward"] for line in of("val", step, run)} for run, _, step in (a, b)]
+    rewards = [
+        {line["trajectory"]["query"]: line["reward"] for line in of("val", step, run)}
+        for run, _, step in (a, b)
+    ]
     page.go(f"#/compare?a={a[1]}.val.{a[2]}&b={b[1]}.val.{b[2]}", "Compare")
     rows = {row[0]: row[2:] for row in page.table("table.rows")}
     expected = {}
     for question, before in rewards[0].items():
         change = rewards[1][question] - before
-        expected[question] = [shown_number(before), shown_number(rewards[1][question]), ("+" if change > 0 else "") + shown_number(change)]
+        expected[question] = [
+            shown_number(before),
+            shown_number(rewards[1][question]),
+            ("+" if change > 0 else "") + shown_number(change),
+        ]
     assert rows == expected
     question = page.texts("table.rows a")[0]
     page.all("table.rows a")[0].click()
     page.wait(lambda: page.all(".sides"))
     assert page.text("h1") == question
-    assert page.texts(".sides .column .field:nth-child(1) dd") == [("✓ " if side[question] >= 1 else "✗ ") + shown_number(side[question]) for side in rewards]
+    assert page.texts(".sides .column .field:nth-child(1) dd") == [
+        ("✓ " if side[question] >= 1 else "✗ ") + shown_number(side[question]) for side in rewards
+    ]

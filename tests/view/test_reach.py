@@ -6,10 +6,10 @@ import threading
 
 import pytest
 
-from agentflow_verl.view import command, serve
-
-from .browser import Page, needs_chromium
-from .logs import scored, trajectory, write
+from agentflow_verl.cli import view as command
+from agentflow_verl.view import serve
+from tests.view.browser import Page, needs_chromium
+from tests.view.logs import scored, trajectory, write
 
 pytestmark = needs_chromium
 
@@ -52,7 +52,9 @@ def test_arrow_keys_read_a_chart_and_enter_opens_the_step(page):
     page.wait(lambda: "step 24" in page.text('[data-chart="Outcomes"] .legend'))
     page.press(ENTER)
     page.wait(lambda: page.text("h1") == "Trajectories")
-    page.wait(lambda: {(row[0], row[1]) for row in page.table(".results table")} == {("24", "train")})
+    page.wait(
+        lambda: {(row[0], row[1]) for row in page.table(".results table")} == {("24", "train")}
+    )
 
 
 def test_arrow_keys_read_tokens(page):
@@ -76,12 +78,16 @@ def test_help_lists_the_keys_and_closes(page):
 @pytest.mark.parametrize("fragment", ["#/run/0", "#/list", "#/compare"])
 def test_every_control_takes_the_focus_and_shows_it(page, fragment):
     page.go(fragment)
-    wanted = page.driver.execute_script("return document.querySelectorAll('a[href], button:not(:disabled), input, select, summary, [tabindex=\"0\"]').length")
+    wanted = page.driver.execute_script(
+        "return document.querySelectorAll('a[href], button:not(:disabled), input, select, summary,"
+        ' [tabindex="0"]\').length'
+    )
     page.driver.execute_script("document.activeElement.blur(); window.reached = new Set()")
     for _ in range(min(wanted, 40)):
         page.press(TAB)
         shown = page.driver.execute_script(
-            "const at = document.activeElement; window.reached.add(at); return at === document.body || getComputedStyle(at).outlineStyle !== 'none'"
+            "const at = document.activeElement; window.reached.add(at); return at === document.body"
+            " || getComputedStyle(at).outlineStyle !== 'none'"
         )
         assert shown
     assert page.driver.execute_script("return window.reached.size") >= min(wanted, 40) - 1
@@ -89,7 +95,10 @@ def test_every_control_takes_the_focus_and_shows_it(page, fragment):
 
 def luminance(colour):
     channels = [value / 255 for value in colour]
-    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
+    linear = [
+        value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
+        for value in channels
+    ]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
@@ -99,14 +108,22 @@ def contrast(one, other):
 
 
 def colour(page, name):
-    text = page.driver.execute_script("return getComputedStyle(document.documentElement).getPropertyValue(arguments[0]).trim()", name)
+    text = page.driver.execute_script(
+        "return getComputedStyle(document.documentElement).getPropertyValue(arguments[0]).trim()",
+        name,
+    )
     return [int(text[place : place + 2], 16) for place in (1, 3, 5)]
 
 
 @pytest.mark.parametrize("system", ["light", "dark"])
 def test_text_is_readable_in_the_theme_of_the_system_and_in_the_other(page, system):
-    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": system}]})
-    page.driver.execute_script("delete document.documentElement.dataset.theme; localStorage.clear()")
+    page.driver.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia",
+        {"features": [{"name": "prefers-color-scheme", "value": system}]},
+    )
+    page.driver.execute_script(
+        "delete document.documentElement.dataset.theme; localStorage.clear()"
+    )
     grounds = []
     for _ in range(2):
         for ground in ("--ground", "--panel", "--sunk"):

@@ -11,9 +11,9 @@ from http.client import HTTPConnection
 
 import pytest
 
-from agentflow_verl.view import command, serve
-
-from .logs import RUN, scored, trajectory, write
+from agentflow_verl.cli import view as command
+from agentflow_verl.view import serve
+from tests.view.logs import RUN, scored, trajectory, write
 
 
 @pytest.fixture
@@ -66,7 +66,11 @@ def test_a_chunk_belongs_to_its_version(open_server, tmp_path):
     _, version, _ = get(port, "/index?have=")
     _, _, body = get(port, f"/chunk?version={version}&number=0")
     assert len(json.loads(gzip.decompress(body))["trajectories"]) == 1
-    for path, status in ((f"/chunk?version={int(version) - 1}&number=0", 410), (f"/chunk?version={version}&number=7", 404), ("/etc/passwd", 404)):
+    for path, status in (
+        (f"/chunk?version={int(version) - 1}&number=0", 410),
+        (f"/chunk?version={version}&number=7", 404),
+        ("/etc/passwd", 404),
+    ):
         with pytest.raises(urllib.error.HTTPError) as refused:
             get(port, path)
         assert refused.value.code == status
@@ -80,7 +84,9 @@ def test_a_run_that_has_written_nothing_yet_is_followed(open_server, tmp_path):
     assert get(port, f"/index?have={version}")[0] == 200
 
 
-@pytest.mark.parametrize(("host", "status"), [("localhost:1", 200), ("evil.example", 403), ("evil.example:8765", 403)])
+@pytest.mark.parametrize(
+    ("host", "status"), [("localhost:1", 200), ("evil.example", 403), ("evil.example:8765", 403)]
+)
 def test_another_sites_name_for_this_machine_is_refused(open_server, host, status):
     connection = HTTPConnection("127.0.0.1", open_server(RUN))
     connection.request("GET", "/", headers={"Host": host})

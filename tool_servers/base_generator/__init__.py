@@ -1,5 +1,5 @@
 """One call to a language model: an OpenAI-compatible endpoint answers the query by itself.
 
-    chat.py      request and reply of the endpoint
-    server.py    the MCP tool
+chat.py      request and reply of the endpoint
+server.py    the MCP tool
 """

@@ -27,7 +27,9 @@ class Chat:
     system: str = ""
 
     async def answer(self, query: str, end: float) -> str:
-        """The model's answer. Raises Failure for a query it cannot take, Fault where the endpoint fails."""
+        """The model's answer. Raises Failure for a query it cannot take, Fault where the endpoint
+        fails.
+        """
         messages = [{"role": "system", "content": self.system}] if self.system else []
         body = {
             "model": self.model,
@@ -37,9 +39,13 @@ class Chat:
         }
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         try:
-            reply = await self.upstream.ask(Request(f"{self.base_url}/chat/completions", headers=headers, json=body), end)
+            reply = await self.upstream.ask(
+                Request(f"{self.base_url}/chat/completions", headers=headers, json=body), end
+            )
         except Rejected as refused:
-            if refused.status in (400, 413, 422) and any(word in str(refused).lower() for word in _TOO_LONG):
+            if refused.status in (400, 413, 422) and any(
+                word in str(refused).lower() for word in _TOO_LONG
+            ):
                 raise Failure("The query is too long for the model. Shorten it.") from None
             raise Fault(f"the endpoint refused the request: {refused}") from None
         return read(reply)
@@ -54,4 +60,6 @@ def read(reply: Any) -> str:
             raise TypeError(f"content is {type(text).__name__}")
     except (KeyError, IndexError, TypeError) as error:
         raise Fault(f"the endpoint answered in another format: {error!r}") from None
-    return ((text or "").strip() or NOTHING) + (CUT if choice.get("finish_reason") == "length" else "")
+    return ((text or "").strip() or NOTHING) + (
+        CUT if choice.get("finish_reason") == "length" else ""
+    )

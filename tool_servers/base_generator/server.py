@@ -17,9 +17,9 @@ from tool_servers.common.upstream import Upstream
 
 NAME = "base_generator"
 NOTES = (
-    "A language model answers from what it knows: no search, no computation, no memory of earlier steps. "
-    "Put everything it needs into the query, and use it for summaries, common knowledge and reasoning in words. "
-    "Facts that matter should be checked with another tool."
+    "A language model answers from what it knows: no search, no computation, no memory of earlier"
+    " steps. Put everything it needs into the query, and use it for summaries, common knowledge and"
+    " reasoning in words. Facts that matter should be checked with another tool."
 )
 LONGEST_QUERY = 100_000
 
@@ -27,7 +27,11 @@ LONGEST_QUERY = 100_000
 class Arguments(BaseModel):
     """What a call takes."""
 
-    query: str = Field(description="The complete task or question, with its context.", min_length=1, max_length=LONGEST_QUERY)
+    query: str = Field(
+        description="The complete task or question, with its context.",
+        min_length=1,
+        max_length=LONGEST_QUERY,
+    )
 
 
 def build(chat: Chat, timeout: float, concurrency: int, edition: str = "") -> OneTool:
@@ -35,25 +39,44 @@ def build(chat: Chat, timeout: float, concurrency: int, edition: str = "") -> On
     slots = anyio.CapacityLimiter(concurrency)
 
     async def call(asked: Arguments, context: ServerRequestContext) -> CallToolResult:
-        return await calls.run(NAME, context, timeout, slots, lambda end: chat.answer(asked.query, end))
+        return await calls.run(
+            NAME, context, timeout, slots, lambda end: chat.answer(asked.query, end)
+        )
 
     meta = calls.meta(NOTES, pure=False, edition=edition)
-    return OneTool(NAME, "Ask a general language model and return its answer.", Arguments, call, meta)
+    return OneTool(
+        NAME, "Ask a general language model and return its answer.", Arguments, call, meta
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line entry. Exits with 2 and one line when an option is wrong or a key is missing."""
-    parser = options.parser(NAME, "Serve one call to a language model as the MCP tool base_generator.", timeout=60.0)
+    parser = options.parser(
+        NAME, "Serve one call to a language model as the MCP tool base_generator.", timeout=60.0
+    )
     parser.add_argument(
-        "--base-url", type=options.web_address, required=True, metavar="URL", help="OpenAI-compatible endpoint, up to /v1"
+        "--base-url",
+        type=options.web_address,
+        required=True,
+        metavar="URL",
+        help="OpenAI-compatible endpoint, up to /v1",
     )
     parser.add_argument("--model", required=True, help="model, as the endpoint calls it")
-    parser.add_argument("--api-key-env", metavar="NAME", help="environment variable that holds the key (default: no key)")
     parser.add_argument(
-        "--temperature", type=options.number(0, 2), default=0.0, help="of the sampling (default: %(default)s)"
+        "--api-key-env",
+        metavar="NAME",
+        help="environment variable that holds the key (default: no key)",
+    )
+    parser.add_argument(
+        "--temperature",
+        type=options.number(0, 2),
+        default=0.0,
+        help="of the sampling (default: %(default)s)",
     )
     options.add_integer(parser, "--max-tokens", 1, 1 << 20, 1_024, "longest answer")
-    parser.add_argument("--system", default="", metavar="TEXT", help="system message (default: none)")
+    parser.add_argument(
+        "--system", default="", metavar="TEXT", help="system message (default: none)"
+    )
     options.add_upstream(parser, concurrency=64)
     given = parser.parse_args(arguments)
     serve.start(NAME, given, lambda: _ready(given))
@@ -62,6 +85,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _ready(given: argparse.Namespace) -> serve.Ready:
     key = options.secret(given.api_key_env) if given.api_key_env else None
     upstream = Upstream("endpoint", given.max_reply_bytes, given.user_agent, (key,) if key else ())
-    chat = Chat(upstream, given.base_url, given.model, key, given.temperature, given.max_tokens, given.system)
+    chat = Chat(
+        upstream,
+        given.base_url,
+        given.model,
+        key,
+        given.temperature,
+        given.max_tokens,
+        given.system,
+    )
     mcp = build(chat, given.timeout, given.concurrency, edition.of(NAME, given))
     return serve.Ready(mcp, {"model": given.model}, upstream.close)

@@ -1,4 +1,5 @@
-"""Who may speak to a tool server: the name it is called by, the page that calls, and a bearer token.
+"""Who may speak to a tool server: the name it is called by, the page that calls, and a bearer
+token.
 
 Checked for every path before anything else runs:
 
@@ -24,9 +25,13 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Scope
 
 TOKEN = "AGENTFLOW_TOOL_TOKEN"
-"""Environment variable with the token that callers must present; at least 16 printable ASCII characters, no space."""
+"""Environment variable with the token that callers must present; at least 16 printable ASCII
+characters, no space.
+"""
 HOSTS = "AGENTFLOW_TOOL_HOSTS"
-"""Environment variable with further names, comma-separated, by which callers reach this server (a proxy's, a DNS name)."""
+"""Environment variable with further names, comma-separated, by which callers reach this server (a
+proxy's, a DNS name).
+"""
 FEWEST_TOKEN_CHARS = 16
 OPEN_PATHS = frozenset({"/healthz"})
 """Answered without a token: what probes ask."""
@@ -40,7 +45,9 @@ class AccessError(Exception):
 
 @dataclass(frozen=True)
 class Access:
-    """What a request must show. ``names`` are allowed beside the address that the request arrived at."""
+    """What a request must show. ``names`` are allowed beside the address that the request arrived
+    at.
+    """
 
     token: str | None = field(default=None, repr=False)
     names: frozenset[str] = frozenset()
@@ -56,12 +63,16 @@ class Access:
         if self.token is None or scope["path"] in OPEN_PATHS:
             return None
         kind, _, given = headers.get("authorization", "").partition(" ")
-        if kind.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), self.token.encode()):
+        if kind.lower() == "bearer" and hmac.compare_digest(
+            given.strip().encode(), self.token.encode()
+        ):
             return None
         return _refuse(401, f"a bearer token is needed: the server's {TOKEN}", scope)
 
 
-@lru_cache(maxsize=1_024)  # the same few for every request; their parsing would be a tenth of an empty call
+@lru_cache(
+    maxsize=1_024
+)  # the same few for every request; their parsing would be a tenth of an empty call
 def _is_ours(host: str, here: str, names: frozenset[str]) -> bool:
     """Whether a Host header names the server whose address ``here`` the request arrived at."""
     try:
@@ -80,20 +91,33 @@ def _is_ours(host: str, here: str, names: frozenset[str]) -> bool:
 def from_environment(environment: Mapping[str, str] = os.environ) -> Access:
     """Raises AccessError for a token that is too short or cannot stand in a header."""
     token = environment.get(TOKEN)
-    if token is not None and not (len(token) >= FEWEST_TOKEN_CHARS and token.isascii() and token.isprintable() and " " not in token):
-        raise AccessError(f"{TOKEN} must be at least {FEWEST_TOKEN_CHARS} printable ASCII characters without a space")
+    if token is not None and not (
+        len(token) >= FEWEST_TOKEN_CHARS
+        and token.isascii()
+        and token.isprintable()
+        and " " not in token
+    ):
+        raise AccessError(
+            f"{TOKEN} must be at least {FEWEST_TOKEN_CHARS} printable ASCII characters without a"
+            " space"
+        )
     further = (name.strip().lower() for name in environment.get(HOSTS, "").split(","))
     return Access(token, frozenset(filter(None, (socket.gethostname().lower(), *further))))
 
 
 def plain_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """An IP address; an IPv4 address in IPv6's clothes (RFC 4291, 2.5.5.2) as the former. Raises ValueError."""
+    """An IP address; an IPv4 address in IPv6's clothes (RFC 4291, 2.5.5.2) as the former. Raises
+    ValueError.
+    """
     address = ipaddress.ip_address(text.partition("%")[0])
     return getattr(address, "ipv4_mapped", None) or address
 
 
 def _refuse(status: int, reason: str, scope: Scope) -> PlainTextResponse:
     client = scope.get("client") or ("unknown",)
-    log.warning("refused", extra={"status": status, "reason": reason, "path": scope["path"][:80], "client": client[0]})
+    log.warning(
+        "refused",
+        extra={"status": status, "reason": reason, "path": scope["path"][:80], "client": client[0]},
+    )
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
     return PlainTextResponse(reason, status, headers)

@@ -1,7 +1,8 @@
 """One tool call on the wire: how long it may take, what it returns, and how it fails.
 
-A failure inside the tool's contract (a program that raises, nothing found) is a text result, marked as error when it
-is one, and meant for the model. A failure of the server itself is a JSON-RPC error (``MCPError``), and is not.
+A failure inside the tool's contract (a program that raises, nothing found) is a text result, marked
+as error when it is one, and meant for the model. A failure of the server itself is a JSON-RPC error
+(``MCPError``), and is not.
 """
 
 from __future__ import annotations
@@ -23,12 +24,16 @@ REMAINING_S = "agentflow/remaining_s"
 """Key in a request's ``_meta``: seconds the caller has left, a number."""
 NOTES = "agentflow/notes"
 """Key in a tool's ``_meta``: limitations and best practices, for prompts."""
-PURE = "agentflow/pure"
-"""Key in a tool's ``_meta``: true when equal arguments give equal results for the life of the server."""
-EDITION = "agentflow/edition"
+PURE = "agentflow/cacheable"
+"""Key in a tool's ``_meta``: true when equal arguments give equal results for the life of the
+server.
+"""
+EDITION = "agentflow/fingerprint"
 """Key in a tool's ``_meta``: a text that changes with whatever shapes the answers."""
 KEEPS_STATE = "agentflow/keeps_state"
-"""Key in a tool's ``_meta``: true where calls that name their trajectory find what its earlier ones left."""
+"""Key in a tool's ``_meta``: true where calls that name their trajectory find what its earlier ones
+left.
+"""
 SERVER_BUSY = -32_050
 """JSON-RPC error code: the call waited for a free slot until its deadline and was never started."""
 
@@ -38,7 +43,9 @@ class Failure(Exception):
 
 
 class Fault(Exception):
-    """Raised by a tool's work where a service behind it failed; the message holds no key and no query."""
+    """Raised by a tool's work where a service behind it failed; the message holds no key and no
+    query.
+    """
 
 
 def deadline(context: ServerRequestContext, timeout: float) -> float:
@@ -55,7 +62,9 @@ def allowed(context: ServerRequestContext, timeout: float) -> float:
     if asked is None:
         return timeout
     if isinstance(asked, bool) or not isinstance(asked, (int, float)) or not math.isfinite(asked):
-        raise MCPError(INVALID_PARAMS, f"_meta {REMAINING_S!r} must be a number of seconds, not {asked!r}")
+        raise MCPError(
+            INVALID_PARAMS, f"_meta {REMAINING_S!r} must be a number of seconds, not {asked!r}"
+        )
     return min(max(0.0, float(asked)), timeout)
 
 
@@ -88,9 +97,9 @@ async def run(
 ) -> CallToolResult:
     """One call from its deadline to its result and its line in the log.
 
-    ``work`` gets the point on ``time.monotonic`` at which it is cancelled, and returns a text or a result. It waits for one of
-    ``slots`` first. Where the caller's time ran out, the result says so; where ours did, a service was too slow, and
-    that is an error of the server. Raises MCPError.
+    ``work`` gets the point on ``time.monotonic`` at which it is cancelled, and returns a text or a
+    result. It waits for one of ``slots`` first. Where the caller's time ran out, the result says
+    so; where ours did, a service was too slow, and that is an error of the server. Raises MCPError.
     """
     begin = time.monotonic()
     left, started, status = allowed(context, timeout), False, "fault"
@@ -113,7 +122,9 @@ async def run(
     except TimeoutError:
         status = "timeout" if started else "busy"
         if not started:
-            raise MCPError(SERVER_BUSY, f"{tool}: all {slots.total_tokens} slots were busy until the deadline") from None
+            raise MCPError(
+                SERVER_BUSY, f"{tool}: all {slots.total_tokens} slots were busy until the deadline"
+            ) from None
         if left >= timeout:
             raise broken(f"{tool}: no result within the server's {timeout:g} s") from None
         return failure(f"The call was stopped: no result within {left:.1f} s.")

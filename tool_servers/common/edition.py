@@ -1,6 +1,8 @@
-"""The edition of a server: one word that changes with whatever shapes its answers, and with nothing else.
+"""The edition of a server: one word that changes with whatever shapes its answers, and with nothing
+else.
 
-A cache of answers keyed by it outlives a restart on another port, and meets no answers of other code, options or data.
+A cache of answers keyed by it outlives a restart on another port, and meets no answers of other
+code, options or data.
 """
 
 from __future__ import annotations
@@ -13,12 +15,31 @@ from collections.abc import Iterable
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
-ELSEWHERE = {"host", "port", "workers", "exit_with_parent", "timeout", "concurrency", "user_agent", "corpus", "api_key_env"}
-"""Options that decide where, when and how many, or whose content is what counts: no part of an answer."""
+ELSEWHERE = {
+    "host",
+    "port",
+    "workers",
+    "exit_with_parent",
+    "timeout",
+    "concurrency",
+    "user_agent",
+    "corpus",
+    "api_key_env",
+}
+"""Options that decide where, when and how many, or whose content is what counts: no part of an
+answer.
+"""
 
 
-def of(server: str, given: argparse.Namespace, packages: Iterable[str] = (), data: Iterable[object] = ()) -> str:
-    """For the tool's ``_meta``. ``packages``: the libraries that make the answers; ``data``: what they are made from."""
+def of(
+    server: str,
+    given: argparse.Namespace,
+    packages: Iterable[str] = (),
+    data: Iterable[object] = (),
+) -> str:
+    """For the tool's ``_meta``. ``packages``: the libraries that make the answers; ``data``: what
+    they are made from.
+    """
     seen = hashlib.sha256()
     for folder in ("common", server):
         for file in sorted((PACKAGE / folder).rglob("*.py")):

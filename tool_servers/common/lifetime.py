@@ -16,10 +16,12 @@ class ParentGone(Exception):
 def end_with_parent(parent: int = 0) -> None:
     """Ask the kernel to SIGKILL this process when its parent ends, however that happens.
 
-    The kernel watches the *thread* that started this process (prctl(2), PR_SET_PDEATHSIG): start servers from a
-    thread that lives as long as they should. ``parent`` is the expected parent's process id, 0 when not known.
+    The kernel watches the *thread* that started this process (prctl(2), PR_SET_PDEATHSIG): start
+    servers from a thread that lives as long as they should. ``parent`` is the expected parent's
+    process id, 0 when not known.
 
-    Raises ParentGone when the parent ended before the kernel was asked, OSError when the kernel refuses.
+    Raises ParentGone when the parent ended before the kernel was asked, OSError when the kernel
+    refuses.
     """
     before = parent or os.getppid()
     libc = ctypes.CDLL(None, use_errno=True)

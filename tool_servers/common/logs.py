@@ -15,7 +15,11 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
-            "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),
+            "time": (
+                datetime.fromtimestamp(record.created, timezone.utc).isoformat(
+                    timespec="milliseconds"
+                )
+            ),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
@@ -27,7 +31,9 @@ class JsonLines(logging.Formatter):
 
 
 def configure() -> None:
-    """Send every logger of this process to standard error. Call before anything else sets up logging."""
+    """Send every logger of this process to standard error. Call before anything else sets up
+    logging.
+    """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

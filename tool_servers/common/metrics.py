@@ -6,8 +6,9 @@
     agentflow_tool_upstream_requests_total{upstream,outcome}   requests to a service behind the tool, each attempt
     agentflow_tool_info{server}                          1 a process
 
-With several workers the counts of all of them are added up, whichever of them is asked: prometheus_client keeps them
-in files of the folder ``PROMETHEUS_MULTIPROC_DIR``, which workers.py sets before it starts them.
+With several workers the counts of all of them are added up, whichever of them is asked:
+prometheus_client keeps them in files of the folder ``PROMETHEUS_MULTIPROC_DIR``, which workers.py
+sets before it starts them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,15 @@ from typing import Any
 from mcp.server.context import CallNext, HandlerResult, ServerMiddleware, ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.responses import Response
@@ -32,22 +41,34 @@ FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 calls = Counter("agentflow_tool_calls", "Tool calls that ended.", ["tool", "status"])
-call_seconds = Histogram("agentflow_tool_call_seconds", "Time of a tool call.", ["tool"], buckets=SECONDS)
-running = Gauge("agentflow_tool_calls_running", "Tool calls under way.", ["tool"], multiprocess_mode="livesum")
-upstream_requests = Counter("agentflow_tool_upstream_requests", "Requests to a service.", ["upstream", "outcome"])
+call_seconds = Histogram(
+    "agentflow_tool_call_seconds", "Time of a tool call.", ["tool"], buckets=SECONDS
+)
+running = Gauge(
+    "agentflow_tool_calls_running", "Tool calls under way.", ["tool"], multiprocess_mode="livesum"
+)
+upstream_requests = Counter(
+    "agentflow_tool_upstream_requests", "Requests to a service.", ["upstream", "outcome"]
+)
 info = Gauge("agentflow_tool_info", "What serves.", ["server"], multiprocess_mode="livesum")
 
 
 @functools.cache
 def of(metric: MetricWrapperBase, *labels: str) -> Any:
-    """The metric's child with these labels. Its own look-up takes a lock and as long as the rest of a count."""
+    """The metric's child with these labels. Its own look-up takes a lock and as long as the rest of
+    a count.
+    """
     return metric.labels(*labels)
 
 
 def measure(tools: Container[str]) -> ServerMiddleware[Any]:
-    """A middleware that counts and times every call of ``tools``; other names, which a model made up, share a label."""
+    """A middleware that counts and times every call of ``tools``; other names, which a model made
+    up, share a label.
+    """
 
-    async def middleware(context: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+    async def middleware(
+        context: ServerRequestContext[Any, Any], call_next: CallNext
+    ) -> HandlerResult:
         if context.method != "tools/call":
             return await call_next(context)
         name = (context.params or {}).get("name")

@@ -13,13 +13,20 @@ from tool_servers.common import access, web
 
 
 def parser(server: str, description: str, timeout: float = 10.0) -> argparse.ArgumentParser:
-    """An argument parser with the options every server has, and its default timeout; a server adds its own."""
-    options = argparse.ArgumentParser(prog=f"python -m tool_servers.{server}", description=description)
+    """An argument parser with the options every server has, and its default timeout; a server adds
+    its own.
+    """
+    options = argparse.ArgumentParser(
+        prog=f"python -m tool_servers.{server}", description=description
+    )
     options.add_argument(
         "--host",
         type=address,
         default="127.0.0.1",
-        help=f"address to listen on (default: %(default)s); off loopback, {access.TOKEN} must hold a token",
+        help=(
+            f"address to listen on (default: %(default)s); off loopback, {access.TOKEN} must hold a"
+            " token"
+        ),
     )
     add_integer(options, "--port", 0, 65_535, 0, "port to listen on; 0 takes a free one")
     options.add_argument(
@@ -28,7 +35,14 @@ def parser(server: str, description: str, timeout: float = 10.0) -> argparse.Arg
         default=timeout,
         help="most seconds one call may take; a caller may ask for less (default: %(default)s)",
     )
-    add_integer(options, "--workers", 1, 256, 1, "processes that serve the port together; limits hold for each")
+    add_integer(
+        options,
+        "--workers",
+        1,
+        256,
+        1,
+        "processes that serve the port together; limits hold for each",
+    )
     options.add_argument(
         "--exit-with-parent",
         type=integer(0, 2**31),
@@ -36,24 +50,46 @@ def parser(server: str, description: str, timeout: float = 10.0) -> argparse.Arg
         const=0,
         default=None,
         metavar="PID",
-        help="end when the thread that started this process ends, even by SIGKILL; "
-        "give the parent's PID to close the race at start",
+        help=(
+            "end when the thread that started this process ends, even by SIGKILL; "
+            "give the parent's PID to close the race at start"
+        ),
     )
     return options
 
 
 def add_upstream(parser: argparse.ArgumentParser, concurrency: int) -> None:
     """The options of a server that asks a service on the network."""
-    add_integer(parser, "--concurrency", 1, 10_000, concurrency, "calls at once; others wait, within their deadline")
-    add_integer(parser, "--max-reply-bytes", 1_000, 1 << 30, 4 << 20, "most that is read of a reply, unpacked")
+    add_integer(
+        parser,
+        "--concurrency",
+        1,
+        10_000,
+        concurrency,
+        "calls at once; others wait, within their deadline",
+    )
+    add_integer(
+        parser,
+        "--max-reply-bytes",
+        1_000,
+        1 << 30,
+        4 << 20,
+        "most that is read of a reply, unpacked",
+    )
     parser.add_argument(
-        "--user-agent", default=web.USER_AGENT, help="how the service is told who asks; some want a contact in it"
+        "--user-agent",
+        default=web.USER_AGENT,
+        help="how the service is told who asks; some want a contact in it",
     )
 
 
-def add_integer(parser: argparse.ArgumentParser, name: str, low: int, high: int, default: int, meaning: str) -> None:
+def add_integer(
+    parser: argparse.ArgumentParser, name: str, low: int, high: int, default: int, meaning: str
+) -> None:
     """An option that is an integer from ``low`` to ``high``."""
-    parser.add_argument(name, type=integer(low, high), default=default, help=f"{meaning} (default: %(default)s)")
+    parser.add_argument(
+        name, type=integer(low, high), default=default, help=f"{meaning} (default: %(default)s)"
+    )
 
 
 def integer(low: int, high: int) -> Callable[[str], int]:
@@ -91,7 +127,9 @@ seconds = number
 
 
 def address(text: str) -> str:
-    """An argparse type: an address to listen on. One that others can reach needs a token in the environment."""
+    """An argparse type: an address to listen on. One that others can reach needs a token in the
+    environment.
+    """
     try:
         found = socket.getaddrinfo(text, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
@@ -101,9 +139,12 @@ def address(text: str) -> str:
         token = access.from_environment().token
     except access.AccessError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-    if token is None and not all(ipaddress.ip_address(address).is_loopback for address in addresses):
+    if token is None and not all(
+        ipaddress.ip_address(address).is_loopback for address in addresses
+    ):
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not a loopback address; to let others in, set {access.TOKEN} to a token that they must present"
+            f"{text!r} is not a loopback address; to let others in, set {access.TOKEN} to a token"
+            " that they must present"
         )
     return addresses[0]
 
@@ -111,13 +152,21 @@ def address(text: str) -> str:
 def web_address(text: str) -> str:
     """An argparse type: where an HTTP service is, without a slash at its end."""
     parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
+    if (
+        parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or parts.username
+        or parts.query
+        or parts.fragment
+    ):
         raise argparse.ArgumentTypeError(f"{text!r} is not a plain http or https URL")
     return text.rstrip("/")
 
 
 def secret(name: str) -> str:
-    """A key from the environment; keys are no options, a process list shows those. Raises WrongInput."""
+    """A key from the environment; keys are no options, a process list shows those. Raises
+    WrongInput.
+    """
     value = os.environ.get(name, "").strip()
     if not (value and value.isascii() and value.isprintable()):
         raise WrongInput(f"the environment variable {name} holds no key")
@@ -125,4 +174,6 @@ def secret(name: str) -> str:
 
 
 class WrongInput(Exception):
-    """An option, file or key with which the server cannot start. The message is one line that says which and why."""
+    """An option, file or key with which the server cannot start. The message is one line that says
+    which and why.
+    """

@@ -1,4 +1,6 @@
-"""The HTTP application of a tool server: MCP at /mcp, /healthz, /metrics, one line when it listens, a prompt end."""
+"""The HTTP application of a tool server: MCP at /mcp, /healthz, /metrics, one line when it listens,
+a prompt end.
+"""
 
 from __future__ import annotations
 
@@ -118,12 +120,20 @@ async def serve(
     except access.AccessError as error:
         refuse(mcp.name, str(error), 2)
     listener = sockets.listener(host, port)
-    line = {"event": "listening", "server": mcp.name, "port": listener.getsockname()[1], "pid": os.getpid(), **facts}
+    line = {
+        "event": "listening",
+        "server": mcp.name,
+        "port": listener.getsockname()[1],
+        "pid": os.getpid(),
+        **facts,
+    }
     mcp.middleware.append(metrics.measure(frozenset(tool.name for tool in await mcp.list_tools())))
     metrics.info.labels(mcp.name).set(1)
     # Host and Origin are checked in Front, for every path and not for MCP's alone
     trusting = TransportSecuritySettings(enable_dns_rebinding_protection=False)
-    app = mcp.streamable_http_app(stateless_http=True, json_response=True, host=host, transport_security=trusting)
+    app = mcp.streamable_http_app(
+        stateless_http=True, json_response=True, host=host, transport_security=trusting
+    )
     config = uvicorn.Config(
         Front(app, may_speak, {"status": "ok", "server": mcp.name, **facts}),
         log_config=None,
@@ -152,7 +162,9 @@ async def serve(
 
 
 def refuse(server: str, reason: str, code: int) -> NoReturn:
-    """End with one clear line on standard error: code 2 for a wrong input, 3 for an isolation that was not reached."""
+    """End with one clear line on standard error: code 2 for a wrong input, 3 for an isolation that
+    was not reached.
+    """
     sys.stderr.write(f"{server}: {reason}\n")
     raise SystemExit(code)
 

@@ -10,13 +10,16 @@ INHERITED = "AGENTFLOW_TOOL_SOCKET"
 
 
 def listener(host: str, port: int) -> socket.socket:
-    """The socket this process serves: the one its parent made for it, else a new one. Raises OSError."""
+    """The socket this process serves: the one its parent made for it, else a new one. Raises
+    OSError.
+    """
     inherited = os.environ.get(INHERITED)
     return socket.socket(fileno=int(inherited)) if inherited else _bind(host, port, shared=False)
 
 
 def shared(host: str, port: int, count: int) -> list[socket.socket]:
-    """``count`` sockets on one port; the kernel spreads connections over those that listen (SO_REUSEPORT, socket(7)).
+    """``count`` sockets on one port; the kernel spreads connections over those that listen
+    (SO_REUSEPORT, socket(7)).
 
     Raises OSError, also where another server has the port already, shared or not.
     """
@@ -27,7 +30,9 @@ def shared(host: str, port: int, count: int) -> list[socket.socket]:
 
 def _bind(host: str, port: int, shared: bool) -> socket.socket:
     # asyncio turns Nagle off (40 ms a reply) only where the protocol is given by name
-    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    made = socket.socket(
+        socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP
+    )
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT if shared else socket.SO_REUSEADDR, 1)
     try:
         made.bind((host, port))

@@ -1,6 +1,8 @@
-"""An MCP server of one tool, on the official SDK's low-level server: its high-level one makes a call a fifth dearer.
+"""An MCP server of one tool, on the official SDK's low-level server: its high-level one makes a
+call a fifth dearer.
 
-Arguments that do not fit are a result with ``isError`` for the model; a name that is not the tool's is a JSON-RPC error.
+Arguments that do not fit are a result with ``isError`` for the model; a name that is not the tool's
+is a JSON-RPC error.
 """
 
 from __future__ import annotations
@@ -12,7 +14,14 @@ from typing import Any, TypeVar
 from mcp.server.context import ServerRequestContext
 from mcp.server.lowlevel.server import Server
 from mcp.shared.exceptions import MCPError
-from mcp_types import INVALID_PARAMS, CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams, Tool
+from mcp_types import (
+    INVALID_PARAMS,
+    CallToolRequestParams,
+    CallToolResult,
+    ListToolsResult,
+    PaginatedRequestParams,
+    Tool,
+)
 from pydantic import BaseModel, ValidationError
 
 from tool_servers.common import calls
@@ -22,7 +31,9 @@ Arguments = TypeVar("Arguments", bound=BaseModel)
 
 
 class OneTool(Server):
-    """``arguments`` is the model whose JSON schema is listed and whose instance ``call`` gets, with the request's context."""
+    """``arguments`` is the model whose JSON schema is listed and whose instance ``call`` gets, with
+    the request's context.
+    """
 
     def __init__(
         self,
@@ -32,9 +43,16 @@ class OneTool(Server):
         call: Callable[[Arguments, ServerRequestContext], Awaitable[CallToolResult]],
         meta: Mapping[str, Any],
     ) -> None:
-        # no argument of ours is repeated in a header, which is what the SDK looks through the schema for, at each call
-        super().__init__(name, on_list_tools=self._list, on_call_tool=self._call, get_tool_input_schema=lambda _: None)
-        self.middleware.clear()  # the SDK's own makes OpenTelemetry spans, which nothing here exports
+        # no argument of ours is repeated in a header, which is what the SDK looks through the
+        # schema for, at each call
+        super().__init__(
+            name,
+            on_list_tools=self._list,
+            on_call_tool=self._call,
+            get_tool_input_schema=lambda _: None,
+        )
+        # the SDK's own makes OpenTelemetry spans, which nothing here exports
+        self.middleware.clear()
         schema = arguments.model_json_schema() | {"title": f"{name}Arguments"}
         schema.pop("description", None)  # the model's docstring
         self._tool = Tool(name=name, description=description, input_schema=schema, _meta=dict(meta))
@@ -44,10 +62,14 @@ class OneTool(Server):
         """The one."""
         return [self._tool]
 
-    async def _list(self, context: ServerRequestContext, params: PaginatedRequestParams | None) -> ListToolsResult:
+    async def _list(
+        self, context: ServerRequestContext, params: PaginatedRequestParams | None
+    ) -> ListToolsResult:
         return ListToolsResult(tools=[self._tool])
 
-    async def _call(self, context: ServerRequestContext, params: CallToolRequestParams) -> CallToolResult:
+    async def _call(
+        self, context: ServerRequestContext, params: CallToolRequestParams
+    ) -> CallToolResult:
         if params.name != self.name:
             raise MCPError(INVALID_PARAMS, f"Unknown tool: {params.name}")
         try:
@@ -65,4 +87,6 @@ class OneTool(Server):
 
 def wrong(error: ValidationError) -> str:
     """What was wrong with the arguments, for the model."""
-    return "; ".join(f"{'.'.join(map(str, one['loc'])) or 'arguments'}: {one['msg']}" for one in error.errors())
+    return "; ".join(
+        f"{'.'.join(map(str, one['loc'])) or 'arguments'}: {one['msg']}" for one in error.errors()
+    )

@@ -1,7 +1,8 @@
-"""A JSON service behind a tool: one request, tried again where the service fails, within the call's time.
+"""A JSON service behind a tool: one request, tried again where the service fails, within the call's
+time.
 
-Whatever a broken service can do (429, 5xx, garbage, closing early, silence, an endless reply) ends as calls.Fault: no
-model is to blame for it. No message holds a key or the request.
+Whatever a broken service can do (429, 5xx, garbage, closing early, silence, an endless reply) ends
+as calls.Fault: no model is to blame for it. No message holds a key or the request.
 """
 
 from __future__ import annotations
@@ -55,10 +56,16 @@ class _Failed(Exception):
 
 
 class Upstream:
-    """A service called ``name`` in metrics and messages; ``secrets`` are blanked out of whatever it says."""
+    """A service called ``name`` in metrics and messages; ``secrets`` are blanked out of whatever it
+    says.
+    """
 
     def __init__(
-        self, name: str, most_bytes: int, user_agent: str = web.USER_AGENT, secrets: tuple[str, ...] = ()
+        self,
+        name: str,
+        most_bytes: int,
+        user_agent: str = web.USER_AGENT,
+        secrets: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self._most_bytes = most_bytes
@@ -67,7 +74,8 @@ class Upstream:
         self._session: aiohttp.ClientSession | None = None
 
     async def ask(self, request: Request, end: float) -> Any:
-        """The JSON value it answers before ``end`` on ``time.monotonic``; the caller cancels at that point.
+        """The JSON value it answers before ``end`` on ``time.monotonic``; the caller cancels at
+        that point.
 
         Raises Rejected, and Fault where it failed three times or will not be better in time.
         """
@@ -78,7 +86,9 @@ class Upstream:
                 self._count(failed.outcome)
                 pause = max(failed.pause, BACKOFF_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
                 if attempt == ATTEMPTS or time.monotonic() + pause >= end:
-                    raise Fault(f"{self.name} failed, attempt {attempt} of {ATTEMPTS}: {failed}") from None
+                    raise Fault(
+                        f"{self.name} failed, attempt {attempt} of {ATTEMPTS}: {failed}"
+                    ) from None
                 await asyncio.sleep(pause)
             else:
                 self._count("ok")
@@ -92,15 +102,24 @@ class Upstream:
 
     async def _once(self, request: Request) -> Any:
         if self._session is None:
-            self._session = web.session(self._user_agent, aiohttp.TCPConnector(limit=0, keepalive_timeout=15), True)
+            self._session = web.session(
+                self._user_agent, aiohttp.TCPConnector(limit=0, keepalive_timeout=15), True
+            )
         options = {"params": request.params, "headers": request.headers, "allow_redirects": False}
         method = "GET" if request.json is None else "POST"
         try:
-            async with self._session.request(method, request.url, json=request.json, **options) as response:
+            async with self._session.request(
+                method, request.url, json=request.json, **options
+            ) as response:
                 raw, cut = await web.body(response, self._most_bytes)
         except web.BadBody as error:
             raise _Failed("garbage", str(error)) from None
-        except (aiohttp.ClientError, OSError, asyncio.TimeoutError, RuntimeError) as error:  # RuntimeError: closed session
+        except (
+            aiohttp.ClientError,
+            OSError,
+            asyncio.TimeoutError,
+            RuntimeError,
+        ) as error:  # RuntimeError: closed session
             raise _Failed("connection", self._clean(f"{type(error).__name__}: {error}")) from None
         said = self._clean(raw[: 4 * _EXCERPT].decode("utf-8", "replace"))
         if response.status in RETRIED:

@@ -1,4 +1,6 @@
-"""HTTP as a client, for the servers that need the internet: a session, and a body read up to a limit."""
+"""HTTP as a client, for the servers that need the internet: a session, and a body read up to a
+limit.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +9,24 @@ import zlib
 import aiohttp
 
 USER_AGENT = "agentflow-tool-servers/0.1"
-_ENCODINGS = {"": None, "identity": None, "gzip": zlib.MAX_WBITS | 16, "x-gzip": zlib.MAX_WBITS | 16, "deflate": zlib.MAX_WBITS}
+_ENCODINGS = {
+    "": None,
+    "identity": None,
+    "gzip": zlib.MAX_WBITS | 16,
+    "x-gzip": zlib.MAX_WBITS | 16,
+    "deflate": zlib.MAX_WBITS,
+}
 
 
 class BadBody(Exception):
     """A body that cannot be unpacked. The message says why."""
 
 
-def session(user_agent: str, connector: aiohttp.BaseConnector, trust_env: bool) -> aiohttp.ClientSession:
-    """A session without cookies (nothing of one call may reach another), time limits or unpacking of its own.
+def session(
+    user_agent: str, connector: aiohttp.BaseConnector, trust_env: bool
+) -> aiohttp.ClientSession:
+    """A session without cookies (nothing of one call may reach another), time limits or unpacking
+    of its own.
 
     ``trust_env``: proxies of the environment are used. Needs a running event loop.
     """
@@ -23,14 +34,18 @@ def session(user_agent: str, connector: aiohttp.BaseConnector, trust_env: bool) 
         connector=connector,
         headers={"User-Agent": user_agent, "Accept-Encoding": "gzip"},
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),  # the call's deadline is the limit
+        timeout=aiohttp.ClientTimeout(
+            total=None, sock_connect=10
+        ),  # the call's deadline is the limit
         auto_decompress=False,  # a kilobyte can unpack to a gigabyte: see below
         trust_env=trust_env,
     )
 
 
 async def body(response: aiohttp.ClientResponse, most: int) -> tuple[bytes, bool]:
-    """The first ``most`` bytes of the body, unpacked, and whether there was more. Raises BadBody or aiohttp's errors."""
+    """The first ``most`` bytes of the body, unpacked, and whether there was more. Raises BadBody or
+    aiohttp's errors.
+    """
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in _ENCODINGS:
         raise BadBody(f"content encoding {encoding[:40]!r} was not asked for")

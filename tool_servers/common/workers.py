@@ -1,7 +1,9 @@
-"""``--workers N``: N processes of one server behind one port, started, restarted and ended together.
+"""``--workers N``: N processes of one server behind one port, started, restarted and ended
+together.
 
-Each worker is the same command line in a process of its own, with a socket that this parent made and keeps: what
-arrives while a worker restarts waits in its socket's queue. The parent serves nothing itself.
+Each worker is the same command line in a process of its own, with a socket that this parent made
+and keeps: what arrives while a worker restarts waits in its socket's queue. The parent serves
+nothing itself.
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ log = logging.getLogger(__name__)
 
 
 def main(server: str) -> None:
-    """Command line entry of every server: the server itself, or with ``--workers N`` the parent of N of them."""
+    """Command line entry of every server: the server itself, or with ``--workers N`` the parent of
+    N of them.
+    """
     arguments = sys.argv[1:]
     if sockets.INHERITED not in os.environ and not {"-h", "--help"} & set(arguments):
         given, _ = options.parser(server, "").parse_known_args(arguments)
@@ -59,15 +63,27 @@ def _parent(server: str, given: Namespace, arguments: Sequence[str]) -> int:
         sys.stderr.write(f"{server}: {error}\n")
         return 2
     with metrics_folder() as folder:
-        command = [sys.executable, "-m", f"tool_servers.{server}", *arguments, "--exit-with-parent", str(os.getpid())]
+        command = [
+            sys.executable,
+            "-m",
+            f"tool_servers.{server}",
+            *arguments,
+            "--exit-with-parent",
+            str(os.getpid()),
+        ]
         return asyncio.run(Herd(command, listeners, folder).run())
 
 
 @contextlib.contextmanager
 def metrics_folder() -> Iterator[str]:
-    """A folder for the workers' counts, removed at the end, and with it those of servers that were killed before theirs."""
+    """A folder for the workers' counts, removed at the end, and with it those of servers that were
+    killed before theirs.
+    """
     for lock in Path(tempfile.gettempdir()).glob(f"{FOLDERS}*/{LOCK}"):
-        with contextlib.suppress(OSError), lock.open() as file:  # another user's, or one whose server lives and holds the lock
+        with (
+            contextlib.suppress(OSError),
+            lock.open() as file,
+        ):  # another user's, or one whose server lives and holds the lock
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(lock.parent, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=FOLDERS) as folder:
@@ -81,7 +97,9 @@ def metrics_folder() -> Iterator[str]:
 class Herd:
     """The workers of one server."""
 
-    def __init__(self, command: Sequence[str], listeners: Sequence[socket.socket], folder: str) -> None:
+    def __init__(
+        self, command: Sequence[str], listeners: Sequence[socket.socket], folder: str
+    ) -> None:
         self._command = command
         self._listeners = listeners
         self._folder = folder
@@ -107,7 +125,9 @@ class Herd:
         await told.wait()
 
     async def _serve(self) -> int:
-        """The first worker alone, so that a wrong option is one line, then the others; then replace what dies."""
+        """The first worker alone, so that a wrong option is one line, then the others; then replace
+        what dies.
+        """
         line = await self._start(0)
         if line is None:
             return await self._running.pop(0).wait() or 1
@@ -129,7 +149,10 @@ class Herd:
             self._restarts.append(time.monotonic())
             log.error("worker ended", extra={"worker": number, "code": code})
             if len(self._restarts) > RESTARTS and self._restarts[-1] - self._restarts[0] < WINDOW_S:
-                log.error("workers end too often, giving up", extra={"restarts": RESTARTS, "seconds": WINDOW_S})
+                log.error(
+                    "workers end too often, giving up",
+                    extra={"restarts": RESTARTS, "seconds": WINDOW_S},
+                )
                 return code or 1
             mark_process_dead(self._running[number].pid, self._folder)
             await self._start(number)
@@ -137,7 +160,11 @@ class Herd:
     async def _start(self, number: int) -> dict | None:
         """Start a worker; returns its listening line, None where it ended without one."""
         descriptor = self._listeners[number].fileno()
-        environment = {**os.environ, sockets.INHERITED: str(descriptor), METRICS_FOLDER: self._folder}
+        environment = {
+            **os.environ,
+            sockets.INHERITED: str(descriptor),
+            METRICS_FOLDER: self._folder,
+        }
         self._running[number] = worker = await asyncio.create_subprocess_exec(
             *self._command, stdout=asyncio.subprocess.PIPE, pass_fds=(descriptor,), env=environment
         )

@@ -1,12 +1,12 @@
 """The search engines: how each is asked and what its reply says. Pure functions over JSON.
 
-    gemini     Google search through Gemini's grounding; ai.google.dev/gemini-api/docs/google-search
-    google     Google's Custom Search JSON API; closed to new customers, ends on 2027-01-01;
-               developers.google.com/custom-search/v1
-    serper     Google's results through Serper; serper.dev
-    brave      Brave's own index; api-dashboard.search.brave.com
-    tavily     search made for agents; docs.tavily.com
-    searxng    an own SearXNG with the format json switched on; docs.searxng.org/dev/search_api.html
+gemini     Google search through Gemini's grounding; ai.google.dev/gemini-api/docs/google-search
+google     Google's Custom Search JSON API; closed to new customers, ends on 2027-01-01;
+           developers.google.com/custom-search/v1
+serper     Google's results through Serper; serper.dev
+brave      Brave's own index; api-dashboard.search.brave.com
+tavily     search made for agents; docs.tavily.com
+searxng    an own SearXNG with the format json switched on; docs.searxng.org/dev/search_api.html
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ class Query:
 
 @dataclass(frozen=True)
 class Engine:
-    """``keys`` names the environment variables that hold what it needs, ``most`` the results it gives at once."""
+    """``keys`` names the environment variables that hold what it needs, ``most`` the results it
+    gives at once.
+    """
 
     base_url: str | None
     keys: tuple[str, ...]
@@ -64,7 +66,10 @@ class Engine:
 
 
 def _ask_gemini(query: Query) -> Request:
-    body = {"contents": [{"role": "user", "parts": [{"text": query.text}]}], "tools": [{"google_search": {}}]}
+    body = {
+        "contents": [{"role": "user", "parts": [{"text": query.text}]}],
+        "tools": [{"google_search": {}}],
+    }
     url = f"{query.base_url}/models/{query.model}:generateContent"
     return Request(url, headers={"x-goog-api-key": query.keys[0]}, json=body)
 
@@ -87,7 +92,11 @@ def _ask_google(query: Query) -> Request:
 
 
 def _ask_serper(query: Query) -> Request:
-    return Request(f"{query.base_url}/search", headers={"X-API-KEY": query.keys[0]}, json={"q": query.text, "num": query.k})
+    return Request(
+        f"{query.base_url}/search",
+        headers={"X-API-KEY": query.keys[0]},
+        json={"q": query.text, "num": query.k},
+    )
 
 
 def _read_serper(reply: Any) -> Found:
@@ -98,12 +107,18 @@ def _read_serper(reply: Any) -> Found:
 
 def _ask_brave(query: Query) -> Request:
     params = {"q": query.text, "count": str(query.k), "text_decorations": "false"}
-    return Request(f"{query.base_url}/res/v1/web/search", params, {"X-Subscription-Token": query.keys[0]})
+    return Request(
+        f"{query.base_url}/res/v1/web/search", params, {"X-Subscription-Token": query.keys[0]}
+    )
 
 
 def _ask_tavily(query: Query) -> Request:
     headers = {"Authorization": f"Bearer {query.keys[0]}"}
-    return Request(f"{query.base_url}/search", headers=headers, json={"query": query.text, "max_results": query.k})
+    return Request(
+        f"{query.base_url}/search",
+        headers=headers,
+        json={"query": query.text, "max_results": query.k},
+    )
 
 
 def _read_tavily(reply: Any) -> Found:
@@ -117,13 +132,20 @@ def _ask_searxng(query: Query) -> Request:
 def _read_searxng(reply: Any) -> Found:
     hits = _hits(reply["results"], "title", "url", "content")
     if not hits and reply.get("unresponsive_engines"):
-        raise Incomplete(f"none of its engines responded: {str(reply['unresponsive_engines'])[:100]}")
-    said = [answer if isinstance(answer, str) else answer["answer"] for answer in reply.get("answers", ())]
+        raise Incomplete(
+            f"none of its engines responded: {str(reply['unresponsive_engines'])[:100]}"
+        )
+    said = [
+        answer if isinstance(answer, str) else answer["answer"]
+        for answer in reply.get("answers", ())
+    ]
     return Found(hits, " ".join(said))
 
 
 def _hits(rows: Sequence[Mapping[str, Any]], title: str, url: str, text: str) -> tuple[Hit, ...]:
-    return tuple(Hit(plain(row.get(title) or row[url]), row[url], plain(row.get(text) or "")) for row in rows)
+    return tuple(
+        Hit(plain(row.get(title) or row[url]), row[url], plain(row.get(text) or "")) for row in rows
+    )
 
 
 def plain(text: str) -> str:
@@ -133,7 +155,11 @@ def plain(text: str) -> str:
 
 ENGINES = {
     "gemini": Engine(
-        "https://generativelanguage.googleapis.com/v1beta", ("GEMINI_API_KEY",), 100, _ask_gemini, _read_gemini
+        "https://generativelanguage.googleapis.com/v1beta",
+        ("GEMINI_API_KEY",),
+        100,
+        _ask_gemini,
+        _read_gemini,
     ),
     "google": Engine(
         "https://www.googleapis.com",
@@ -142,13 +168,17 @@ ENGINES = {
         _ask_google,
         lambda reply: Found(_hits(reply.get("items", ()), "title", "link", "snippet")),
     ),
-    "serper": Engine("https://google.serper.dev", ("SERPER_API_KEY",), 100, _ask_serper, _read_serper),
+    "serper": Engine(
+        "https://google.serper.dev", ("SERPER_API_KEY",), 100, _ask_serper, _read_serper
+    ),
     "brave": Engine(
         "https://api.search.brave.com",
         ("BRAVE_API_KEY",),
         20,
         _ask_brave,
-        lambda reply: Found(_hits(reply.get("web", {}).get("results", ()), "title", "url", "description")),
+        lambda reply: Found(
+            _hits(reply.get("web", {}).get("results", ()), "title", "url", "description")
+        ),
     ),
     "tavily": Engine("https://api.tavily.com", ("TAVILY_API_KEY",), 20, _ask_tavily, _read_tavily),
     "searxng": Engine(None, (), 100, _ask_searxng, _read_searxng),

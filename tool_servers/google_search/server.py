@@ -30,7 +30,9 @@ MODEL = "gemini-2.5-flash"
 
 @dataclass(frozen=True)
 class Search:
-    """One engine with its keys, asked for ``k`` results; hits on ``left_out`` sites are never shown."""
+    """One engine with its keys, asked for ``k`` results; hits on ``left_out`` sites are never
+    shown.
+    """
 
     engine: Engine
     upstream: Upstream
@@ -42,7 +44,9 @@ class Search:
 
     async def find(self, query: str, end: float) -> Found:
         """Raises Fault where the engine fails; that it finds nothing is no failure."""
-        request = self.engine.ask(Query(query, min(self.k, self.engine.most), self.base_url, self.keys, self.model))
+        request = self.engine.ask(
+            Query(query, min(self.k, self.engine.most), self.base_url, self.keys, self.model)
+        )
         name = self.upstream.name
         try:
             found = self.engine.read(await self.upstream.ask(request, end))
@@ -69,7 +73,9 @@ class Arguments(BaseModel):
     query: str = Field(description="What to search for.", min_length=1, max_length=LONGEST_QUERY)
 
 
-def build(search: Search, snippet_chars: int, timeout: float, concurrency: int, edition: str = "") -> OneTool:
+def build(
+    search: Search, snippet_chars: int, timeout: float, concurrency: int, edition: str = ""
+) -> OneTool:
     """The MCP server over a search engine."""
     slots = anyio.CapacityLimiter(concurrency)
 
@@ -80,11 +86,15 @@ def build(search: Search, snippet_chars: int, timeout: float, concurrency: int, 
         return await calls.run(NAME, context, timeout, slots, work)
 
     meta = calls.meta(NOTES, pure=False, edition=edition)
-    return OneTool(NAME, f"Search the web and return up to {search.k} results.", Arguments, call, meta)
+    return OneTool(
+        NAME, f"Search the web and return up to {search.k} results.", Arguments, call, meta
+    )
 
 
 def show(query: str, found: Found, snippet_chars: int) -> str:
-    """The engine's own answer, if any, then the hits, numbered, each snippet cut with a visible mark."""
+    """The engine's own answer, if any, then the hits, numbered, each snippet cut with a visible
+    mark.
+    """
     if not found.answer and not found.hits:
         return f"No result for {query!r}. Try other or fewer words."
     blocks = [f"Answer: {cut(found.answer, 4 * snippet_chars)}"] if found.answer else []
@@ -95,7 +105,9 @@ def show(query: str, found: Found, snippet_chars: int) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line entry. Exits with 2 and one line when an option is wrong or a key is missing."""
-    parser = options.parser(NAME, "Serve a web search engine as the MCP tool google_search.", timeout=20.0)
+    parser = options.parser(
+        NAME, "Serve a web search engine as the MCP tool google_search.", timeout=20.0
+    )
     parser.add_argument(
         "--engine",
         choices=list(ENGINES),
@@ -103,18 +115,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="whose API is asked; its keys come from the environment (default: %(default)s)",
     )
     parser.add_argument(
-        "--base-url", type=options.web_address, metavar="URL", help="where the API is (default: the engine's own)"
+        "--base-url",
+        type=options.web_address,
+        metavar="URL",
+        help="where the API is (default: the engine's own)",
     )
-    parser.add_argument("--model", default=MODEL, help="of the engine gemini (default: %(default)s)")
+    parser.add_argument(
+        "--model", default=MODEL, help="of the engine gemini (default: %(default)s)"
+    )
     options.add_integer(parser, "--k", 1, 20, 5, "results a query returns")
-    options.add_integer(parser, "--snippet-chars", 50, 100_000, 500, "characters shown of a snippet, four times as many of an engine's own answer")
+    options.add_integer(
+        parser,
+        "--snippet-chars",
+        50,
+        100_000,
+        500,
+        "characters shown of a snippet, four times as many of an engine's own answer",
+    )
     parser.add_argument(
         "--leave-out",
         action="append",
         default=[],
         metavar="SITE",
         type=str.lower,
-        help="never show results of this site and those below it, such as one that holds a benchmark; may be repeated",
+        help=(
+            "never show results of this site and those below it, such as one that holds a"
+            " benchmark; may be repeated"
+        ),
     )
     options.add_upstream(parser, concurrency=16)
     given = parser.parse_args(arguments)
@@ -123,7 +150,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if base_url is None:
         parser.error(f"--engine {given.engine} needs --base-url")
     if given.leave_out and given.engine == "gemini":
-        parser.error("--leave-out cannot be kept with --engine gemini: its answer is made of all sites it saw")
+        parser.error(
+            "--leave-out cannot be kept with --engine gemini: its answer is made of all sites"
+            " it saw"
+        )
     serve.start(NAME, given, lambda: _ready(given, engine, base_url))
 
 
@@ -131,5 +161,7 @@ def _ready(given: argparse.Namespace, engine: Engine, base_url: str) -> serve.Re
     keys = tuple(map(options.secret, engine.keys))
     upstream = Upstream(given.engine, given.max_reply_bytes, given.user_agent, keys)
     search = Search(engine, upstream, base_url, keys, given.k, given.model, tuple(given.leave_out))
-    mcp = build(search, given.snippet_chars, given.timeout, given.concurrency, edition.of(NAME, given))
+    mcp = build(
+        search, given.snippet_chars, given.timeout, given.concurrency, edition.of(NAME, given)
+    )
     return serve.Ready(mcp, {"engine": given.engine}, upstream.close)

@@ -1,7 +1,9 @@
-"""The command line that builds the file system of all jobs, and first namespaces (bubblewrap 0.8 or newer).
+"""The command line that builds the file system of all jobs, and first namespaces (bubblewrap 0.8 or
+newer).
 
-The interpreter and its packages appear below /python, whatever their place on the host, so a job learns no host path
-and a program's output does not depend on the machine. All is read-only: nursery.py adds what each job may write to.
+The interpreter and its packages appear below /python, whatever their place on the host, so a job
+learns no host path and a program's output does not depend on the machine. All is read-only:
+nursery.py adds what each job may write to.
 """
 
 from __future__ import annotations
@@ -22,10 +24,20 @@ OLDEST = (0, 8, 0)
 """The first bubblewrap with --disable-userns."""
 _SYSTEM = ("bin", "lib", "lib32", "lib64", "libexec", "share")
 _OWN = "/python/own"
-_PROGRAM = f"import sys; sys.path.append({_OWN!r}); from {__package__}.inside import starter; starter.main()"
+_PROGRAM = (
+    f"import sys; sys.path.append({_OWN!r}); from {__package__}.inside import starter;"
+    " starter.main()"
+)
 _FOLDERS = ("/usr", "/etc", "/tmp", "/python", "/python/bin", "/python/packages", _OWN)
 """bubblewrap makes missing parents for its own user only; a job has another."""
-_CAPABILITIES = ("CAP_SYS_ADMIN", "CAP_SYS_CHROOT", "CAP_SETUID", "CAP_SETGID", "CAP_SYS_PTRACE", "CAP_KILL")
+_CAPABILITIES = (
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_CHROOT",
+    "CAP_SETUID",
+    "CAP_SETGID",
+    "CAP_SYS_PTRACE",
+    "CAP_KILL",
+)
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -51,35 +63,77 @@ class Bubblewrap:
             *(self.binary, *self.arguments),
             *(word for place in _FOLDERS for word in ("--perms", "0755", "--dir", place)),
             *self.mounts,
-            *("--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/"),
+            *(
+                "--proc",
+                "/proc",
+                "--dev",
+                "/dev",
+                "--remount-ro",
+                "/dev",
+                "--remount-ro",
+                "/",
+                "--chdir",
+                "/",
+            ),
             *variables,
             *(self.python, "-I", "-S", "-B", "-X", "utf8", "-c", _PROGRAM),
         ]
 
 
-def find(as_root: bool | None = None, inside: Path = Path(__file__).with_name("inside")) -> Bubblewrap:
-    """The surroundings for this host, this interpreter and this user. ``inside`` is the folder of what runs there.
+def find(
+    as_root: bool | None = None, inside: Path = Path(__file__).with_name("inside")
+) -> Bubblewrap:
+    """The surroundings for this host, this interpreter and this user. ``inside`` is the folder of
+    what runs there.
 
-    The capabilities are the nursery's, which runs no job's code: jobs have none. As an ordinary user they, and the
-    user id 0, are those of a user namespace.
-    Raises SandboxError when no usable bubblewrap is found.
+    The capabilities are the nursery's, which runs no job's code: jobs have none. As an ordinary
+    user they, and the user id 0, are those of a user namespace. Raises SandboxError when no usable
+    bubblewrap is found.
     """
     as_root = os.geteuid() == 0 if as_root is None else as_root
-    arguments = ["--die-with-parent", "--new-session", "--as-pid-1", "--hostname", "sandbox", "--cap-drop", "ALL"]
-    arguments += ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
-    added = (*_CAPABILITIES, "CAP_SYS_NICE") if not as_root or _may_set_priorities() else _CAPABILITIES
+    arguments = [
+        "--die-with-parent",
+        "--new-session",
+        "--as-pid-1",
+        "--hostname",
+        "sandbox",
+        "--cap-drop",
+        "ALL",
+    ]
+    arguments += [
+        "--unshare-pid",
+        "--unshare-net",
+        "--unshare-ipc",
+        "--unshare-uts",
+        "--unshare-cgroup-try",
+    ]
+    added = (
+        (*_CAPABILITIES, "CAP_SYS_NICE") if not as_root or _may_set_priorities() else _CAPABILITIES
+    )
     arguments += [word for name in added for word in ("--cap-add", name)]
     if not as_root:
         arguments += ["--unshare-user", "--uid", "0", "--gid", "0", "--cap-add", "CAP_SETFCAP"]
     python, mounts, packages = _interpreter()
-    environment = {"HOME": "/tmp", "TMPDIR": "/tmp", "LANG": "C.UTF-8", "PATH": "/usr/bin:/bin", "MPLBACKEND": "Agg"}
+    environment = {
+        "HOME": "/tmp",
+        "TMPDIR": "/tmp",
+        "LANG": "C.UTF-8",
+        "PATH": "/usr/bin:/bin",
+        "MPLBACKEND": "Agg",
+    }
     environment |= dict.fromkeys(_ONE_THREAD, "1")
     if sysconfig.get_config_var("Py_ENABLE_SHARED") and python.startswith("/python/"):
         environment["LD_LIBRARY_PATH"] = "/python/lib"
     return Bubblewrap(
         binary=_binary(),
         arguments=tuple(arguments),
-        mounts=(*_system(), *mounts, "--ro-bind", str(inside), f"{_OWN}/{__package__.replace('.', '/')}/inside"),
+        mounts=(
+            *_system(),
+            *mounts,
+            "--ro-bind",
+            str(inside),
+            f"{_OWN}/{__package__.replace('.', '/')}/inside",
+        ),
         python=python,
         packages=packages,
         environment=tuple(environment.items()),
@@ -108,7 +162,9 @@ def _binary() -> str:
 
 def _version(binary: str) -> tuple[int, ...]:
     try:
-        said = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=10, check=False).stdout
+        said = subprocess.run(
+            [binary, "--version"], capture_output=True, text=True, timeout=10, check=False
+        ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return ()
     found = re.search(r"bubblewrap (\d+)\.(\d+)\.(\d+)", said)
@@ -116,7 +172,9 @@ def _version(binary: str) -> tuple[int, ...]:
 
 
 def _system() -> list[str]:
-    """The host's libraries and programs: the usual parts of /usr, and what the loader needs of /etc."""
+    """The host's libraries and programs: the usual parts of /usr, and what the loader needs of
+    /etc.
+    """
     mounts = []
     for name in _SYSTEM:
         if os.path.isdir(f"/usr/{name}"):
@@ -131,7 +189,9 @@ def _system() -> list[str]:
 
 
 def _may_set_priorities() -> bool:
-    """Without CAP_SYS_NICE, which few containers have, root cannot slow programs that run as other users."""
+    """Without CAP_SYS_NICE, which few containers have, root cannot slow programs that run as other
+    users.
+    """
     with open("/proc/self/status") as status:
         (mask,) = (line.split()[1] for line in status if line.startswith("CapEff"))
     return bool(int(mask, 16) >> 23 & 1)  # linux/capability.h

@@ -15,7 +15,9 @@ from tool_servers.python_coder.job import Job, readable
 from tool_servers.python_coder.limits import Limits, SandboxError
 
 _UP_WITHIN_S = 30.0
-"""On a machine that is busy with other things. One that never comes up must not hold up those after it."""
+"""On a machine that is busy with other things. One that never comes up must not hold up those after
+it.
+"""
 
 
 class Nursery:
@@ -49,14 +51,20 @@ class Nursery:
                 link.close()
                 raise SandboxError(f"{box.binary} cannot be started: {error}") from error
         nursery, loop = cls(process, link), asyncio.get_running_loop()
-        setup = {"filter": seccomp.program().hex(), "packages": box.packages, "preload": list(preload)}
+        setup = {
+            "filter": seccomp.program().hex(),
+            "packages": box.packages,
+            "preload": list(preload),
+        }
         with contextlib.suppress(OSError):
             await loop.sock_sendall(link, json.dumps(setup).encode())
             if await loop.sock_recv(link, 64):
                 return nursery
         reason = await process.stdout.read()
         await nursery.close()
-        raise SandboxError(reason.decode(errors="replace").strip() or "it ended before it was up, without a word")
+        raise SandboxError(
+            reason.decode(errors="replace").strip() or "it ended before it was up, without a word"
+        )
 
     @property
     def alive(self) -> bool:
@@ -65,7 +73,8 @@ class Nursery:
         return not readable(self._link.fileno())  # it says nothing after its start: this is its end
 
     async def fork(self, limits: Limits, uid: int, session_seconds: float | None) -> Job:
-        """A sandbox that waits for a program; ``uid`` is the host's user id for it, 0 to keep the nursery's.
+        """A sandbox that waits for a program; ``uid`` is the host's user id for it, 0 to keep the
+        nursery's.
 
         For a session, ``session_seconds`` is the CPU time of all its programs. Raises SandboxError.
         """
@@ -87,7 +96,11 @@ class Nursery:
             job = Job(control, said, output, limits, order["session"])
             try:
                 with theirs, stdin, os.fdopen(printed, "wb"):
-                    socket.send_fds(self._link, [json.dumps(order).encode()], [theirs.fileno(), stdin.fileno(), printed])
+                    socket.send_fds(
+                        self._link,
+                        [json.dumps(order).encode()],
+                        [theirs.fileno(), stdin.fileno(), printed],
+                    )
                 await asyncio.wait_for(job.ready(), _UP_WITHIN_S)
             except BaseException as error:
                 job.close()  # its process sees that and ends

@@ -15,7 +15,9 @@ from tool_servers.python_coder.limits import Limits, SandboxError
 
 
 def readable(fd: int) -> bool:
-    """Whether there is something to read at once, or the end. (select(2) knows no descriptor from 1024 on.)"""
+    """Whether there is something to read at once, or the end. (select(2) knows no descriptor from
+    1024 on.)
+    """
     events = select.poll()
     events.register(fd, select.POLLIN)
     return bool(events.poll(0))
@@ -39,7 +41,9 @@ class Output:
         del self._tail[: -self._last]
 
     def text(self) -> str:
-        """What is kept, with a mark where something was left out. Bytes that are not UTF-8 become U+FFFD."""
+        """What is kept, with a mark where something was left out. Bytes that are not UTF-8 become
+        U+FFFD.
+        """
         left_out = self.total - len(self._head) - len(self._tail)
         if not left_out:
             return (self._head + self._tail).decode(errors="replace")
@@ -53,7 +57,14 @@ class Job:
     Its descriptors are given back when it ends, or by ``close`` where it never came up.
     """
 
-    def __init__(self, control: socket.socket, stdin: socket.socket, output: int, limits: Limits, session: bool) -> None:
+    def __init__(
+        self,
+        control: socket.socket,
+        stdin: socket.socket,
+        output: int,
+        limits: Limits,
+        session: bool,
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.limits = limits
         self.session = session
@@ -62,8 +73,9 @@ class Job:
         self.ended: asyncio.Future[None] = loop.create_future()
         """Done once no process of the job is left."""
         self.over: asyncio.Future[str | None] = loop.create_future()
-        """What the sandbox says about the program, once it is over: ``exit N`` or ``memory``, and whatever the job left
-        is being killed; ``done N`` in a session that goes on; None where it was killed."""
+        """What the sandbox says about the program, once it is over: ``exit N`` or ``memory``, and
+        whatever the job left is being killed; ``done N`` in a session that goes on; None where it
+        was killed."""
         self._loop = loop
         self._control, self._stdin, self._output, self._first = control, stdin, output, -1
         self._said, self._verdict = b"", None
@@ -72,7 +84,9 @@ class Job:
             os.set_blocking(fd, False)
 
     async def ready(self) -> None:
-        """Wait until the sandbox is isolated. Raises SandboxError with the reason when it cannot be."""
+        """Wait until the sandbox is isolated. Raises SandboxError with the reason when it cannot
+        be.
+        """
         readable: asyncio.Future[None] = self._loop.create_future()
         self._loop.add_reader(self._control, lambda: readable.done() or readable.set_result(None))
         try:
@@ -81,7 +95,9 @@ class Job:
             self._loop.remove_reader(self._control)
         said, fds, _, _ = socket.recv_fds(self._control, 4096, 1)
         if not fds:
-            raise SandboxError(said.decode(errors="replace") or "a sandbox ended before it was up, without a word")
+            raise SandboxError(
+                said.decode(errors="replace") or "a sandbox ended before it was up, without a word"
+            )
         self._first = fds[0]  # a pidfd, so that a number used again is never killed
         self._loop.add_reader(self._first, self._end)
 
@@ -100,7 +116,9 @@ class Job:
             await self._loop.sock_sendall(self._control, len(program).to_bytes(8, "big") + program)
 
     def rest(self) -> tuple[str, str | None]:
-        """What was printed, and the verdict. In a session, what is printed from now on waits for the next program."""
+        """What was printed, and the verdict. In a session, what is printed from now on waits for
+        the next program.
+        """
         if not self.ended.done():
             self._read_all()
             self._loop.remove_reader(self._output)
@@ -159,12 +177,16 @@ class Job:
             self._said = line
             return
         self._verdict = self._verdict or line.decode(errors="replace")
-        if not self.session or self._verdict.startswith("done"):  # a program that came alone cannot reach this socket
+        if not self.session or self._verdict.startswith(
+            "done"
+        ):  # a program that came alone cannot reach this socket
             self._decide()
 
     def _hear(self) -> None:
-        """The program's own word that it is over, said before the kernel takes its memory apart, which lasts longer
-        than most programs. One that says so and goes on is ended; any other word of it is not heard."""
+        """The program's own word that it is over, said before the kernel takes its memory apart,
+        which lasts longer than most programs. One that says so and goes on is ended; any other word
+        of it is not heard.
+        """
         self._loop.remove_reader(self._stdin)
         with contextlib.suppress(OSError):
             said = self._stdin.recv(16)

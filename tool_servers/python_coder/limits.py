@@ -17,20 +17,25 @@ class Busy(SandboxError):
 
 
 class StateLost(SandboxError):
-    """The caller goes on from what earlier programs left, which is no longer there; the program was never started."""
+    """The caller goes on from what earlier programs left, which is no longer there; the program was
+    never started.
+    """
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of one job. Those of a process hold for each; those of the job hold for all its processes together."""
+    """Limits of one job. Those of a process hold for each; those of the job hold for all its
+    processes together.
+    """
 
     seconds: float = 10.0
     """Wall clock of the job, and CPU time of a process, in seconds."""
     memory_mb: int = 1024
     """Address space of a process, and memory in use by the job, in MiB."""
     processes: int = 16
-    """Processes and threads of the job. Forks and their ends hold up every other job: beside 16 attackers, fork bombs among them,
-    19 of 20 honest programs ended within 330 ms with 64, within 36 ms with 16."""
+    """Processes and threads of the job. Forks and their ends hold up every other job: beside 16
+    attackers, fork bombs among them, 19 of 20 honest programs ended within 330 ms with 64, within
+    36 ms with 16."""
     disk_mb: int = 64
     """Space in /tmp, in /dev/shm, and in any one file, in MiB."""
     files: int = 10_000
@@ -50,11 +55,15 @@ class Limits:
 
 @dataclass(frozen=True)
 class JobResult:
-    """``output`` is what the program printed, and last, in square brackets, why it did not end by itself."""
+    """``output`` is what the program printed, and last, in square brackets, why it did not end by
+    itself.
+    """
 
     status: Status
     output: str
     seconds: float
     """From its program's start to its end, or to when it was stopped."""
     kept: bool = False
-    """Whether its sandbox stays, with its variables and files, for the next program of its trajectory."""
+    """Whether its sandbox stays, with its variables and files, for the next program of its
+    trajectory.
+    """

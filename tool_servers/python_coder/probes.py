@@ -1,4 +1,6 @@
-"""The programs of the self-test. They run inside the sandbox and import nothing but the standard library."""
+"""The programs of the self-test. They run inside the sandbox and import nothing but the standard
+library.
+"""
 
 from __future__ import annotations
 
@@ -195,7 +197,14 @@ def apart(number: int) -> str:
 
 
 def escapes(
-    secret: str, file: str, port: int, abstract: str, server: int, processes: int, disk_bytes: int, files: int
+    secret: str,
+    file: str,
+    port: int,
+    abstract: str,
+    server: int,
+    processes: int,
+    disk_bytes: int,
+    files: int,
 ) -> str:
     """The program that tries every way out and prints, as JSON on its last line, those that worked."""
     names = {

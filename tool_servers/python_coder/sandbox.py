@@ -18,7 +18,9 @@ from tool_servers.python_coder.verdicts import Stop, result
 _NOTICE_S = 0.2
 """For the end of a fork server to be seen."""
 AHEAD = 2
-"""Sandboxes for each program that may run at once: when all end together, as many can start while theirs are made anew."""
+"""Sandboxes for each program that may run at once: when all end together, as many can start while
+theirs are made anew.
+"""
 PRELOAD = ("numpy", "numpy.fft", "numpy.polynomial", "numpy.random", "sympy")
 
 
@@ -29,7 +31,8 @@ def installed(names: tuple[str, ...] = PRELOAD) -> tuple[str, ...]:
 
 @dataclass
 class Sandbox:
-    """At most ``jobs`` programs at once, each in one of twice as many slots, which it leaves when all of its processes are gone.
+    """At most ``jobs`` programs at once, each in one of twice as many slots, which it leaves when
+    all of its processes are gone.
 
     A slot that was used makes its next sandbox ready at once, so that a program finds one waiting.
     """
@@ -51,17 +54,24 @@ class Sandbox:
     def __post_init__(self) -> None:
         slots = AHEAD * self.jobs
         if os.geteuid() == 0 and len(self.uids or ()) < slots:
-            raise SandboxError(f"as root a sandbox for {self.jobs} programs at once needs {slots} user ids: claim_uids")
+            raise SandboxError(
+                f"as root a sandbox for {self.jobs} programs at once needs {slots} user ids:"
+                " claim_uids"
+            )
         self._places, self._slots = Slots(range(self.jobs)), Slots(range(slots))
 
-    async def run(self, program: str, seconds: float | None = None, limits: Limits | None = None) -> JobResult:
+    async def run(
+        self, program: str, seconds: float | None = None, limits: Limits | None = None
+    ) -> JobResult:
         """Run one program; ``seconds`` from now it is over, waiting for a slot included.
 
         Raises Busy when it could not start in time, SandboxError when the sandbox itself failed.
         Cancelling kills the job.
         """
         limits = limits or self.limits
-        deadline = time.monotonic() + min(limits.seconds, limits.seconds if seconds is None else seconds)
+        deadline = time.monotonic() + min(
+            limits.seconds, limits.seconds if seconds is None else seconds
+        )
         place = await self._places.take(deadline)
         try:
             job = await self._start(limits, deadline)
@@ -75,7 +85,9 @@ class Sandbox:
             self._places.give(place)
 
     async def play(self, job: Job, program: str, deadline: float) -> JobResult:
-        """Run a program in a sandbox of ``fork`` until it is over, or stopped, which ends the sandbox."""
+        """Run a program in a sandbox of ``fork`` until it is over, or stopped, which ends the
+        sandbox.
+        """
         if self._closed:
             raise SandboxError("the server is shutting down")
         loop, begin = asyncio.get_running_loop(), time.monotonic()
@@ -97,7 +109,13 @@ class Sandbox:
             alarm.cancel()
             feeding.cancel()
             self._running.discard(stop)
-        return result(printed, verdict, stop.result() if stop.done() else None, job.limits, time.monotonic() - begin)
+        return result(
+            printed,
+            verdict,
+            stop.result() if stop.done() else None,
+            job.limits,
+            time.monotonic() - begin,
+        )
 
     async def fork(self, limits: Limits, uid: int, session_seconds: float | None = None) -> Job:
         """A new sandbox, from a fork server that is started, or started again, when there is none."""
@@ -118,7 +136,9 @@ class Sandbox:
         return await asyncio.shield(self._nursery)
 
     async def close(self) -> None:
-        """Kill every running job. Their callers get the status ``killed``; later calls raise SandboxError."""
+        """Kill every running job. Their callers get the status ``killed``; later calls raise
+        SandboxError.
+        """
         self._closed = True
         for stop in list(self._running):
             _decide(stop, Stop("killed", "the server is shutting down"))
@@ -131,7 +151,9 @@ class Sandbox:
                 await nursery.result().close()
 
     async def _start(self, limits: Limits, deadline: float) -> Job | None:
-        """A sandbox for one program, whose slot is free again once it has ended; None where the time is over."""
+        """A sandbox for one program, whose slot is free again once it has ended; None where the
+        time is over.
+        """
         slot = await self._slots.take(deadline)
         try:
             job = await self._take(slot, limits, deadline) if time.monotonic() < deadline else None

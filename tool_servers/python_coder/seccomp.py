@@ -1,8 +1,9 @@
 """The system calls a job may make, as a classic BPF program for seccomp(2).
 
-A deny list over the calls that existed when it was written, and an allow list over newer ones, so that a newer kernel
-adds nothing. It closes what namespaces leave open: tracing, new namespaces, mounts, keys, kernel objects that no
-resource limit counts, and socket families that are not confined to a network namespace.
+A deny list over the calls that existed when it was written, and an allow list over newer ones, so
+that a newer kernel adds nothing. It closes what namespaces leave open: tracing, new namespaces,
+mounts, keys, kernel objects that no resource limit counts, and socket families that are not
+confined to a network namespace.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from collections.abc import Iterable
 
 from tool_servers.python_coder.limits import SandboxError
 
-# name: numbers on (x86_64, aarch64), None where there is no such call; from the kernel's unistd headers
+# name: numbers on (x86_64, aarch64), None where there is no such call; from the kernel's unistd
+# headers
 DENIED: dict[str, tuple[int | None, int | None]] = {
     # other processes' memory and state
     "ptrace": (101, 117),
@@ -31,7 +33,10 @@ DENIED: dict[str, tuple[int | None, int | None]] = {
     "chroot": (161, 51),
     "name_to_handle_at": (303, 264),
     "open_by_handle_at": (304, 265),
-    "setsid": (112, 157),  # all jobs are one session, so that none has a share of the machine of its own
+    "setsid": (
+        112,
+        157,
+    ),  # all jobs are one session, so that none has a share of the machine of its own
     # kernel objects and memory that outlive a process or that no limit counts
     "keyctl": (250, 219),
     "add_key": (248, 217),
@@ -103,15 +108,25 @@ ALLOWED_NEW = {
 NEW_NAMESPACES = 0x7E02_0000
 """CLONE_NEW{NS,CGROUP,UTS,IPC,USER,PID,NET}, sched.h."""
 CLONE_PARENT = 0x8000
-"""A child that its parent's parent would have to wait for: the fork server's, which knows nothing of it."""
+"""A child that its parent's parent would have to wait for: the fork server's, which knows nothing
+of it.
+"""
 FAMILIES = (1, 2, 10)
 """AF_UNIX, AF_INET, AF_INET6."""
 TERMINAL_INJECTION = (0x5412, 0x541C)
 """TIOCSTI, TIOCLINUX."""
 
-_ARCHITECTURES = {"x86_64": (0, 0xC000_003E), "aarch64": (1, 0xC000_00B7)}  # column above, AUDIT_ARCH_*
+_ARCHITECTURES = {
+    "x86_64": (0, 0xC000_003E),
+    "aarch64": (1, 0xC000_00B7),
+}  # column above, AUDIT_ARCH_*
 _X32 = 0x4000_0000
-_NUMBER, _ARCHITECTURE, _ARGUMENT_0, _ARGUMENT_1 = 0, 4, 16, 24  # offsets in struct seccomp_data, low halves
+_NUMBER, _ARCHITECTURE, _ARGUMENT_0, _ARGUMENT_1 = (
+    0,
+    4,
+    16,
+    24,
+)  # offsets in struct seccomp_data, low halves
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _KILL, _ALLOW, _ERRNO = 0x8000_0000, 0x7FFF_0000, 0x0005_0000
 
@@ -120,7 +135,9 @@ Instruction = tuple[int, int, int, int]
 
 
 def program(machine: str = platform.machine()) -> bytes:
-    """The filter for bwrap's ``--seccomp``. Raises SandboxError for a machine it has no numbers for."""
+    """The filter for bwrap's ``--seccomp``. Raises SandboxError for a machine it has no numbers
+    for.
+    """
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions(machine))
 
 
@@ -132,10 +149,17 @@ def instructions(machine: str) -> list[Instruction]:
     denied = [numbers[column] for numbers in DENIED.values() if numbers[column] is not None]
     filtered = [(CLONE[column], _clone()), (IOCTL[column], _ioctl())]
     filtered += [(numbers[column], _socket()) for numbers in (SOCKET, SOCKETPAIR)]
-    steps = [(_LOAD, 0, 0, _ARCHITECTURE), (_EQUAL, 1, 0, architecture), _end(_KILL), (_LOAD, 0, 0, _NUMBER)]
+    steps = [
+        (_LOAD, 0, 0, _ARCHITECTURE),
+        (_EQUAL, 1, 0, architecture),
+        _end(_KILL),
+        (_LOAD, 0, 0, _NUMBER),
+    ]
     if machine == "x86_64":
         steps += _when(_AT_LEAST, _X32, [_end(_ERRNO | errno.ENOSYS)])
-    steps += _when(_AT_LEAST, FIRST_NEW, _one_of(ALLOWED_NEW.values(), otherwise=_ERRNO | errno.ENOSYS))
+    steps += _when(
+        _AT_LEAST, FIRST_NEW, _one_of(ALLOWED_NEW.values(), otherwise=_ERRNO | errno.ENOSYS)
+    )
     for number in denied:
         steps += _when(_EQUAL, number, [_end(_ERRNO | errno.EPERM)])
     for number, block in filtered:
@@ -153,7 +177,12 @@ def _one_of(values: Iterable[int], otherwise: int) -> list[Instruction]:
 
 
 def _clone() -> list[Instruction]:
-    return [(_LOAD, 0, 0, _ARGUMENT_0), (_ANY_BIT, 0, 1, NEW_NAMESPACES | CLONE_PARENT), _end(_ERRNO | errno.EPERM), _end(_ALLOW)]
+    return [
+        (_LOAD, 0, 0, _ARGUMENT_0),
+        (_ANY_BIT, 0, 1, NEW_NAMESPACES | CLONE_PARENT),
+        _end(_ERRNO | errno.EPERM),
+        _end(_ALLOW),
+    ]
 
 
 def _socket() -> list[Instruction]:
@@ -161,7 +190,11 @@ def _socket() -> list[Instruction]:
 
 
 def _ioctl() -> list[Instruction]:
-    denied = [step for value in TERMINAL_INJECTION for step in _when(_EQUAL, value, [_end(_ERRNO | errno.EPERM)])]
+    denied = [
+        step
+        for value in TERMINAL_INJECTION
+        for step in _when(_EQUAL, value, [_end(_ERRNO | errno.EPERM)])
+    ]
     return [(_LOAD, 0, 0, _ARGUMENT_1), *denied, _end(_ALLOW)]
 
 

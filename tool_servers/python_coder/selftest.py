@@ -1,7 +1,8 @@
 """Attack the sandbox when the server starts, and say what got through.
 
-Each probe is a program that tries, for real, what a job must not be able to do, on the sandbox that jobs will get.
-The level ``full`` is reached when every probe fails to do harm. There is no lower level to fall back to.
+Each probe is a program that tries, for real, what a job must not be able to do, on the sandbox that
+jobs will get. The level ``full`` is reached when every probe fails to do harm. There is no lower
+level to fall back to.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ async def attack(sandbox: Sandbox) -> list[Finding]:
     """
     await _starts(sandbox)
     with _bait() as bait:
-        slots = asyncio.Semaphore(sandbox.jobs)  # a probe's deadline must not pass while it waits for a slot
+        slots = asyncio.Semaphore(
+            sandbox.jobs
+        )  # a probe's deadline must not pass while it waits for a slot
 
         async def one_slot(probe: Awaitable[list[Finding]]) -> list[Finding]:
             async with slots:
@@ -71,7 +74,11 @@ def advice(reason: str, sysctls: Path = Path("/proc/sys")) -> str:
     for name, blocking, setting in (
         ("kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone=1"),
         ("user/max_user_namespaces", "0", "user.max_user_namespaces=10000"),
-        ("kernel/apparmor_restrict_unprivileged_userns", "1", "kernel.apparmor_restrict_unprivileged_userns=0"),
+        (
+            "kernel/apparmor_restrict_unprivileged_userns",
+            "1",
+            "kernel.apparmor_restrict_unprivileged_userns=0",
+        ),
     ):
         try:
             value = (sysctls / name).read_text().strip()
@@ -81,16 +88,22 @@ def advice(reason: str, sysctls: Path = Path("/proc/sys")) -> str:
             return f"run `sysctl -w {setting}` as root"
     if os.geteuid() == 0:
         return (
-            f"bubblewrap said {reason!r}; as root it needs CAP_SYS_ADMIN, CAP_NET_ADMIN, CAP_SYS_CHROOT, "
-            "CAP_SYS_PTRACE, CAP_KILL, CAP_SETUID and CAP_SETGID, in a container also permission to mount "
-            "(Docker: --cap-add SYS_ADMIN --cap-add NET_ADMIN --cap-add SYS_PTRACE --security-opt seccomp=unconfined --security-opt apparmor=unconfined)"
+            f"bubblewrap said {reason!r}; as root it needs CAP_SYS_ADMIN, CAP_NET_ADMIN,"
+            " CAP_SYS_CHROOT, CAP_SYS_PTRACE, CAP_KILL, CAP_SETUID and CAP_SETGID, in a container"
+            " also permission to mount (Docker: --cap-add SYS_ADMIN --cap-add NET_ADMIN --cap-add"
+            " SYS_PTRACE --security-opt seccomp=unconfined --security-opt apparmor=unconfined)"
         )
-    return f"bubblewrap said {reason!r}; it needs user namespaces for ordinary users, in a container too"
+    return (
+        f"bubblewrap said {reason!r}; it needs user namespaces for ordinary users, in a"
+        " container too"
+    )
 
 
 @dataclass
 class _Bait:
-    """What a job would find if it got out: a file, a variable, a listening port, an abstract socket."""
+    """What a job would find if it got out: a file, a variable, a listening port, an abstract
+    socket.
+    """
 
     secret: str
     file: Path
@@ -130,7 +143,9 @@ def _bait() -> Iterator[_Bait]:
 async def _starts(sandbox: Sandbox) -> None:
     result = await sandbox.run("print('up')", limits=replace(sandbox.limits, seconds=_SECONDS))
     if (result.status, result.output) != ("ok", "up\n"):
-        raise SandboxError(f"a program that prints one word ended with {result.status}: {result.output.strip()}")
+        raise SandboxError(
+            f"a program that prints one word ended with {result.status}: {result.output.strip()}"
+        )
 
 
 async def _escapes(sandbox: Sandbox, bait: _Bait) -> list[Finding]:
@@ -147,7 +162,11 @@ async def _escapes(sandbox: Sandbox, bait: _Bait) -> list[Finding]:
     result = await sandbox.run(program, limits=_SMALL)
     report = _report(result)
     if report is None:
-        return [Finding("self-test", f"the probe ended with {result.status}: {result.output.strip()[-300:]}")]
+        return [
+            Finding(
+                "self-test", f"the probe ended with {result.status}: {result.output.strip()[-300:]}"
+            )
+        ]
     return [Finding(probe, detail) for probe, detail in report.items()]
 
 
@@ -164,17 +183,30 @@ async def _apart(sandbox: Sandbox) -> list[Finding]:
     """Two jobs, at once where there are two slots: neither finds anything of the other's."""
     pair = [sandbox.run(probes.apart(number), limits=_SMALL) for number in range(2)]
     results = await asyncio.gather(*pair) if sandbox.jobs > 1 else [await one for one in pair]
-    seen = [result.output.strip() or result.status for result in results if result.status != "ok" or result.output]
+    seen = [
+        result.output.strip() or result.status
+        for result in results
+        if result.status != "ok" or result.output
+    ]
     return [Finding("jobs apart", text[-200:]) for text in seen]
 
 
-async def _stopped(sandbox: Sandbox, probe: str, program: str, limits: Limits, expected: str) -> list[Finding]:
+async def _stopped(
+    sandbox: Sandbox, probe: str, program: str, limits: Limits, expected: str
+) -> list[Finding]:
     try:
         result = await sandbox.run(program, limits=limits)
     except Busy:  # the machine is busy: the time of the wall clock's probe was over before it began
         if 2 * limits.seconds > _SECONDS:
             raise
-        return await _stopped(sandbox, probe, program, replace(limits, seconds=2 * limits.seconds), expected)
+        return await _stopped(
+            sandbox, probe, program, replace(limits, seconds=2 * limits.seconds), expected
+        )
     if result.status == expected:
         return []
-    return [Finding(probe, f"no limit held, the job ended with {result.status}: {result.output.strip()[-200:]}")]
+    return [
+        Finding(
+            probe,
+            f"no limit held, the job ended with {result.status}: {result.output.strip()[-200:]}",
+        )
+    ]

@@ -33,12 +33,15 @@ log = logging.getLogger("tool_servers.python_coder")
 
 
 TRAJECTORY = "agentflow/trajectory"
-"""Key in a request's ``_meta``: the id of the caller's trajectory, a text, for the server to keep state by."""
+"""Key in a request's ``_meta``: the id of the caller's trajectory, a text, for the server to keep
+state by.
+"""
 TRAJECTORY_ENDED = "agentflow/trajectory_ended"
 """Key in a request's ``_meta``: true when the trajectory is over; the call's program is not run."""
 STATE_KEPT = "agentflow/state_kept"
-"""Key in a result's ``_meta``: whether the trajectory's next call finds what this one left. In a request's: that
-the last result said so; where it is no longer true, the call is an error of the server and does not run."""
+"""Key in a result's ``_meta``: whether the trajectory's next call finds what this one left. In a
+request's: that the last result said so; where it is no longer true, the call is an error of the
+server and does not run."""
 LONGEST_ID = 200
 
 
@@ -49,14 +52,19 @@ class Arguments(BaseModel):
 
 
 def build(sandbox: Sandbox, sessions: Sessions | None = None, edition: str = "") -> OneTool:
-    """The MCP server over a sandbox; with ``sessions``, one that keeps state for calls that name their trajectory."""
+    """The MCP server over a sandbox; with ``sessions``, one that keeps state for calls that name
+    their trajectory.
+    """
 
     async def run(code: str, seconds: float, meta: Mapping[str, Any]) -> JobResult:
         trajectory = meta.get(TRAJECTORY)
         if sessions is None or trajectory is None:
             return await sandbox.run(code, seconds)
         if not isinstance(trajectory, str) or not 0 < len(trajectory) <= LONGEST_ID:
-            raise MCPError(INVALID_PARAMS, f"_meta {TRAJECTORY!r} must be a text of 1 to {LONGEST_ID} characters")
+            raise MCPError(
+                INVALID_PARAMS,
+                f"_meta {TRAJECTORY!r} must be a text of 1 to {LONGEST_ID} characters",
+            )
         if meta.get(TRAJECTORY_ENDED) is True:
             sessions.end(trajectory)
             return JobResult("ok", "[its state is gone]", 0.0)
@@ -76,14 +84,33 @@ def build(sandbox: Sandbox, sessions: Sessions | None = None, edition: str = "")
             raise calls.broken(f"the sandbox failed: {error}") from error
         finally:
             took = round(time.monotonic() - start, 4)
-            log.info("call", extra={"tool": NAME, "status": status, "seconds": took, "code_chars": len(asked.code)})
+            log.info(
+                "call",
+                extra={
+                    "tool": NAME,
+                    "status": status,
+                    "seconds": took,
+                    "code_chars": len(asked.code),
+                },
+            )
         if job.status == "killed":
             raise calls.broken(f"the program was ended before it was done: {job.output[-200:]}")
-        result = calls.answer(job.output or NOTHING_PRINTED) if job.status == "ok" else calls.failure(job.output)
+        result = (
+            calls.answer(job.output or NOTHING_PRINTED)
+            if job.status == "ok"
+            else calls.failure(job.output)
+        )
         return result.model_copy(update={"meta": {STATE_KEPT: True}}) if job.kept else result
 
-    meta = calls.meta(notes(sandbox.limits, sessions is not None), False, edition, keeps_state=sessions is not None)
-    description = "Run one Python 3 program and return what it prints."  # no minor version: prompts are the same anywhere
+    meta = calls.meta(
+        notes(sandbox.limits, sessions is not None),
+        False,
+        edition,
+        keeps_state=sessions is not None,
+    )
+    description = (  # no minor version: prompts are the same anywhere
+        "Run one Python 3 program and return what it prints."
+    )
     return OneTool(NAME, description, Arguments, call, meta)
 
 
@@ -94,7 +121,10 @@ def notes(limits: Limits, state: bool) -> str:
     begin = (
         "Variables, imports and files are kept from one call to the next: print the result. "
         if state
-        else "Each call is a new interpreter: import and define everything the program needs, and print the result. "
+        else (
+            "Each call is a new interpreter: import and define everything the program needs, and"
+            " print the result. "
+        )
     )
     return (
         f"{begin}"
@@ -104,14 +134,19 @@ def notes(limits: Limits, state: bool) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line entry. Exits with 2 for a wrong option, 3 when the isolation asked for is not reached."""
+    """Command line entry. Exits with 2 for a wrong option, 3 when the isolation asked for is not
+    reached.
+    """
     parser = options.parser(NAME, "Serve sandboxed Python as the MCP tool python_coder.")
     cores = len(os.sched_getaffinity(0))
     parser.add_argument(
         "--jobs",
         type=options.integer(1, MOST // 3),
         default=min(2 * cores, MOST // 3),
-        help="programs that run at once; others wait, within their deadline (default: twice the cores, %(default)s)",
+        help=(
+            "programs that run at once; others wait, within their deadline (default: twice the"
+            " cores, %(default)s)"
+        ),
     )
     parser.add_argument(
         "--memory-mb",
@@ -123,7 +158,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--sessions",
         type=options.integer(0, MOST // 3),
         default=0,
-        help="trajectories at once whose calls keep their variables and files; 0, the default, keeps nothing",
+        help=(
+            "trajectories at once whose calls keep their variables and files; 0, the default, keeps"
+            " nothing"
+        ),
     )
     parser.add_argument(
         "--session-idle",
@@ -140,7 +178,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     logs.configure()
     if given.sessions and given.workers > 1:
-        serve.refuse(NAME, "--sessions keeps state in one process: instead of --workers, start several servers", WRONG_INPUT)
+        serve.refuse(
+            NAME,
+            "--sessions keeps state in one process: instead of --workers, start several servers",
+            WRONG_INPUT,
+        )
     try:
         if given.exit_with_parent is not None:
             lifetime.end_with_parent(given.exit_with_parent)
@@ -152,18 +194,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 async def _serve(given: argparse.Namespace, limits: Limits) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a program takes four descriptors, and a connection one
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (most, most)
+    )  # a program takes four descriptors, and a connection one
     try:
         box = bubblewrap.find()
         seccomp.program()
-        uids, claim = claim_uids(AHEAD * given.jobs + given.sessions) if os.geteuid() == 0 else (None, None)
+        uids, claim = (
+            claim_uids(AHEAD * given.jobs + given.sessions) if os.geteuid() == 0 else (None, None)
+        )
     except SandboxError as error:
         serve.refuse(NAME, f"isolation full was not reached: {error}", WEAK_ISOLATION)
     sandbox = Sandbox(box, limits, given.jobs, uids)
-    sessions = Sessions(sandbox, given.sessions, given.session_idle, uids and uids[AHEAD * given.jobs :])
+    sessions = Sessions(
+        sandbox, given.sessions, given.session_idle, uids and uids[AHEAD * given.jobs :]
+    )
     try:
         await check(sandbox)
-        mcp = build(sandbox, sessions if given.sessions else None, edition.of(NAME, given, [name for name in sandbox.preload if "." not in name]))
+        mcp = build(
+            sandbox,
+            sessions if given.sessions else None,
+            edition.of(NAME, given, [name for name in sandbox.preload if "." not in name]),
+        )
         await serve.serve(mcp, given.host, given.port, {"isolation": selftest.FULL}, sandbox.close)
     finally:
         await sandbox.close()
@@ -172,7 +224,9 @@ async def _serve(given: argparse.Namespace, limits: Limits) -> None:
 
 
 async def check(sandbox: Sandbox) -> None:
-    """Run the self-test. Exits with 3 and one line when the sandbox does not start or does not hold."""
+    """Run the self-test. Exits with 3 and one line when the sandbox does not start or does not
+    hold.
+    """
     start = time.monotonic()
     try:
         findings = await selftest.attack(sandbox)
@@ -180,10 +234,18 @@ async def check(sandbox: Sandbox) -> None:
         reason = " ".join(str(error).split())
         serve.refuse(
             NAME,
-            f"isolation full was not reached, the sandbox does not start: {selftest.advice(reason)}",
+            "isolation full was not reached, the sandbox does not start:"
+            f" {selftest.advice(reason)}",
             WEAK_ISOLATION,
         )
     if findings:
         listed = "; ".join(" ".join(str(finding).split()) for finding in findings)
-        serve.refuse(NAME, f"isolation full was not reached, the self-test got through: {listed}", WEAK_ISOLATION)
-    log.info("self-test passed", extra={"isolation": selftest.FULL, "seconds": round(time.monotonic() - start, 3)})
+        serve.refuse(
+            NAME,
+            f"isolation full was not reached, the self-test got through: {listed}",
+            WEAK_ISOLATION,
+        )
+    log.info(
+        "self-test passed",
+        extra={"isolation": selftest.FULL, "seconds": round(time.monotonic() - start, 3)},
+    )

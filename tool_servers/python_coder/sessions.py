@@ -1,7 +1,8 @@
-"""State kept between the calls of one trajectory: a sandbox that stays, with its variables, files and processes.
+"""State kept between the calls of one trajectory: a sandbox that stays, with its variables, files
+and processes.
 
-It ends with its trajectory, when it was idle for too long, or when it does what would end any job: then its state is
-gone, and the caller is told. Two trajectories never share one.
+It ends with its trajectory, when it was idle for too long, or when it does what would end any job:
+then its state is gone, and the caller is told. Two trajectories never share one.
 """
 
 from __future__ import annotations
@@ -34,20 +35,27 @@ class Sessions:
     ``uids`` as for Sandbox. ``idle_s``: seconds after its last call at which a session ends.
     """
 
-    def __init__(self, sandbox: Sandbox, most: int, idle_s: float, uids: range | None = None) -> None:
+    def __init__(
+        self, sandbox: Sandbox, most: int, idle_s: float, uids: range | None = None
+    ) -> None:
         self._sandbox, self._idle_s, self._uids = sandbox, idle_s, uids
         self._slots = Slots(range(most))
         self._open: dict[str, _Session] = {}
 
-    async def run(self, trajectory: str, program: str, seconds: float | None = None, goes_on: bool = False) -> JobResult:
-        """Run a program with what earlier ones of the same trajectory left; calls of one trajectory take turns.
+    async def run(
+        self, trajectory: str, program: str, seconds: float | None = None, goes_on: bool = False
+    ) -> JobResult:
+        """Run a program with what earlier ones of the same trajectory left; calls of one trajectory
+        take turns.
 
-        ``goes_on``: they left something; raises StateLost where it is no longer there. Raises Busy when no session came
-        free, or it was not its turn, in time; SandboxError as ``Sandbox.run``.
+        ``goes_on``: they left something; raises StateLost where it is no longer there. Raises Busy
+        when no session came free, or it was not its turn, in time; SandboxError as ``Sandbox.run``.
         Cancelling ends the session.
         """
         limits = self._sandbox.limits
-        deadline = time.monotonic() + min(limits.seconds, limits.seconds if seconds is None else seconds)
+        deadline = time.monotonic() + min(
+            limits.seconds, limits.seconds if seconds is None else seconds
+        )
         session = self._open.setdefault(trajectory, _Session())
         session.callers += 1
         if session.expiry:
@@ -76,13 +84,17 @@ class Sessions:
             await asyncio.wait_for(session.turn.acquire(), max(0.0, deadline - time.monotonic()))
         except asyncio.TimeoutError:
             raise Busy(
-                "an earlier call of this trajectory ran until the deadline; the program was not started"
+                "an earlier call of this trajectory ran until the deadline; the program was not"
+                " started"
             ) from None
         done = False
         try:
             if session.job is None or not session.job.alive:
                 if goes_on:
-                    raise StateLost("the server was restarted, or the trajectory was idle for too long: what it had defined is gone")
+                    raise StateLost(
+                        "the server was restarted, or the trajectory was idle for too long: what it"
+                        " had defined is gone"
+                    )
                 session.job = await self._begin(limits, deadline)
             result = await self._sandbox.play(session.job, program, deadline)
             done = True
@@ -112,4 +124,6 @@ class Sessions:
         elif self._open.get(trajectory) is not session:  # it was ended meanwhile
             session.job.kill()
         else:
-            session.expiry = asyncio.get_running_loop().call_later(self._idle_s, self.end, trajectory)
+            session.expiry = asyncio.get_running_loop().call_later(
+                self._idle_s, self.end, trajectory
+            )

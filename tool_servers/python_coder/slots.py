@@ -42,14 +42,17 @@ class Slots:
         if waiter.done():
             return waiter.result()
         waiter.cancel()
-        raise Busy(f"all {self.count} slots were busy until the deadline; the program was not started")
+        raise Busy(
+            f"all {self.count} slots were busy until the deadline; the program was not started"
+        )
 
     def give(self, slot: int) -> None:
         self._free.put_nowait(slot)
 
 
 def claim_uids(count: int) -> tuple[range, socket.socket]:
-    """``count`` host user ids that no other sandbox server of this machine uses, while the returned socket is open.
+    """``count`` host user ids that no other sandbox server of this machine uses, while the returned
+    socket is open.
 
     Resource limits count by user id: two jobs with the same one could starve each other.
     Raises SandboxError when there are none left.
@@ -59,12 +62,16 @@ def claim_uids(count: int) -> tuple[range, socket.socket]:
         claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         start = first + block * MOST
         try:
-            claim.bind(f"\0agentflow-sandbox-uids-{start}")  # gone with this process, however it ends
+            claim.bind(
+                f"\0agentflow-sandbox-uids-{start}"
+            )  # gone with this process, however it ends
         except OSError:
             claim.close()
             continue
         return range(start, start + count), claim
-    raise SandboxError("16 sandbox servers run on this machine already, no user ids are left for another")
+    raise SandboxError(
+        "16 sandbox servers run on this machine already, no user ids are left for another"
+    )
 
 
 def _mapped(uid: int) -> bool:

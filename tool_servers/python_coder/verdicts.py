@@ -23,8 +23,12 @@ class Stop:
     reason: str
 
 
-def result(printed: str, verdict: str | None, stop: Stop | None, limits: Limits, seconds: float) -> JobResult:
-    """``verdict`` is the sandbox's, None where it was ended without one; what the server decided comes first."""
+def result(
+    printed: str, verdict: str | None, stop: Stop | None, limits: Limits, seconds: float
+) -> JobResult:
+    """``verdict`` is the sandbox's, None where it was ended without one; what the server decided
+    comes first.
+    """
     if stop:
         return JobResult(stop.status, _with_note(printed, f"stopped: {stop.reason}"), seconds)
     if verdict is None:
@@ -45,7 +49,9 @@ def result(printed: str, verdict: str | None, stop: Stop | None, limits: Limits,
 
 def _code(verdict: str) -> int:
     word, _, number = verdict.partition(" ")
-    return int(number) if word in ("exit", "done") and number.isdecimal() and len(number) <= 3 else 255
+    return (
+        int(number) if word in ("exit", "done") and number.isdecimal() and len(number) <= 3 else 255
+    )
 
 
 def _with_note(printed: str, note: str) -> str:

@@ -1,4 +1,6 @@
-"""The tools of another MCP server, passed on: listed as they are, called with a deadline and a limit on calls at once."""
+"""The tools of another MCP server, passed on: listed as they are, called with a deadline and a
+limit on calls at once.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ from tool_servers.common import calls
 class Bridge(Server):
     """``client`` is connected already; ``tools`` are those of its tools that are shown."""
 
-    def __init__(self, name: str, client: Client, tools: Sequence[Tool], timeout: float, concurrency: int) -> None:
+    def __init__(
+        self, name: str, client: Client, tools: Sequence[Tool], timeout: float, concurrency: int
+    ) -> None:
         super().__init__(name, on_list_tools=self._list, on_call_tool=self._call)
         self._client = client
         self._tools = {tool.name: tool for tool in tools}
@@ -36,10 +40,14 @@ class Bridge(Server):
         """The tools shown."""
         return list(self._tools.values())
 
-    async def _list(self, context: ServerRequestContext, params: PaginatedRequestParams | None) -> ListToolsResult:
+    async def _list(
+        self, context: ServerRequestContext, params: PaginatedRequestParams | None
+    ) -> ListToolsResult:
         return ListToolsResult(tools=await self.list_tools())
 
-    async def _call(self, context: ServerRequestContext, params: CallToolRequestParams) -> CallToolResult:
+    async def _call(
+        self, context: ServerRequestContext, params: CallToolRequestParams
+    ) -> CallToolResult:
         if params.name not in self._tools:
             raise MCPError(INVALID_PARAMS, f"Unknown tool: {params.name}")
 

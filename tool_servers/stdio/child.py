@@ -1,4 +1,6 @@
-"""``python -m tool_servers.stdio.child PARENT COMMAND…``: become COMMAND, and be killed when PARENT ends."""
+"""``python -m tool_servers.stdio.child PARENT COMMAND…``: become COMMAND, and be killed when PARENT
+ends.
+"""
 
 from __future__ import annotations
 

@@ -30,19 +30,34 @@ class CannotStart(Exception):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line entry. Exits with 2 and one line when an option is wrong or the other server does not start, with
-    1 when it ended later."""
-    parser = options.parser(NAME, "Serve an MCP server that speaks over standard input and output.", timeout=30.0)
+    """Command line entry. Exits with 2 and one line when an option is wrong or the other server
+    does not start, with 1 when it ended later."""
+    parser = options.parser(
+        NAME, "Serve an MCP server that speaks over standard input and output.", timeout=30.0
+    )
     parser.add_argument("--name", help="what to call it (default: the command's name)")
     parser.add_argument(
-        "--tool", action="append", default=[], metavar="NAME", help="show this tool only; may be repeated (default: all)"
+        "--tool",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="show this tool only; may be repeated (default: all)",
     )
-    parser.add_argument("--notes", default="", metavar="TEXT", help="limitations and best practices, for prompts")
-    parser.add_argument("--pure", action="store_true", help="equal arguments give equal results: they may be cached")
     parser.add_argument(
-        "--concurrency", type=options.integer(1, 10_000), default=16, help="calls at once (default: %(default)s)"
+        "--notes", default="", metavar="TEXT", help="limitations and best practices, for prompts"
     )
-    parser.add_argument("command", nargs="+", metavar="COMMAND", help="the other server's program and its arguments")
+    parser.add_argument(
+        "--pure", action="store_true", help="equal arguments give equal results: they may be cached"
+    )
+    parser.add_argument(
+        "--concurrency",
+        type=options.integer(1, 10_000),
+        default=16,
+        help="calls at once (default: %(default)s)",
+    )
+    parser.add_argument(
+        "command", nargs="+", metavar="COMMAND", help="the other server's program and its arguments"
+    )
     given = parser.parse_args(arguments)
     logs.configure()
     name = given.name or Path(given.command[0]).name
@@ -67,12 +82,19 @@ async def _serve(name: str, given: argparse.Namespace) -> tuple[int, str]:
                 tools = _chosen(await tools_of(client), given)
             except CannotStart as error:
                 return WRONG_INPUT, str(error)
-            return await _until_either_ends(Bridge(name, client, tools, given.timeout, given.concurrency), client, given)
+            return await _until_either_ends(
+                Bridge(name, client, tools, given.timeout, given.concurrency), client, given
+            )
     except Exception as error:  # the SDK's task groups wrap whatever went wrong
-        return WRONG_INPUT, f"{given.command[0]} did not start as an MCP server: {_innermost(error)}"
+        return (
+            WRONG_INPUT,
+            f"{given.command[0]} did not start as an MCP server: {_innermost(error)}",
+        )
 
 
-async def _until_either_ends(bridge: Bridge, client: Client, given: argparse.Namespace) -> tuple[int, str]:
+async def _until_either_ends(
+    bridge: Bridge, client: Client, given: argparse.Namespace
+) -> tuple[int, str]:
     facts = {"tools": len(await bridge.list_tools())}
     serving = asyncio.ensure_future(serve.serve(bridge, given.host, given.port, facts))
     watching = asyncio.ensure_future(ended(client, LOOK_EVERY_S))
@@ -93,10 +115,20 @@ def _innermost(error: BaseException) -> BaseException:
 
 
 def _chosen(tools: list[Tool], given: argparse.Namespace) -> list[Tool]:
-    """The tools to show, with the notes of the command line. Raises CannotStart where one is missing."""
+    """The tools to show, with the notes of the command line. Raises CannotStart where one is
+    missing.
+    """
     missing = set(given.tool) - {tool.name for tool in tools}
     if missing or not tools:
         listed = ", ".join(tool.name for tool in tools) or "none"
-        raise CannotStart(f"it lacks the tool {', '.join(sorted(missing)) or 'that it is wanted for'}; its tools are {listed}")
+        raise CannotStart(
+            f"it lacks the tool {', '.join(sorted(missing)) or 'that it is wanted for'}; its tools"
+            f" are {listed}"
+        )
     shown = [tool for tool in tools if not given.tool or tool.name in given.tool]
-    return [tool.model_copy(update={"meta": {**(tool.meta or {}), **calls.meta(given.notes, given.pure)}}) for tool in shown]
+    return [
+        tool.model_copy(
+            update={"meta": {**(tool.meta or {}), **calls.meta(given.notes, given.pure)}}
+        )
+        for tool in shown
+    ]

@@ -1,7 +1,9 @@
-"""Which addresses a page may be fetched from: those of the public Internet, and not this machine's own.
+"""Which addresses a page may be fetched from: those of the public Internet, and not this machine's
+own.
 
-The check is made where a socket is made, on the numeric address it is about to connect to, after every name
-resolution and for every redirect. There is no second resolution that could answer differently (DNS rebinding).
+The check is made where a socket is made, on the numeric address it is about to connect to, after
+every name resolution and for every redirect. There is no second resolution that could answer
+differently (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -45,7 +47,9 @@ class Addresses:
 
 
 def _inside(address: Any) -> list[Any]:
-    """The address, and the IPv4 addresses that it leads to by 6to4 (RFC 3056) or Teredo (RFC 4380); NAT64's alone."""
+    """The address, and the IPv4 addresses that it leads to by 6to4 (RFC 3056) or Teredo (RFC 4380);
+    NAT64's alone.
+    """
     if address.version == 4:
         return [address]
     if address in _NAT64:
@@ -54,7 +58,9 @@ def _inside(address: Any) -> list[Any]:
 
 
 def _is_own(address: Any) -> bool:
-    """Whether packets to the address would stay on this machine: the kernel would send them from the same address."""
+    """Whether packets to the address would stay on this machine: the kernel would send them from
+    the same address.
+    """
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:

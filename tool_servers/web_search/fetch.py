@@ -1,4 +1,6 @@
-"""One page over HTTP: every connection goes to a checked address, every redirect is followed by hand."""
+"""One page over HTTP: every connection goes to a checked address, every redirect is followed by
+hand.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,13 @@ from tool_servers.common.calls import Failure
 from tool_servers.web_search.addresses import Addresses, Forbidden
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-READABLE = ("text/", "application/xhtml+xml", "application/xml", "application/json", "application/ld+json")
+READABLE = (
+    "text/",
+    "application/xhtml+xml",
+    "application/xml",
+    "application/json",
+    "application/ld+json",
+)
 UPSTREAM = "web"
 
 
@@ -32,7 +40,9 @@ class Fetched:
 class Fetcher:
     """Fetches pages. No proxy of the environment is used: a proxy would resolve names unchecked."""
 
-    def __init__(self, addresses: Addresses, most_bytes: int, most_redirects: int, user_agent: str) -> None:
+    def __init__(
+        self, addresses: Addresses, most_bytes: int, most_redirects: int, user_agent: str
+    ) -> None:
         self._addresses = addresses
         self._most_bytes = most_bytes
         self._most_redirects = most_redirects
@@ -40,7 +50,9 @@ class Fetcher:
         self._session: aiohttp.ClientSession | None = None
 
     async def fetch(self, url: str) -> Fetched:
-        """The page behind ``url``. Whatever goes wrong with a page is a Failure, for the model to read."""
+        """The page behind ``url``. Whatever goes wrong with a page is a Failure, for the model to
+        read.
+        """
         for _ in range(self._most_redirects + 1):
             page = await self._one(checked(url))
             if isinstance(page, Fetched):
@@ -48,7 +60,9 @@ class Fetcher:
             try:
                 url = urljoin(url, page)
             except ValueError:
-                raise Failure(f"The page was not fetched: {url[:200]} redirects to what is no address.") from None
+                raise Failure(
+                    f"The page was not fetched: {url[:200]} redirects to what is no address."
+                ) from None
         raise Failure(f"The page was not fetched: more than {self._most_redirects} redirects.")
 
     async def close(self) -> None:
@@ -58,8 +72,11 @@ class Fetcher:
     async def _one(self, url: str) -> Fetched | str:
         """A page, or where the server says it is."""
         if self._session is None:
-            # a connection for each request: one that was checked for one page is not lent to another
-            connector = aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=self._addresses.open)
+            # a connection for each request: one that was checked for one page is not lent to
+            # another
+            connector = aiohttp.TCPConnector(
+                limit=0, force_close=True, socket_factory=self._addresses.open
+            )
             self._session = web.session(self._user_agent, connector, trust_env=False)
         outcome = "connection"
         try:
@@ -94,7 +111,10 @@ def checked(url: str) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise Failure(f"{url[:200]!r} is not an address of a web page: it must start with http:// or https://.")
+        raise Failure(
+            f"{url[:200]!r} is not an address of a web page: it must start with http:// or"
+            " https://."
+        )
     if parts.username is not None or parts.password is not None:
         raise Failure("Addresses with a user name or password are not fetched.")
     return url.strip()
@@ -102,7 +122,12 @@ def checked(url: str) -> str:
 
 def _why(error: Exception) -> str:
     """The reason in words; a refused address is not hidden behind the connection error it caused."""
-    for cause in (error, getattr(error, "os_error", None), error.__cause__, *getattr(error, "exceptions", ())):
+    for cause in (
+        error,
+        getattr(error, "os_error", None),
+        error.__cause__,
+        *getattr(error, "exceptions", ()),
+    ):
         if isinstance(cause, Forbidden):
             return f"{cause}, such addresses are not fetched"
         if isinstance(cause, socket.gaierror):

@@ -1,7 +1,8 @@
 """A page's text and its passages nearest a query.
 
-Pages are hostile input and extraction is plain computation, so it runs in processes of its own (pebble), each with a
-memory limit: one that is not done in time is killed and replaced, and nothing of it is left running.
+Pages are hostile input and extraction is plain computation, so it runs in processes of its own
+(pebble), each with a memory limit: one that is not done in time is killed and replaced, and nothing
+of it is left running.
 """
 
 from __future__ import annotations
@@ -51,22 +52,41 @@ class Reader:
             self._pool.stop()
             raise CannotRead(f"the processes that read pages do not start: {error!r}") from None
 
-    async def read(self, body: bytes, kind: str, charset: str | None, query: str, k: int, chars: int, left: float) -> Page:
-        """Raises Failure for a page that cannot be read within ``left`` seconds, Fault where the pool is broken."""
-        job = self._pool.schedule(read, args=(body, kind, charset, query, k, chars), timeout=max(0.01, left))
+    async def read(
+        self,
+        body: bytes,
+        kind: str,
+        charset: str | None,
+        query: str,
+        k: int,
+        chars: int,
+        left: float,
+    ) -> Page:
+        """Raises Failure for a page that cannot be read within ``left`` seconds, Fault where the
+        pool is broken.
+        """
+        job = self._pool.schedule(
+            read, args=(body, kind, charset, query, k, chars), timeout=max(0.01, left)
+        )
         try:
             return await asyncio.wrap_future(job)  # cancelling kills the process
         except (TooSlow, asyncio.TimeoutError):  # two names of one only since Python 3.11
-            raise Failure("The page was not read: its text could not be extracted in time.") from None
+            raise Failure(
+                "The page was not read: its text could not be extracted in time."
+            ) from None
         except (MemoryError, RecursionError):
             raise Failure("The page was not read: it is too large or too deeply nested.") from None
         except ProcessExpired:
-            raise Failure("The page was not read: extracting its text ended the process that tried.") from None
+            raise Failure(
+                "The page was not read: extracting its text ended the process that tried."
+            ) from None
         except RuntimeError as error:  # pebble gives a pool up whose new processes fail at once
             self._pool = self._new()
             raise Fault(f"pages cannot be read: {error}") from None
         except Exception as error:  # the parsers': a page can make them raise what it likes
-            raise Failure(f"The page was not read: {type(error).__name__} while its text was extracted.") from None
+            raise Failure(
+                f"The page was not read: {type(error).__name__} while its text was extracted."
+            ) from None
 
     async def close(self) -> None:
         """Kill the processes. A call still under way fails."""
@@ -84,8 +104,14 @@ class Reader:
 
 
 def read(body: bytes, kind: str, charset: str | None, query: str, k: int, chars: int) -> Page:
-    """The page's title and its ``k`` passages nearest the query, each of at most ``chars`` characters."""
-    title, text = _extract(body, charset) if any(word in kind for word in _MARKUP) else ("", _decode(body, charset))
+    """The page's title and its ``k`` passages nearest the query, each of at most ``chars``
+    characters.
+    """
+    title, text = (
+        _extract(body, charset)
+        if any(word in kind for word in _MARKUP)
+        else ("", _decode(body, charset))
+    )
     return Page(title, tuple(nearest(split("", text, chars), query, k)))
 
 
@@ -93,7 +119,9 @@ def _extract(body: bytes, charset: str | None) -> tuple[str, str]:
     import trafilatura  # a second of imports, paid in the pool only
 
     source = _decode(body, charset) if charset else body
-    found = trafilatura.bare_extraction(source, favor_recall=True, include_comments=False, with_metadata=True)
+    found = trafilatura.bare_extraction(
+        source, favor_recall=True, include_comments=False, with_metadata=True
+    )
     title = (found.title or "") if found else ""
     return title, (found.text if found else "") or trafilatura.html2txt(source)
 
@@ -101,7 +129,10 @@ def _extract(body: bytes, charset: str | None) -> tuple[str, str]:
 def _decode(body: bytes, charset: str | None) -> str:
     try:
         return body.decode(charset or "utf-8", "replace")
-    except (LookupError, ValueError):  # no such encoding, one that is none of text, one that replaces nothing
+    except (
+        LookupError,
+        ValueError,
+    ):  # no such encoding, one that is none of text, one that replaces nothing
         return body.decode("utf-8", "replace")
 
 

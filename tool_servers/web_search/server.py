@@ -22,13 +22,16 @@ from tool_servers.web_search.page import Page, Reader
 
 NAME = "web_search"
 NOTES = (
-    "Reads one page, whose full address must be known: from the question, or found by a search tool. "
-    "Returns the passages that share words with the query, not the whole page, so say in the query what to look for. "
-    "Pages made by scripts, behind a login, or of private networks cannot be read."
+    "Reads one page, whose full address must be known: from the question, or found by a search"
+    " tool. Returns the passages that share words with the query, not the whole page, so say in the"
+    " query what to look for. Pages made by scripts, behind a login, or of private networks cannot"
+    " be read."
 )
 LONGEST_QUERY, LONGEST_URL = 2_000, 4_000
 EXTRACTION_S = 5.0
-"""Longest time spent on extracting one page's text, so that one page cannot hold a process for a whole call."""
+"""Longest time spent on extracting one page's text, so that one page cannot hold a process for a
+whole call.
+"""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,9 @@ class WebSearch:
         """Raises Failure for a page that cannot be had."""
         got = await self.fetcher.fetch(url)
         left = min(EXTRACTION_S, end - time.monotonic())
-        page = await self.reader.read(got.body, got.kind, got.charset, query, self.k, self.passage_chars, left)
+        page = await self.reader.read(
+            got.body, got.kind, got.charset, query, self.k, self.passage_chars, left
+        )
         return show(got, page)
 
     async def close(self) -> None:
@@ -55,8 +60,12 @@ class WebSearch:
 class Arguments(BaseModel):
     """What a call takes."""
 
-    query: str = Field(description="What to look for on the page.", min_length=1, max_length=LONGEST_QUERY)
-    url: str = Field(description="The page's address, with http:// or https://.", max_length=LONGEST_URL)
+    query: str = Field(
+        description="What to look for on the page.", min_length=1, max_length=LONGEST_QUERY
+    )
+    url: str = Field(
+        description="The page's address, with http:// or https://.", max_length=LONGEST_URL
+    )
 
 
 def build(search: WebSearch, timeout: float, concurrency: int, edition: str = "") -> OneTool:
@@ -64,16 +73,26 @@ def build(search: WebSearch, timeout: float, concurrency: int, edition: str = ""
     slots = anyio.CapacityLimiter(concurrency)
 
     async def call(asked: Arguments, context: ServerRequestContext) -> CallToolResult:
-        return await calls.run(NAME, context, timeout, slots, lambda end: search.find(asked.query, asked.url, end))
+        return await calls.run(
+            NAME, context, timeout, slots, lambda end: search.find(asked.query, asked.url, end)
+        )
 
     meta = calls.meta(NOTES, pure=False, edition=edition)
-    return OneTool(NAME, f"Fetch a web page and return its {search.k} passages nearest a query.", Arguments, call, meta)
+    return OneTool(
+        NAME,
+        f"Fetch a web page and return its {search.k} passages nearest a query.",
+        Arguments,
+        call,
+        meta,
+    )
 
 
 def show(got: Fetched, page: Page) -> str:
     """Title and address, then the passages, numbered, the nearest first."""
     blocks = [f"{page.title}\n{got.url}".strip()]
-    blocks += [f"[{number}] {passage.text}" for number, passage in enumerate(page.passages, start=1)]
+    blocks += [
+        f"[{number}] {passage.text}" for number, passage in enumerate(page.passages, start=1)
+    ]
     if not page.passages:
         blocks.append("[the page has no text that could be read]")
     if got.cut:
@@ -91,7 +110,9 @@ def network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line entry. Exits with 2 and one line when an option is wrong."""
-    parser = options.parser(NAME, "Serve the fetching of web pages as the MCP tool web_search.", timeout=20.0)
+    parser = options.parser(
+        NAME, "Serve the fetching of web pages as the MCP tool web_search.", timeout=20.0
+    )
     options.add_integer(parser, "--k", 1, 100, 5, "passages a page returns")
     options.add_integer(parser, "--passage-chars", 50, 100_000, 800, "longest passage")
     options.add_integer(parser, "--redirects", 0, 20, 5, "most redirects of a page")
@@ -103,7 +124,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="CIDR",
         help="a network that may be fetched from although it is not public; may be repeated",
     )
-    options.add_integer(parser, "--readers", 1, 256, len(os.sched_getaffinity(0)), "processes that extract text")
+    options.add_integer(
+        parser, "--readers", 1, 256, len(os.sched_getaffinity(0)), "processes that extract text"
+    )
     options.add_integer(parser, "--reader-memory-mb", 512, 1 << 20, 2_048, "address space of each")
     options.add_upstream(parser, concurrency=32)
     given = parser.parse_args(arguments)
@@ -116,5 +139,7 @@ def _ready(given: argparse.Namespace) -> serve.Ready:
     reader = Reader(given.readers, given.reader_memory_mb)
     reader.check()
     search = WebSearch(fetcher, reader, given.k, given.passage_chars)
-    mcp = build(search, given.timeout, given.concurrency, edition.of(NAME, given, ("bm25s", "trafilatura")))
+    mcp = build(
+        search, given.timeout, given.concurrency, edition.of(NAME, given, ("bm25s", "trafilatura"))
+    )
     return serve.Ready(mcp, {}, search.close)

@@ -16,7 +16,8 @@ class CorpusError(WrongInput):
 def read(path: Path) -> list[Passage]:
     """Every passage of the file, in its order. Blank lines are skipped.
 
-    Raises CorpusError for a file that cannot be read, a line that is not a passage, or a file without any.
+    Raises CorpusError for a file that cannot be read, a line that is not a passage, or a file
+    without any.
     """
     passages = []
     try:
@@ -37,7 +38,9 @@ def _passage(line: bytes, where: str) -> Passage:
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         raise CorpusError(f"{where}: not JSON ({error})") from error
     if not isinstance(row, dict):
-        raise CorpusError(f'{where}: expected an object with "title" and "text", found {type(row).__name__}')
+        raise CorpusError(
+            f'{where}: expected an object with "title" and "text", found {type(row).__name__}'
+        )
     for field in ("title", "text"):
         if not isinstance(row.get(field), str) or not row[field].strip():
             raise CorpusError(f'{where}: "{field}" must be a string that is not empty')

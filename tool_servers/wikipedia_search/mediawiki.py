@@ -1,8 +1,9 @@
-"""The live MediaWiki API: a search, then the text of the pages found, then their passages nearest the query.
+"""The live MediaWiki API: a search, then the text of the pages found, then their passages nearest
+the query.
 
-Two kinds of request (https://www.mediawiki.org/wiki/API:Search and /wiki/Extension:TextExtracts, which gives whole
-pages one at a time). The etiquette (https://www.mediawiki.org/wiki/API:Etiquette) asks for requests in series and a
-user agent that names a contact.
+Two kinds of request (https://www.mediawiki.org/wiki/API:Search and /wiki/Extension:TextExtracts,
+which gives whole pages one at a time). The etiquette (https://www.mediawiki.org/wiki/API:Etiquette)
+asks for requests in series and a user agent that names a contact.
 """
 
 from __future__ import annotations
@@ -28,14 +29,24 @@ class MediaWiki:
         self._upstream = upstream
 
     async def search(self, query: str, k: int, end: float) -> list[Passage]:
-        """At most ``k`` passages, the nearest first. Raises Failure for a search it refuses, Fault where it fails."""
+        """At most ``k`` passages, the nearest first. Raises Failure for a search it refuses, Fault
+        where it fails.
+        """
         if len(query) > LONGEST_SEARCH:
-            raise Failure(f"The query is {len(query)} characters long, the most is {LONGEST_SEARCH}. Name only what to look for.")
+            raise Failure(
+                f"The query is {len(query)} characters long, the most is {LONGEST_SEARCH}. Name"
+                " only what to look for."
+            )
         search = {"list": "search", "srsearch": query, "srlimit": str(PAGES), "srprop": ""}
         found = await self._query(search, end)
         passages: list[Passage] = []
         for hit in found["search"]:
-            page = {"prop": "extracts", "explaintext": "1", "exsectionformat": "plain", "titles": hit["title"]}
+            page = {
+                "prop": "extracts",
+                "explaintext": "1",
+                "exsectionformat": "plain",
+                "titles": hit["title"],
+            }
             for each in (await self._query(page, end))["pages"]:
                 passages += split(each["title"], each.get("extract") or "", PASSAGE_CHARS)
         return nearest(passages, query, k)
@@ -54,7 +65,9 @@ class MediaWiki:
 
     def _complain(self, error: dict[str, Any]) -> None:
         said = f"{error['code']}: {str(error.get('text', ''))[:200]}"
-        if str(error["code"]).startswith(("cirrussearch-query-too-long", "nosrsearch", "missingparam")):
+        if str(error["code"]).startswith(
+            ("cirrussearch-query-too-long", "nosrsearch", "missingparam")
+        ):
             raise Failure(f"The search was refused: {said}")
         raise Fault(f"{self._upstream.name} failed: {said}")
 

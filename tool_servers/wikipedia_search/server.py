@@ -22,8 +22,8 @@ from tool_servers.wikipedia_search.mediawiki import MediaWiki
 
 NAME = "wikipedia_search"
 NOTES = (
-    "Words are matched as they are written, so name the person, place or thing and keep the query short. "
-    "Returns the beginning of each matching passage; it does not answer questions itself."
+    "Words are matched as they are written, so name the person, place or thing and keep the query"
+    " short. Returns the beginning of each matching passage; it does not answer questions itself."
 )
 LIVE_NOTES = (
     "Searches the live encyclopedia: name the person, place or thing and keep the query short. "
@@ -44,9 +44,17 @@ class Arguments(BaseModel):
 
 
 def build(
-    search: Search, k: int, passage_chars: int, timeout: float, concurrency: int, live: bool, edition: str = ""
+    search: Search,
+    k: int,
+    passage_chars: int,
+    timeout: float,
+    concurrency: int,
+    live: bool,
+    edition: str = "",
 ) -> OneTool:
-    """The MCP server over a search. ``k`` passages a query, each cut to ``passage_chars`` characters."""
+    """The MCP server over a search. ``k`` passages a query, each cut to ``passage_chars``
+    characters.
+    """
     slots = anyio.CapacityLimiter(concurrency)
 
     async def call(asked: Arguments, context: ServerRequestContext) -> CallToolResult:
@@ -56,14 +64,23 @@ def build(
         return await calls.run(NAME, context, timeout, slots, work)
 
     meta = calls.meta(LIVE_NOTES if live else NOTES, pure=not live, edition=edition)
-    return OneTool(NAME, f"Search Wikipedia passages by keyword and return the best {k}.", Arguments, call, meta)
+    return OneTool(
+        NAME,
+        f"Search Wikipedia passages by keyword and return the best {k}.",
+        Arguments,
+        call,
+        meta,
+    )
 
 
 def local(passages: Sequence[Passage]) -> Search:
     """A search of a local corpus."""
     start = time.monotonic()
     index = Index(passages)
-    log.info("index built", extra={"passages": len(passages), "seconds": round(time.monotonic() - start, 3)})
+    log.info(
+        "index built",
+        extra={"passages": len(passages), "seconds": round(time.monotonic() - start, 3)},
+    )
 
     async def search(query: str, k: int, end: float) -> list[Passage]:
         return await anyio.to_thread.run_sync(index.search, query, k, abandon_on_cancel=True)
@@ -73,11 +90,19 @@ def local(passages: Sequence[Passage]) -> Search:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line entry. Exits with 2 and one line when an option or the corpus is wrong."""
-    parser = options.parser(NAME, "Serve Wikipedia, a local corpus or live, as the MCP tool wikipedia_search.")
+    parser = options.parser(
+        NAME, "Serve Wikipedia, a local corpus or live, as the MCP tool wikipedia_search."
+    )
     source = parser.add_mutually_exclusive_group()
-    source.add_argument("--corpus", type=Path, metavar="FILE", help='local: JSON lines with "title" and "text"')
     source.add_argument(
-        "--api", type=options.web_address, default=API, metavar="URL", help="live: a wiki's api.php (default: %(default)s)"
+        "--corpus", type=Path, metavar="FILE", help='local: JSON lines with "title" and "text"'
+    )
+    source.add_argument(
+        "--api",
+        type=options.web_address,
+        default=API,
+        metavar="URL",
+        help="live: a wiki's api.php (default: %(default)s)",
     )
     options.add_integer(parser, "--k", 1, 100, 3, "passages a query returns")
     options.add_integer(parser, "--passage-chars", 50, 100_000, 1_200, "characters shown of each")
@@ -91,6 +116,14 @@ def _ready(given: argparse.Namespace) -> serve.Ready:
     passages = read(given.corpus) if given.corpus else []
     search = local(passages) if passages else MediaWiki(given.api, upstream).search
     its_edition = edition.of(NAME, given, ("bm25s",), passages)
-    mcp = build(search, given.k, given.passage_chars, given.timeout, given.concurrency, not passages, its_edition)
+    mcp = build(
+        search,
+        given.k,
+        given.passage_chars,
+        given.timeout,
+        given.concurrency,
+        not passages,
+        its_edition,
+    )
     source = "corpus" if given.corpus else given.api
     return serve.Ready(mcp, {"source": source}, upstream.close)

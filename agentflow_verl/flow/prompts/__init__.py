@@ -1,7 +1,8 @@
 """Prompt templates: a file a module, system part and user part divided by a line of three dashes.
 
-The system part is the same for every trajectory (for the executor: for every call of one tool) and the user part ends
-with what changes from turn to turn, so that prefixes are shared. ``$name`` marks a field.
+The system part is the same for every trajectory (for the executor: for every call of one tool) and
+the user part ends with what changes from turn to turn, so that prefixes are shared. ``$name`` marks
+a field.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from functools import cache
 from importlib.resources import files
 from string import Template
 
-from agentflow_verl.engines.base import Message
+from agentflow_verl.engines.interface import Message
 
 
 @dataclass(frozen=True)
@@ -36,5 +37,7 @@ class Prompt:
 @cache
 def load(module: str) -> Prompt:
     """The shipped template of ``module``."""
-    system, user = files(__name__).joinpath(f"{module}.md").read_text(encoding="utf-8").split("\n---\n")
+    system, user = (
+        files(__name__).joinpath(f"{module}.md").read_text(encoding="utf-8").split("\n---\n")
+    )
     return Prompt(Template(system.strip()), Template(user.strip()))

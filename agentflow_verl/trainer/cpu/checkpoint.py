@@ -1,8 +1,9 @@
 """Weights from the actor to rollout servers on devices of their own, through Ray's object store.
 
-``separate_async`` refuses verl's ``naive`` engine (trainer_separate_async.py:68), and the engines that verl ships need
-an accelerator's transport (nccl, hccl, nixl, mooncake, kimi). verl imports this module by name
-(``checkpoint_engine.custom_backend_module``); choose it with ``checkpoint_engine.backend=ray``.
+``separate_async`` refuses verl's ``naive`` engine (trainer_separate_async.py:68), and the engines
+that verl ships need an accelerator's transport (nccl, hccl, nixl, mooncake, kimi). verl imports
+this module by name (``checkpoint_engine.custom_backend_module``); choose it with
+``checkpoint_engine.backend=ray``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ Part = dict[str, torch.Tensor]
 
 
 class Mailbox:
-    """One update's weights, part by part. The actor's first rank fills it, every rollout rank reads all of it."""
+    """One update's weights, part by part. The actor's first rank fills it, every rollout rank reads
+    all of it.
+    """
 
     def __init__(self) -> None:
         self.parts: list[Part | None] = []
@@ -51,9 +54,13 @@ class RayCheckpointEngine(CheckpointEngine):
         return ray.remote(Mailbox).options(num_cpus=0).remote() if self.is_master else None
 
     @classmethod
-    def build_topology(cls, actor_wg_world_size: int, rollout_world_size: int, metadata: list[Any]) -> tuple[dict, dict]:
+    def build_topology(
+        cls, actor_wg_world_size: int, rollout_world_size: int, metadata: list[Any]
+    ) -> tuple[dict, dict]:
         mailbox = metadata[0]
-        return {"mailbox": [mailbox] * actor_wg_world_size}, {"mailbox": [mailbox] * rollout_world_size}
+        return {"mailbox": [mailbox] * actor_wg_world_size}, {
+            "mailbox": [mailbox] * rollout_world_size
+        }
 
     def init_process_group(self, mailbox: Any) -> None:
         self.mailbox = mailbox
@@ -61,7 +68,9 @@ class RayCheckpointEngine(CheckpointEngine):
     def finalize(self) -> None:
         self.mailbox = None  # the last handle ends it
 
-    async def send_weights(self, weights: Iterator[tuple[str, torch.Tensor]], global_steps: int | None = None) -> None:
+    async def send_weights(
+        self, weights: Iterator[tuple[str, torch.Tensor]], global_steps: int | None = None
+    ) -> None:
         """Every rank walks ``weights``, since gathering them is collective; the master sends them."""
         part, size = {}, 0
         for name, weight in weights:
@@ -75,7 +84,9 @@ class RayCheckpointEngine(CheckpointEngine):
             await self.mailbox.put.remote(part)
             await self.mailbox.put.remote(None)
 
-    async def receive_weights(self, global_steps: int | None = None) -> AsyncIterator[tuple[str, torch.Tensor]]:
+    async def receive_weights(
+        self, global_steps: int | None = None
+    ) -> AsyncIterator[tuple[str, torch.Tensor]]:
         number = 0
         while (part := await self.mailbox.get.remote(number)) is not None:
             for name, weight in part.items():

@@ -13,14 +13,17 @@ from verl.workers.engine_workers import TrainingWorker
 
 
 class CpuTrainingWorker(TrainingWorker):
-    """Starts gloo first: verl would ask for "cpu:gloo,cpu:gloo", which torch refuses (utils/distributed.py:89).
+    """Starts gloo first: verl would ask for "cpu:gloo,cpu:gloo", which torch refuses
+    (utils/distributed.py:89).
 
     Takes its share of the cores: while it works, the rollout engines wait.
     """
 
     def __init__(self, config: Any):
         ranks = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", 1)))
-        torch.set_flush_denormal(True)  # Adam's moments of rare tokens decay into denormals, which are slow on a CPU
+        torch.set_flush_denormal(
+            True
+        )  # Adam's moments of rare tokens decay into denormals, which are slow on a CPU
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks))
         if not dist.is_initialized():
             dist.init_process_group(
@@ -34,7 +37,9 @@ class CpuTrainingWorker(TrainingWorker):
 
 @EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cpu")
 class CpuFSDPEngine(FSDPEngineWithLMHead):
-    """A reference model would be offloaded to pinned CPU memory, which needs an accelerator (fsdp/transformer_impl.py)."""
+    """A reference model would be offloaded to pinned CPU memory, which needs an accelerator
+    (fsdp/transformer_impl.py).
+    """
 
     def _build_fsdp_module(self, module: Any) -> Any:
         config, forward_only = self.engine_config, self.engine_config.forward_only
@@ -43,4 +48,3 @@ class CpuFSDPEngine(FSDPEngineWithLMHead):
             return super()._build_fsdp_module(module)
         finally:
             object.__setattr__(config, "forward_only", forward_only)
-

@@ -1,7 +1,7 @@
 """verl's device interface over torch's CPU (verl/plugin/platform).
 
-verl ships cuda, npu and rocm only. This one is never detected by itself: a login node without a GPU must not turn a
-GPU run into a CPU run.
+verl ships cuda, npu and rocm only. This one is never detected by itself: a login node without a GPU
+must not turn a GPU run into a CPU run.
 """
 
 from __future__ import annotations
@@ -37,10 +37,14 @@ def register() -> None:
 
 
 def answer_to_vllm() -> None:
-    """Let vLLM's CPU build answer to the name ``vllm``. The driver too asks for it, where it checks a LoRA rank."""
+    """Let vLLM's CPU build answer to the name ``vllm``. The driver too asks for it, where it checks
+    a LoRA rank.
+    """
     if not any(isinstance(finder, _VllmAlias) for finder in sys.meta_path):
         sys.meta_path.append(_VllmAlias())
-        os.environ.setdefault("VLLM_TARGET_DEVICE", "cpu")  # vLLM looks for "cpu" in a version that the alias hides
+        os.environ.setdefault(
+            "VLLM_TARGET_DEVICE", "cpu"
+        )  # vLLM looks for "cpu" in a version that the alias hides
 
 
 def register_rollout() -> None:
@@ -63,12 +67,16 @@ def training_worker() -> type:
 
 
 class _VllmAlias(importlib.metadata.DistributionFinder):
-    """Answers ``version("vllm")`` with the CPU build's (verl/third_party/vllm/__init__.py:37 asks for it)."""
+    """Answers ``version("vllm")`` with the CPU build's (verl/third_party/vllm/__init__.py:37 asks
+    for it).
+    """
 
     def find_spec(self, *_: Any, **__: Any) -> None:
         return None
 
-    def find_distributions(self, context: Any = importlib.metadata.DistributionFinder.Context()) -> Iterator[Any]:
+    def find_distributions(
+        self, context: Any = importlib.metadata.DistributionFinder.Context()
+    ) -> Iterator[Any]:
         if (context.name or "").lower() == "vllm":
             try:
                 yield importlib.metadata.distribution(VLLM_BUILD)
@@ -84,7 +92,10 @@ def _device_module() -> ModuleType:
         "device_count": lambda: 1,
         "current_device": lambda: 0,
         "get_device_name": lambda *_: "CPU",
-        "mem_get_info": lambda *_: (psutil.virtual_memory().available, psutil.virtual_memory().total),
+        "mem_get_info": lambda *_: (
+            psutil.virtual_memory().available,
+            psutil.virtual_memory().total,
+        ),
         "manual_seed": torch.manual_seed,
         "manual_seed_all": torch.manual_seed,
         "get_rng_state": torch.get_rng_state,
@@ -93,7 +104,9 @@ def _device_module() -> ModuleType:
         "stream": torch.cpu.stream,
         "current_stream": torch.cpu.current_stream,
     }
-    functions |= dict.fromkeys(("memory_allocated", "memory_reserved"), lambda *_: process.memory_info().rss)
+    functions |= dict.fromkeys(
+        ("memory_allocated", "memory_reserved"), lambda *_: process.memory_info().rss
+    )
     peak = dict.fromkeys(
         ("max_memory_allocated", "max_memory_reserved"),
         lambda *_: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
@@ -106,7 +119,9 @@ def _device_module() -> ModuleType:
 
 
 class _DeviceId(str):
-    """verl uses a device id both in ``.to(id)``, which needs "cpu", and in f"{device}:{id}", which needs "0"."""
+    """verl uses a device id both in ``.to(id)``, which needs "cpu", and in f"{device}:{id}", which
+    needs "0".
+    """
 
     def __new__(cls) -> _DeviceId:
         return super().__new__(cls, "cpu")

@@ -1,7 +1,8 @@
 """Loaded into vLLM's CPU worker process: keeps linear weights as they are.
 
-vLLM repacks them for its CPU kernels at load time and drops the originals (model_executor/layers/utils.py,
-``dispatch_cpu_unquantized_gemm``), so a later weight update has nothing to write to. Slower kernels, right weights.
+vLLM repacks them for its CPU kernels at load time and drops the originals
+(model_executor/layers/utils.py, ``dispatch_cpu_unquantized_gemm``), so a later weight update has
+nothing to write to. Slower kernels, right weights.
 """
 
 from __future__ import annotations

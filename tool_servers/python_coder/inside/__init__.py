@@ -1,4 +1,5 @@
-"""What runs inside bubblewrap: this folder is all it sees of the server. It imports nothing from outside of it.
+"""What runs inside bubblewrap: this folder is all it sees of the server. It imports nothing from
+outside of it.
 
     kernel.py    calls into the kernel
     watch.py     the first process of each sandbox, once isolated: looks after the job
@@ -6,6 +7,6 @@
     launcher.py  the job's process, once isolated: limits, then the program
     nursery.py   imports packages once, then forks a job's process into each sandbox
 
-The starter is kept apart from the nursery because a fork costs what it has to copy: two large ones would cost a job
-more than everything else together.
+The starter is kept apart from the nursery because a fork costs what it has to copy: two large ones
+would cost a job more than everything else together.
 """

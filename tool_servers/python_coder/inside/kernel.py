@@ -1,6 +1,7 @@
 """Calls into the kernel for which Python has no function.
 
-What a fork writes to it copies, page by page, 3 µs each: so what calls need is made before the fork.
+What a fork writes to it copies, page by page, 3 µs each: so what calls need is made before the
+fork.
 """
 
 from __future__ import annotations
@@ -11,7 +12,12 @@ import os
 import struct
 
 LIBC = ctypes.PyDLL(None, use_errno=True)
-CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x0002_0000, 0x0200_0000, 0x0400_0000, 0x0800_0000
+CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = (
+    0x0002_0000,
+    0x0200_0000,
+    0x0400_0000,
+    0x0800_0000,
+)
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x1000_0000, 0x2000_0000, 0x4000_0000  # sched.h
 SURROUNDINGS = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE = 2, 4, 8, 1 << 14, 1 << 18  # sys/mount.h
@@ -20,7 +26,12 @@ SIG_DFL = None  # signal(2)
 CLOSE_RANGE, LAST_DESCRIPTOR = 436, 0x7FFF_FFFF  # asm/unistd.h, the same on every architecture
 SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}.get(os.uname().machine)  # asm/unistd.h
 KEEP_POLICY = 8  # SCHED_FLAG_KEEP_POLICY, linux/sched.h
-CAPABILITY_VERSION, CAP_KILL, CAP_SYS_PTRACE, CAP_SYS_NICE = 0x2008_0522, 5, 19, 23  # linux/capability.h
+CAPABILITY_VERSION, CAP_KILL, CAP_SYS_PTRACE, CAP_SYS_NICE = (
+    0x2008_0522,
+    5,
+    19,
+    23,
+)  # linux/capability.h
 CAPABILITY_HEADER = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0)
 
 
@@ -40,14 +51,17 @@ def call(name, *arguments):
 
 
 def fork():
-    """fork(2) alone, for a process of one thread that holds no lock: what Python does around its own is for others, and writes
-    to 230 pages. Generators of random numbers stay as the parent's. Raises OSError.
+    """fork(2) alone, for a process of one thread that holds no lock: what Python does around its
+    own is for others, and writes to 230 pages. Generators of random numbers stay as the parent's.
+    Raises OSError.
     """
     return call("fork")
 
 
 def rank(thread, nice, slice_s):
-    """Set a thread's nice value, and (Linux 6.12) for how long it runs at a stretch: who wakes goes before longer ones."""
+    """Set a thread's nice value, and (Linux 6.12) for how long it runs at a stretch: who wakes goes
+    before longer ones.
+    """
     if SCHED_SETATTR is None:
         os.setpriority(os.PRIO_PROCESS, thread, nice)
     else:

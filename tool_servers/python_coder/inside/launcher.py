@@ -17,7 +17,9 @@ AT_A_STRETCH_S = 0.0002
 
 
 def confine(order, rank, mapped):
-    """Take limits, identity and the nice value ``rank``. Memory counts from the ``mapped`` bytes that the interpreter has already."""
+    """Take limits, identity and the nice value ``rank``. Memory counts from the ``mapped`` bytes
+    that the interpreter has already.
+    """
     first_to_end = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
     os.write(first_to_end, b"1000")
     os.close(first_to_end)
@@ -44,9 +46,13 @@ def confine(order, rank, mapped):
 
 
 def become_job(control, start, session):
-    """Run the program that comes; in a session, every one that comes, with the same variables. Never returns."""
+    """Run the program that comes; in a session, every one that comes, with the same variables.
+    Never returns.
+    """
     main_module = sys.modules["__main__"]
-    run(b"print(end='')", "main.py", {})  # so that pages that it writes to are its own before the program comes
+    run(
+        b"print(end='')", "main.py", {}
+    )  # so that pages that it writes to are its own before the program comes
     own = os.getpid()
     program = receive(control)
     os.write(start, b"!")
@@ -67,7 +73,9 @@ def become_job(control, start, session):
 
 
 def receive(control):
-    """One program: eight bytes of length, then the text. The process ends where the server has hung up."""
+    """One program: eight bytes of length, then the text. The process ends where the server has hung
+    up.
+    """
     head = read(control, 8)
     return read(control, int.from_bytes(head, "big"))
 
@@ -114,10 +122,11 @@ def show(error):
 
 
 def leave(code, own):
-    """End as an interpreter does (Py_FinalizeEx), but for taking apart modules that nobody will use again.
+    """End as an interpreter does (Py_FinalizeEx), but for taking apart modules that nobody will use
+    again.
 
-    The job's process, ``own``, says so first: the server need not wait while the kernel takes its memory apart. A fork of it
-    ends in silence.
+    The job's process, ``own``, says so first: the server need not wait while the kernel takes its
+    memory apart. A fork of it ends in silence.
     """
     try:
         threading._shutdown()

@@ -34,7 +34,9 @@ def bear(link, births, setup):
     rank = min(os.getpriority(os.PRIO_PROCESS, 0) + BEHIND, 19)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
-    os.setsid()  # jobs are in it: a kernel that schedules by session (sched(7), autogroup) ranks them among themselves
+    # jobs are in it: a kernel that schedules by session (sched(7), autogroup) ranks them among
+    # themselves
+    os.setsid()
     try:
         prepare(setup["packages"], setup["preload"])
     except Exception as error:
@@ -72,7 +74,9 @@ def bear(link, births, setup):
             except OSError as error:
                 end(control, first, f"no process could be forked and watched: {error}")
                 if child:
-                    os.waitpid(child, 0)  # it is ended with its namespace, which in turn waits for this
+                    os.waitpid(
+                        child, 0
+                    )  # it is ended with its namespace, which in turn waits for this
                 if ended >= 0:
                     os.close(ended)
             for fd in (stdin, output, start):
@@ -80,7 +84,9 @@ def bear(link, births, setup):
 
 
 def come_first():
-    """Run before whatever else wants to, jobs above all, where that is allowed: every program waits for this process."""
+    """Run before whatever else wants to, jobs above all, where that is allowed: every program waits
+    for this process.
+    """
     if os.sched_getscheduler(0) != os.SCHED_OTHER:
         return  # who started the server has decided otherwise
     try:
@@ -113,7 +119,9 @@ def prepare(packages, preload):
         importlib.import_module(name)
     threads = len(os.listdir("/proc/self/task"))
     if threads != 1:
-        raise RuntimeError(f"importing {', '.join(preload)} started {threads - 1} threads, which a fork would lose")
+        raise RuntimeError(
+            f"importing {', '.join(preload)} started {threads - 1} threads, which a fork would lose"
+        )
     sys.argv = ["main.py"]
     sys.modules["__main__"] = type(sys)("__main__")
     for name in ("exit", "quit"):
@@ -125,7 +133,9 @@ def prepare(packages, preload):
 
 
 def reseed():
-    """Give the next fork random numbers of its own. It would otherwise have its parent's, and copy more pages to draw a seed itself."""
+    """Give the next fork random numbers of its own. It would otherwise have its parent's, and copy
+    more pages to draw a seed itself.
+    """
     if "random" in sys.modules:
         sys.modules["random"].seed()
     if "numpy.random" in sys.modules:
@@ -139,13 +149,18 @@ def pack():
     with open("/proc/self/maps") as file:
         found = re.findall(r"^(\w+)-(\w+) rw-p \w+ \S+ 0 ", file.read(), re.MULTILINE)
     for low, high in found:
-        low, high = -(-int(low, 16) // HUGE_PAGE) * HUGE_PAGE, int(high, 16) // HUGE_PAGE * HUGE_PAGE
+        low, high = (
+            -(-int(low, 16) // HUGE_PAGE) * HUGE_PAGE,
+            int(high, 16) // HUGE_PAGE * HUGE_PAGE,
+        )
         if low < high:
             kernel.LIBC.madvise(ctypes.c_void_p(low), ctypes.c_size_t(high - low), MADV_COLLAPSE)
 
 
 def enter(order, control, stdin, output, first, start, rules, rank, mapped):
-    """In the fork, which is in the sandbox's process namespace: enter its others, and become the job's process."""
+    """In the fork, which is in the sandbox's process namespace: enter its others, and become the
+    job's process.
+    """
     try:
         no_capabilities, steps = rules
         os.setpgid(0, 0)  # signals to its process group must reach none but its own

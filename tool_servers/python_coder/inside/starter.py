@@ -1,8 +1,9 @@
-"""First process of all, in the namespaces that bubblewrap made: forks the first process of each sandbox.
+"""First process of all, in the namespaces that bubblewrap made: forks the first process of each
+sandbox.
 
-That one has a process namespace of its own, takes every other namespace and a /tmp, /dev/shm and /proc of its own,
-gives up its rights, has the nursery fork the job's process into all of them, and looks after it. No program and no
-output passes through here.
+That one has a process namespace of its own, takes every other namespace and a /tmp, /dev/shm and
+/proc of its own, gives up its rights, has the nursery fork the job's process into all of them, and
+looks after it. No program and no output passes through here.
 """
 
 from __future__ import annotations
@@ -50,11 +51,15 @@ def main():
     setup = json.loads(link.recv(1 << 16))
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # sandboxes that end need nobody to wait for them
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})  # those of a sandbox are waited for, by its first process
+    signal.pthread_sigmask(
+        signal.SIG_BLOCK, {signal.SIGCHLD}
+    )  # those of a sandbox are waited for, by its first process
     orders, births = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if os.fork() == 0:
         orders.close()
-        from tool_servers.python_coder.inside import nursery  # not before: a sandbox's first process has no use for it
+        from tool_servers.python_coder.inside import (
+            nursery,
+        )  # not before: a sandbox's first process has no use for it
 
         nursery.bear(link, births, setup)
     births.close()
@@ -62,7 +67,10 @@ def main():
     settings = os.open("/proc/sys/user", os.O_PATH)
     turns = os.memfd_create("turns")
     # to see the memory of the job's processes, slow and stop them
-    rules = capabilities(1 << CAP_SYS_PTRACE | 1 << CAP_SYS_NICE | 1 << CAP_KILL), seccomp_filter(bytes.fromhex(setup["filter"]))
+    rules = (
+        capabilities(1 << CAP_SYS_PTRACE | 1 << CAP_SYS_NICE | 1 << CAP_KILL),
+        seccomp_filter(bytes.fromhex(setup["filter"])),
+    )
     understood = functools.lru_cache(json.loads)
     events = select.poll()  # a descriptor can be 1024 or more
     for awaited in (link, orders):
@@ -91,11 +99,15 @@ def make(order, wanted, control, stdin, output, orders, rules, settings, turns):
     try:
         LIBC.signal(signal.SIGCHLD, SIG_DFL)
         kept, steps = rules
-        turn = os.open(f"/proc/self/fd/{turns}", os.O_RDONLY)  # a lock belongs to what was opened, not to the file
+        turn = os.open(
+            f"/proc/self/fd/{turns}", os.O_RDONLY
+        )  # a lock belongs to what was opened, not to the file
         isolate(wanted, settings)
         first = os.pidfd_open(os.getpid())
         started, start = os.pipe()
-        call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)  # a job with the same user id must not reach into this process
+        call(
+            "prctl", PR_SET_DUMPABLE, 0, 0, 0, 0
+        )  # a job with the same user id must not reach into this process
         keep_capabilities(kept)
         filter_calls(steps)
         socket.send_fds(orders, [order], [control, stdin, output, first, start])
@@ -107,7 +119,9 @@ def make(order, wanted, control, stdin, output, orders, rules, settings, turns):
 
 
 def isolate(order, settings):
-    """A namespace of each kind, and a file system in which only /tmp and /dev/shm can be written to."""
+    """A namespace of each kind, and a file system in which only /tmp and /dev/shm can be written
+    to.
+    """
     os.setpgid(0, 0)  # out of reach of signals to a process group
     call("unshare", SURROUNDINGS)
     call("mount", None, b"/", None, MS_REC | MS_PRIVATE, None)
@@ -120,9 +134,15 @@ def isolate(order, settings):
 
 
 def own_user_namespace(settings):
-    """For an ordinary user: one more user namespace, so that limits counted by user are this job's, and no further."""
+    """For an ordinary user: one more user namespace, so that limits counted by user are this job's,
+    and no further.
+    """
     call("unshare", CLONE_NEWUSER)
-    for name, text in (("setgroups", "deny"), ("uid_map", f"{JOB_UID} 0 1"), ("gid_map", f"{JOB_UID} 0 1")):
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{JOB_UID} 0 1"),
+        ("gid_map", f"{JOB_UID} 0 1"),
+    ):
         with open(f"/proc/self/{name}", "w") as file:
             file.write(text)
     most = os.open("max_user_namespaces", os.O_WRONLY, dir_fd=settings)

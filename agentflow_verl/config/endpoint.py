@@ -1,0 +1,44 @@
+"""One OpenAI-compatible endpoint of ``agentflow.endpoints``."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from agentflow_verl.config.base import ConfigModel, Count, Seconds, Temperature, Url
+
+
+class EndpointConfig(ConfigModel):
+    """Where a model answers, and how it is asked."""
+
+    base_url: Url
+    """Up to and including ``/v1``."""
+    model: str
+    further_urls: tuple[Url, ...] = ()
+    """More servers of the same model."""
+    api_key_env: str | None = None
+    """Name of the environment variable that holds the key."""
+    concurrency: Count = 64
+    """Requests in flight per process, over all URLs."""
+    timeout_s: Seconds = 120.0
+    """For one attempt, in seconds."""
+    retries: int = Field(3, ge=0, strict=True)
+    """Further attempts, for faults of the endpoint only."""
+    temperature: Temperature = 0.0
+    max_tokens: Count = 1024
+    structured: bool = False
+    """Send a reply's JSON schema where the caller has one. A server that refuses it is asked
+    without.
+    """
+    seed: int | None = None
+    """With it, each call samples with a seed that follows from this, its trajectory and its prompt."""
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """All servers of the model."""
+        return (self.base_url, *self.further_urls)
+
+    @model_validator(mode="after")
+    def _check_urls(self) -> EndpointConfig:
+        if len(set(self.urls)) < len(self.urls):
+            raise ValueError("further_urls: a URL is listed twice")
+        return self

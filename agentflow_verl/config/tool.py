@@ -1,0 +1,123 @@
+"""One tool server of ``agentflow.tools``."""
+
+from __future__ import annotations
+
+import re
+import sys
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+
+from agentflow_verl.config.base import ConfigModel, Count, Seconds
+
+MIN_RESULT_CHARS = 100
+_SERVER_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class ToolConfig(ConfigModel):
+    """How one tool server is reached or started.
+
+    With ``urls`` the server runs elsewhere; several URLs are replicas of one server. Without, it is
+    embedded: the supervisor starts ``command`` with a port, followed by ``args``.
+    """
+
+    name: str
+    """The server's name: its key under ``agentflow.tools``."""
+    urls: tuple[str, ...] = ()
+    command: tuple[str, ...] | None = None
+    """Starts an embedded server. None is ``python -m tool_servers.<name>``."""
+    args: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    """Names of environment variables that an embedded server receives beside PATH, HOME, LANG and
+    PYTHONPATH.
+    """
+    timeout_s: Seconds = 30.0
+    """For one call, in seconds."""
+    concurrency: Count = 32
+    """Calls in flight per process."""
+    max_result_chars: int = Field(4000, ge=MIN_RESULT_CHARS, strict=True)
+    """Characters of a result that may enter a prompt."""
+    token_env: str | None = None
+    """Name of the environment variable that holds the bearer token of a server elsewhere."""
+    calls_per_s: float | None = Field(None, gt=0, allow_inf_nan=False, strict=True)
+    """Requests per second from one process. None is no limit."""
+    cache_dir: str | None = Field(None, min_length=1)
+    """Folder where results of cacheable tools are kept. None keeps none."""
+    cacheable: bool | None = Field(None, strict=True)
+    """Overrules what the server says of its tools."""
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the supervisor has to start this server."""
+        return not self.urls
+
+    def argv(self, port: int) -> list[str]:
+        """The command line of an embedded server; port 0 lets it choose one. It must not outlive
+        its parent.
+        """
+        command = self.command or (sys.executable, "-m", f"tool_servers.{self.name}")
+        return [*command, "--port", str(port), "--exit-with-parent", *self.args]
+
+    def running_at(self, urls: tuple[str, ...]) -> ToolConfig:
+        """This server once it has been started: from then on it is like any server with URLs."""
+        return self.model_copy(update={"urls": urls, "command": None, "args": (), "env": ()})
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        if not _SERVER_NAME.fullmatch(name):
+            raise ValueError(
+                f"{name!r} cannot name a tool server: use letters, digits, '_', '-' and '.'"
+            )
+        return name
+
+    @field_validator("urls")
+    @classmethod
+    def _check_urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            if not _is_usable(url):
+                raise ValueError(
+                    f"{url!r}: give the MCP endpoint, such as http://127.0.0.1:8000/mcp"
+                )
+            if urls.count(url) > 1:
+                raise ValueError(f"{url!r} is listed twice")
+        return urls
+
+    @field_validator("command")
+    @classmethod
+    def _check_command(cls, command: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if command is not None and not command:
+            raise ValueError("give at least the program, or leave command out")
+        return command
+
+    @field_validator("env", "token_env")
+    @classmethod
+    def _check_variables(cls, given: tuple[str, ...] | str | None) -> tuple[str, ...] | str | None:
+        names = (given,) if isinstance(given, str) else given or ()
+        for name in names:
+            if not _ENV_NAME.fullmatch(name):
+                raise ValueError(f"{name!r}: give names of environment variables, not values")
+        return given
+
+    @model_validator(mode="after")
+    def _check_combination(self) -> ToolConfig:
+        if self.urls and (self.command is not None or self.args or self.env):
+            raise ValueError(
+                "urls: a server with URLs is not started here: drop command, args and env"
+            )
+        if self.token_env is not None and not self.urls:
+            raise ValueError(
+                "token_env: a server that is started here listens on loopback only; drop it"
+            )
+        if self.cacheable and self.cache_dir is None:
+            raise ValueError("cacheable=True needs a cache_dir: name a folder, or leave it out")
+        return self
+
+
+def _is_usable(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False

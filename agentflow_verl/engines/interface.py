@@ -1,0 +1,49 @@
+"""What the flow asks of an engine: messages in, one reply out, before a deadline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from agentflow_verl.core.deadline import Deadline
+
+Message = dict[str, str]  # {"role": "system" | "user", "content": text}
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One model reply.
+
+    ``prompt_ids``, ``response_ids`` and ``logprobs`` are what was sent and sampled, never
+    re-encoded text; an engine that only speaks text leaves them empty and fills the two counts.
+    """
+
+    text: str
+    engine: str
+    prompt_ids: tuple[int, ...] = ()
+    response_ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+    prompt_tokens: int = 0
+    response_tokens: int = 0
+    cached_tokens: int | None = None
+    cut: bool = False  # stopped by the token limit
+    weights_first: int | None = None  # version of the weights that sampled the first token
+    weights_last: int | None = None
+
+
+class Engine(Protocol):
+    """Answers one prompt. Raises PromptTooLong, InfraError or OutOfTime, and nothing else.
+
+    One whose ``structured`` is true can hold a reply to a JSON schema: its ``reply`` also takes
+    ``schema``.
+    """
+
+    name: str
+
+    def count(self, text: str) -> int:
+        """Tokens in ``text``; an estimate where the engine has no tokenizer."""
+
+    async def reply(self, messages: list[Message], *, trajectory: str, deadline: Deadline) -> Reply:
+        """The engine's reply. ``trajectory`` keeps a trajectory's calls on one server, for its
+        prefix cache.
+        """

@@ -1,0 +1,93 @@
+"""``agentflow judge RUN_DIR``: has a judge read the trajectories that a run has saved, and reports
+where it and the rules differ.
+
+Changes nothing in the run's log. Verdicts are kept beside the report, so that a command that was
+stopped goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import aiohttp
+
+from agentflow_verl.config.endpoint import EndpointConfig
+from agentflow_verl.config.judge import JudgeConfig
+from agentflow_verl.core.errors import ConfigError
+from agentflow_verl.rewards.judge.agreement import agreements, to_markdown
+from agentflow_verl.rewards.judge.client import EXACT, Judge
+from agentflow_verl.trajectories.log import ScoredTrajectory, read_log
+
+SPLITS = ("val", "train")
+
+
+def write(
+    folder: Path, config: JudgeConfig, endpoint: EndpointConfig, split: str, out: Path
+) -> Path:
+    """Judge a run's trajectories and write ``judge.json`` and ``judge.md`` into ``out``; the
+    latter's path.
+
+    Raises:
+        ConfigError: no trajectories there.
+        InfraError: the judge gives no verdicts. What it gave so far is kept.
+    """
+    log = folder / "trajectories" if (folder / "trajectories").is_dir() else folder
+    entries = [
+        entry
+        for entry in read_log(log, split)
+        if entry.reward is not None and entry.trajectory.answer.strip()
+    ]
+    entries = [entry for entry in entries if entry.scores.get("scorer") not in EXACT]
+    if not entries:
+        raise ConfigError(
+            f"{log}/{split}: no scored trajectories that a judge could read; the splits are"
+            f" {' and '.join(SPLITS)}"
+        )
+    found = agreements(asyncio.run(judged(entries, config, endpoint)))
+    out.mkdir(parents=True, exist_ok=True)
+    content = {
+        "judge": {**config.model_dump(), "endpoint": endpoint.model_dump()},
+        "split": split,
+        "data_sources": {source: one.figures() for source, one in found.items()},
+    }
+    (out / "judge.json").write_text(
+        json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    page = out / "judge.md"
+    page.write_text(
+        f"# {endpoint.model} beside the rules, {split}\n\n{to_markdown(found)}", encoding="utf-8"
+    )
+    return page
+
+
+async def judged(
+    entries: Sequence[ScoredTrajectory], config: JudgeConfig, endpoint: EndpointConfig
+) -> list[ScoredTrajectory]:
+    """The entries with a verdict each. The first fault ends it."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        judge = Judge(config, endpoint, session)
+        try:
+            return list(await asyncio.gather(*(_judge(judge, entry) for entry in entries)))
+        finally:
+            await judge.close()
+
+
+async def _judge(judge: Judge, entry: ScoredTrajectory) -> ScoredTrajectory:
+    """Options are not in a log: the question's own text lists them, in the order that the model
+    saw.
+    """
+    name = str(entry.scores.get("scorer", ""))
+    correct, analysis = await judge.verdict(
+        name, entry.trajectory.query, entry.trajectory.answer, entry.ground_truth
+    )
+    scores = {
+        **entry.scores,
+        "rule": entry.scores.get("rule", entry.reward),
+        "judge": float(correct),
+        "judged": 1.0,
+        "reason": analysis,
+    }
+    return entry.model_copy(update={"scores": scores})

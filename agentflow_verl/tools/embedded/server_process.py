@@ -1,0 +1,218 @@
+"""One embedded tool server: a child process in a session of its own, reached over loopback.
+
+The contract with the child: it takes ``--port`` and ``--exit-with-parent``, prints one JSON line
+``{"event": "listening", "port": N}`` on stdout once it listens, and answers 200 on ``GET
+/healthz``.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import logging
+import os
+import signal
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+from agentflow_verl.config.tool import ToolConfig
+from agentflow_verl.core.errors import ConfigError
+from agentflow_verl.tools.embedded.orphan_reaper import Guard
+
+HEALTH_TIMEOUT_S = 2.0
+PASSED_ON = ("PATH", "HOME", "LANG", "PYTHONPATH")
+_LAST_LINES = 20
+_LAST_BYTES = 8192
+
+logger = logging.getLogger(__name__)
+
+
+class ServerProcess:
+    """Starts, probes and ends one server; the port of the first start is kept for all later ones.
+
+    ``spawn`` must be called from a thread that lives as long as the server should: Linux delivers a
+    child's parent-death signal when the *thread* that forked it ends (prctl(2), PR_SET_PDEATHSIG).
+    Standard error goes to ``<log_dir>/<name>.log``, or line by line to ``logging`` without a
+    folder.
+    """
+
+    def __init__(
+        self, config: ToolConfig, log_dir: Path | None = None, guard: Guard | None = None
+    ) -> None:
+        self.config = config
+        self._guard = guard or Guard()
+        self.port = 0
+        self._log_path = None if log_dir is None else log_dir / f"{config.name}.log"
+        self._log_start = 0
+        self._last_lines: deque[str] = deque(maxlen=_LAST_LINES)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._listening = threading.Event()
+        self._pumps: list[threading.Thread] = []
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/mcp"
+
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
+    def spawn(self) -> None:
+        """Start the server; it is not ready yet. Raises ``ConfigError`` if the program cannot be
+        run.
+        """
+        argv = self.config.argv(self.port)
+        self._listening = threading.Event()
+        self._last_lines.clear()
+        log = self._open_log()
+        try:
+            process = self._process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log or subprocess.PIPE,
+                env=child_environment(self.config.env),
+                # a process group of its own, so that it can be killed as a whole
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise ConfigError(f"tool server {self.name}: cannot run {argv[0]}: {error}") from None
+        finally:
+            if log:
+                log.close()
+        self._guard.watch(process.pid)
+        pipes = (
+            (process.stdout, partial(self._on_stdout, self._listening)),
+            (process.stderr, self._on_stderr),
+        )
+        self._pumps = [self._pump(pipe, handle) for pipe, handle in pipes if pipe is not None]
+
+    def ready(self) -> bool:
+        """Whether it has announced its port and answers."""
+        return self._listening.is_set() and self.healthy()
+
+    def healthy(self) -> bool:
+        """Whether ``GET /healthz`` answers 200 within two seconds."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=HEALTH_TIMEOUT_S)
+        try:
+            connection.request("GET", "/healthz")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def exited(self) -> bool:
+        """Whether the process has ended (or was never started). It is not reaped yet: see ``end``."""
+        if self._process is None or self._process.returncode is not None:
+            return True
+        try:
+            flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+            return os.waitid(os.P_PID, self._process.pid, flags) is not None
+        except ChildProcessError:  # somebody else in this process reaped it
+            self._process.poll()
+            return True
+
+    def terminate(self) -> None:
+        """Ask it to end (SIGTERM)."""
+        if self._process is not None and not self.exited():
+            os.kill(self._process.pid, signal.SIGTERM)
+
+    def end(self) -> None:
+        """Kill whatever is left of its process group, then reap it."""
+        if self._process is None:
+            return
+        # Before the leader is reaped its pid cannot belong to anybody else, so the group is
+        # certainly ours.
+        if self._process.returncode is None:
+            try:
+                os.killpg(self._process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            self._process.wait()
+        self._guard.forget(self._process.pid)
+        for pump in self._pumps:
+            pump.join(timeout=1)
+
+    def death(self) -> str:
+        """How it ended, with its last lines on standard error. Call after ``end``."""
+        code = None if self._process is None else self._process.returncode
+        how = (
+            f"was killed by signal {-code}"
+            if code is not None and code < 0
+            else f"exited with status {code}"
+        )
+        return f"{how}; {self.last_lines()}"
+
+    def last_lines(self) -> str:
+        lines = self._last_lines if self._log_path is None else self._tail(self._log_path)
+        return (
+            "its last lines:\n  " + "\n  ".join(lines)
+            if lines
+            else "it wrote nothing on standard error"
+        )
+
+    def _tail(self, path: Path) -> list[str]:
+        with path.open("rb") as log:
+            end = log.seek(0, os.SEEK_END)
+            log.seek(max(self._log_start, end - _LAST_BYTES))
+            return log.read().decode("utf-8", "replace").splitlines()[-_LAST_LINES:]
+
+    def _open_log(self) -> IO[bytes] | None:
+        if self._log_path is None:
+            return None
+        try:
+            self._log_path.parent.mkdir(parents=True, exist_ok=True)
+            log = self._log_path.open("ab")
+        except OSError as error:
+            raise ConfigError(
+                f"tool server {self.name}: cannot write its log {self._log_path}: {error}"
+            ) from None
+        self._log_start = log.seek(0, os.SEEK_END)
+        return log
+
+    def _pump(self, stream: IO[bytes], handle: Callable[[str], None]) -> threading.Thread:
+        def run() -> None:
+            with stream:
+                for line in stream:
+                    handle(line.decode("utf-8", "replace").rstrip())
+
+        # A pipe that nobody reads would block the server once it is full.
+        thread = threading.Thread(target=run, name=f"tool-server-{self.name}-output", daemon=True)
+        thread.start()
+        return thread
+
+    def _on_stdout(self, listening: threading.Event, line: str) -> None:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            event = None
+        if (
+            isinstance(event, dict)
+            and event.get("event") == "listening"
+            and isinstance(event.get("port"), int)
+        ):
+            self.port = event["port"]
+            listening.set()
+        else:
+            logger.debug("%s: %s", self.name, line)
+
+    def _on_stderr(self, line: str) -> None:
+        self._last_lines.append(line)
+        logger.info("%s: %s", self.name, line)
+
+
+def child_environment(names: tuple[str, ...]) -> dict[str, str]:
+    """The environment of an embedded server: a few basics and what its configuration names, where
+    set.
+    """
+    return {name: os.environ[name] for name in (*PASSED_ON, *names) if name in os.environ}

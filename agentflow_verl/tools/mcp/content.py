@@ -1,0 +1,73 @@
+"""MCP's records in agentflow's words: a listed tool as a ``ToolSpec``, a result's content blocks as
+text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from agentflow_verl.tools.session import STATE_KEPT
+from agentflow_verl.tools.types import ToolSpec
+
+NOTES = "agentflow/notes"
+CACHEABLE = "agentflow/cacheable"
+FINGERPRINT = "agentflow/fingerprint"
+KEEPS_STATE = "agentflow/keeps_state"
+_SERVER_INFO = "io.modelcontextprotocol/serverInfo"
+
+
+def to_spec(tool: Mapping[str, Any], server: str = "") -> ToolSpec:
+    """A tool as ``tools/list`` gives it. Raises ``KeyError`` or ``TypeError`` where it is not one."""
+    name, schema, meta = tool["name"], tool["inputSchema"], tool.get("_meta") or {}
+    hints = tool.get("annotations") or {}
+    if not isinstance(name, str) or not name or not isinstance(schema, dict):
+        raise TypeError(f"tool {name!r} with schema {type(schema).__name__}")
+    return ToolSpec(
+        name=name,
+        description=str(tool.get("description") or ""),
+        parameters=schema,
+        notes=str(meta.get(NOTES) or ""),
+        cacheable=meta.get(CACHEABLE) is True,
+        repeatable=hints.get("readOnlyHint") is not False or hints.get("idempotentHint") is True,
+        server=server,
+        fingerprint=str(meta.get(FINGERPRINT) or ""),
+        keeps_state=meta.get(KEEPS_STATE) is True,
+    )
+
+
+def stated_server(result: Mapping[str, Any]) -> str:
+    """Name and version that a server gives itself, with every answer or in the handshake; empty if
+    it gives none.
+    """
+    meta = result.get("_meta")
+    info = meta.get(_SERVER_INFO) if isinstance(meta, Mapping) else result.get("serverInfo")
+    return f"{info.get('name')} {info.get('version')}" if isinstance(info, Mapping) else ""
+
+
+def says_state_kept(result: Mapping[str, Any]) -> bool:
+    """Whether the trajectory's next call will find what this one left."""
+    return (result.get("_meta") or {}).get(STATE_KEPT) is True
+
+
+def result_text(result: Mapping[str, Any]) -> str:
+    """The text of a tool's result; what is not text is named, never passed on."""
+    blocks = [_block_text(block) for block in result.get("content") or ()]
+    if not blocks and result.get("structuredContent") is not None:
+        return json.dumps(result["structuredContent"], ensure_ascii=False)
+    return "\n".join(blocks)
+
+
+def _block_text(block: Mapping[str, Any]) -> str:
+    kind = block["type"]
+    if kind == "text":
+        text = block["text"]
+        if not isinstance(text, str):
+            raise TypeError("text block without text")
+        return text
+    if kind == "resource" and isinstance(inner := block["resource"].get("text"), str):
+        return inner
+    if kind == "resource_link":
+        return f"[link {block.get('uri')}]"
+    return f"[{kind} {block.get('mimeType', '')} left out]".replace("  ", " ")

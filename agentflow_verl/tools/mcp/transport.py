@@ -1,0 +1,218 @@
+"""One HTTP POST, one JSON-RPC answer: the transport below MCP, on aiohttp.
+
+Whatever a broken server can send ends in one of three ways: a ``Reply``, a ``TransportError`` that
+says what was wrong, or ``ReplyTooLarge``. A timeout is ``asyncio.TimeoutError``; by then the
+connection is closed, which is how streamable HTTP tells a server that nobody waits any more. Both
+forms of an answer are read: one JSON document, or an event stream whose last message is the answer
+(MCP specification, transports, "Streamable HTTP").
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+MAX_REPLY_BYTES = 4 * 1024 * 1024
+_ACCEPT = "application/json, text/event-stream"
+_EXCERPT = 200
+
+
+class TransportError(Exception):
+    """The server could not be reached, or did not answer in its protocol; ``reached`` if the
+    request may have run.
+    """
+
+    def __init__(self, message: str, reached: bool = True) -> None:
+        super().__init__(message)
+        self.reached = reached
+
+
+class ReplyTooLarge(Exception):
+    """The answer is larger than ``MAX_REPLY_BYTES``; reading it was stopped."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answered request: ``result`` or ``error`` of JSON-RPC, or neither where only the HTTP
+    status speaks.
+    """
+
+    status: int
+    id: Any
+    result: dict[str, Any] | None
+    error: dict[str, Any] | None
+    session_id: str | None
+    excerpt: str
+    retry_after_s: float = 0.0
+
+    def complaint(self) -> str:
+        """The failure in a few words."""
+        if self.error is not None:
+            return (
+                f"HTTP {self.status}, JSON-RPC error {self.error.get('code')}:"
+                f" {_short(self.error.get('message'))}"
+            )
+        return f"HTTP {self.status}: {self.excerpt or 'empty body'}"
+
+
+def new_session() -> aiohttp.ClientSession:
+    """The HTTP session that a process shares between all its tool servers. Needs a running event
+    loop.
+    """
+    connector = aiohttp.TCPConnector(
+        limit=0,  # each server has its own concurrency limit
+        # shorter than uvicorn's 5 s, or a request meets a connection that is being closed
+        keepalive_timeout=4,
+    )
+    # No cookies: nothing of one call may reach another.
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+
+async def post(
+    session: aiohttp.ClientSession,
+    url: str,
+    message: bytes,
+    headers: dict[str, str],
+    timeout_s: float,
+) -> Reply:
+    """POST one JSON-RPC message and read its answer.
+
+    Raises ``TransportError``, ``ReplyTooLarge``, or ``asyncio.TimeoutError`` after ``timeout_s``
+    seconds.
+    """
+    # aiohttp rounds timeouts above ceil_threshold up to whole seconds; a deadline is exact.
+    timeout = aiohttp.ClientTimeout(total=timeout_s, ceil_threshold=math.inf)
+    headers = {
+        "Content-Type": "application/json",
+        "Accept": _ACCEPT,
+        "Accept-Encoding": "identity",  # a compressed reply could unpack to any size
+        **headers,
+    }
+    try:
+        async with session.post(
+            url, data=message, headers=headers, timeout=timeout, allow_redirects=False
+        ) as response:
+            try:
+                return await _read(response)
+            except BaseException:
+                response.close()  # an unread rest must not go back to the connection pool
+                raise
+    except asyncio.TimeoutError:
+        raise
+    except (aiohttp.ClientError, OSError) as error:
+        reached = not isinstance(error, aiohttp.ClientConnectorError)
+        raise TransportError(f"{type(error).__name__}: {_short(error)}", reached) from error
+
+
+async def _read(response: aiohttp.ClientResponse) -> Reply:
+    session_id = response.headers.get("Mcp-Session-Id")
+    if (response.content_length or 0) > MAX_REPLY_BYTES:
+        raise ReplyTooLarge
+    if response.status == 200 and response.content_type == "text/event-stream":
+        async for event in _events(response):
+            message = _decode(event)
+            if (
+                isinstance(message, dict)
+                and "id" in message
+                and ("result" in message or "error" in message)
+            ):
+                response.close()  # what follows the answer is of no interest
+                return _reply(200, message, session_id, "")
+        raise TransportError("the event stream ended without an answer")
+    body = await _body(response)
+    message = _decode(body) if response.status == 200 else None
+    if isinstance(message, dict) and ("result" in message or "error" in message):
+        return _reply(200, message, session_id, "")
+    excerpt = _short(body[: 4 * _EXCERPT].decode("utf-8", "replace"))
+    if response.status == 200:
+        raise TransportError(f"not a JSON-RPC answer: {excerpt or 'empty body'}")
+    try:
+        message = _decode(body)
+    except TransportError:
+        message = None
+    retry_after_s = _seconds(response.headers.get("Retry-After", ""))
+    return _reply(
+        response.status,
+        message if isinstance(message, dict) else {},
+        session_id,
+        excerpt,
+        retry_after_s,
+    )
+
+
+def _reply(
+    status: int,
+    message: dict[str, Any],
+    session_id: str | None,
+    excerpt: str,
+    retry_after_s: float = 0.0,
+) -> Reply:
+    result, error = message.get("result"), message.get("error")
+    for name, value in (("result", result), ("error", error)):
+        if status == 200 and value is not None and not isinstance(value, dict):
+            raise TransportError(f"JSON-RPC {name} is not an object: {_short(value)}")
+    if status == 200 and result is None and error is None:
+        raise TransportError("JSON-RPC answer without a result")
+    return Reply(
+        status=status,
+        id=message.get("id"),
+        result=result if isinstance(result, dict) and status == 200 else None,
+        error=error if isinstance(error, dict) else None,
+        session_id=session_id,
+        excerpt=excerpt,
+        retry_after_s=retry_after_s,
+    )
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    chunks, size = [], 0
+    async for chunk in response.content.iter_any():
+        size += len(chunk)
+        if size > MAX_REPLY_BYTES:
+            raise ReplyTooLarge
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """The data of each server-sent event (WHATWG HTML, section 9.2), at most ``MAX_REPLY_BYTES`` in
+    all.
+    """
+    pending, data, size = b"", [], 0
+    async for chunk in response.content.iter_any():
+        size += len(chunk)
+        if size > MAX_REPLY_BYTES:
+            raise ReplyTooLarge
+        *lines, pending = (pending + chunk).split(b"\n")
+        for line in lines:
+            line = line.rstrip(b"\r")
+            if line.startswith(b"data:"):
+                data.append(line[5:].removeprefix(b" "))
+            elif not line and data:
+                if any(data):  # an empty one only tells where to resume (MCP 2025-11-25)
+                    yield b"\n".join(data)
+                data = []
+
+
+def _decode(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        start = _short(body[:_EXCERPT].decode("utf-8", "replace"))
+        raise TransportError(f"not JSON: {start or 'empty body'}") from None
+
+
+def _seconds(retry_after: str) -> float:
+    """``Retry-After`` in seconds (RFC 9110, section 10.2.3); its other form, a date, is not read."""
+    return float(retry_after) if retry_after.isdecimal() and len(retry_after) < 7 else 0.0
+
+
+def _short(value: Any) -> str:
+    text = " ".join(str(value)[: 4 * _EXCERPT].split())
+    return text if len(text) <= _EXCERPT else text[:_EXCERPT] + "…"

@@ -1,0 +1,214 @@
+"""ToolBox: every tool of every configured server under one roof. This is what the flow calls.
+
+Each process that runs trajectories opens one ToolBox on its event loop and shares it between all of
+them; no state of a trajectory lives here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from agentflow_verl.config.tool import ToolConfig
+from agentflow_verl.core.deadline import Deadline
+from agentflow_verl.core.disk_cache import ResultCache
+from agentflow_verl.core.errors import ConfigError, InfraError, MalformedOutput, OutOfTime
+from agentflow_verl.tools.mcp.client import McpClient
+from agentflow_verl.tools.mcp.protocol import is_plain
+from agentflow_verl.tools.schema import ArgumentCheck
+from agentflow_verl.tools.session import TrajectoryState
+from agentflow_verl.tools.tool_client import ToolServer, wait_all
+from agentflow_verl.tools.types import ToolResult, ToolSpec
+
+OPEN_TIMEOUT_S = 30.0
+_ASK_AGAIN_S = 0.5
+
+
+class ToolBox:
+    """Made by ``await ToolBox.open(configs)``; also an asynchronous context manager that closes
+    itself.
+
+    ``specs`` holds the tools in the order of the configuration, within a server in the server's own
+    order.
+    """
+
+    def __init__(
+        self,
+        client: McpClient | None,
+        homes: Sequence[tuple[ToolSpec, ToolServer]],
+        caches: Iterable[ResultCache] = (),
+    ) -> None:
+        self._client = client
+        self._caches = tuple(caches)
+        self.specs: tuple[ToolSpec, ...] = tuple(spec for spec, _ in homes)
+        self._specs = {spec.name: spec for spec in self.specs}
+        self._servers = {spec.name: server for spec, server in homes}
+        self._checks = {spec.name: ArgumentCheck(spec.name, spec.parameters) for spec in self.specs}
+        self._farewells: set[asyncio.Future[None]] = set()
+        self._by_key: dict[str, ToolSpec] = {}
+        for spec in self.specs:
+            other = self._by_key.setdefault(tool_key(spec.name), spec)
+            if other.name == spec.name and other is not spec:
+                raise ConfigError(
+                    f"tool {spec.name} is listed by both {self._servers_of(homes, spec.name)}: "
+                    "drop one of them from agentflow.tools"
+                )
+            if other is not spec:
+                raise ConfigError(
+                    f"tools {other.name} and {spec.name} differ only in case, spaces or underscores"
+                )
+
+    @classmethod
+    async def open(
+        cls,
+        configs: Sequence[ToolConfig],
+        session: aiohttp.ClientSession | None = None,
+        timeout_s: float = OPEN_TIMEOUT_S,
+        patience_s: float = 0.0,
+    ) -> ToolBox:
+        """List the tools of all servers, within ``timeout_s`` seconds.
+
+        A server that cannot be reached is asked again for ``patience_s`` more: one of a
+        Supervisor's may be starting again. ``session`` is an HTTP session to share; without one the
+        ToolBox keeps its own. Raises ``ConfigError`` that names the server and URL where one cannot
+        be reached, where replicas differ, where two tools share a name, where a token or a cache
+        folder is missing, or where a server is embedded but not yet started.
+        """
+        for config in configs:
+            if config.embedded:
+                raise ConfigError(
+                    f"tool server {config.name} has no URL: start it with a Supervisor first"
+                )
+        client = McpClient(session, _tokens(configs))
+        caches: dict[str, ResultCache] = {}
+        try:
+            for folder in sorted(
+                {config.cache_dir for config in configs if config.cache_dir is not None}
+            ):
+                caches[folder] = ResultCache(Path(folder))
+            servers = [
+                ToolServer(config, client, caches.get(config.cache_dir or "")) for config in configs
+            ]
+            patience, deadline = Deadline.after(patience_s), Deadline.after(timeout_s + patience_s)
+            listed = await wait_all(_specs_of(server, deadline, patience) for server in servers)
+            homes = [
+                (spec, server)
+                for server, specs in zip(servers, listed, strict=True)
+                for spec in specs
+            ]
+            return cls(client, homes, caches.values())
+        except BaseException:
+            await wait_all([client.close(), *(cache.close() for cache in caches.values())])
+            raise
+
+    def resolve(self, name: str) -> ToolSpec | None:
+        """The tool that a model's text names, ignoring case, spaces and underscores; ``None`` if
+        there is none.
+        """
+        return self._by_key.get(tool_key(name))
+
+    async def call(
+        self,
+        name: str,
+        arguments: dict[str, Any],
+        deadline: Deadline,
+        state: TrajectoryState | None = None,
+    ) -> ToolResult:
+        """Call the tool of this exact name; nothing is sent unless the arguments satisfy its
+        schema.
+
+        ``state`` is what servers keep for the trajectory that calls; a tool finds what earlier
+        calls with it left. Raises ``MalformedOutput`` (unknown tool, wrong arguments),
+        ``OutOfTime`` (the deadline), or ``InfraError`` (the server failed, retries included). An
+        error of the tool itself is a result with ``is_error``.
+        """
+        server = self._servers.get(name)
+        if server is None:
+            raise MalformedOutput(
+                f"no tool {name[:80]!r}; the tools are {', '.join(self._servers) or 'none'}"
+            )
+        self._checks[name](arguments)
+        if deadline.remaining() <= 0:
+            raise OutOfTime(f"tool {name}: called after the deadline")
+        return await server.call(self._specs[name], arguments, deadline, state)
+
+    def end(self, state: TrajectoryState) -> None:
+        """The trajectory is over: servers drop what they keep for it. Returns at once."""
+        if not state.at:
+            return
+        for server in {server.config.name: server for server in self._servers.values()}.values():
+            if server.config.name in state.at:
+                farewell = asyncio.ensure_future(server.end(state))
+                self._farewells.add(farewell)
+                farewell.add_done_callback(self._farewells.discard)
+
+    async def close(self) -> None:
+        await wait_all(self._farewells)
+        await wait_all(
+            [
+                *([self._client.close()] if self._client else []),
+                *(cache.close() for cache in self._caches),
+            ]
+        )
+
+    async def __aenter__(self) -> ToolBox:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @staticmethod
+    def _servers_of(homes: Sequence[tuple[ToolSpec, ToolServer]], name: str) -> str:
+        return " and ".join(server.config.name for spec, server in homes if spec.name == name)
+
+
+def _tokens(configs: Sequence[ToolConfig]) -> dict[str, str]:
+    """The bearer token of each URL that wants one."""
+    tokens: dict[str, str] = {}
+    for config in configs:
+        token = os.environ.get(config.token_env or "", "").strip()
+        if config.token_env and not is_plain(token):
+            variable = f"the environment variable {config.token_env}"
+            raise ConfigError(f"tool server {config.name}: {variable} holds no usable token")
+        tokens.update(dict.fromkeys(config.urls, token) if token else {})
+    return tokens
+
+
+async def _specs_of(
+    server: ToolServer, deadline: Deadline, patience: Deadline
+) -> tuple[ToolSpec, ...]:
+    while True:
+        try:
+            listings = await server.list_tools(deadline)
+            break
+        except (InfraError, OutOfTime) as error:
+            if patience.remaining() <= 0:
+                raise ConfigError(
+                    f"tool server {server.config.name} cannot be reached: {error}"
+                ) from error
+        await asyncio.sleep(_ASK_AGAIN_S)
+    (url, specs), *replicas = listings.items()
+    for other_url, others in replicas:
+        if sorted(specs, key=_by_name) != sorted(others, key=_by_name):
+            raise ConfigError(
+                f"tool server {server.config.name}: {url} and {other_url} differ in tools or"
+                " version"
+            )
+    if not specs:
+        raise ConfigError(f"tool server {server.config.name} at {url} lists no tools")
+    return specs
+
+
+def _by_name(spec: ToolSpec) -> str:
+    return spec.name
+
+
+def tool_key(name: str) -> str:
+    """What is the same for all spellings of a tool's name."""
+    return re.sub(r"[\s_]+", "", name).casefold()

@@ -1,0 +1,64 @@
+"""What a tool is and what a call returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ToolSpec:
+    """One tool as its server lists it.
+
+    ``parameters`` is the JSON schema of the arguments, ``notes`` the usage notes that prompts show
+    (empty where the server gives none), ``cacheable`` whether equal arguments give an equal result
+    while the server lives. ``repeatable`` is false where the server says that a call changes
+    something and a second one would again (``readOnlyHint: false`` without ``idempotentHint``).
+    ``server`` is the name and version it gives itself, ``fingerprint`` its word for everything else
+    that shapes its answers, such as the digest of an index. ``keeps_state`` is true where calls
+    that name their trajectory find what its earlier ones left.
+    """
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    notes: str = ""
+    cacheable: bool = False
+    repeatable: bool = True
+    server: str = ""
+    fingerprint: str = ""
+    keeps_state: bool = False
+
+
+@dataclass(frozen=True)
+class ToolResult:
+    """What a tool answered, an error inside its contract (``is_error``) included.
+
+    ``truncated`` says that text is missing, ``seconds`` is the time from the call to the answer
+    with waiting and retries, ``attempts`` how many requests it took (0: from the cache).
+    ``state_kept`` is the server's word that the trajectory's next call will find what this one
+    left.
+    """
+
+    tool: str
+    text: str
+    is_error: bool = False
+    truncated: bool = False
+    seconds: float = 0.0
+    attempts: int = 1
+    state_kept: bool = False
+
+
+def cut(text: str, limit: int) -> str:
+    """``text`` in at most ``limit`` characters, with a visible mark where some were cut (limit >=
+    100).
+    """
+    if len(text) <= limit:
+        return text
+    longest_mark = _mark(len(text))
+    head = text[: limit - len(longest_mark)]
+    return head + _mark(len(text) - len(head))
+
+
+def _mark(count: int) -> str:
+    return f"\n[… {count} characters cut]"

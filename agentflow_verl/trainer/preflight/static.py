@@ -1,0 +1,243 @@
+"""What can be known about a run before anything starts. Each check raises ConfigError: what, where,
+what to do.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from agentflow_verl.config import schema
+from agentflow_verl.core.errors import ConfigError
+from agentflow_verl.rewards import registry
+from agentflow_verl.trainer.rollout.frozen_base import base_replicas
+from agentflow_verl.trainer.rollout.lora_sharing import serves_adapter
+from agentflow_verl.trainer.rollout.runtime import plain
+
+ESTIMATOR = "flow_grpo"
+MODES = ("agentflow_sync", "agentflow_colocate_async", "agentflow_separate_async")
+
+
+def check(config: DictConfig) -> schema.AgentflowConfig:
+    """All checks, cheapest first. Returns the validated ``agentflow`` node."""
+    try:
+        settings = schema.load(_resolved(config, "agentflow"))
+        check_keys(settings)
+        check_planner(settings)
+        check_algorithm(config)
+        check_model(config)
+        check_adapter(config)
+        check_data(config)
+        check_folders(config, settings)
+        check_devices(config, settings)
+    except (
+        OmegaConfBaseException
+    ) as wrong:  # a mandatory value that is missing, an interpolation that leads nowhere
+        raise ConfigError(f"{wrong.full_key}: {str(wrong).splitlines()[0]}") from None
+    return settings
+
+
+def check_keys(settings: schema.AgentflowConfig) -> None:
+    for name, endpoint in settings.endpoints.items():
+        if endpoint.api_key_env and endpoint.api_key_env not in os.environ:
+            raise ConfigError(
+                f"agentflow.endpoints.{name}.api_key_env: {endpoint.api_key_env} is not set in the"
+                " environment"
+            )
+
+
+def check_planner(settings: schema.AgentflowConfig) -> None:
+    if settings.engines.planner != "policy":
+        raise ConfigError(
+            f"agentflow.engines.planner={settings.engines.planner}: in training the planner is the"
+            " policy"
+        )
+
+
+def check_algorithm(config: DictConfig) -> None:
+    mode = config.trainer.v1.trainer_mode
+    if not config.trainer.use_v1:
+        raise ConfigError("trainer.use_v1=false: agentflow needs verl's V1 trainer")
+    if mode not in MODES:
+        raise ConfigError(
+            f"trainer.v1.trainer_mode={mode}: with agentflow use one of {', '.join(MODES)}"
+        )
+    if config.algorithm.adv_estimator != ESTIMATOR:
+        return
+    actor = config.actor_rollout_ref.actor
+    if actor.policy_loss.loss_mode != "vanilla":
+        raise ConfigError(
+            f"actor_rollout_ref.actor.policy_loss.loss_mode={actor.policy_loss.loss_mode}: "
+            "flow_grpo defines the aggregation, and only the vanilla clipped loss leaves it alone"
+        )
+    if config.algorithm.get("rollout_correction") and config.algorithm.rollout_correction.get(
+        "bypass_mode", False
+    ):
+        raise ConfigError(
+            "algorithm.rollout_correction.bypass_mode=true replaces the loss of flow_grpo; leave it"
+            " false"
+        )
+    if config.distillation.enabled:
+        raise ConfigError(
+            "distillation.enabled=true replaces the loss of flow_grpo; leave it false, or choose"
+            " another algorithm.adv_estimator"
+        )
+    if config.actor_rollout_ref.rollout.n < 2:
+        raise ConfigError(
+            f"actor_rollout_ref.rollout.n={config.actor_rollout_ref.rollout.n}: a group needs at"
+            " least 2"
+        )
+
+
+def check_model(config: DictConfig) -> None:
+    path = config.actor_rollout_ref.model.path
+    if path is None:
+        raise ConfigError(
+            "actor_rollout_ref.model.path is not set: name a model folder or a hub id"
+        )
+    if "://" in path:  # verl fetches it
+        return
+    folder = Path(path).expanduser()
+    looks_local = path.startswith(("/", "./", "../", "~")) or path.count("/") != 1
+    if looks_local and not folder.is_dir():
+        raise ConfigError(f"actor_rollout_ref.model.path: there is no folder {path}")
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise ConfigError(
+            f"actor_rollout_ref.model.path: {path} has no config.json, so it is not a model folder"
+        )
+
+
+def check_adapter(config: DictConfig) -> None:
+    """To servers of their own verl sends the checkpoint and leaves the adapter behind
+    (engine_workers.py:777).
+    """
+    if config.trainer.v1.trainer_mode == "agentflow_separate_async" and serves_adapter(
+        config.actor_rollout_ref
+    ):
+        raise ConfigError(
+            "actor_rollout_ref.model.lora_rank with"
+            " trainer.v1.trainer_mode=agentflow_separate_async: verl would never send the adapter"
+            " to the rollout servers; set actor_rollout_ref.model.lora.merge=true, or choose"
+            " another mode"
+        )
+
+
+def check_data(config: DictConfig) -> None:
+    import pyarrow.parquet as parquet
+
+    for key in ("train_files", "val_files"):
+        files = config.data[key]
+        if not files:
+            raise ConfigError(f"data.{key} is not set: name a parquet file, or a list of them")
+        for name in [files] if isinstance(files, str) else files:
+            if "://" in name:
+                continue
+            path = Path(name).expanduser()
+            if not path.is_file():
+                raise ConfigError(f"data.{key}: there is no file {name}")
+            if path.suffix != ".parquet":
+                continue
+            try:
+                rows = parquet.read_metadata(path).num_rows
+                columns = parquet.read_schema(path).names
+            except Exception as wrong:
+                raise ConfigError(f"data.{key}: {name} is not a parquet file ({wrong})") from None
+            missing = {config.data.prompt_key, "data_source", "reward_model"} - set(columns)
+            if missing:
+                raise ConfigError(f"data.{key}: {name} has no column {', '.join(sorted(missing))}")
+            if config.reward.custom_reward_function.path is None:
+                check_scorers(parquet, path, key)
+            needed = (
+                config.data.train_batch_size
+                if key == "train_files" and isinstance(files, str)
+                else 1
+            )
+            if rows < needed:
+                raise ConfigError(
+                    f"data.{key}: {name} has {rows} rows, fewer than the {needed} that one batch"
+                    " needs"
+                )
+
+
+def check_scorers(parquet: Any, path: Path, key: str) -> None:
+    """Every data source has a rule, or its rows name one."""
+    columns = [
+        name for name in ("data_source", "extra_info") if name in parquet.read_schema(path).names
+    ]
+    table = parquet.read_table(path, columns=columns).to_pylist()
+    for source, scorer in {
+        (row["data_source"], (row.get("extra_info") or {}).get("scorer")) for row in table
+    }:
+        try:
+            registry.scorer(scorer or registry.scorer_name(source))
+        except ConfigError as wrong:
+            raise ConfigError(f"data.{key}: {path.name}: {wrong}") from None
+
+
+def check_folders(config: DictConfig, settings: schema.AgentflowConfig) -> None:
+    for key, name in (
+        ("trainer.default_local_dir", config.trainer.default_local_dir),
+        ("agentflow.trajectory_dir", settings.trajectory_dir),
+    ):
+        if name is None or "://" in name:
+            continue
+        try:
+            Path(name).mkdir(parents=True, exist_ok=True)
+            probe = Path(name) / f".agentflow-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as wrong:
+            raise ConfigError(f"{key}: cannot write to {name} ({wrong.strerror})") from None
+
+
+def check_devices(config: DictConfig, settings: schema.AgentflowConfig) -> None:
+    import torch
+
+    started = config.ray_kwargs.get("ray_init", {})
+    if (started.get("address") or os.environ.get("RAY_ADDRESS", "local")) != "local":
+        return  # what a cluster has, Ray says
+    if config.trainer.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            "trainer.device=cuda, but no GPU is visible here: add platform=cpu, or join a Ray"
+            " cluster"
+        )
+    trained, served = gpus(config, settings)
+    here = started.get("num_gpus") or torch.cuda.device_count()
+    if trained + served > here:
+        raise ConfigError(
+            f"trainer.nnodes x trainer.n_gpus_per_node asks for {trained} GPUs and rollout servers"
+            f" of their own for {served}, the frozen base's among them; {here} are here: lower"
+            " trainer.n_gpus_per_node, or join a Ray cluster"
+        )
+
+
+def gpus(config: DictConfig, settings: schema.AgentflowConfig) -> tuple[int, int]:
+    """GPUs that the trainer takes, and that servers beside it take: the frozen base's, and the
+    asynchronous mode's rollout.
+    """
+    rollout, trainer = config.actor_rollout_ref.rollout, config.trainer
+    alone = (
+        rollout.nnodes * rollout.n_gpus_per_node
+        if trainer.v1.trainer_mode == "agentflow_separate_async"
+        else 0
+    )
+    size = (
+        rollout.tensor_model_parallel_size
+        * rollout.data_parallel_size
+        * rollout.pipeline_model_parallel_size
+    )
+    return trainer.nnodes * trainer.n_gpus_per_node, alone + base_replicas(config, settings) * size
+
+
+def _resolved(config: DictConfig, key: str) -> dict[str, Any]:
+    node = OmegaConf.select(config, key)
+    if not isinstance(node, DictConfig):
+        raise ConfigError(
+            f"{key}: there must be a node of settings, not {node!r}; start from --config-name"
+            " agentflow"
+        )
+    return plain(node)

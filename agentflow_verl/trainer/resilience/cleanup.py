@@ -1,0 +1,165 @@
+"""What a run leaves behind outside its folder: shared memory, and files in the system's temporary
+folder.
+
+vLLM's message queues (vllm/distributed/device_communicators/shm_broadcast.py) are named ``psm_*``
+by Python, and the semaphores of multiprocessing ``sem.mp-*``. Both are removed by their creator;
+Ray ends that process with SIGKILL, so even a run that ends well leaves about seven segments and two
+semaphores. vLLM leaves its sockets and verl its lock files too, a dozen a run: they get a folder of
+the run's own. Ray's session folders stay where Ray keeps them: they hold the logs.
+
+A run that is killed cannot sweep: Ray replaces the driver's SIGTERM handler with one that ends it
+at once. So a small process waits for the driver's end, however it comes, and sweeps then: ``python
+-m agentflow_verl.trainer.resilience.cleanup``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+SHARED_MEMORY = Path("/dev/shm")
+PREFIXES = ("psm_", "sem.mp-", "verl_weights_")
+
+TITLES = ("ray::", "VLLM::")
+GRACE_S = 10.0
+"""How long the processes of a killed run may take to end by themselves."""
+WAIT_S = 20.0
+"""How long the sweeper goes on for what they still held."""
+
+logger = logging.getLogger(__name__)
+
+
+def use_own_temporary_folder() -> Path:
+    """Make a temporary folder for this process and every process that it starts. The sweeper
+    removes it.
+    """
+    system = tempfile.gettempdir()
+    os.environ.setdefault(
+        "RAY_TMPDIR", os.environ.get("TMPDIR", "/tmp")
+    )  # else Ray would miss a cluster started before
+    os.environ.setdefault(
+        "TORCHINDUCTOR_CACHE_DIR", f"{system}/torchinductor_{getpass.getuser()}"
+    )  # shared by runs
+    folder = tempfile.mkdtemp(prefix="agentflow-", dir=system)
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
+    return Path(folder)
+
+
+def sweep_after_this_process(folder: Path) -> subprocess.Popen:
+    """Start the sweeper. It holds the read end of a pipe whose other end closes with this process.
+    Removes ``folder``.
+    """
+    command = [sys.executable, "-m", "agentflow_verl.trainer.resilience.cleanup", str(folder)]
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+
+
+def sweep_until_gone(folder: Path = SHARED_MEMORY, wait_s: float = WAIT_S) -> None:
+    """Sweep until everything with such a name that is there now has gone, or ``wait_s`` seconds are
+    over.
+    """
+    there = set(_ours(folder))
+    deadline = time.monotonic() + wait_s
+    while there & set(_ours(folder)) and time.monotonic() < deadline:
+        sweep_shared_memory(folder)
+        time.sleep(0.2)
+
+
+def remove_until_gone(folder: Path, wait_s: float = WAIT_S) -> None:
+    """Remove a folder into which processes that are still ending may write."""
+    deadline = time.monotonic() + wait_s
+    while folder.exists() and time.monotonic() < deadline:
+        shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.2)
+
+
+def end_processes_of(folder: Path, wait_s: float = GRACE_S) -> list[str]:
+    """End Ray's and vLLM's processes that have ``folder`` as their temporary folder. Returns what
+    was killed.
+
+    Others may have something to finish, as a logger that uploads. Ray's own agents of a cluster
+    that was ended with its driver ask the dead cluster first, for a minute and more
+    (ray/_private/process_watcher.py, report_raylet_error_logs).
+    """
+    deadline = time.monotonic() + wait_s
+    while (left := _processes_of(folder)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    killed = []
+    for process in left:
+        with contextlib.suppress(psutil.Error):
+            killed.append(process.name())
+            process.kill()
+    return killed
+
+
+def _processes_of(folder: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):  # it has ended, or is another user's
+            command = process.cmdline()  # empty where it has ended and nobody has waited for it
+            if (
+                command
+                and command[0].startswith(TITLES)
+                and process.environ().get("TMPDIR") == str(folder)
+            ):
+                found.append(process)
+    return found
+
+
+def sweep_shared_memory(folder: Path = SHARED_MEMORY) -> list[str]:
+    """Remove this user's segments with such a name that no living process maps. Returns the names
+    removed.
+    """
+    ours = _ours(folder)
+    mapped = _mapped_inodes() if ours else set()
+    removed = []
+    for file, inode in ours.items():
+        if inode not in mapped:
+            file.unlink(missing_ok=True)
+            removed.append(file.name)
+    if removed:
+        logger.info("removed %d shared-memory segments of processes that are gone", len(removed))
+    return removed
+
+
+def _ours(folder: Path) -> dict[Path, int]:
+    """This user's segments with such a name, and their inodes."""
+    ours = {}
+    for file in folder.glob("*"):
+        if file.name.startswith(PREFIXES):
+            with contextlib.suppress(FileNotFoundError):  # its owner was quicker
+                found = file.stat()
+                if found.st_uid == os.getuid():
+                    ours[file] = found.st_ino
+    return ours
+
+
+def _mapped_inodes() -> set[int]:
+    """By number, not by name: glibc maps a new semaphore under another name than it then gets."""
+    inodes = set()
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        try:
+            lines = maps.read_text(errors="replace").splitlines()
+        except OSError:  # the process ended, or is another user's
+            continue
+        inodes.update(int(line.split()[4]) for line in lines if "/dev/shm/" in line)
+    return inodes
+
+
+if __name__ == "__main__":
+    sys.stdin.buffer.read()
+    own = Path(sys.argv[1])
+    end_processes_of(own)
+    sweep_until_gone()
+    remove_until_gone(own)

@@ -1,0 +1,89 @@
+"""A run from its start or its checkpoint to its end: a mixin over verl's PPOTrainer, part of
+modes.py.
+
+fit                        watches the processes that trajectories need, shows progress, closes what the manager started
+_load_checkpoint           says where the run goes on, and sets aside what was logged after that
+_reissue_inflight_prompts  asynchronous modes: sets aside what was logged of questions that are asked again
+_compute_metrics           shows the step
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import transfer_queue as tq
+from ray.exceptions import RayActorError
+from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.v1.trainer_base import PPOTrainer
+
+from agentflow_verl.core.errors import InfraError
+from agentflow_verl.trainer.logs import share_verls_log
+from agentflow_verl.trainer.progress import Progress
+from agentflow_verl.trainer.resilience.actor_watch import Watch
+from agentflow_verl.trainer.resilience.log_rollback import set_aside_groups, set_aside_steps
+
+logger = logging.getLogger(__name__)
+
+
+class Recovering(PPOTrainer):
+    """The mixin."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        share_verls_log()
+        super().__init__(*args, **kwargs)
+
+    def fit(self, agent_loop_manager: Any) -> None:
+        watch = Watch(agent_loop_manager.actors())
+        wait = self.replay_buffer._wait_for_next_poll
+
+        def watch_and_wait(*args: Any) -> float:
+            watch.check()
+            return wait(*args)
+
+        self.replay_buffer._wait_for_next_poll = watch_and_wait
+        self.progress = Progress(self.total_training_steps)
+        try:
+            super().fit(agent_loop_manager)
+        except (RayActorError, InfraError):
+            watch.explain()  # names what died; faults of trajectories are its consequence
+            raise
+        finally:
+            self.progress.close()
+            agent_loop_manager.close()
+
+    def _load_checkpoint(self) -> None:
+        super()._load_checkpoint()
+        if self.global_steps:
+            logger.warning(
+                "resumed from the checkpoint of step %d: weights, optimizer, data order and random"
+                " state are its own",
+                self.global_steps,
+            )
+        if self._log is not None:
+            set_aside_steps(
+                self._log, self.global_steps, self.config.trainer.get("val_before_train", True)
+            )
+
+    def _reissue_inflight_prompts(self, partition_id: str = "train") -> int:
+        if self.trainer_mode != "sync" and self._log is not None:
+            tags = (tq.kv_list(partition_id) or {}).get(partition_id, {})
+            again = {
+                key
+                for key, tag in tags.items()
+                if tag.get("is_prompt") and tag.get("status") in ("pending", "running")
+            }
+            set_aside_groups(self._log, again)
+        return super()._reissue_inflight_prompts(partition_id)
+
+    def _compute_metrics(
+        self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, global_steps: int, epoch: int
+    ) -> None:
+        super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
+        self.progress.show(global_steps, metrics)
+
+    @property
+    def _log(self) -> Path | None:
+        folder = self.config.agentflow.trajectory_dir
+        return Path(folder) if folder else None

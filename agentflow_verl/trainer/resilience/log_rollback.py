@@ -1,0 +1,104 @@
+"""The trajectory log of a run that goes on: no step twice, nothing deleted.
+
+verl saves a checkpoint every ``trainer.save_freq`` steps and resumes from the last. The steps after
+it were logged and run again, so their trajectories are moved to ``set_aside/{number}`` beside
+``train`` and ``val``, where no reader looks.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Set
+from pathlib import Path
+
+from agentflow_verl.trajectories.log import ScoredTrajectory
+
+SET_ASIDE = "set_aside"
+
+logger = logging.getLogger(__name__)
+
+
+def set_aside_steps(log: Path, step: int, validates: bool) -> int:
+    """Move what was logged after ``step``. Returns the number of files.
+
+    Args:
+        log: ``agentflow.trajectory_dir``.
+        step: the step of the checkpoint, 0 for a run from scratch.
+        validates: whether the run begins with a validation, which is logged under ``step`` itself.
+    """
+    again = [
+        (split, first)
+        for split, first in (("train", step + 1), ("val", step if validates else step + 1))
+    ]
+    late = [
+        path
+        for split, first in again
+        for path in sorted((log / split).glob("step_*/*.jsonl"))
+        if _step(path) >= first
+    ]
+    if not late:
+        return 0
+    target = _new_folder(log)
+    for path in late:
+        _move(path, target / path.relative_to(log))
+    steps = sorted({_step(path) for path in late})
+    logger.warning(
+        "the run goes on after step %d: trajectories logged for step %s are in %s",
+        step,
+        ", ".join(map(str, steps)),
+        target,
+    )
+    return len(late)
+
+
+def set_aside_groups(log: Path, groups: Set[str]) -> int:
+    """Move the trajectories of ``groups``, which will be rolled out again. Returns their number."""
+    moved = 0
+    target: Path | None = None
+    for path in sorted((log / "train").glob("step_*/*.jsonl")):
+        lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line]
+        again = [
+            line for line in lines if ScoredTrajectory.model_validate_json(line).group in groups
+        ]
+        if not again:
+            continue
+        target = target or _new_folder(log)
+        _write(target / path.relative_to(log), again)
+        _write(path, [line for line in lines if line not in set(again)])
+        moved += len(again)
+    if moved:
+        logger.warning(
+            "%d questions were under way at the checkpoint and are asked again: %d trajectories are"
+            " in %s",
+            len(groups),
+            moved,
+            target,
+        )
+    return moved
+
+
+def _step(path: Path) -> int:
+    return int(path.parent.name.removeprefix("step_"))
+
+
+def _new_folder(log: Path) -> Path:
+    """``set_aside/N``, N one more than the last."""
+    numbers = [int(path.name) for path in (log / SET_ASIDE).glob("*") if path.name.isdigit()]
+    folder = log / SET_ASIDE / str(max(numbers, default=0) + 1)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _move(path: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path.rename(target)
+    if not any(path.parent.iterdir()):
+        path.parent.rmdir()
+
+
+def _write(path: Path, lines: list[str]) -> None:
+    """Whole or not at all: a run may be killed here too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,66 @@
+"""The agent loop that verl instantiates once a trajectory: a dataset row in, one output a planner
+turn out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from verl.experimental.agent_loop.agent_loop import (
+    AgentLoopBase,
+    AgentLoopOutput,
+    ToolListWrap,
+    register,
+)
+
+from agentflow_verl.engines.interface import Engine
+from agentflow_verl.engines.token_engine import TokenEngine
+from agentflow_verl.flow.loop import Flow
+from agentflow_verl.trainer.rollout.rows import to_rows
+from agentflow_verl.trainer.rollout.services import Services
+
+
+@register("agentflow")
+class AgentflowLoop(AgentLoopBase):
+    """Runs flow/loop.py with the worker's engines and tools (``Services``, handed over as verl's
+    ``tools``).
+    """
+
+    def __init__(self, *args: Any, tools: ToolListWrap, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.services: Services = tools.tools
+
+    async def run(self, sampling_params: dict[str, Any], **row: Any) -> list[AgentLoopOutput]:
+        """One trajectory. A fault is an outcome of the trajectory, never an exception: verl would
+        fail the group.
+        """
+        flow = Flow(
+            self._engines(sampling_params), self.services.tools, self.services.config.limits
+        )
+        query = question_of(row["raw_prompt"])
+        trajectory = await flow.run(query, f"{row['uid']}_{row['session_id']}")
+        eos = self.tokenizer.eos_token_id
+        return to_rows(
+            trajectory, placeholder_id=eos, policy_version=max(0, int(row["global_steps"]) - 1)
+        )
+
+    def _engines(self, sampling_params: dict[str, Any]) -> dict[str, Engine]:
+        limit = self.rollout_config.response_length
+        policy = TokenEngine(
+            "policy",
+            self.tokenizer,
+            self.server_manager.generate,
+            {**sampling_params, "max_tokens": limit},
+            prompt_limit=self.rollout_config.prompt_length,
+            response_limit=limit,
+            template_kwargs=self.apply_chat_template_kwargs,
+        )
+        return {
+            module: policy if name == "policy" else self.services.engines[name]
+            for module, name in self.services.config.engines.model_dump().items()
+        }
+
+
+def question_of(raw_prompt: list[dict[str, Any]]) -> str:
+    """The question of a dataset row: its last user message."""
+    return [message["content"] for message in raw_prompt if message["role"] == "user"][-1]

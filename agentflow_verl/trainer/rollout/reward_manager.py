@@ -1,0 +1,97 @@
+"""verl's reward manager for trajectories: reads the typed record, never the last row's text.
+
+Chosen by ``reward.reward_manager`` in the agentflow config. The rules decide, with a judge where
+``agentflow.judge`` names one. A ``reward.custom_reward_function`` replaces both with the user's
+own, called with verl's usual arguments and the answer as ``solution_str``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from typing import Any
+
+import aiohttp
+from verl import DataProto
+from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
+
+from agentflow_verl.config import schema
+from agentflow_verl.rewards.judge.client import Judge
+from agentflow_verl.rewards.judge.client import score as judged_score
+from agentflow_verl.trainer.rollout.rows import RECORD
+from agentflow_verl.trainer.rollout.runtime import plain
+from agentflow_verl.trajectories.records import Trajectory
+
+logger = logging.getLogger(__name__)
+
+
+class FlowRewardManager(RewardManagerBase):
+    """Scores a trajectory's answer. ``scored`` is 0 where there is no reward: the trajectory is
+    then masked.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        tokenizer: Any,
+        compute_score: Any,
+        reward_router_address: Any = None,
+        reward_model_tokenizer: Any = None,
+    ):
+        super().__init__(config, tokenizer, compute_score)
+        self.custom = (
+            compute_score if config.reward.custom_reward_function.path is not None else None
+        )
+        self.settings = schema.load(plain(config.agentflow)) if "agentflow" in config else None
+        self.judge: Judge | None = None
+
+    async def run_single(self, data: DataProto) -> dict[str, Any]:
+        """One trajectory, of which ``data`` holds all rows. A scorer that raises is a fault, not a
+        reward of 0.
+        """
+        row = data[-1].non_tensor_batch
+        trajectory: Trajectory = row["tool_extra_fields"][RECORD]
+        if not trajectory.outcome.valid:
+            return _unscored()
+        try:
+            info = await self._score(row, trajectory)
+        except Exception as fault:
+            logger.exception(
+                "the scorer failed on trajectory %s; it leaves the loss", trajectory.id
+            )
+            return _unscored(reason=f"{type(fault).__name__}: {fault}")
+        reward = float(info.pop("score"))
+        info.pop("acc", None)  # verl counts a trajectory that is missing in a validation as acc 0
+        return {
+            "reward_score": reward,
+            "reward_extra_info": {**info, "success": float(reward >= 1.0), "scored": 1.0},
+        }
+
+    async def _score(self, row: dict[str, Any], trajectory: Trajectory) -> dict[str, Any]:
+        source, truth = row["data_source"], row["reward_model"]["ground_truth"]
+        extra = {**(row.get("extra_info") or {}), "question": trajectory.query}
+        if self.custom is None:
+            score, details = await judged_score(
+                self._open_judge(), source, trajectory.answer, truth, extra
+            )
+            return {"score": score.value, **details}
+        extra["trajectory"] = trajectory
+        result = self.custom(
+            data_source=source, solution_str=trajectory.answer, ground_truth=truth, extra_info=extra
+        )
+        result = await result if inspect.isawaitable(result) else result
+        return dict(result) if isinstance(result, dict) else {"score": float(result)}
+
+    def _open_judge(self) -> Judge | None:
+        """The judge, where the configuration has one. Opened on first use: it belongs to the
+        running event loop.
+        """
+        endpoint = None if self.settings is None else self.settings.judge_endpoint
+        if self.judge is None and endpoint is not None:
+            session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+            self.judge = Judge(self.settings.judge, endpoint, session)
+        return self.judge
+
+
+def _unscored(**said: str) -> dict[str, Any]:
+    return {"reward_score": 0.0, "reward_extra_info": {"success": 0.0, "scored": 0.0, **said}}

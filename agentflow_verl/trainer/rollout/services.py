@@ -1,0 +1,101 @@
+"""What all trajectories of one worker process share: engines other than the policy, the tools, the
+trajectory log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from agentflow_verl.config.schema import AgentflowConfig
+from agentflow_verl.core import gc_tuning as garbage
+from agentflow_verl.engines.interface import Engine
+from agentflow_verl.engines.openai_endpoint import EndpointEngine
+from agentflow_verl.engines.token_engine import Generate, TokenEngine
+from agentflow_verl.tools.toolbox import ToolBox
+from agentflow_verl.trainer.rollout.frozen_base import context_length
+from agentflow_verl.trajectories.log import TrajectoryLog
+from agentflow_verl.trajectories.manifest import Setup
+
+RESTART_S = 60.0
+"""For a tool server that died since the run's start to be there again. What was never there, the
+run's checks have named.
+"""
+
+
+class Services:
+    """Open once in a worker's event loop, used by every trajectory in it."""
+
+    def __init__(
+        self,
+        config: AgentflowConfig,
+        engines: Mapping[str, Engine],
+        tools: ToolBox,
+        log: TrajectoryLog | None,
+    ):
+        self.config = config
+        self.engines = engines
+        self.tools = tools
+        self.log = log
+
+    @classmethod
+    async def open(
+        cls,
+        config: AgentflowConfig,
+        tool_urls: Mapping[str, tuple[str, ...]],
+        base: Generate,
+        tokenizer: Any,
+        rollout_config: Any,
+        template_kwargs: Mapping[str, Any],
+    ) -> Services:
+        """Connect to everything that the manager started, and to what runs elsewhere.
+
+        Args:
+            tool_urls: URLs of the embedded tool servers, by name.
+            base: asks the frozen base; not asked where no module is answered by it.
+        """
+        tools = await ToolBox.open(
+            [
+                tool.running_at(tool_urls[name]) if name in tool_urls else tool
+                for name, tool in config.tools.items()
+            ],
+            patience_s=RESTART_S,
+        )
+        engines: dict[str, Engine] = {}
+        prompt_limits = {"policy": rollout_config.prompt_length}
+        if config.needs_base:
+            context = context_length(rollout_config, config.base.max_tokens)
+            prompt_limits["base"] = max(context - config.base.max_tokens, context // 2)
+            engines["base"] = TokenEngine(
+                "base",
+                tokenizer,
+                base,
+                {
+                    "temperature": config.base.temperature,
+                    "top_p": 1.0,
+                    "top_k": -1,
+                    "max_tokens": config.base.max_tokens,
+                },
+                prompt_limit=prompt_limits["base"],
+                response_limit=config.base.max_tokens,
+                template_kwargs=template_kwargs,
+            )
+        if config.endpoints:
+            session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+            engines |= {
+                name: EndpointEngine(name, node, session) for name, node in config.endpoints.items()
+            }
+        log = TrajectoryLog(Path(config.trajectory_dir)) if config.trajectory_dir else None
+        if log is not None:
+            Setup(
+                limits=config.limits,
+                tools=tools.specs,
+                prompt_limits=prompt_limits,
+                template=dict(template_kwargs),
+                tokenizer=tokenizer.name_or_path,
+            ).save(log.folder)
+        garbage.settle()
+        return cls(config, engines, tools, log)

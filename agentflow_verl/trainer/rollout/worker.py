@@ -1,0 +1,147 @@
+"""One Ray actor that runs many trajectories as coroutines, over one set of engines and tools."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
+from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
+
+from agentflow_verl.trainer.rollout.frozen_base import abort_when_cancelled, base_generate
+from agentflow_verl.trainer.rollout.rows import FIELD, RECORD
+from agentflow_verl.trainer.rollout.runtime import Runtime, plain
+from agentflow_verl.trainer.rollout.services import Services
+from agentflow_verl.trajectories.log import ScoredTrajectory
+from agentflow_verl.trajectories.records import SCORER_FAILED, ModuleReply, Outcome, Trajectory
+
+_WorkerTQ = AgentLoopWorkerTQ.__ray_metadata__.modified_class  # the class behind verl's ray.remote
+
+
+class FlowWorker(_WorkerTQ):
+    """verl's worker with ``Services`` in the place of its tools, and a log of scored trajectories."""
+
+    def __init__(self, config: Any, llm_client: Any, *args: Any, **kwargs: Any):
+        super().__init__(config, abort_when_cancelled(llm_client), *args, **kwargs)
+
+    async def generate_sequences(self, batch: Any) -> None:
+        if not isinstance(self.tools, Services):
+            runtime, template_kwargs = (
+                Runtime.of(self.config),
+                self.config.data.get("apply_chat_template_kwargs"),
+            )
+            self.tools = await Services.open(
+                runtime.agentflow,
+                runtime.tool_urls,
+                base_generate(runtime.base_servers, self.llm_client),
+                self.tokenizer,
+                self.rollout_config,
+                plain(template_kwargs) if template_kwargs else {},
+            )
+        await super().generate_sequences(batch)
+
+    async def _agent_loop_postprocess(self, output: Any, validate: bool, **row: Any) -> None:
+        """Put rows into TransferQueue. A faulted trajectory of a validation is only logged: verl
+        would score it 0.
+        """
+        ours = output[-1].extra_fields[FIELD]
+        ours["split"] = "val" if validate else "train"
+        if validate:
+            await self._compute_score(output, row)
+        if not validate or ours["valid"]:
+            await super()._agent_loop_postprocess(output, validate, **row)
+
+    async def _compute_score(self, outputs: list[AgentLoopOutput], kwargs: dict[str, Any]) -> None:
+        """Have the reward worker score the trajectory, once, then log it. One score for all rows of
+        the trajectory.
+        """
+        if RECORD in outputs[-1].extra_fields:
+            await super()._compute_score(outputs, kwargs)
+            await self._log(outputs, kwargs)
+
+    async def _log(self, outputs: list[AgentLoopOutput], row: dict[str, Any]) -> None:
+        last = outputs[-1]
+        scores = last.extra_fields.get("reward_extra_info", {})
+        trajectory = after_scoring(last.extra_fields.pop(RECORD), scores)
+        for output in outputs:
+            output.extra_fields[FIELD] |= {
+                "valid": trajectory.outcome.valid,
+                "outcome": trajectory.outcome.value,
+            }
+        last.extra_fields[FIELD]["summary"] = summarise(trajectory)
+        if self.tools.log is None:
+            return
+        scored = ScoredTrajectory(
+            step=int(row["global_steps"]),
+            split=last.extra_fields[FIELD]["split"],
+            group=str(row["uid"]),
+            session=int(row["session_id"]),
+            data_source=str(row.get("data_source", "")),
+            ground_truth=_plain(row.get("reward_model", {}).get("ground_truth")),
+            reward=last.reward_score if last.extra_fields[FIELD]["valid"] else None,
+            scores=_plain(scores),
+            trajectory=trajectory,
+        )
+        await asyncio.to_thread(
+            self.tools.log.write, scored
+        )  # a disk may be slow, and the loop has others to serve
+
+
+def after_scoring(trajectory: Trajectory, scores: dict[str, Any]) -> Trajectory:
+    """A trajectory whose scorer failed, such as a judge that cannot be reached, ends as any other
+    fault does.
+    """
+    if not trajectory.outcome.valid or scores.get("scored", 1.0) > 0:
+        return trajectory
+    error = f"{SCORER_FAILED}: {scores.get('reason', 'it gives no reason')}"
+    return trajectory.model_copy(update={"outcome": Outcome.INFRA_ERROR, "error": error})
+
+
+def summarise(trajectory: Trajectory) -> dict[str, Any]:
+    """What metrics need of a trajectory, small enough to travel with its last row."""
+    replies = trajectory.all_replies()
+    verdicts = [turn.verdict for turn in trajectory.turns if turn.verdict is not None]
+    return {
+        "turns": len(trajectory.turns),
+        "planner_tokens": sum(
+            len(turn.tokens.response_ids) for turn in trajectory.turns if turn.tokens is not None
+        ),
+        "calls": [
+            turn.call.tool
+            for turn in trajectory.turns
+            if turn.call is not None and turn.result is not None
+        ],
+        "tool_errors": sum(
+            turn.result.is_error for turn in trajectory.turns if turn.result is not None
+        ),
+        "malformed_plans": sum(turn.plan is None for turn in trajectory.turns),
+        "malformed_calls": sum(
+            turn.plan is not None and turn.error is not None for turn in trajectory.turns
+        ),
+        "malformed_verdicts": sum(not verdict.parsed for verdict in verdicts),
+        "cut_replies": sum(reply.cut for reply in replies),
+        "cached_tokens": cached_tokens(replies),
+        "timings": dict(trajectory.timings),
+        "error": trajectory.error,
+    }
+
+
+def cached_tokens(replies: list[ModuleReply]) -> dict[str, tuple[int, int]]:
+    """By engine: prompt tokens that its prefix cache served, and prompt tokens in all, where it
+    tells the first.
+    """
+    found: dict[str, tuple[int, int]] = {}
+    for reply in replies:
+        if reply.cached_tokens is not None:
+            cached, prompt = found.get(reply.engine, (0, 0))
+            found[reply.engine] = (cached + reply.cached_tokens, prompt + reply.prompt_tokens)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """NumPy scalars and arrays as plain Python, for JSON."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value.tolist() if hasattr(value, "tolist") else value

@@ -1,0 +1,327 @@
+"""verl's V1 trainer modes with the paper's objective: ``agentflow_sync`` and its asynchronous
+siblings.
+
+One mixin over verl's three trainers. Beside what recovery.py does it changes six things, each a
+method of verl's PPOTrainer:
+
+    _setup                   with a LoRA adapter, rollout servers that can leave it off (trainer/rollout/lora_sharing.py)
+    _build_replay_buffer     polls ten times a second (verl's 2 s are 2 s of idle a step), and filters by valid trajectories
+    _init_resource_pool_mgr  the actor worker is ours (actor.py), which holds the loss
+    _balance_batch           rows are dealt to optimizer steps by group, not by row count
+    _compute_advantage       over trajectories, with the loss weight of each row beside the advantage
+    _update_actor            as many mini-batches as the groups need
+
+With any other ``algorithm.adv_estimator`` the last three are verl's own, over the trajectories that
+did not end in a fault.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import transfer_queue as tq
+from tensordict import TensorDict
+from transfer_queue import KVBatchMeta
+from verl.protocol import DataProto
+from verl.trainer.ppo.padding_utils import upsample_batch_to_divisible_size
+from verl.trainer.ppo.ray_trainer import apply_kl_penalty
+from verl.trainer.ppo.rollout_corr_helper import compute_rollout_correction_and_add_to_batch
+from verl.trainer.ppo.utils import Role
+from verl.trainer.ppo.v1.trainer_base import register_trainer
+from verl.trainer.ppo.v1.trainer_colocate_async import PPOTrainerColocateAsync
+from verl.trainer.ppo.v1.trainer_separate_async import PPOTrainerSeparateAsync
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.utils.metric import reduce_metrics
+from verl.utils.py_functional import rename_dict
+from verl.utils.seqlen_balancing import log_seqlen_unbalance
+from verl.workers.utils.padding import response_to_nested
+
+from agentflow_verl.flow_grpo import FlowGRPO, advantages, weights
+from agentflow_verl.trainer.actor_loss import LOSS_WEIGHT, with_flow_loss
+from agentflow_verl.trainer.batching.filtering import without_signal
+from agentflow_verl.trainer.batching.native_estimators import without_faults
+from agentflow_verl.trainer.cpu import platform as cpu
+from agentflow_verl.trainer.metrics import batch_metrics, policy_rollout_kl
+from agentflow_verl.trainer.preflight.static import ESTIMATOR
+from agentflow_verl.trainer.resilience.fault_limit import stop_on_faults
+from agentflow_verl.trainer.resilience.fit import Recovering
+from agentflow_verl.trainer.rollout.lora_sharing import can_share, share_rollout
+from agentflow_verl.trainer.rollout.rows import FIELD, BatchIndex, deal, plan_steps, rows_per_rank
+from agentflow_verl.trainer.rollout.runtime import plain
+
+ACTOR_ROLES = (Role.Actor, Role.ActorRollout, Role.ActorRolloutRef, Role.RefPolicy)
+POLL_S = 0.1
+
+
+class FlowTrainer(Recovering):
+    """The mixin. ``base_mode`` is what verl's own code must see as ``trainer_mode`` (it compares it
+    with "sync").
+    """
+
+    base_mode: str
+
+    @property
+    def trainer_mode(self) -> str:
+        return self.base_mode
+
+    @trainer_mode.setter
+    def trainer_mode(self, _: str) -> None:
+        """verl assigns the registered name."""
+
+    @property
+    def flow_grpo(self) -> bool:
+        return self.config.algorithm.adv_estimator == ESTIMATOR
+
+    def _setup(self) -> None:
+        if can_share(self.config.actor_rollout_ref):
+            share_rollout(self.config)
+        super()._setup()
+
+    def _build_replay_buffer(self) -> Any:
+        buffer = super()._build_replay_buffer()
+        buffer.poll_interval = POLL_S
+        buffer._dapo_filtered_keys = partial(without_signal, buffer)
+        return buffer
+
+    def _init_resource_pool_mgr(self) -> None:
+        super()._init_resource_pool_mgr()
+        for role, worker in self.role_worker_mapping.items():
+            if role in ACTOR_ROLES:
+                self.role_worker_mapping[role] = with_flow_loss(worker)
+
+    # ---- a batch of rows, dealt to optimizer steps ----
+
+    def _balance_batch(
+        self,
+        batch: KVBatchMeta,
+        metrics: dict,
+        logging_prefix: str = "global_seqlen",
+        keep_minibatch: bool = False,
+    ) -> KVBatchMeta:
+        """Order rows rank by rank, within a rank step by step, every step with the same number of
+        rows on every rank.
+
+        The groups of a step are whole, so a step's loss is the mean over its groups; padding rows
+        fill the gaps.
+        """
+        if not self.flow_grpo:
+            return super()._balance_batch(batch, metrics, logging_prefix, keep_minibatch)
+        ranks = self._ranks()
+        per_step = self.config.actor_rollout_ref.actor.ppo_mini_batch_size
+        index = BatchIndex.of(batch.keys, batch.tags)
+        step_R = plan_steps(index.group_R.tolist(), per_step)
+        steps = max(step_R) + 1
+        per_rank = rows_per_rank(step_R, ranks, self._row_multiple())
+        batch = upsample_batch_to_divisible_size(
+            batch, steps * ranks * per_rank, self.tokenizer.eos_token_id
+        )
+
+        length_R = torch.tensor([tag["seq_len"] for tag in batch.tags], dtype=torch.int64)
+        order = deal(step_R, length_R, ranks, per_rank)
+        share = len(order) // ranks
+        dealt = [order[rank * share : (rank + 1) * share] for rank in range(ranks)]
+        metrics.update(log_seqlen_unbalance(length_R.tolist(), dealt, prefix=logging_prefix))
+        batch.reorder(order)
+        self._steps = steps
+        return batch
+
+    def _ranks(self) -> int:
+        """Data-parallel size of the actor."""
+        group = self.actor_rollout_wg
+        if "actor" not in group._dispatch_info:
+            group._dispatch_info["actor"] = group._query_dispatch_info("actor")
+        return max(group._dispatch_info["actor"]) + 1
+
+    def _row_multiple(self) -> int:
+        """Rows a rank's share must be divisible by: the fixed micro-batch sizes, where they are
+        fixed.
+        """
+        actor, rollout, ref = (
+            self.config.actor_rollout_ref[key] for key in ("actor", "rollout", "ref")
+        )
+        fixed = [
+            (actor.use_dynamic_bsz, actor.ppo_micro_batch_size_per_gpu),
+            (rollout.log_prob_use_dynamic_bsz, rollout.log_prob_micro_batch_size_per_gpu),
+        ]
+        if self.use_reference_policy:
+            fixed.append((ref.log_prob_use_dynamic_bsz, ref.log_prob_micro_batch_size_per_gpu))
+        return math.lcm(*(size for dynamic, size in fixed if not dynamic and size))
+
+    # ---- advantages and weights ----
+
+    def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        """verl's method (trainer_base.py:1743) with flow_grpo/ in the place of its estimator, and a
+        weight a row.
+        """
+        if not self.flow_grpo:
+            return without_faults(
+                super()._compute_advantage, batch, metrics, self.config.agentflow.max_fault_rate
+            )
+        fields = [
+            "uid",
+            "response_mask",
+            "rm_scores",
+            "rollout_log_probs",
+            "old_log_probs",
+            "ref_log_prob",
+            "values",
+        ]
+        data = tq.kv_batch_get(
+            keys=batch.keys,
+            partition_id=batch.partition_id,
+            select_fields=[*fields, "extra_fields"],
+        )
+        ours = [item.get(FIELD, {}) for item in data.pop("extra_fields").tolist()]
+        stop_on_faults(
+            [row for row, tag in zip(ours, batch.tags) if not tag.get("is_padding")],
+            self.config.agentflow.max_fault_rate,
+        )
+        response_mask = data["response_mask"]
+        data = DataProto(batch=data.to_padded_tensor())
+        data.non_tensor_batch["uid"] = np.array(data.batch.pop("uid").tolist(), dtype=object)
+        data.batch["token_level_scores"] = data.batch["rm_scores"]
+        tokens_R = data.batch["response_mask"].sum(-1)
+
+        if self.config.algorithm.use_kl_in_reward:
+            kl = self.config.algorithm.kl_penalty
+            data, kl_metrics = apply_kl_penalty(data, kl_ctrl=self.kl_ctrl_in_reward, kl_penalty=kl)
+            metrics.update(kl_metrics)
+        else:
+            data.batch["token_level_rewards"] = data.batch["token_level_scores"]
+        correction = self._corrects_rollout(data)
+        if correction:
+            data, correction_metrics = compute_rollout_correction_and_add_to_batch(
+                data, self.config.algorithm.rollout_correction
+            )
+            metrics.update(correction_metrics)
+
+        index = BatchIndex.of(batch.keys, batch.tags)
+        valid_R = ~index.padding_R & torch.tensor([item.get("valid", False) for item in ours])
+        options = FlowGRPO(**plain(self.config.agentflow.flow_grpo))
+        reward_R = self._trajectory_rewards(data, index)
+        advantage_R = advantages(reward_R, index.trajectory_R, index.group_R, valid_R, options)
+        weight_R = weights(
+            reward_R,
+            index.trajectory_R,
+            index.group_R,
+            valid_R,
+            tokens_R,
+            self._step_of_rows(index),
+            options,
+        )
+        metrics.update(
+            batch_metrics(
+                ours,
+                index,
+                valid_R,
+                data.batch["rm_scores"].sum(-1),
+                advantage_R,
+                weight_R * tokens_R,
+            )
+        )
+        if "rollout_log_probs" in data.batch:
+            metrics.update(
+                policy_rollout_kl(
+                    *(
+                        data.batch[name]
+                        for name in ("old_log_probs", "rollout_log_probs", "response_mask")
+                    )
+                )
+            )
+
+        mask_RL = data.batch["response_mask"]
+        data.batch["advantages"] = data.batch["returns"] = (
+            advantage_R.unsqueeze(-1) * mask_RL
+        ).float()
+        data.batch[LOSS_WEIGHT] = (weight_R.unsqueeze(-1) * mask_RL).float()
+        written = ["advantages", "returns", LOSS_WEIGHT]
+        written += ["token_level_rewards"] if self.config.algorithm.use_kl_in_reward else []
+        written += [
+            name
+            for name in ("response_mask", "rollout_is_weights")
+            if correction and name in data.batch
+        ]
+        output = {name: response_to_nested(data.batch[name], response_mask) for name in written}
+        return tq.kv_batch_put(
+            keys=batch.keys,
+            partition_id=batch.partition_id,
+            fields=TensorDict(output, batch_size=len(batch)),
+        )
+
+    def _corrects_rollout(self, data: DataProto) -> bool:
+        correction = self.config.algorithm.get("rollout_correction", None)
+        return (
+            bool(correction)
+            and "rollout_log_probs" in data.batch
+            and not correction.get("bypass_mode", False)
+        )
+
+    @staticmethod
+    def _trajectory_rewards(data: DataProto, index: BatchIndex) -> torch.Tensor:
+        """The outcome reward on each row; with a KL penalty in the reward, less the penalty of all
+        its turns.
+        """
+        score_R = data.batch["rm_scores"].double().sum(-1)
+        penalty_R = data.batch["token_level_rewards"].double().sum(-1) - score_R
+        penalty_I = torch.zeros(int(index.trajectory_R.max()) + 1, dtype=torch.float64).index_add(
+            0, index.trajectory_R, penalty_R
+        )
+        return score_R + penalty_I[index.trajectory_R]
+
+    def _step_of_rows(self, index: BatchIndex) -> torch.Tensor:
+        """The optimizer step of each row, from the order that ``_balance_batch`` made."""
+        per_rank = len(index.group_R) // self._ranks()
+        position_R = torch.arange(len(index.group_R)) % per_rank
+        return position_R // (per_rank // self._steps)
+
+    # ---- the update ----
+
+    def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        """verl's method (trainer_base.py:1838), by number of mini-batches instead of rows, never
+        shuffled: a group that is torn apart would be weighed wrongly."""
+        if not self.flow_grpo:
+            return super()._update_actor(batch, metrics)
+        actor = self.config.actor_rollout_ref.actor
+        batch.extra_info.update(
+            {
+                "calculate_entropy": actor.calculate_entropy or actor.entropy_coeff != 0.0,
+                "global_batch_size": len(batch) // self._steps,
+                "num_mini_batch": self._steps,
+                "epochs": actor.ppo_epochs,
+                "seed": actor.data_loader_seed,
+                "dataloader_kwargs": {"shuffle": False},
+                "temperature": self.config.actor_rollout_ref.rollout.temperature,
+                "distillation_use_topk": False,
+                "distillation_only": False,
+            }
+        )
+        output = rename_dict(self.actor_rollout_wg.update_actor(batch)["metrics"], "actor/")
+        output["perf/mfu/actor"] = output.pop("actor/mfu")
+        metrics.update(reduce_metrics(output))
+        metrics["agentflow/optimizer_steps"] = self._steps * actor.ppo_epochs
+        return batch
+
+
+class FlowTrainerSync(FlowTrainer, PPOTrainerSync):
+    base_mode = "sync"
+
+
+class FlowTrainerColocateAsync(FlowTrainer, PPOTrainerColocateAsync):
+    base_mode = "colocate_async"
+
+
+class FlowTrainerSeparateAsync(FlowTrainer, PPOTrainerSeparateAsync):
+    base_mode = "separate_async"
+
+
+def _register() -> None:
+    for trainer in (FlowTrainerSync, FlowTrainerColocateAsync, FlowTrainerSeparateAsync):
+        register_trainer(f"agentflow_{trainer.base_mode}")(trainer)
+    cpu.register_rollout()
+
+
+_register()

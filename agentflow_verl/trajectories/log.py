@@ -1,0 +1,55 @@
+"""Trajectories with their outcome reward: the record, the log of a run, and how reports and viewers
+read it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+from agentflow_verl.trajectories.records import Record, Trajectory
+
+
+class ScoredTrajectory(Record):
+    """One line of the trajectory log."""
+
+    step: int
+    split: str  # "train" or "val"
+    group: str  # the prompt's uid
+    session: int  # the trajectory's number in its group
+    data_source: str
+    ground_truth: Any = None
+    reward: float | None = None  # None: not scored, an infrastructure fault
+    scores: dict[str, Any] = {}
+    trajectory: Trajectory
+
+
+class TrajectoryLog:
+    """Scored trajectories as JSON lines: ``{folder}/{train|val}/step_{N}/{worker}.jsonl``.
+    ``write`` may be called from any thread.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.worker = f"{os.uname().nodename}-{os.getpid()}"
+        self._one_at_a_time = threading.Lock()
+
+    def write(self, scored: ScoredTrajectory) -> None:
+        path = self.folder / scored.split / f"step_{scored.step:06d}" / f"{self.worker}.jsonl"
+        line = scored.model_dump_json() + "\n"
+        with self._one_at_a_time:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8") as file:
+                file.write(line)
+
+
+def read_log(folder: Path, split: str = "train", step: int | None = None) -> list[ScoredTrajectory]:
+    """Read trajectories back, in the order of steps; all steps, or one."""
+    pattern = "step_*" if step is None else f"step_{step:06d}"
+    files = sorted((folder / split).glob(f"{pattern}/*.jsonl"))
+    lines = (
+        line for file in files for line in file.read_text(encoding="utf-8").split("\n")
+    )  # not splitlines: U+2028
+    return [ScoredTrajectory.model_validate_json(line) for line in lines if line]

@@ -1,0 +1,90 @@
+"""What the trajectories of a folder were made with, beside the models: kept as ``flow.json`` next
+to them, for replay.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from agentflow_verl.config.limits import Limits
+from agentflow_verl.tools.toolbox import tool_key
+from agentflow_verl.tools.types import ToolSpec
+from agentflow_verl.trajectories.records import Outcome, Record, Trajectory
+
+FILE = "flow.json"
+
+
+class Setup(Record):
+    """``prompt_limits`` (tokens, by engine), ``template`` (arguments of the chat template) and
+    ``tokenizer`` (a folder or a name) are of the engines that are asked in tokens; empty where
+    there is none."""
+
+    limits: Limits
+    tools: tuple[ToolSpec, ...]
+    prompt_limits: dict[str, int] = {}
+    template: dict[str, Any] = {}
+    tokenizer: str = ""
+
+    def save(self, folder: Path) -> None:
+        """Write it into ``folder``. Several processes may do so at once."""
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder / f"{FILE}.{os.getpid()}"
+        draft.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        draft.replace(folder / FILE)
+
+    @classmethod
+    def near(cls, path: Path) -> Setup | None:
+        """The one of the folder that a file of trajectories lies in, or of a folder above it; None
+        where there is none.
+        """
+        found = next(
+            (file for folder in path.resolve().parents if (file := folder / FILE).is_file()), None
+        )
+        return None if found is None else cls.model_validate_json(found.read_text(encoding="utf-8"))
+
+    @classmethod
+    def guessed(cls, trajectory: Trajectory) -> Setup:
+        """As far as the record itself tells: enough for everything but prompts."""
+        turns = len(trajectory.turns)
+        stopped = trajectory.outcome in (Outcome.OUT_OF_TURNS, Outcome.MALFORMED)
+        limits = Limits(
+            max_turns=turns if stopped and turns else max(turns + 1, Limits().max_turns)
+        )
+        calls: dict[str, list[dict[str, Any]]] = {
+            name: [] for turn in trajectory.turns for name in _named(turn.error)
+        }
+        for turn in trajectory.turns:
+            if turn.call is not None:
+                calls.setdefault(turn.call.tool, []).append(turn.call.arguments)
+        keys = set(map(tool_key, calls))
+        for turn in trajectory.turns:
+            if (
+                turn.plan is not None
+                and not _named(turn.error)
+                and tool_key(turn.plan.tool) not in keys
+            ):  # found, but never called
+                calls[turn.plan.tool] = []
+                keys.add(tool_key(turn.plan.tool))
+        return cls(
+            limits=limits,
+            tools=tuple(ToolSpec(name, "", _schema(given)) for name, given in calls.items()),
+        )
+
+
+def _named(error: str | None) -> list[str]:
+    """The tools, where an error of the loop lists them."""
+    _, found, names = (error or "").partition("; the tools are ")
+    return names.split(", ") if found else []
+
+
+def _schema(calls: list[dict[str, Any]]) -> dict[str, Any]:
+    """What all of a tool's calls satisfy; what the text of a call may be short for depends on it."""
+    common = set.intersection(*map(set, calls)) if calls else set()
+    texts = {name for name in common if all(isinstance(call[name], str) for call in calls)}
+    return {
+        "type": "object",
+        "properties": {name: {"type": "string"} for name in sorted(texts)},
+        "required": sorted(common),
+    }
