@@ -14,9 +14,9 @@ from collections.abc import Callable
 
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.rewards import choice, gaia
-from agentflow_verl.rewards.game24.check import check as game24
+from agentflow_verl.rewards.game24 import check as game24
 from agentflow_verl.rewards.math import equality as maths
-from agentflow_verl.rewards.qa.match import match as qa
+from agentflow_verl.rewards.qa import match as qa
 from agentflow_verl.rewards.score import Score
 
 Scorer = Callable[..., Score]

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentflow_verl.core.errors import ConfigError
-from agentflow_verl.rewards.game24.check import arithmetic
-from agentflow_verl.rewards.game24.check import check as game24
+from agentflow_verl.rewards.game24 import arithmetic
+from agentflow_verl.rewards.game24 import check as game24
 from tests.rewards.game24.judge24 import SIGNS, brute_force, mutate
 
 RIGHT = [

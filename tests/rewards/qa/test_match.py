@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentflow_verl.core.errors import ConfigError
-from agentflow_verl.rewards.qa.match import match as qa
+from agentflow_verl.rewards.qa import match as qa
 from agentflow_verl.rewards.qa.normalize import dates_in, words_of
 
 SAME = [

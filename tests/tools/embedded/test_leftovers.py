@@ -17,12 +17,13 @@ from collections import Counter
 import psutil
 import pytest
 
+from agentflow_verl.config.tool import ToolConfig
 from agentflow_verl.core import balancer as replicas_module
 from agentflow_verl.core.deadline import Deadline
 from agentflow_verl.core.errors import ConfigError, InfraError, OutOfTime
 from agentflow_verl.tools.embedded.supervisor import Supervisor
 from agentflow_verl.tools.toolbox import ToolBox
-from agentflow_verl.tools.types import ToolConfig, ToolResult
+from agentflow_verl.tools.types import ToolResult
 from tests.tools import faults
 from tests.tools.embedded.test_supervisor import deaths, port_of
 from tests.tools.servers import FaultyServer, embedded, get, soon, wait_until
