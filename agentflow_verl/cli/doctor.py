@@ -156,9 +156,7 @@ def registries(config: DictConfig) -> Iterator[Line]:
     from verl.experimental.agent_loop.agent_loop import _agent_loop_registry
     from verl.trainer.ppo.v1 import get_trainer_cls
 
-    from agentflow_verl.trainer.rollout import (
-        manager,  # noqa: F401
-    )
+    from agentflow_verl.trainer.rollout import worker  # noqa: F401 - registers the loop
     from agentflow_verl.trainer.trainers import FlowTrainer
 
     mode = config.trainer.v1.trainer_mode

@@ -8,6 +8,7 @@ from typing import Any
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 
+from agentflow_verl.trainer.rollout import agent_loop  # noqa: F401 - registers the loop in this process
 from agentflow_verl.trainer.rollout.frozen_base import abort_when_cancelled, base_generate
 from agentflow_verl.trainer.rollout.rows import FIELD, RECORD
 from agentflow_verl.trainer.rollout.runtime import Runtime, plain
