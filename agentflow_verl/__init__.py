@@ -1,14 +1,17 @@
-"""agentflow_verl: train the planner of a tool-using agent in its own loop, with Flow-GRPO, on stock
-verl.
+"""Train the planner of a tool-using agent in its own loop, with Flow-GRPO, on stock verl.
 
-Read the folders in this order, which is also the path of one training row:
+The way of one question through the folders:
 
-    trainer/rollout/agent_loop.py   a dataset row becomes a question
-    flow/                   the four modules answer it, turn by turn, into a Trajectory
-    engines/, tools/        who answers a module's prompt; who executes a tool call
-    rewards/                the trajectory's outcome reward
-    trainer/                one training row a planner turn, handed to verl
-    flow_grpo/              advantages and loss weights over the group
+    a dataset row      trainer/rollout/agent_loop.py    verl hands over a row
+    the loop           flow/                            four modules answer it, turn by turn
+    who answers        engines/, tools/                 a model's reply, a tool's result
+    the trajectory     trajectories/                    everything that was done, and how it ended
+    the reward         rewards/                         one score per trajectory
+    the rows           trainer/rollout/rows.py          one training row per planner turn
+    the weights        flow_grpo/, trainer/batching/    advantages and loss weights over the group
+    the update         trainer/actor_loss.py            verl's actor, with those weights
+
+ARCHITECTURE.md says what may import what.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
