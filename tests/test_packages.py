@@ -43,7 +43,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
     source = tmp_path_factory.mktemp("source")
     for name in (
-        *tracked(*PACKAGES, "recipes", "docs", "tests", ".ci"),
+        *tracked(*PACKAGES, "recipes", "docs", "tests", "constraints", "scripts", ".ci"),
         *(path.name for path in ROOT.iterdir() if path.is_file()),
     ):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ def test_the_source_distribution_has_what_the_quickstart_and_the_tests_need(buil
     [archive] = built.glob("*.tar.gz")
     with tarfile.open(archive) as tar:
         names = {name.split("/", 1)[1] for name in tar.getnames() if "/" in name}
-    wanted = tracked(*PACKAGES, "recipes", "docs", "tests") | {
+    wanted = tracked(*PACKAGES, "recipes", "docs", "tests", "constraints", "scripts") | {
         "install.sh",
         "setup.py",
         "pyproject.toml",

@@ -18,7 +18,7 @@ name=${name:-$seed}
 out=${OUT:-$root/outputs/quickstart}
 venv=${AGENTFLOW_VENV:-$root/.venv}
 started=$SECONDS
-bash "$root/install.sh" "$venv" cpu,test
+bash "$root/install.sh" "$venv" cpu,dev
 export PATH="$venv/bin:$PATH" PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 # Reuse freed memory: on a virtual machine a fresh page is what small tensors cost most.
 export MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=4294967296 MALLOC_TOP_PAD_=67108864
