@@ -16,9 +16,7 @@ from verl.trainer.ppo.utils import create_rl_sampler
 
 from agentflow_verl.trainer.resilience.log_rollback import SET_ASIDE
 from agentflow_verl.trajectories.log import read_log
-from tests.config.test_hydra import (
-    composed,
-)  # noqa: F401 - the fixture composes in verl's search path
+from tests.config.test_hydra import composed, hydra  # noqa: F401 - a fixture, used by name
 from tests.e2e.models import save_random
 from tests.e2e.runs import train, write_questions
 

@@ -29,9 +29,7 @@ from agentflow_verl.trainer.rollout.reward_manager import FlowRewardManager
 from agentflow_verl.trainer.rollout.rows import FIELD, RECORD, to_rows
 from agentflow_verl.trainer.rollout.worker import FlowWorker, summarise
 from agentflow_verl.trajectories.records import Outcome, Tokens, Trajectory, Turn
-from tests.config.test_hydra import (
-    composed,
-)  # noqa: F401 - the fixture composes in verl's search path
+from tests.config.test_hydra import composed, hydra  # noqa: F401 - a fixture, used by name
 from tests.flow_grpo import oracle
 from tests.trainer.test_trainers import bare
 

@@ -16,9 +16,7 @@ from verl.workers.engine_workers import ActorRolloutRefWorker, TrainingWorker
 
 from agentflow_verl.trainer import trainers as modes
 from agentflow_verl.trainer.actor_loss import with_flow_loss
-from tests.config.test_hydra import (
-    composed,
-)  # noqa: F401 - the fixture composes in verl's search path
+from tests.config.test_hydra import composed, hydra  # noqa: F401 - a fixture, used by name
 
 MODES = {
     "sync": ActorRolloutRefWorker,

@@ -11,9 +11,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 from verl.trainer.ppo.utils import create_rl_sampler
 from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
-from tests.config.test_hydra import (
-    composed,
-)  # noqa: F401 - the fixture composes in verl's search path
+from tests.config.test_hydra import composed, hydra  # noqa: F401 - a fixture, used by name
 from tests.trainer.resilience.test_log_rollback import steps, write
 from tests.trainer.test_trainers import bare
 
