@@ -20,7 +20,7 @@ from agentflow_verl.core.deadline import Deadline
 from agentflow_verl.tools.mcp.protocol import MODERN, Peer
 from agentflow_verl.tools.mcp.transport import new_session, post
 
-ECHO_SERVER = str(Path(__file__).parent / "echo_server.py")
+ECHO_SERVER = str(Path(__file__).parent / "echo/server.py")  # a folder that shadows no package
 ECHO_COMMAND = (sys.executable, ECHO_SERVER)
 
 
