@@ -37,4 +37,4 @@ def test_the_pages_of_the_api_build_without_a_warning(tmp_path):
     made = run(*words)
     assert (made.returncode, made.stderr) == (0, ""), made.stderr[-2000:]
     assert (tmp_path / "agentflow_verl/flow/loop.html").is_file()
-    assert (tmp_path / "tool_servers/python_coder/sandbox.html").is_file()
+    assert (tmp_path / "tool_servers/python_coder/sandbox/runner.html").is_file()

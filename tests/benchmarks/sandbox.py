@@ -23,10 +23,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from tests.tool_servers.sandbox_attacks import ATTACKS, LIMITS
-from tool_servers.python_coder import bubblewrap
-from tool_servers.python_coder.limits import Limits
-from tool_servers.python_coder.sandbox import AHEAD, Sandbox
-from tool_servers.python_coder.slots import claim_uids
+from tool_servers.python_coder.sandbox import bubblewrap
+from tool_servers.python_coder.sandbox.limits import Limits
+from tool_servers.python_coder.sandbox.runner import AHEAD, Sandbox
+from tool_servers.python_coder.sandbox.slots import claim_uids
 
 logger = logging.getLogger("sandbox")
 PROGRAM = "import numpy, sympy; print(sympy.Integer(6) * int(numpy.int64(7)))"

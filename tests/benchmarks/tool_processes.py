@@ -63,9 +63,9 @@ def empty_tool() -> OneTool:
     """A tool that does nothing, in the frame that the servers of this project have."""
 
     async def empty(asked: Text, context: ServerRequestContext) -> CallToolResult:
-        return calls.answer("ok")
+        return calls.text_result("ok")
 
-    return OneTool("empty", "Do nothing.", Text, empty, calls.meta("", pure=True))
+    return OneTool("empty", "Do nothing.", Text, empty, calls.tool_meta("", cacheable=True))
 
 
 async def listen(app: Starlette) -> None:

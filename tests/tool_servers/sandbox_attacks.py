@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tool_servers.python_coder.limits import JobResult, Limits
+from tool_servers.python_coder.sandbox.limits import JobResult, Limits
 
 LIMITS = Limits(seconds=60.0, memory_mb=160, processes=32, disk_mb=8, files=500, output_mb=4)
 MARK = "AGENTFLOW_TEST_SECRET"

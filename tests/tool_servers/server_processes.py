@@ -93,7 +93,7 @@ class Bait:
 
 def descendants(pid: int) -> set[tuple[int, str]]:
     """Every process below ``pid``, by number and start time."""
-    parents, births = {}, {}
+    parents, requests = {}, {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
@@ -102,14 +102,14 @@ def descendants(pid: int) -> set[tuple[int, str]]:
                 ).split()
             except OSError:
                 continue
-            parents[int(entry.name)], births[int(entry.name)] = int(stat[1]), stat[19]
+            parents[int(entry.name)], requests[int(entry.name)] = int(stat[1]), stat[19]
     below, found = {pid}, set()
     while True:
         more = {child for child, parent in parents.items() if parent in below} - below
         if not more:
             return found
         below |= more
-        found |= {(child, births[child]) for child in more}
+        found |= {(child, requests[child]) for child in more}
 
 
 def alive(processes: set[tuple[int, str]]) -> set[tuple[int, str]]:

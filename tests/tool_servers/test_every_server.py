@@ -62,8 +62,8 @@ async def test_tool_is_described_for_prompts(server: Running) -> None:
         for argument in tool.input_schema["properties"].values()
     )
     assert 0 < len(tool.meta[calls.NOTES]) < 400
-    assert tool.meta[calls.PURE] is False and tool.meta[calls.KEEPS_STATE] is False
-    assert len(tool.meta[calls.EDITION]) == 16
+    assert tool.meta[calls.CACHEABLE] is False and tool.meta[calls.KEEPS_STATE] is False
+    assert len(tool.meta[calls.FINGERPRINT]) == 16
     assert tool.output_schema is None
 
 

@@ -13,11 +13,11 @@ import pytest
 import pytest_asyncio
 
 from tests.tool_servers.server_processes import descendants, eventually
-from tool_servers.python_coder import bubblewrap
 from tool_servers.python_coder.inside.watch import STEPS
-from tool_servers.python_coder.limits import Limits
-from tool_servers.python_coder.sandbox import Sandbox
-from tool_servers.python_coder.slots import claim_uids
+from tool_servers.python_coder.sandbox import bubblewrap
+from tool_servers.python_coder.sandbox.limits import Limits
+from tool_servers.python_coder.sandbox.runner import Sandbox
+from tool_servers.python_coder.sandbox.slots import claim_uids
 
 NAMED = "import ctypes, os, time; ctypes.CDLL(None).prctl(15, b'fair-job')\n"
 SERVER = os.getpriority(os.PRIO_PROCESS, 0)
@@ -175,14 +175,14 @@ async def test_jobs_are_ranked_among_themselves_and_behind_what_forks_them(
     running = asyncio.ensure_future(sandbox.run(NAMED + "time.sleep(60)"))
     assert await asyncio.to_thread(eventually, lambda: bool(ranks()), 30.0)
     ((job, session),) = of_jobs(lambda pid: (pid, os.getsid(pid)))
-    nursery = int(Path(f"/proc/{job}/stat").read_text().rpartition(") ")[2].split()[1])
-    assert session == nursery != os.getsid(0)
+    zygote = int(Path(f"/proc/{job}/stat").read_text().rpartition(") ")[2].split()[1])
+    assert session == zygote != os.getsid(0)
     may = (
         bubblewrap._may_set_priorities()
         and os.geteuid() == 0
         and os.sched_getscheduler(0) == os.SCHED_OTHER
     )
-    assert os.sched_getscheduler(nursery) & ~os.SCHED_RESET_ON_FORK == (
+    assert os.sched_getscheduler(zygote) & ~os.SCHED_RESET_ON_FORK == (
         os.SCHED_RR if may else os.sched_getscheduler(0)
     )
     assert os.sched_getscheduler(job) == os.sched_getscheduler(0)

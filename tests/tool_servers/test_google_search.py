@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.tool_servers.services import Service, says
-from tool_servers.common.calls import Fault
+from tool_servers.common.calls import ServiceError
 from tool_servers.common.upstream import Upstream
 from tool_servers.google_search import server
 from tool_servers.google_search.engines import ENGINES, Found, Hit, plain
@@ -182,7 +182,7 @@ async def test_engine_that_did_not_search_failed(
     service: Service, engine: str, reply: dict, reason: str
 ) -> None:
     service.reply = says(reply)
-    with pytest.raises(Fault, match=reason):
+    with pytest.raises(ServiceError, match=reason):
         await find(engine, service)
 
 

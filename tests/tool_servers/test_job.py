@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-from tool_servers.python_coder.job import Job, Output, readable
-from tool_servers.python_coder.limits import Limits
+from tool_servers.python_coder.sandbox.job import Job, Output, readable
+from tool_servers.python_coder.sandbox.limits import Limits
 
 
 def test_output_keeps_both_ends_and_says_what_is_gone() -> None:

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from tests.tool_servers.services import Asked, Service, send_json
-from tool_servers.common.calls import Failure, Fault
+from tool_servers.common.calls import ServiceError, ToolError
 from tool_servers.common.passages import Passage
 from tool_servers.common.upstream import Upstream
 from tool_servers.wikipedia_search.mediawiki import PAGES, MediaWiki
@@ -81,9 +81,9 @@ async def test_nothing_found_is_no_failure(service: Service) -> None:
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
-        ("cirrussearch-query-too-long", Failure),
-        ("ratelimited", Fault),
-        ("internal_api_error_DBQueryError", Fault),
+        ("cirrussearch-query-too-long", ToolError),
+        ("ratelimited", ServiceError),
+        ("internal_api_error_DBQueryError", ServiceError),
     ],
 )
 async def test_errors_of_the_api_are_the_query_s_or_its_own(
@@ -97,5 +97,5 @@ async def test_errors_of_the_api_are_the_query_s_or_its_own(
 
 
 async def test_query_longer_than_the_wiki_takes_is_the_model_s_to_correct(service: Service) -> None:
-    with pytest.raises(Failure, match="301 characters"):
+    with pytest.raises(ToolError, match="301 characters"):
         await search(service, "x" * 301)

@@ -22,12 +22,12 @@ class Arguments(BaseModel):
 
 async def halve(asked: Arguments, context: ServerRequestContext) -> CallToolResult:
     if asked.unit == "broken":
-        raise calls.broken("the scale is broken")
-    return calls.answer(f"{12 // asked.number}{asked.unit}")
+        raise calls.server_error("the scale is broken")
+    return calls.text_result(f"{12 // asked.number}{asked.unit}")
 
 
 SERVER = OneTool(
-    "halve", "Halve a number.", Arguments, halve, calls.meta("No fractions.", pure=True)
+    "halve", "Halve a number.", Arguments, halve, calls.tool_meta("No fractions.", cacheable=True)
 )
 
 
@@ -47,7 +47,7 @@ async def test_arguments_that_may_all_be_left_out_or_have_parts_are_listed_whole
 async def test_it_lists_one_tool_with_its_arguments_and_notes():
     async with Client(SERVER) as client:
         [tool] = (await client.list_tools()).tools
-    assert (tool.name, tool.description, tool.meta[calls.NOTES], tool.meta[calls.PURE]) == (
+    assert (tool.name, tool.description, tool.meta[calls.NOTES], tool.meta[calls.CACHEABLE]) == (
         "halve",
         "Halve a number.",
         "No fractions.",

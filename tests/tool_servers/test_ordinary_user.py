@@ -20,7 +20,7 @@ from mcp.shared.exceptions import MCPError
 from tests.tool_servers.sandbox_attacks import ATTACKS, MARK, as_expected
 from tests.tool_servers.server_processes import ROOT, Bait, Running, command
 from tool_servers.common import calls
-from tool_servers.python_coder.limits import JobResult
+from tool_servers.python_coder.sandbox.limits import JobResult
 
 USER = 12345
 # root's home is opened up for the server alone: the interpreter may live there

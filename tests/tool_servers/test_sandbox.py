@@ -15,10 +15,10 @@ import pytest_asyncio
 
 from tests.tool_servers.sandbox_attacks import ATTACKS, LIMITS, MARK, Attack, as_expected
 from tests.tool_servers.server_processes import Bait, alive, descendants, eventually
-from tool_servers.python_coder import bubblewrap, fork_server
-from tool_servers.python_coder.limits import Busy, JobResult, Limits, SandboxError
-from tool_servers.python_coder.sandbox import AHEAD, Sandbox
-from tool_servers.python_coder.slots import claim_uids
+from tool_servers.python_coder.sandbox import bubblewrap, fork_server
+from tool_servers.python_coder.sandbox.limits import Busy, JobResult, Limits, SandboxError
+from tool_servers.python_coder.sandbox.runner import AHEAD, Sandbox
+from tool_servers.python_coder.sandbox.slots import claim_uids
 
 HONEST = "print(sum(n for n in range(10_000) if n % 7 == 0))"
 HONEST_ANSWER = "7142142\n"

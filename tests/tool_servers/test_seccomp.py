@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tool_servers.python_coder import seccomp
-from tool_servers.python_coder.limits import SandboxError
+from tool_servers.python_coder.sandbox import seccomp
+from tool_servers.python_coder.sandbox.limits import SandboxError
 
 MACHINES = {"x86_64": 0xC000_003E, "aarch64": 0xC000_00B7}
 ALLOW, KILL = 0x7FFF_0000, 0x8000_0000

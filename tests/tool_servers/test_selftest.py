@@ -16,11 +16,11 @@ import pytest
 from tests.tool_servers.sandbox_attacks import ATTACKS, LIMITS, as_expected
 from tests.tool_servers.server_processes import Bait
 from tests.tool_servers.weakened import FITTING, Weakening
-from tool_servers.python_coder import bubblewrap, selftest
-from tool_servers.python_coder.job import Job
-from tool_servers.python_coder.limits import Limits, SandboxError
-from tool_servers.python_coder.sandbox import Sandbox
-from tool_servers.python_coder.slots import claim_uids
+from tool_servers.python_coder.sandbox import bubblewrap, selftest
+from tool_servers.python_coder.sandbox.job import Job
+from tool_servers.python_coder.sandbox.limits import Limits, SandboxError
+from tool_servers.python_coder.sandbox.runner import Sandbox
+from tool_servers.python_coder.sandbox.slots import claim_uids
 
 
 @pytest.fixture(scope="module")

@@ -33,8 +33,8 @@ from tests.tool_servers.server_processes import (
     text,
 )
 from tool_servers.common import calls
-from tool_servers.python_coder import bubblewrap
 from tool_servers.python_coder import server as python_coder_server
+from tool_servers.python_coder.sandbox import bubblewrap
 from tool_servers.wikipedia_search import server as wikipedia_search_server
 
 NAMED = "import ctypes, os, time; ctypes.CDLL(None).prctl(15, b'test-job')\n"

@@ -10,11 +10,11 @@ import pytest
 import pytest_asyncio
 
 from tests.tool_servers.server_processes import alive, descendants, eventually
-from tool_servers.python_coder import bubblewrap
-from tool_servers.python_coder.limits import Busy, JobResult, Limits
-from tool_servers.python_coder.sandbox import Sandbox
-from tool_servers.python_coder.sessions import GONE, Sessions
-from tool_servers.python_coder.slots import claim_uids
+from tool_servers.python_coder.sandbox import bubblewrap
+from tool_servers.python_coder.sandbox.limits import Busy, JobResult, Limits
+from tool_servers.python_coder.sandbox.runner import Sandbox
+from tool_servers.python_coder.sandbox.sessions import GONE, Sessions
+from tool_servers.python_coder.sandbox.slots import claim_uids
 
 SECONDS = 30.0
 

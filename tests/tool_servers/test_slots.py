@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tool_servers.python_coder.slots import claim_uids
+from tool_servers.python_coder.sandbox.slots import claim_uids
 
 
 def test_two_servers_take_different_user_ids() -> None:

@@ -39,7 +39,7 @@ async def test_its_tools_are_listed_and_called(launch: Callable[..., Running]) -
             "add",
             "--tool",
             "fail",
-            "--pure",
+            "--cacheable",
             "--notes",
             "Be kind.",
             "--",
@@ -52,7 +52,7 @@ async def test_its_tools_are_listed_and_called(launch: Callable[..., Running]) -
     assert tools[0].description == "Add two numbers." and set(
         tools[0].input_schema["properties"]
     ) == {"a", "b"}
-    assert tools[0].meta[calls.NOTES] == "Be kind." and tools[0].meta[calls.PURE] is True
+    assert tools[0].meta[calls.NOTES] == "Be kind." and tools[0].meta[calls.CACHEABLE] is True
     result = await call(running, "add", {"a": 2, "b": 3})
     assert not result.is_error and text(result) == "5"
     failed = await call(running, "fail", {})

@@ -30,7 +30,7 @@ from tests.tool_servers.server_processes import (
 )
 from tests.tool_servers.services import Asked, Service, send
 from tests.tool_servers.services import start as start_service
-from tool_servers.common.calls import Failure
+from tool_servers.common.calls import ToolError
 from tool_servers.web_search import page
 from tool_servers.web_search.addresses import Addresses, Forbidden
 from tool_servers.web_search.fetch import Fetcher, checked
@@ -99,7 +99,7 @@ async def fetcher() -> AsyncIterator[Fetcher]:
 
 
 async def refused(fetcher: Fetcher, url: str) -> str:
-    with pytest.raises(Failure) as caught:
+    with pytest.raises(ToolError) as caught:
         await fetcher.fetch(url)
     return str(caught.value)
 
@@ -228,7 +228,7 @@ async def test_redirect_leads_to_web_pages_only(
     ],
 )
 def test_what_is_no_web_address_is_refused(url: str) -> None:
-    with pytest.raises(Failure, match="is not an address of a web page"):
+    with pytest.raises(ToolError, match="is not an address of a web page"):
         checked(url)
 
 
@@ -344,7 +344,7 @@ async def test_extraction_that_goes_wrong_is_killed_and_the_next_page_is_read(
         first = await reader.read(b"hello there", "text/plain", None, "x", 1, 100, 60)
         assert first.passages[0].text == "hello there"
         monkeypatch.setattr(page, "read", work)
-        with pytest.raises(Failure, match=says):
+        with pytest.raises(ToolError, match=says):
             await reader.read(b"x", "text/plain", None, "x", 1, 100, 2)
         monkeypatch.setattr(page, "read", real)
         again = await reader.read(b"still there", "text/plain", None, "x", 1, 100, 60)

@@ -7,9 +7,10 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tool_servers.python_coder import bubblewrap
+from tool_servers.python_coder import inside
+from tool_servers.python_coder.sandbox import bubblewrap
 
-INSIDE = Path(bubblewrap.__file__).with_name("inside")
+INSIDE = Path(inside.__path__[0])
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ ALL = [
     ),
     Weakening(
         "no system call filter",
-        (("nursery.py", "        kernel.filter_calls(steps)\n", ""),),
+        (("zygote.py", "        kernel.filter_calls(steps)\n", ""),),
         probe="identity",
         attacks=("memory in files without a name", "leave the session"),
     ),
@@ -121,7 +122,7 @@ ALL = [
     ),
     Weakening(
         "descriptors left open",
-        (("nursery.py", "        kernel.close_but(3, control, start)\n", ""),),
+        (("zygote.py", "        kernel.close_but(3, control, start)\n", ""),),
         probe="inherited descriptors",
         attacks=("inherited descriptors",),
     ),
@@ -148,8 +149,8 @@ ALL = [
     Weakening(
         "rights kept",
         (
-            ("nursery.py", "        kernel.keep_capabilities(no_capabilities)\n", ""),
-            ("nursery.py", "        kernel.filter_calls(steps)\n", ""),
+            ("zygote.py", "        kernel.keep_capabilities(no_capabilities)\n", ""),
+            ("zygote.py", "        kernel.filter_calls(steps)\n", ""),
         ),
         probe="identity",
         attacks=("mount",),

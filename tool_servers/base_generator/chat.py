@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from tool_servers.common.calls import Failure, Fault
+from tool_servers.common.calls import ServiceError, ToolError
 from tool_servers.common.upstream import Rejected, Request, Upstream
 
 CUT = "\n[... the answer was cut at its longest length]"
@@ -27,7 +27,7 @@ class Chat:
     system: str = ""
 
     async def answer(self, query: str, end: float) -> str:
-        """The model's answer. Raises Failure for a query it cannot take, Fault where the endpoint
+        """The model's answer. Raises ToolError for a query it cannot take, ServiceError where the endpoint
         fails.
         """
         messages = [{"role": "system", "content": self.system}] if self.system else []
@@ -46,20 +46,20 @@ class Chat:
             if refused.status in (400, 413, 422) and any(
                 word in str(refused).lower() for word in _TOO_LONG
             ):
-                raise Failure("The query is too long for the model. Shorten it.") from None
-            raise Fault(f"the endpoint refused the request: {refused}") from None
+                raise ToolError("The query is too long for the model. Shorten it.") from None
+            raise ServiceError(f"the endpoint refused the request: {refused}") from None
         return read(reply)
 
 
 def read(reply: Any) -> str:
-    """The text of a reply, with a mark where it was cut. Raises Fault for another format."""
+    """The text of a reply, with a mark where it was cut. Raises ServiceError for another format."""
     try:
         choice = reply["choices"][0]
         text = choice["message"]["content"]
         if not isinstance(text, (str, type(None))):
             raise TypeError(f"content is {type(text).__name__}")
     except (KeyError, IndexError, TypeError) as error:
-        raise Fault(f"the endpoint answered in another format: {error!r}") from None
+        raise ServiceError(f"the endpoint answered in another format: {error!r}") from None
     return ((text or "").strip() or NOTHING) + (
         CUT if choice.get("finish_reason") == "length" else ""
     )

@@ -11,7 +11,8 @@ from mcp_types import CallToolResult
 from pydantic import BaseModel, Field
 
 from tool_servers.base_generator.chat import Chat
-from tool_servers.common import calls, edition, options, serve
+from tool_servers.common import calls, options, serve
+from tool_servers.common.fingerprint import compute_fingerprint
 from tool_servers.common.tool import OneTool
 from tool_servers.common.upstream import Upstream
 
@@ -34,7 +35,7 @@ class Arguments(BaseModel):
     )
 
 
-def build(chat: Chat, timeout: float, concurrency: int, edition: str = "") -> OneTool:
+def build(chat: Chat, timeout: float, concurrency: int, fingerprint: str = "") -> OneTool:
     """The MCP server over a model."""
     slots = anyio.CapacityLimiter(concurrency)
 
@@ -43,7 +44,7 @@ def build(chat: Chat, timeout: float, concurrency: int, edition: str = "") -> On
             NAME, context, timeout, slots, lambda end: chat.answer(asked.query, end)
         )
 
-    meta = calls.meta(NOTES, pure=False, edition=edition)
+    meta = calls.tool_meta(NOTES, cacheable=False, fingerprint=fingerprint)
     return OneTool(
         NAME, "Ask a general language model and return its answer.", Arguments, call, meta
     )
@@ -94,5 +95,5 @@ def _ready(given: argparse.Namespace) -> serve.Ready:
         given.max_tokens,
         given.system,
     )
-    mcp = build(chat, given.timeout, given.concurrency, edition.of(NAME, given))
+    mcp = build(chat, given.timeout, given.concurrency, compute_fingerprint(NAME, given))
     return serve.Ready(mcp, {"model": given.model}, upstream.close)

@@ -24,11 +24,11 @@ REMAINING_S = "agentflow/remaining_s"
 """Key in a request's ``_meta``: seconds the caller has left, a number."""
 NOTES = "agentflow/notes"
 """Key in a tool's ``_meta``: limitations and best practices, for prompts."""
-PURE = "agentflow/cacheable"
+CACHEABLE = "agentflow/cacheable"
 """Key in a tool's ``_meta``: true when equal arguments give equal results for the life of the
 server.
 """
-EDITION = "agentflow/fingerprint"
+FINGERPRINT = "agentflow/fingerprint"
 """Key in a tool's ``_meta``: a text that changes with whatever shapes the answers."""
 KEEPS_STATE = "agentflow/keeps_state"
 """Key in a tool's ``_meta``: true where calls that name their trajectory find what its earlier ones
@@ -38,11 +38,11 @@ SERVER_BUSY = -32_050
 """JSON-RPC error code: the call waited for a free slot until its deadline and was never started."""
 
 
-class Failure(Exception):
+class ToolError(Exception):
     """Raised by a tool's work for a failure inside the contract; the message is for the model."""
 
 
-class Fault(Exception):
+class ServiceError(Exception):
     """Raised by a tool's work where a service behind it failed; the message holds no key and no
     query.
     """
@@ -68,22 +68,24 @@ def allowed(context: ServerRequestContext, timeout: float) -> float:
     return min(max(0.0, float(asked)), timeout)
 
 
-def meta(notes: str, pure: bool, edition: str = "", keeps_state: bool = False) -> dict[str, Any]:
+def tool_meta(
+    notes: str, cacheable: bool, fingerprint: str = "", keeps_state: bool = False
+) -> dict[str, Any]:
     """The ``_meta`` of a listed tool."""
-    return {NOTES: notes, PURE: pure, EDITION: edition, KEEPS_STATE: keeps_state}
+    return {NOTES: notes, CACHEABLE: cacheable, FINGERPRINT: fingerprint, KEEPS_STATE: keeps_state}
 
 
-def answer(text: str) -> CallToolResult:
+def text_result(text: str) -> CallToolResult:
     """A result for the model to read."""
     return CallToolResult(content=[TextContent(type="text", text=text)])
 
 
-def failure(text: str) -> CallToolResult:
+def error_result(text: str) -> CallToolResult:
     """A failure inside the contract, for the model to read and act on."""
     return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
 
 
-def broken(text: str) -> MCPError:
+def server_error(text: str) -> MCPError:
     """A failure of the server itself: raise it."""
     return MCPError(INTERNAL_ERROR, text)
 
@@ -106,19 +108,19 @@ async def run(
     try:
         if left == 0:
             status = "timeout"
-            return failure("The call was stopped: no time was left to start it.")
+            return error_result("The call was stopped: no time was left to start it.")
         with anyio.fail_after(left):
             async with slots:
                 started = True
                 done = await work(begin + left)
-        result = answer(done) if isinstance(done, str) else done
+        result = text_result(done) if isinstance(done, str) else done
         status = "failed" if result.is_error else "ok"
         return result
-    except Failure as error:
+    except ToolError as error:
         status = "failed"
-        return failure(str(error))
-    except Fault as error:
-        raise broken(f"{tool}: {error}") from error
+        return error_result(str(error))
+    except ServiceError as error:
+        raise server_error(f"{tool}: {error}") from error
     except TimeoutError:
         status = "timeout" if started else "busy"
         if not started:
@@ -126,8 +128,8 @@ async def run(
                 SERVER_BUSY, f"{tool}: all {slots.total_tokens} slots were busy until the deadline"
             ) from None
         if left >= timeout:
-            raise broken(f"{tool}: no result within the server's {timeout:g} s") from None
-        return failure(f"The call was stopped: no result within {left:.1f} s.")
+            raise server_error(f"{tool}: no result within the server's {timeout:g} s") from None
+        return error_result(f"The call was stopped: no result within {left:.1f} s.")
     finally:
         took = round(time.monotonic() - begin, 4)
         log.info("call", extra={"tool": tool, "status": status, "seconds": took})

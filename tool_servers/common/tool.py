@@ -75,14 +75,14 @@ class OneTool(Server):
         try:
             arguments = self._arguments.model_validate(params.arguments or {})
         except ValidationError as error:
-            return calls.failure(wrong(error))
+            return calls.error_result(wrong(error))
         try:
             return await self._work(arguments, context)
         except MCPError:
             raise
         except Exception as error:  # of the server's own code: the model is not to blame for it
             log.exception("call failed", extra={"tool": self.name})
-            raise calls.broken(f"{self.name} failed: {type(error).__name__}") from error
+            raise calls.server_error(f"{self.name} failed: {type(error).__name__}") from error
 
 
 def wrong(error: ValidationError) -> str:

@@ -2,7 +2,7 @@
 time.
 
 Whatever a broken service can do (429, 5xx, garbage, closing early, silence, an endless reply) ends
-as calls.Fault: no model is to blame for it. No message holds a key or the request.
+as calls.ServiceError: no model is to blame for it. No message holds a key or the request.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import aiohttp
 
 from tool_servers.common import metrics, web
-from tool_servers.common.calls import Fault
+from tool_servers.common.calls import ServiceError
 
 ATTEMPTS = 3
 BACKOFF_S = 0.25
@@ -77,7 +77,7 @@ class Upstream:
         """The JSON value it answers before ``end`` on ``time.monotonic``; the caller cancels at
         that point.
 
-        Raises Rejected, and Fault where it failed three times or will not be better in time.
+        Raises Rejected, and ServiceError where it failed three times or will not be better in time.
         """
         for attempt in range(1, ATTEMPTS + 1):
             try:
@@ -86,7 +86,7 @@ class Upstream:
                 self._count(failed.outcome)
                 pause = max(failed.pause, BACKOFF_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
                 if attempt == ATTEMPTS or time.monotonic() + pause >= end:
-                    raise Fault(
+                    raise ServiceError(
                         f"{self.name} failed, attempt {attempt} of {ATTEMPTS}: {failed}"
                     ) from None
                 await asyncio.sleep(pause)
@@ -130,7 +130,7 @@ class Upstream:
             raise Rejected(response.status, said)
         if cut:
             self._count("too large")
-            raise Fault(f"{self.name} answered more than {self._most_bytes} bytes")
+            raise ServiceError(f"{self.name} answered more than {self._most_bytes} bytes")
         try:
             return json.loads(raw)
         except (ValueError, RecursionError):

@@ -71,7 +71,7 @@ def _parent(server: str, given: Namespace, arguments: Sequence[str]) -> int:
             "--exit-with-parent",
             str(os.getpid()),
         ]
-        return asyncio.run(Herd(command, listeners, folder).run())
+        return asyncio.run(WorkerPool(command, listeners, folder).run())
 
 
 @contextlib.contextmanager
@@ -94,7 +94,7 @@ def metrics_folder() -> Iterator[str]:
             yield folder
 
 
-class Herd:
+class WorkerPool:
     """The workers of one server."""
 
     def __init__(

@@ -12,7 +12,8 @@ from mcp.server.context import ServerRequestContext
 from mcp_types import CallToolResult
 from pydantic import BaseModel, Field
 
-from tool_servers.common import calls, edition, options, serve
+from tool_servers.common import calls, options, serve
+from tool_servers.common.fingerprint import compute_fingerprint
 from tool_servers.common.passages import cut
 from tool_servers.common.tool import OneTool
 from tool_servers.common.upstream import Rejected, Upstream
@@ -43,7 +44,7 @@ class Search:
     left_out: tuple[str, ...] = ()
 
     async def find(self, query: str, end: float) -> Found:
-        """Raises Fault where the engine fails; that it finds nothing is no failure."""
+        """Raises ServiceError where the engine fails; that it finds nothing is no failure."""
         request = self.engine.ask(
             Query(query, min(self.k, self.engine.most), self.base_url, self.keys, self.model)
         )
@@ -51,11 +52,11 @@ class Search:
         try:
             found = self.engine.read(await self.upstream.ask(request, end))
         except Rejected as refused:
-            raise calls.Fault(f"{name} refused the request: {refused}") from None
+            raise calls.ServiceError(f"{name} refused the request: {refused}") from None
         except Incomplete as incomplete:
-            raise calls.Fault(f"{name} could not search: {incomplete}") from None
+            raise calls.ServiceError(f"{name} could not search: {incomplete}") from None
         except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
-            raise calls.Fault(f"{name} answered in another format: {error!r:.200}") from None
+            raise calls.ServiceError(f"{name} answered in another format: {error!r:.200}") from None
         shown = [hit for hit in found.hits if not self._is_left_out(hit.url)]
         return Found(tuple(shown[: self.k]), found.answer)
 
@@ -74,7 +75,7 @@ class Arguments(BaseModel):
 
 
 def build(
-    search: Search, snippet_chars: int, timeout: float, concurrency: int, edition: str = ""
+    search: Search, snippet_chars: int, timeout: float, concurrency: int, fingerprint: str = ""
 ) -> OneTool:
     """The MCP server over a search engine."""
     slots = anyio.CapacityLimiter(concurrency)
@@ -85,7 +86,7 @@ def build(
 
         return await calls.run(NAME, context, timeout, slots, work)
 
-    meta = calls.meta(NOTES, pure=False, edition=edition)
+    meta = calls.tool_meta(NOTES, cacheable=False, fingerprint=fingerprint)
     return OneTool(
         NAME, f"Search the web and return up to {search.k} results.", Arguments, call, meta
     )
@@ -162,6 +163,10 @@ def _ready(given: argparse.Namespace, engine: Engine, base_url: str) -> serve.Re
     upstream = Upstream(given.engine, given.max_reply_bytes, given.user_agent, keys)
     search = Search(engine, upstream, base_url, keys, given.k, given.model, tuple(given.leave_out))
     mcp = build(
-        search, given.snippet_chars, given.timeout, given.concurrency, edition.of(NAME, given)
+        search,
+        given.snippet_chars,
+        given.timeout,
+        given.concurrency,
+        compute_fingerprint(NAME, given),
     )
     return serve.Ready(mcp, {"engine": given.engine}, upstream.close)

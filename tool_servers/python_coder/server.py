@@ -17,13 +17,14 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS, CallToolResult
 from pydantic import BaseModel, Field
 
-from tool_servers.common import calls, edition, lifetime, logs, options, serve
+from tool_servers.common import calls, lifetime, logs, options, serve
+from tool_servers.common.fingerprint import compute_fingerprint
 from tool_servers.common.tool import OneTool
-from tool_servers.python_coder import bubblewrap, seccomp, selftest
-from tool_servers.python_coder.limits import Busy, JobResult, Limits, SandboxError
-from tool_servers.python_coder.sandbox import AHEAD, Sandbox
-from tool_servers.python_coder.sessions import Sessions
-from tool_servers.python_coder.slots import MOST, claim_uids
+from tool_servers.python_coder.sandbox import bubblewrap, seccomp, selftest
+from tool_servers.python_coder.sandbox.limits import Busy, JobResult, Limits, SandboxError
+from tool_servers.python_coder.sandbox.runner import AHEAD, Sandbox
+from tool_servers.python_coder.sandbox.sessions import Sessions
+from tool_servers.python_coder.sandbox.slots import MOST, claim_uids
 
 NAME = "python_coder"
 NOTHING_PRINTED = "[the program printed nothing: use print() to see a value]"
@@ -51,7 +52,7 @@ class Arguments(BaseModel):
     code: str = Field(description="A complete Python program. Only what it prints is returned.")
 
 
-def build(sandbox: Sandbox, sessions: Sessions | None = None, edition: str = "") -> OneTool:
+def build(sandbox: Sandbox, sessions: Sessions | None = None, fingerprint: str = "") -> OneTool:
     """The MCP server over a sandbox; with ``sessions``, one that keeps state for calls that name
     their trajectory.
     """
@@ -81,7 +82,7 @@ def build(sandbox: Sandbox, sessions: Sessions | None = None, edition: str = "")
             status = "busy"
             raise MCPError(calls.SERVER_BUSY, str(error)) from error
         except SandboxError as error:
-            raise calls.broken(f"the sandbox failed: {error}") from error
+            raise calls.server_error(f"the sandbox failed: {error}") from error
         finally:
             took = round(time.monotonic() - start, 4)
             log.info(
@@ -94,18 +95,20 @@ def build(sandbox: Sandbox, sessions: Sessions | None = None, edition: str = "")
                 },
             )
         if job.status == "killed":
-            raise calls.broken(f"the program was ended before it was done: {job.output[-200:]}")
+            raise calls.server_error(
+                f"the program was ended before it was done: {job.output[-200:]}"
+            )
         result = (
-            calls.answer(job.output or NOTHING_PRINTED)
+            calls.text_result(job.output or NOTHING_PRINTED)
             if job.status == "ok"
-            else calls.failure(job.output)
+            else calls.error_result(job.output)
         )
         return result.model_copy(update={"meta": {STATE_KEPT: True}}) if job.kept else result
 
-    meta = calls.meta(
+    meta = calls.tool_meta(
         notes(sandbox.limits, sessions is not None),
         False,
-        edition,
+        fingerprint,
         keeps_state=sessions is not None,
     )
     description = (  # no minor version: prompts are the same anywhere
@@ -214,7 +217,7 @@ async def _serve(given: argparse.Namespace, limits: Limits) -> None:
         mcp = build(
             sandbox,
             sessions if given.sessions else None,
-            edition.of(NAME, given, [name for name in sandbox.preload if "." not in name]),
+            compute_fingerprint(NAME, given, [name for name in sandbox.preload if "." not in name]),
         )
         await serve.serve(mcp, given.host, given.port, {"isolation": selftest.FULL}, sandbox.close)
     finally:

@@ -56,8 +56,10 @@ class Bridge(Server):
                 result = await self._client.call_tool(params.name, params.arguments)
             except MCPError as error:
                 if error.error.code == INVALID_PARAMS:
-                    raise calls.Failure(error.error.message) from None
-                raise calls.Fault(f"the server behind it failed: {error.error.message}") from None
+                    raise calls.ToolError(error.error.message) from None
+                raise calls.ServiceError(
+                    f"the server behind it failed: {error.error.message}"
+                ) from None
             if result.content:  # the same once more, in another form
                 result.structured_content = None
             return result

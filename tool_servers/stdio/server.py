@@ -47,7 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--notes", default="", metavar="TEXT", help="limitations and best practices, for prompts"
     )
     parser.add_argument(
-        "--pure", action="store_true", help="equal arguments give equal results: they may be cached"
+        "--cacheable",
+        action="store_true",
+        help="equal arguments give equal results: they may be cached",
     )
     parser.add_argument(
         "--concurrency",
@@ -128,7 +130,7 @@ def _chosen(tools: list[Tool], given: argparse.Namespace) -> list[Tool]:
     shown = [tool for tool in tools if not given.tool or tool.name in given.tool]
     return [
         tool.model_copy(
-            update={"meta": {**(tool.meta or {}), **calls.meta(given.notes, given.pure)}}
+            update={"meta": {**(tool.meta or {}), **calls.tool_meta(given.notes, given.cacheable)}}
         )
         for tool in shown
     ]

@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 import aiohttp
 
 from tool_servers.common import metrics, web
-from tool_servers.common.calls import Failure
+from tool_servers.common.calls import ToolError
 from tool_servers.web_search.addresses import Addresses, Forbidden
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -50,7 +50,7 @@ class Fetcher:
         self._session: aiohttp.ClientSession | None = None
 
     async def fetch(self, url: str) -> Fetched:
-        """The page behind ``url``. Whatever goes wrong with a page is a Failure, for the model to
+        """The page behind ``url``. Whatever goes wrong with a page is a ToolError, for the model to
         read.
         """
         for _ in range(self._most_redirects + 1):
@@ -60,10 +60,10 @@ class Fetcher:
             try:
                 url = urljoin(url, page)
             except ValueError:
-                raise Failure(
+                raise ToolError(
                     f"The page was not fetched: {url[:200]} redirects to what is no address."
                 ) from None
-        raise Failure(f"The page was not fetched: more than {self._most_redirects} redirects.")
+        raise ToolError(f"The page was not fetched: more than {self._most_redirects} redirects.")
 
     async def close(self) -> None:
         if self._session is not None:
@@ -85,9 +85,9 @@ class Fetcher:
                 return await self._read(response, url)
         except web.BadBody as error:
             outcome = "garbage"
-            raise Failure(f"The page was not fetched: {error}.") from None
+            raise ToolError(f"The page was not fetched: {error}.") from None
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError, ValueError) as error:
-            raise Failure(f"The page was not fetched: {_why(error)}.") from None
+            raise ToolError(f"The page was not fetched: {_why(error)}.") from None
         finally:
             metrics.upstream_requests.labels(UPSTREAM, outcome).inc()
 
@@ -95,28 +95,28 @@ class Fetcher:
         if response.status in REDIRECTS and "Location" in response.headers:
             return response.headers["Location"]
         if response.status != 200:
-            raise Failure(f"The page was not fetched: {url} answered HTTP {response.status}.")
+            raise ToolError(f"The page was not fetched: {url} answered HTTP {response.status}.")
         kind = response.content_type
         if not kind.startswith(READABLE):
-            raise Failure(f"The page was not read: it is {kind[:60]}, not text.")
+            raise ToolError(f"The page was not read: it is {kind[:60]}, not text.")
         body, cut = await web.body(response, self._most_bytes)
         return Fetched(url, body, kind, response.charset, cut)
 
 
 def checked(url: str) -> str:
-    """An http or https address without a name and password in it. Raises Failure."""
+    """An http or https address without a name and password in it. Raises ToolError."""
     try:
         parts = urlsplit(url.strip())
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         usable = False
     if not usable:
-        raise Failure(
+        raise ToolError(
             f"{url[:200]!r} is not an address of a web page: it must start with http:// or"
             " https://."
         )
     if parts.username is not None or parts.password is not None:
-        raise Failure("Addresses with a user name or password are not fetched.")
+        raise ToolError("Addresses with a user name or password are not fetched.")
     return url.strip()
 
 

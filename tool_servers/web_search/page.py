@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pebble import ProcessExpired, ProcessPool
 
 from tool_servers.common import lifetime
-from tool_servers.common.calls import Failure, Fault
+from tool_servers.common.calls import ServiceError, ToolError
 from tool_servers.common.options import WrongInput
 from tool_servers.common.passages import Passage, nearest, split
 
@@ -62,7 +62,7 @@ class Reader:
         chars: int,
         left: float,
     ) -> Page:
-        """Raises Failure for a page that cannot be read within ``left`` seconds, Fault where the
+        """Raises ToolError for a page that cannot be read within ``left`` seconds, ServiceError where the
         pool is broken.
         """
         job = self._pool.schedule(
@@ -71,20 +71,22 @@ class Reader:
         try:
             return await asyncio.wrap_future(job)  # cancelling kills the process
         except (TooSlow, asyncio.TimeoutError):  # two names of one only since Python 3.11
-            raise Failure(
+            raise ToolError(
                 "The page was not read: its text could not be extracted in time."
             ) from None
         except (MemoryError, RecursionError):
-            raise Failure("The page was not read: it is too large or too deeply nested.") from None
+            raise ToolError(
+                "The page was not read: it is too large or too deeply nested."
+            ) from None
         except ProcessExpired:
-            raise Failure(
+            raise ToolError(
                 "The page was not read: extracting its text ended the process that tried."
             ) from None
         except RuntimeError as error:  # pebble gives a pool up whose new processes fail at once
             self._pool = self._new()
-            raise Fault(f"pages cannot be read: {error}") from None
+            raise ServiceError(f"pages cannot be read: {error}") from None
         except Exception as error:  # the parsers': a page can make them raise what it likes
-            raise Failure(
+            raise ToolError(
                 f"The page was not read: {type(error).__name__} while its text was extracted."
             ) from None
 

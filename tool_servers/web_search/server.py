@@ -14,7 +14,8 @@ from mcp.server.context import ServerRequestContext
 from mcp_types import CallToolResult
 from pydantic import BaseModel, Field
 
-from tool_servers.common import calls, edition, options, serve
+from tool_servers.common import calls, options, serve
+from tool_servers.common.fingerprint import compute_fingerprint
 from tool_servers.common.tool import OneTool
 from tool_servers.web_search.addresses import Addresses
 from tool_servers.web_search.fetch import Fetched, Fetcher
@@ -44,7 +45,7 @@ class WebSearch:
     passage_chars: int
 
     async def find(self, query: str, url: str, end: float) -> str:
-        """Raises Failure for a page that cannot be had."""
+        """Raises ToolError for a page that cannot be had."""
         got = await self.fetcher.fetch(url)
         left = min(EXTRACTION_S, end - time.monotonic())
         page = await self.reader.read(
@@ -68,7 +69,7 @@ class Arguments(BaseModel):
     )
 
 
-def build(search: WebSearch, timeout: float, concurrency: int, edition: str = "") -> OneTool:
+def build(search: WebSearch, timeout: float, concurrency: int, fingerprint: str = "") -> OneTool:
     """The MCP server over a fetcher and a reader of pages."""
     slots = anyio.CapacityLimiter(concurrency)
 
@@ -77,7 +78,7 @@ def build(search: WebSearch, timeout: float, concurrency: int, edition: str = ""
             NAME, context, timeout, slots, lambda end: search.find(asked.query, asked.url, end)
         )
 
-    meta = calls.meta(NOTES, pure=False, edition=edition)
+    meta = calls.tool_meta(NOTES, cacheable=False, fingerprint=fingerprint)
     return OneTool(
         NAME,
         f"Fetch a web page and return its {search.k} passages nearest a query.",
@@ -140,6 +141,9 @@ def _ready(given: argparse.Namespace) -> serve.Ready:
     reader.check()
     search = WebSearch(fetcher, reader, given.k, given.passage_chars)
     mcp = build(
-        search, given.timeout, given.concurrency, edition.of(NAME, given, ("bm25s", "trafilatura"))
+        search,
+        given.timeout,
+        given.concurrency,
+        compute_fingerprint(NAME, given, ("bm25s", "trafilatura")),
     )
     return serve.Ready(mcp, {}, search.close)

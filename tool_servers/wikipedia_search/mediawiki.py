@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tool_servers.common.calls import Failure, Fault
+from tool_servers.common.calls import ServiceError, ToolError
 from tool_servers.common.passages import Passage, nearest, split
 from tool_servers.common.upstream import Rejected, Request, Upstream
 
@@ -29,11 +29,11 @@ class MediaWiki:
         self._upstream = upstream
 
     async def search(self, query: str, k: int, end: float) -> list[Passage]:
-        """At most ``k`` passages, the nearest first. Raises Failure for a search it refuses, Fault
+        """At most ``k`` passages, the nearest first. Raises ToolError for a search it refuses, ServiceError
         where it fails.
         """
         if len(query) > LONGEST_SEARCH:
-            raise Failure(
+            raise ToolError(
                 f"The query is {len(query)} characters long, the most is {LONGEST_SEARCH}. Name"
                 " only what to look for."
             )
@@ -55,21 +55,23 @@ class MediaWiki:
         try:
             reply = await self._upstream.ask(Request(self._url, {**_COMMON, **params}), end)
         except Rejected as refused:
-            raise Fault(f"{self._upstream.name} refused the request: {refused}") from None
+            raise ServiceError(f"{self._upstream.name} refused the request: {refused}") from None
         try:
             if errors := reply.get("errors"):
                 self._complain(errors[0])
             return _checked(reply["query"])
         except (AttributeError, KeyError, TypeError, IndexError) as error:
-            raise Fault(f"{self._upstream.name} answered in another format: {error!r}") from None
+            raise ServiceError(
+                f"{self._upstream.name} answered in another format: {error!r}"
+            ) from None
 
     def _complain(self, error: dict[str, Any]) -> None:
         said = f"{error['code']}: {str(error.get('text', ''))[:200]}"
         if str(error["code"]).startswith(
             ("cirrussearch-query-too-long", "nosrsearch", "missingparam")
         ):
-            raise Failure(f"The search was refused: {said}")
-        raise Fault(f"{self._upstream.name} failed: {said}")
+            raise ToolError(f"The search was refused: {said}")
+        raise ServiceError(f"{self._upstream.name} failed: {said}")
 
 
 def _checked(query: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from mcp.server.context import ServerRequestContext
 from mcp_types import CallToolResult
 from pydantic import BaseModel, Field
 
-from tool_servers.common import calls, edition, options, serve
+from tool_servers.common import calls, options, serve
+from tool_servers.common.fingerprint import compute_fingerprint
 from tool_servers.common.passages import Index, Passage, show
 from tool_servers.common.tool import OneTool
 from tool_servers.common.upstream import Upstream
@@ -50,7 +51,7 @@ def build(
     timeout: float,
     concurrency: int,
     live: bool,
-    edition: str = "",
+    fingerprint: str = "",
 ) -> OneTool:
     """The MCP server over a search. ``k`` passages a query, each cut to ``passage_chars``
     characters.
@@ -63,7 +64,9 @@ def build(
 
         return await calls.run(NAME, context, timeout, slots, work)
 
-    meta = calls.meta(LIVE_NOTES if live else NOTES, pure=not live, edition=edition)
+    meta = calls.tool_meta(
+        LIVE_NOTES if live else NOTES, cacheable=not live, fingerprint=fingerprint
+    )
     return OneTool(
         NAME,
         f"Search Wikipedia passages by keyword and return the best {k}.",
@@ -115,7 +118,7 @@ def _ready(given: argparse.Namespace) -> serve.Ready:
     upstream = Upstream("mediawiki", given.max_reply_bytes, given.user_agent)
     passages = read(given.corpus) if given.corpus else []
     search = local(passages) if passages else MediaWiki(given.api, upstream).search
-    its_edition = edition.of(NAME, given, ("bm25s",), passages)
+    fingerprint = compute_fingerprint(NAME, given, ("bm25s",), passages)
     mcp = build(
         search,
         given.k,
@@ -123,7 +126,7 @@ def _ready(given: argparse.Namespace) -> serve.Ready:
         given.timeout,
         given.concurrency,
         not passages,
-        its_edition,
+        fingerprint,
     )
     source = "corpus" if given.corpus else given.api
     return serve.Ready(mcp, {"source": source}, upstream.close)

@@ -2,7 +2,7 @@
 sandbox.
 
 That one has a process namespace of its own, takes every other namespace and a /tmp, /dev/shm and
-/proc of its own, gives up its rights, has the nursery fork the job's process into all of them, and
+/proc of its own, gives up its rights, has the zygote fork the job's process into all of them, and
 looks after it. No program and no output passes through here.
 """
 
@@ -40,7 +40,7 @@ from tool_servers.python_coder.inside.kernel import (
     seccomp_filter,
     tell,
 )
-from tool_servers.python_coder.inside.watch import look_after
+from tool_servers.python_coder.inside.watch import watch
 
 JOB_UID = 1000
 """In a job's own user namespace."""
@@ -54,15 +54,15 @@ def main():
     signal.pthread_sigmask(
         signal.SIG_BLOCK, {signal.SIGCHLD}
     )  # those of a sandbox are waited for, by its first process
-    orders, births = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    orders, requests = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if os.fork() == 0:
         orders.close()
         from tool_servers.python_coder.inside import (
-            nursery,
+            zygote,
         )  # not before: a sandbox's first process has no use for it
 
-        nursery.bear(link, births, setup)
-    births.close()
+        zygote.serve_forks(link, requests, setup)
+    requests.close()
     own = os.open("/proc/self/ns/pid", os.O_RDONLY)
     settings = os.open("/proc/sys/user", os.O_PATH)
     turns = os.memfd_create("turns")
@@ -77,7 +77,7 @@ def main():
         events.register(awaited, select.POLLIN)
     while True:
         if orders.fileno() in dict(events.poll()):
-            os._exit(1)  # the nursery, which never writes there, is gone
+            os._exit(1)  # the zygote, which never writes there, is gone
         order, fds, _, _ = socket.recv_fds(link, 4096, 3)
         if not order:
             os._exit(0)
@@ -112,7 +112,7 @@ def make(order, wanted, control, stdin, output, orders, rules, settings, turns):
         filter_calls(steps)
         socket.send_fds(orders, [order], [control, stdin, output, first, start])
         close_but(0, started, control, turn)
-        look_after(started, control, wanted["memory"], turn)
+        watch(started, control, wanted["memory"], turn)
     except BaseException as error:
         tell(control, f"{type(error).__name__}: {error}")
     os._exit(1)

@@ -29,7 +29,7 @@ STEPS = ((0.5, 10), (0.02, 5))
 values behind the server (sched(7)).
 
 None is lower than the first: processes that were forked from one share locks in the kernel (of
-their memory, of the files they map) with all others, the nursery too, and every fork and every end
+their memory, of the files they map) with all others, the zygote too, and every fork and every end
 takes them. One that holds a lock and is never scheduled stops all others: with nice 19, for more
 than a second.
 """
@@ -50,8 +50,8 @@ STEP_AGAIN_S = 0.5
 """New processes share in what was set, but their number changes, and with it what each may weigh."""
 
 
-def look_after(started, control, memory, turn):
-    """Until the nursery, which sees the job's process end, kills this one, and all that the job
+def watch(started, control, memory, turn):
+    """Until the zygote, which sees the job's process end, kills this one, and all that the job
     left with it.
     """
     rank(0, os.getpriority(os.PRIO_PROCESS, 0), LOOK_S)

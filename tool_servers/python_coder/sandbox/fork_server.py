@@ -9,10 +9,10 @@ import os
 import socket
 from collections.abc import Sequence
 
-from tool_servers.python_coder import seccomp
-from tool_servers.python_coder.bubblewrap import Bubblewrap
-from tool_servers.python_coder.job import Job, readable
-from tool_servers.python_coder.limits import Limits, SandboxError
+from tool_servers.python_coder.sandbox import seccomp
+from tool_servers.python_coder.sandbox.bubblewrap import Bubblewrap
+from tool_servers.python_coder.sandbox.job import Job, readable
+from tool_servers.python_coder.sandbox.limits import Limits, SandboxError
 
 _UP_WITHIN_S = 30.0
 """On a machine that is busy with other things. One that never comes up must not hold up those after
@@ -20,7 +20,7 @@ it.
 """
 
 
-class Nursery:
+class ForkServer:
     """The fork server's process."""
 
     def __init__(self, process: asyncio.subprocess.Process, link: socket.socket) -> None:
@@ -28,7 +28,7 @@ class Nursery:
         self._turns = asyncio.Semaphore(len(os.sched_getaffinity(0)))
 
     @classmethod
-    async def start(cls, box: Bubblewrap, preload: Sequence[str]) -> Nursery:
+    async def start(cls, box: Bubblewrap, preload: Sequence[str]) -> ForkServer:
         """Start one and wait until it has imported ``preload``.
 
         Raises SandboxError when bubblewrap or an import fails. Must not be cancelled.
@@ -50,7 +50,7 @@ class Nursery:
             except OSError as error:
                 link.close()
                 raise SandboxError(f"{box.binary} cannot be started: {error}") from error
-        nursery, loop = cls(process, link), asyncio.get_running_loop()
+        server, loop = cls(process, link), asyncio.get_running_loop()
         setup = {
             "filter": seccomp.program().hex(),
             "packages": box.packages,
@@ -59,9 +59,9 @@ class Nursery:
         with contextlib.suppress(OSError):
             await loop.sock_sendall(link, json.dumps(setup).encode())
             if await loop.sock_recv(link, 64):
-                return nursery
+                return server
         reason = await process.stdout.read()
-        await nursery.close()
+        await server.close()
         raise SandboxError(
             reason.decode(errors="replace").strip() or "it ended before it was up, without a word"
         )
@@ -74,7 +74,7 @@ class Nursery:
 
     async def fork(self, limits: Limits, uid: int, session_seconds: float | None) -> Job:
         """A sandbox that waits for a program; ``uid`` is the host's user id for it, 0 to keep the
-        nursery's.
+        server's.
 
         For a session, ``session_seconds`` is the CPU time of all its programs. Raises SandboxError.
         """

@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Iterable
 
-from tool_servers.python_coder.limits import Busy, SandboxError
+from tool_servers.python_coder.sandbox.limits import Busy, SandboxError
 
 FIRST_UID = 1_879_048_192
 """Start of the user ids that systemd's list (UIDS-GIDS.md) leaves unused."""

@@ -11,10 +11,10 @@ import asyncio
 import time
 from dataclasses import dataclass, field, replace
 
-from tool_servers.python_coder.job import Job
-from tool_servers.python_coder.limits import Busy, JobResult, Limits, StateLost
-from tool_servers.python_coder.sandbox import Sandbox
-from tool_servers.python_coder.slots import Slots
+from tool_servers.python_coder.sandbox.job import Job
+from tool_servers.python_coder.sandbox.limits import Busy, JobResult, Limits, StateLost
+from tool_servers.python_coder.sandbox.runner import Sandbox
+from tool_servers.python_coder.sandbox.slots import Slots
 
 CPU_S = 3_600.0
 """CPU time of a process over all calls of a session; each call has its own wall clock."""

@@ -13,7 +13,7 @@ import platform
 import struct
 from collections.abc import Iterable
 
-from tool_servers.python_coder.limits import SandboxError
+from tool_servers.python_coder.sandbox.limits import SandboxError
 
 # name: numbers on (x86_64, aarch64), None where there is no such call; from the kernel's unistd
 # headers

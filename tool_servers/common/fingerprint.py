@@ -1,5 +1,4 @@
-"""The edition of a server: one word that changes with whatever shapes its answers, and with nothing
-else.
+"""The fingerprint of a server: a hash of everything that shapes its answers, and of nothing else.
 
 A cache of answers keyed by it outlives a restart on another port, and meets no answers of other
 code, options or data.
@@ -31,7 +30,7 @@ answer.
 """
 
 
-def of(
+def compute_fingerprint(
     server: str,
     given: argparse.Namespace,
     packages: Iterable[str] = (),

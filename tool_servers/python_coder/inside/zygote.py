@@ -29,7 +29,7 @@ HUGE_PAGE, MADV_COLLAPSE = 2 << 20, 25  # linux/mman.h
 PAGE = resource.getpagesize()
 
 
-def bear(link, births, setup):
+def serve_forks(link, requests, setup):
     """Fork what is asked for, and tell how it ended. Never returns."""
     rank = min(os.getpriority(os.PRIO_PROCESS, 0) + BEHIND, 19)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -42,7 +42,7 @@ def bear(link, births, setup):
     except Exception as error:
         print(f"{type(error).__name__}: {error}", flush=True)
         os._exit(1)
-    come_first()
+    raise_priority()
     rules = kernel.capabilities(), kernel.seccomp_filter(bytes.fromhex(setup["filter"]))
     kernel.sched_attr(rank, AT_A_STRETCH_S)
     understood = functools.lru_cache(json.loads)
@@ -50,14 +50,14 @@ def bear(link, births, setup):
     link.send(b"up")
     link.close()
     events = selectors.DefaultSelector()
-    events.register(births, selectors.EVENT_READ)
+    events.register(requests, selectors.EVENT_READ)
     while True:
         for key, _ in events.select():
             if key.data:
                 events.unregister(key.fd)
                 reap(key.fd, *key.data)
                 continue
-            order, fds, _, _ = socket.recv_fds(births, 4096, 5)
+            order, fds, _, _ = socket.recv_fds(requests, 4096, 5)
             if not order:
                 os._exit(0)
             control, stdin, output, first, start = fds
@@ -83,7 +83,7 @@ def bear(link, births, setup):
                 os.close(fd)
 
 
-def come_first():
+def raise_priority():
     """Run before whatever else wants to, jobs above all, where that is allowed: every program waits
     for this process.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from dataclasses import dataclass
 
-from tool_servers.python_coder.limits import JobResult, Limits, Status
+from tool_servers.python_coder.sandbox.limits import JobResult, Limits, Status
 
 _OUT_OF_MEMORY = (
     "MemoryError",

@@ -11,7 +11,7 @@ import signal
 import socket
 from collections.abc import Callable
 
-from tool_servers.python_coder.limits import Limits, SandboxError
+from tool_servers.python_coder.sandbox.limits import Limits, SandboxError
 
 
 def readable(fd: int) -> bool:

@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tool_servers.python_coder import probes
-from tool_servers.python_coder.limits import Busy, JobResult, Limits, SandboxError
-from tool_servers.python_coder.sandbox import Sandbox
+from tool_servers.python_coder.sandbox import probes
+from tool_servers.python_coder.sandbox.limits import Busy, JobResult, Limits, SandboxError
+from tool_servers.python_coder.sandbox.runner import Sandbox
 
 FULL = "full"
 _SECONDS = 60.0

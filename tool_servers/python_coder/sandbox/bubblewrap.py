@@ -3,7 +3,7 @@ newer).
 
 The interpreter and its packages appear below /python, whatever their place on the host, so a job
 learns no host path and a program's output does not depend on the machine. All is read-only:
-nursery.py adds what each job may write to.
+zygote.py adds what each job may write to.
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
-from tool_servers.python_coder.limits import SandboxError
+from tool_servers.python_coder import inside as inside_package
+from tool_servers.python_coder.sandbox.limits import SandboxError
 
 OLDEST = (0, 8, 0)
 """The first bubblewrap with --disable-userns."""
 _SYSTEM = ("bin", "lib", "lib32", "lib64", "libexec", "share")
 _OWN = "/python/own"
-_PROGRAM = (
-    f"import sys; sys.path.append({_OWN!r}); from {__package__}.inside import starter;"
-    " starter.main()"
-)
+_INSIDE = inside_package.__name__
+_PROGRAM = f"import sys; sys.path.append({_OWN!r}); from {_INSIDE} import starter; starter.main()"
 _FOLDERS = ("/usr", "/etc", "/tmp", "/python", "/python/bin", "/python/packages", _OWN)
 """bubblewrap makes missing parents for its own user only; a job has another."""
 _CAPABILITIES = (
@@ -81,12 +80,12 @@ class Bubblewrap:
 
 
 def find(
-    as_root: bool | None = None, inside: Path = Path(__file__).with_name("inside")
+    as_root: bool | None = None, inside: Path = Path(inside_package.__path__[0])
 ) -> Bubblewrap:
     """The surroundings for this host, this interpreter and this user. ``inside`` is the folder of
     what runs there.
 
-    The capabilities are the nursery's, which runs no job's code: jobs have none. As an ordinary
+    The capabilities are the zygote's, which runs no job's code: jobs have none. As an ordinary
     user they, and the user id 0, are those of a user namespace. Raises SandboxError when no usable
     bubblewrap is found.
     """
@@ -132,7 +131,7 @@ def find(
             *mounts,
             "--ro-bind",
             str(inside),
-            f"{_OWN}/{__package__.replace('.', '/')}/inside",
+            f"{_OWN}/{_INSIDE.replace('.', '/')}",
         ),
         python=python,
         packages=packages,

@@ -8,12 +8,12 @@ import os
 import time
 from dataclasses import dataclass, field
 
-from tool_servers.python_coder.bubblewrap import Bubblewrap
-from tool_servers.python_coder.fork_server import Nursery
-from tool_servers.python_coder.job import Job
-from tool_servers.python_coder.limits import Busy, JobResult, Limits, SandboxError
-from tool_servers.python_coder.slots import Slots
-from tool_servers.python_coder.verdicts import Stop, result
+from tool_servers.python_coder.sandbox.bubblewrap import Bubblewrap
+from tool_servers.python_coder.sandbox.fork_server import ForkServer
+from tool_servers.python_coder.sandbox.job import Job
+from tool_servers.python_coder.sandbox.limits import Busy, JobResult, Limits, SandboxError
+from tool_servers.python_coder.sandbox.slots import Slots
+from tool_servers.python_coder.sandbox.verdicts import Stop, result
 
 _NOTICE_S = 0.2
 """For the end of a fork server to be seen."""
@@ -48,7 +48,7 @@ class Sandbox:
     _slots: Slots = field(init=False, repr=False)
     _ready: dict[int, asyncio.Task[Job]] = field(init=False, repr=False, default_factory=dict)
     _running: set[asyncio.Future[Stop]] = field(init=False, repr=False, default_factory=set)
-    _nursery: asyncio.Task[Nursery] | None = field(init=False, repr=False, default=None)
+    _fork_server: asyncio.Task[ForkServer] | None = field(init=False, repr=False, default=None)
     _closed: bool = field(init=False, repr=False, default=False)
 
     def __post_init__(self) -> None:
@@ -119,21 +119,21 @@ class Sandbox:
 
     async def fork(self, limits: Limits, uid: int, session_seconds: float | None = None) -> Job:
         """A new sandbox, from a fork server that is started, or started again, when there is none."""
-        nursery = await self._fork_server()
+        server = await self._started_fork_server()
         try:
-            return await nursery.fork(limits, uid, session_seconds)
+            return await server.fork(limits, uid, session_seconds)
         except SandboxError:
             await asyncio.sleep(_NOTICE_S)
-            if nursery.alive:
+            if server.alive:
                 raise
-        return await (await self._fork_server()).fork(limits, uid, session_seconds)
+        return await (await self._started_fork_server()).fork(limits, uid, session_seconds)
 
-    async def _fork_server(self) -> Nursery:
+    async def _started_fork_server(self) -> ForkServer:
         if self._closed:
             raise SandboxError("the server is shutting down")
-        if self._nursery is None or self._nursery.done() and not _alive(self._nursery):
-            self._nursery = asyncio.ensure_future(Nursery.start(self.box, self.preload))
-        return await asyncio.shield(self._nursery)
+        if self._fork_server is None or self._fork_server.done() and not _alive(self._fork_server):
+            self._fork_server = asyncio.ensure_future(ForkServer.start(self.box, self.preload))
+        return await asyncio.shield(self._fork_server)
 
     async def close(self) -> None:
         """Kill every running job. Their callers get the status ``killed``; later calls raise
@@ -144,11 +144,11 @@ class Sandbox:
             _decide(stop, Stop("killed", "the server is shutting down"))
         while self._ready:
             _discard(self._ready.popitem()[1])
-        if self._nursery is not None:
-            nursery, self._nursery = self._nursery, None
-            await asyncio.wait({nursery})
-            if not nursery.exception():
-                await nursery.result().close()
+        if self._fork_server is not None:
+            server, self._fork_server = self._fork_server, None
+            await asyncio.wait({server})
+            if not server.exception():
+                await server.result().close()
 
     async def _start(self, limits: Limits, deadline: float) -> Job | None:
         """A sandbox for one program, whose slot is free again once it has ended; None where the
@@ -194,7 +194,7 @@ class Sandbox:
         task.add_done_callback(lambda _: self._slots.give(slot))
 
 
-def _alive(task: asyncio.Task[Job] | asyncio.Task[Nursery]) -> bool:
+def _alive(task: asyncio.Task[Job] | asyncio.Task[ForkServer]) -> bool:
     return not task.cancelled() and not task.exception() and task.result().alive
 
 
