@@ -31,7 +31,6 @@ EVALUATION = [
     "markdown-it-py>=3,<5",  # a report is Markdown first
     "matplotlib>=3.8",
     "numpy>=1.26",
-    "pyarrow>=19",  # reads the parquet files that training reads
     "pyyaml>=6",
     "tqdm>=4.66",
 ]
@@ -51,8 +50,12 @@ TOOLS = [
     "wrapt>=1.15,<3",  # the plugin's, so that an installed verl needs no extra
 ]
 
+# A third of the light install's size; only for data in parquet files.
+PARQUET = ["pyarrow>=19"]
+
 # Training. verl is exact: trainer/verl_api.py lists the names of this release that are used.
 TRAIN = [
+    *PARQUET,
     "verl==0.9.1",
     "datasets>=3,<6",  # reads what recipes/paper_data mixes; verl needs it too
     "hydra-core>=1.3,<1.4",
@@ -171,6 +174,7 @@ setup(
     },
     install_requires=FLOW + EVALUATION + TOOLS,
     extras_require={
+        "parquet": PARQUET,
         "train": TRAIN,
         "cpu": TRAIN + CPU,
         "vllm": [*TRAIN, "verl[vllm]==0.9.1"],
