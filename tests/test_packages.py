@@ -17,7 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.evaluation import fakes
 from tests.guides.walk import on_a_cpu, prepared
+from tests.tools.servers import echo_process
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("agentflow_verl", "tool_servers")
@@ -132,3 +134,58 @@ def test_the_wheel_trains_a_step(built, tmp_path):
     train = prepared(tmp_path)[1]
     outside(python, *on_a_cpu(train)[1:], folder=tmp_path)
     assert list((tmp_path / "runs/first/trajectories/train").rglob("*.jsonl"))
+
+
+MOST_MEGABYTES = 450
+
+
+@pytest.fixture(scope="module")
+def light(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with the wheel and nothing that an extra brings."""
+    folder = tmp_path_factory.mktemp("light")
+    [wheel] = built.glob("*.whl")
+    constraints = ROOT / "constraints" / "light.txt"
+    outside(sys.executable, "-m", "venv", folder / "venv", folder=folder)
+    pip = (folder / "venv/bin/python", "-m", "pip", "--quiet", "install")
+    outside(*pip, "--constraint", constraints, wheel, folder=folder)
+    return folder / "venv"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_the_light_install_is_small_and_has_no_trainer(light):
+    packages = {path.name for path in (light / "lib").glob("python*/site-packages/*")}
+    assert not packages & {"torch", "verl", "ray", "vllm", "transformers", "pyarrow"}
+    size = sum(path.lstat().st_size for path in light.rglob("*") if not path.is_symlink())
+    assert size / 1e6 < MOST_MEGABYTES
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_the_light_install_answers_and_measures(light, tmp_path):
+    questions = fakes.write_questions(tmp_path / "data", sums=fakes.SUMS[:2])
+    agentflow = light / "bin/agentflow"
+    with echo_process() as echo, fakes.endpoint() as model:
+        agent = ("--endpoint", model.url, "--tool", f"echo={echo.url}")
+        solve = (agentflow, "solve", "What is 4 plus 4?", *agent, "--json", tmp_path / "one.json")
+        outside(*solve, folder=tmp_path)
+        what = ("--benchmarks", "sums", "--data", questions, "--out", tmp_path / "run")
+        outside(agentflow, "eval", *what, *agent, folder=tmp_path)
+    assert json.loads((tmp_path / "one.json").read_text())["answer"] == "8"
+    assert "100.0" in (tmp_path / "run/report.md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("command", [("doctor", "platform=cpu")])
+def test_a_command_that_needs_an_extra_says_which(light, tmp_path, command):
+    said = subprocess.run(
+        [str(light / "bin/agentflow"), *command],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert said.returncode != 0
+    assert "Traceback" not in said.stderr + said.stdout
+    assert "install" in said.stderr + said.stdout
