@@ -31,9 +31,10 @@ from agentflow_verl.flow_grpo.algorithm import advantages, weights
 from agentflow_verl.rewards.judge.client import Judge, score
 from agentflow_verl.tools import tool_client as tool_server
 from agentflow_verl.tools.toolbox import ToolBox
+from agentflow_verl.trainer.batching.dealing import BatchIndex
 from agentflow_verl.trainer.metrics import batch_metrics
 from agentflow_verl.trainer.resilience.fault_limit import stop_on_faults
-from agentflow_verl.trainer.rollout.rows import FIELD, BatchIndex, to_rows
+from agentflow_verl.trainer.rollout.rows import FIELD, to_rows
 from agentflow_verl.trainer.rollout.worker import after_scoring, summarise
 from agentflow_verl.trajectories.records import Outcome, Trajectory
 from tests.engines import tokenizers

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from agentflow_verl.flow.modules import MODULES
-from agentflow_verl.trainer.rollout.rows import BatchIndex
+from agentflow_verl.trainer.batching.dealing import BatchIndex
 from agentflow_verl.trajectories.records import Outcome
 
 PARTS = (*MODULES, "tools", "total")

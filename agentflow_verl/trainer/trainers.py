@@ -42,6 +42,7 @@ from verl.workers.utils.padding import response_to_nested
 
 from agentflow_verl.flow_grpo import FlowGRPO, advantages, weights
 from agentflow_verl.trainer.actor_loss import LOSS_WEIGHT, with_flow_loss
+from agentflow_verl.trainer.batching.dealing import BatchIndex, deal, plan_steps, rows_per_rank
 from agentflow_verl.trainer.batching.filtering import without_signal
 from agentflow_verl.trainer.batching.native_estimators import without_faults
 from agentflow_verl.trainer.cpu import platform as cpu
@@ -50,7 +51,7 @@ from agentflow_verl.trainer.preflight.static import ESTIMATOR
 from agentflow_verl.trainer.resilience.fault_limit import stop_on_faults
 from agentflow_verl.trainer.resilience.fit import Recovering
 from agentflow_verl.trainer.rollout.lora_sharing import can_share, share_rollout
-from agentflow_verl.trainer.rollout.rows import FIELD, BatchIndex, deal, plan_steps, rows_per_rank
+from agentflow_verl.trainer.rollout.rows import FIELD
 from agentflow_verl.trainer.rollout.runtime import plain
 
 ACTOR_ROLES = (Role.Actor, Role.ActorRollout, Role.ActorRolloutRef, Role.RefPolicy)

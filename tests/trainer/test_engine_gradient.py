@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from agentflow_verl.flow_grpo import advantages, weights
 from agentflow_verl.trainer.actor_loss import LOSS_WEIGHT
-from agentflow_verl.trainer.rollout.rows import deal, plan_steps, rows_per_rank
+from agentflow_verl.trainer.batching.dealing import deal, plan_steps, rows_per_rank
 from tests.e2e.models import save_random
 from tests.flow_grpo import oracle
 from tests.flow_grpo.oracle import Group, Options, Trajectory, Turn

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from agentflow_verl.trainer.batching.dealing import BatchIndex
 from agentflow_verl.trainer.metrics import MODULES, batch_metrics, policy_rollout_kl
-from agentflow_verl.trainer.rollout.rows import BatchIndex
 from agentflow_verl.trainer.rollout.worker import summarise
 from agentflow_verl.trajectories.records import (
     Call,

@@ -1,0 +1,1 @@
+"""A batch of rows: which groups are kept, and which optimizer step and rank each row goes to."""

@@ -10,13 +10,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import transfer_queue as tq
-from verl.trainer.ppo.v1.replay_buffer import FILTER_GROUPS_REWARD_METRIC, ReplayBuffer
 
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.trainer.rollout.rows import FIELD
+
+if TYPE_CHECKING:
+    from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
+
+REWARD = (
+    "reward"  # verl's FILTER_GROUPS_REWARD_METRIC, which tests/trainer/test_upstream.py compares
+)
 
 
 def without_signal(buffer: ReplayBuffer, partition_id: str) -> tuple[set[str], Counter]:
@@ -67,7 +73,7 @@ def _values(
 
 
 def _metric(name: str, score: Any, extra: dict[str, Any]) -> float:
-    if name == FILTER_GROUPS_REWARD_METRIC:
+    if name == REWARD:
         return float(score.sum())
     scores = extra.get("reward_extra_info", {})
     if name not in scores:

@@ -16,9 +16,10 @@ from tensordict import TensorDict
 from torch import Tensor
 from transfer_queue import KVBatchMeta
 
+from agentflow_verl.trainer.batching.dealing import BatchIndex
 from agentflow_verl.trainer.metrics import batch_metrics
 from agentflow_verl.trainer.resilience.fault_limit import stop_on_faults
-from agentflow_verl.trainer.rollout.rows import FIELD, BatchIndex
+from agentflow_verl.trainer.rollout.rows import FIELD
 
 WRITTEN = ("advantages", "returns", "token_level_rewards", "rollout_is_weights")
 

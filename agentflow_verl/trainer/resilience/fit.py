@@ -11,18 +11,22 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import transfer_queue as tq
 from ray.exceptions import RayActorError
 from transfer_queue import KVBatchMeta
-from verl.trainer.ppo.v1.trainer_base import PPOTrainer
 
 from agentflow_verl.core.errors import InfraError
 from agentflow_verl.trainer.logs import share_verls_log
 from agentflow_verl.trainer.progress import Progress
 from agentflow_verl.trainer.resilience.actor_watch import Watch
 from agentflow_verl.trainer.resilience.log_rollback import set_aside_groups, set_aside_steps
+
+if TYPE_CHECKING:
+    from verl.trainer.ppo.v1.trainer_base import PPOTrainer
+else:  # verl's trainers import ours (plugin.py), which import this module: no circle
+    PPOTrainer = object
 
 logger = logging.getLogger(__name__)
 

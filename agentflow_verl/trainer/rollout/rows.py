@@ -1,20 +1,8 @@
-"""Trajectory to verl's rows, one a planner turn, and the bookkeeping of a batch of rows.
-
-verl keys a row ``{uid}_{session}_{index}``: uid is the group, session the trajectory, index the
-turn. Padding rows that verl adds carry ``is_padding`` in their tag.
-"""
+"""Trajectory to verl's rows, one per planner turn."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor
 from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics, AgentLoopOutput
-from verl.utils.seqlen_balancing import calculate_workload, get_seqlen_balanced_partitions
 
 from agentflow_verl.trajectories.records import Outcome, Tokens, Trajectory
 
@@ -83,76 +71,3 @@ def _row(
             "max_global_steps": last,
         },
     )
-
-
-@dataclass(frozen=True)
-class BatchIndex:
-    """Who is who in a batch: integer ids, one entry a row (suffix R)."""
-
-    group_R: Tensor
-    trajectory_R: Tensor
-    padding_R: Tensor
-
-    @classmethod
-    def of(cls, keys: Sequence[str], tags: Sequence[dict[str, Any]]) -> BatchIndex:
-        """Read verl's keys and tags."""
-        groups: dict[str, int] = {}
-        trajectories: dict[str, int] = {}
-        group_R, trajectory_R = [], []
-        for key in keys:
-            session, _ = key.rsplit("_", 1)
-            group_R.append(groups.setdefault(session.rsplit("_", 1)[0], len(groups)))
-            trajectory_R.append(trajectories.setdefault(session, len(trajectories)))
-        padding_R = [bool(tag.get("is_padding", False)) for tag in tags]
-        return cls(
-            torch.tensor(group_R),
-            torch.tensor(trajectory_R),
-            torch.tensor(padding_R, dtype=torch.bool),
-        )
-
-
-def plan_steps(group_R: Sequence[int], groups_per_step: int) -> list[int]:
-    """The optimizer step of each row: groups, in order of appearance, dealt evenly over ceil(groups
-    / groups_per_step) steps. How many turns a trajectory took changes nothing."""
-    order = {group: position for position, group in enumerate(dict.fromkeys(group_R))}
-    steps = -(-len(order) // groups_per_step)
-    return [order[group] * steps // len(order) for group in group_R]
-
-
-def rows_per_rank(step_R: Sequence[int], ranks: int, multiple: int) -> int:
-    """Rows of one step on one rank, the same for all: enough for the largest step, and divisible by
-    ``multiple``.
-    """
-    largest = max(Counter(step_R).values())
-    return -(-largest // (ranks * multiple)) * multiple
-
-
-def deal(step_R: Sequence[int], length_R: Tensor, ranks: int, per_rank: int) -> list[int]:
-    """The order of rows that gives every rank the same number of rows of every step, and about the
-    same work.
-
-    Rank by rank, within a rank step by step, as verl splits a batch over ranks and a rank's share
-    over mini-batches.
-
-    Args:
-        step_R: step of each row that counts; the rows after them, up to the length of ``length_R``,
-            are padding. length_R: tokens of each row. per_rank: rows of one step on one rank. There
-            must be just enough padding rows to fill the gaps.
-    """
-    steps = max(step_R) + 1
-    rows_of = [
-        [row for row, step in enumerate(step_R) if step == wanted] for wanted in range(steps)
-    ]
-    padding = iter(range(len(step_R), len(length_R)))
-    for rows in rows_of:
-        rows.extend(next(padding) for _ in range(ranks * per_rank - len(rows)))
-    dealt: list[list[int]] = [[] for _ in range(ranks)]
-    for rows in rows_of:
-        work = calculate_workload(length_R[rows])
-        for rank, part in enumerate(
-            get_seqlen_balanced_partitions(work, k_partitions=ranks, equal_size=True)
-        ):
-            dealt[rank].extend(rows[position] for position in part)
-    order = [row for rows in dealt for row in rows]
-    assert sorted(order) == list(range(len(length_R)))
-    return order

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentflow_verl.trainer.rollout.rows import FIELD, RECORD, BatchIndex, deal, plan_steps, to_rows
+from agentflow_verl.trainer.batching.dealing import BatchIndex, deal, plan_steps
+from agentflow_verl.trainer.rollout.rows import FIELD, RECORD, to_rows
 from agentflow_verl.trajectories.records import Outcome, Tokens, Trajectory, Turn
 
 PLACEHOLDER = 99
