@@ -448,7 +448,7 @@ def test_skyrl_1492_mask_of_the_last_step_on_every_step():
 
 
 def test_the_clip_takes_the_lower_bound():
-    """For A > 0 a ratio over 1 + eps earns no more; for A < 0 a large ratio still costs all of it."""
+    """For A > 0 a ratio over 1 + eps earns no more; for A < 0 a large one still costs all of it."""
     one = torch.ones(1, 1, dtype=torch.float64)
     for advantage, expected in ((1.0, 1.2), (-1.0, -2.0)):
         value = objective(

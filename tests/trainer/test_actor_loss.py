@@ -194,7 +194,7 @@ def test_entropy_is_weighted_like_the_rest():
 
 
 def test_dual_clip_bounds_what_a_bad_token_costs():
-    """A < 0 and a ratio of 10: without dual clip the token costs 10 |A|, with c = 3 it costs 3 |A|."""
+    """A < 0, a ratio of 10: without dual clip the token costs 10 |A|, with c = 3 it costs 3 |A|."""
     far = Turn([-1.0], [-1.0 - math.log(10)], [-1.0], [1])
     rows = to_rows(
         [Group([Trajectory(0.0, [far]), Trajectory(1.0, [Turn([-1.0], [-1.0], [-1.0], [1])])])]
