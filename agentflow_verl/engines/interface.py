@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from agentflow_verl.core.deadline import Deadline
 
@@ -32,18 +33,30 @@ class Reply:
 
 
 class Engine(Protocol):
-    """Answers one prompt. Raises PromptTooLong, InfraError or OutOfTime, and nothing else.
+    """Answers one prompt. Raises PromptTooLong, InfraError or OutOfTime, and nothing else."""
 
-    One whose ``structured`` is true can hold a reply to a JSON schema: its ``reply`` also takes
-    ``schema``.
-    """
+    @property
+    def name(self) -> str:
+        """What records and metrics call it."""
 
-    name: str
+    @property
+    def structured(self) -> bool:
+        """Whether a reply follows the JSON schema that ``reply`` is given."""
 
     def count(self, text: str) -> int:
         """Tokens in ``text``; an estimate where the engine has no tokenizer."""
 
-    async def reply(self, messages: list[Message], *, trajectory: str, deadline: Deadline) -> Reply:
-        """The engine's reply. ``trajectory`` keeps a trajectory's calls on one server, for its
-        prefix cache.
+    async def reply(
+        self,
+        messages: list[Message],
+        *,
+        trajectory: str,
+        deadline: Deadline,
+        schema: Mapping[str, Any] | None = None,
+    ) -> Reply:
+        """The engine's reply.
+
+        Args:
+            trajectory: keeps a trajectory's calls on one server, for its prefix cache.
+            schema: JSON schema of the reply; an engine that is not ``structured`` ignores it.
         """

@@ -18,6 +18,7 @@ from typing import Any
 import aiohttp
 
 from agentflow_verl.config.endpoint import EndpointConfig
+from agentflow_verl.core import http_session
 from agentflow_verl.core.balancer import Replicas
 from agentflow_verl.core.deadline import Deadline
 from agentflow_verl.core.errors import ConfigError, InfraError, OutOfTime, PromptTooLong
@@ -141,8 +142,8 @@ class EndpointEngine:
         timeout = aiohttp.ClientTimeout(total=self.config.timeout_s)
         where = f"{url.rstrip('/')}/chat/completions"
         try:
-            async with self.session.post(
-                where, json=body, headers=self.headers, timeout=timeout
+            async with http_session.post(
+                self.session, where, json=body, headers=self.headers, timeout=timeout
             ) as response:
                 text = await response.text()
                 if response.status in RETRIED:

@@ -20,6 +20,7 @@ Generate = Callable[..., Awaitable[Any]]
 """``generate(request_id, *, prompt_ids, sampling_params)`` as verl's LLMServerClient has it,
 returning a TokenOutput.
 """
+SchemaSampling = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 class TokenEngine:
@@ -33,6 +34,8 @@ class TokenEngine:
         prompt_limit: longest prompt in tokens.
         response_limit: longest reply in tokens, to tell a cut reply from a finished one.
         template_kwargs: further arguments of the chat template, such as ``enable_thinking``.
+        schema_sampling: the sampling parameters that hold a reply to a JSON schema, in the words
+            of the server behind ``generate``. None: the engine is not ``structured``.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class TokenEngine:
         prompt_limit: int,
         response_limit: int,
         template_kwargs: Mapping[str, Any] | None = None,
+        schema_sampling: SchemaSampling | None = None,
     ):
         self.name = name
         self.tokenizer = tokenizer
@@ -52,6 +56,11 @@ class TokenEngine:
         self.prompt_limit = prompt_limit
         self.response_limit = response_limit
         self.template_kwargs = dict(template_kwargs or {})
+        self.schema_sampling = schema_sampling
+
+    @property
+    def structured(self) -> bool:
+        return self.schema_sampling is not None
 
     def count(self, text: str) -> int:
         return len(self.tokenizer.encode(text, add_special_tokens=False))
@@ -88,11 +97,21 @@ class TokenEngine:
             **self.template_kwargs,
         )
 
-    async def reply(self, messages: list[Message], *, trajectory: str, deadline: Deadline) -> Reply:
+    async def reply(
+        self,
+        messages: list[Message],
+        *,
+        trajectory: str,
+        deadline: Deadline,
+        schema: Mapping[str, Any] | None = None,
+    ) -> Reply:
         prompt_ids = await asyncio.to_thread(
             self.encode, messages
         )  # a millisecond of the event loop each thousand tokens
-        work = self.generate(trajectory, prompt_ids=prompt_ids, sampling_params=dict(self.sampling))
+        sampling = dict(self.sampling)
+        if schema is not None and self.schema_sampling is not None:
+            sampling |= self.schema_sampling(schema)
+        work = self.generate(trajectory, prompt_ids=prompt_ids, sampling_params=sampling)
         try:
             return self._read(prompt_ids, await deadline.run(work, f"engine {self.name}"))
         except (OutOfTime, InfraError):

@@ -24,9 +24,9 @@ from typing import Any
 
 from agentflow_verl.core.deadline import Deadline
 from agentflow_verl.evaluation.questions import Question
-from agentflow_verl.flow.loop import Tools
+from agentflow_verl.tools.interface import Tools, ToolsWrapper
 from agentflow_verl.tools.session import TrajectoryState
-from agentflow_verl.tools.types import ToolResult, ToolSpec
+from agentflow_verl.tools.types import ToolResult
 
 WORDS = 3
 SHARE = 0.75
@@ -73,21 +73,14 @@ class QuestionIndex:
         return count >= SHARE * runs and needed in said[long]
 
 
-class GuardedTools:
+class GuardedTools(ToolsWrapper):
     """The tools of one trajectory behind the guard. ``dropped`` counts results with a leak by tool."""
 
     def __init__(self, tools: Tools, index: QuestionIndex):
-        self.specs = tools.specs
+        super().__init__(tools)
         self.dropped: Counter[str] = Counter()
         self.leaked: set[str] = set()
-        self._tools = tools
         self._index = index
-
-    def resolve(self, name: str) -> ToolSpec | None:
-        return self._tools.resolve(name)
-
-    def end(self, state: TrajectoryState) -> None:
-        self._tools.end(state)
 
     async def call(
         self,
@@ -96,7 +89,7 @@ class GuardedTools:
         deadline: Deadline,
         state: TrajectoryState | None = None,
     ) -> ToolResult:
-        result = await self._tools.call(name, arguments, deadline, state)
+        result = await super().call(name, arguments, deadline, state)
         if name in UNGUARDED:
             return result
         leaked = self._index.held_in(without_echo(result.text, arguments))

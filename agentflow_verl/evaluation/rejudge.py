@@ -12,11 +12,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import aiohttp
-
 from agentflow_verl.config.endpoint import EndpointConfig
 from agentflow_verl.config.judge import JudgeConfig
 from agentflow_verl.core.errors import ConfigError
+from agentflow_verl.core.http_session import new_session
 from agentflow_verl.rewards.judge.agreement import agreements, to_markdown
 from agentflow_verl.rewards.judge.client import EXACT, Judge
 from agentflow_verl.trajectories.log import ScoredTrajectory, read_log
@@ -67,7 +66,7 @@ async def judged(
     entries: Sequence[ScoredTrajectory], config: JudgeConfig, endpoint: EndpointConfig
 ) -> list[ScoredTrajectory]:
     """The entries with a verdict each. The first fault ends it."""
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+    async with new_session() as session:
         judge = Judge(config, endpoint, session)
         try:
             return list(await asyncio.gather(*(_judge(judge, entry) for entry in entries)))

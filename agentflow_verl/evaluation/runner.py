@@ -18,9 +18,10 @@ from agentflow_verl.engines.interface import Engine
 from agentflow_verl.evaluation.leakage import GuardedTools, QuestionIndex
 from agentflow_verl.evaluation.questions import Question
 from agentflow_verl.evaluation.store import SPLIT, Job
-from agentflow_verl.flow.loop import Flow, Tools
+from agentflow_verl.flow.loop import Flow
 from agentflow_verl.rewards.judge.client import Judge
 from agentflow_verl.rewards.judge.client import score as judged_score
+from agentflow_verl.tools.interface import Tools
 from agentflow_verl.trajectories.log import ScoredTrajectory
 from agentflow_verl.trajectories.records import Outcome, Trajectory
 

@@ -20,6 +20,7 @@ import aiohttp
 from agentflow_verl.config.endpoint import EndpointConfig
 from agentflow_verl.config.tool import ToolConfig
 from agentflow_verl.core.errors import ConfigError
+from agentflow_verl.core.http_session import new_session
 from agentflow_verl.engines.interface import Engine
 from agentflow_verl.engines.openai_endpoint import EndpointEngine
 from agentflow_verl.evaluation.settings import Settings, Source
@@ -111,7 +112,7 @@ async def session(settings: Settings, servers: Servers) -> AsyncIterator[Session
         for name, node in config.endpoints.items()
         if name in config.engines.model_dump().values()
     }
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+    async with new_session() as http:
         engines, about = {}, {}
         for name, endpoint in {**named, **servers.endpoints}.items():
             engine = EndpointEngine(name, endpoint, http)
@@ -139,7 +140,7 @@ async def judging(settings: Settings, folder: Path) -> AsyncIterator[Judge | Non
         return
     if config.cache_dir is None:
         config = config.model_copy(update={"cache_dir": str(folder / "judge_cache")})
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+    async with new_session() as http:
         judge = Judge(config, endpoint, http)
         try:
             await _ask(http, judge.engine)

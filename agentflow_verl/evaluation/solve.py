@@ -17,9 +17,10 @@ from typing import Any
 from agentflow_verl.config.limits import Limits
 from agentflow_verl.core.deadline import Deadline
 from agentflow_verl.engines.interface import Engine, Message, Reply
-from agentflow_verl.flow.loop import Flow, Tools
+from agentflow_verl.flow.loop import Flow
+from agentflow_verl.tools.interface import Tools, ToolsWrapper
 from agentflow_verl.tools.session import TrajectoryState
-from agentflow_verl.tools.types import ToolResult, ToolSpec
+from agentflow_verl.tools.types import ToolResult
 from agentflow_verl.trajectories.records import Trajectory
 
 
@@ -54,29 +55,33 @@ class WatchedEngine:
 
     def __init__(self, module: str, engine: Engine, show: Show):
         self.name = engine.name
+        self.structured = engine.structured
         self._module, self._engine, self._show = module, engine, show
 
     def count(self, text: str) -> int:
         return self._engine.count(text)
 
-    async def reply(self, messages: list[Message], *, trajectory: str, deadline: Deadline) -> Reply:
-        reply = await self._engine.reply(messages, trajectory=trajectory, deadline=deadline)
+    async def reply(
+        self,
+        messages: list[Message],
+        *,
+        trajectory: str,
+        deadline: Deadline,
+        schema: Mapping[str, Any] | None = None,
+    ) -> Reply:
+        reply = await self._engine.reply(
+            messages, trajectory=trajectory, deadline=deadline, schema=schema
+        )
         self._show(Step(self._module, self.name, reply.text.strip()))
         return reply
 
 
-class WatchedTools:
+class WatchedTools(ToolsWrapper):
     """Tools whose results are shown."""
 
     def __init__(self, tools: Tools, show: Show):
-        self.specs = tools.specs
-        self._tools, self._show = tools, show
-
-    def resolve(self, name: str) -> ToolSpec | None:
-        return self._tools.resolve(name)
-
-    def end(self, state: TrajectoryState) -> None:
-        self._tools.end(state)
+        super().__init__(tools)
+        self._show = show
 
     async def call(
         self,
@@ -85,7 +90,7 @@ class WatchedTools:
         deadline: Deadline,
         state: TrajectoryState | None = None,
     ) -> ToolResult:
-        result = await self._tools.call(name, arguments, deadline, state)
+        result = await super().call(name, arguments, deadline, state)
         self._show(
             Step(
                 name,

@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from agentflow_verl.config.limits import Limits
 from agentflow_verl.core.deadline import Deadline
@@ -18,29 +18,10 @@ from agentflow_verl.flow.answer import extract_answer
 from agentflow_verl.flow.memory import Memory
 from agentflow_verl.flow.modules import Caller, tokens_of
 from agentflow_verl.flow.parse import parse_arguments, parse_plan, parse_verdict
-from agentflow_verl.tools.session import TrajectoryState
-from agentflow_verl.tools.types import ToolResult, ToolSpec
+from agentflow_verl.tools.interface import Tools
 from agentflow_verl.trajectories.records import Call, ModuleReply, Outcome, Result, Trajectory, Turn
 
 logger = logging.getLogger(__name__)
-
-
-class Tools(Protocol):
-    """What the loop needs of tools/toolbox.py's ToolBox."""
-
-    specs: tuple[ToolSpec, ...]
-
-    def resolve(self, name: str) -> ToolSpec | None: ...
-
-    async def call(
-        self,
-        name: str,
-        arguments: dict[str, Any],
-        deadline: Deadline,
-        state: TrajectoryState | None = None,
-    ) -> ToolResult: ...
-
-    def end(self, state: TrajectoryState) -> None: ...
 
 
 class Flow:

@@ -100,11 +100,6 @@ class Caller:
         """
         engine, prompt = self.engines[module], prompts.load(module)
         started = time.monotonic()
-        held = (
-            {"schema": answer}
-            if answer is not None and getattr(engine, "structured", False)
-            else {}
-        )
         try:
             for share in (1.0, 0.5, 0.25, 0.0) if prompt.shows_memory else (0.0,):
                 memory = (
@@ -117,7 +112,10 @@ class Caller:
                 )
                 try:
                     reply = await engine.reply(
-                        messages, trajectory=self.trajectory, deadline=self.deadline, **held
+                        messages,
+                        trajectory=self.trajectory,
+                        deadline=self.deadline,
+                        schema=answer,
                     )
                 except PromptTooLong:
                     if share == 0.0:

@@ -159,12 +159,20 @@ class _RecordedEngine:
 
     def __init__(self, module: str, record: _Record, encoders: Mapping[str, TokenEngine]):
         self.name = module
+        self.structured = False
         self._record, self._encoders = record, encoders
 
     def count(self, text: str) -> int:
         return self._encoders["policy"].count(text) if self._encoders else len(text) // 4 + 1
 
-    async def reply(self, messages: list[Message], *, trajectory: str, deadline: Deadline) -> Reply:
+    async def reply(
+        self,
+        messages: list[Message],
+        *,
+        trajectory: str,
+        deadline: Deadline,
+        schema: Mapping[str, Any] | None = None,
+    ) -> Reply:
         ahead = self._record.replies[0][0].engine if self._record.replies else None
         prompt_ids = (
             tuple(self._encoders[ahead].encode(messages))

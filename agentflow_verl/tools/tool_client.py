@@ -108,7 +108,12 @@ class ToolServer:
         try:
             deadline = Deadline.after(FAREWELL_S)
             await self._client.call_tool(
-                kept.url, kept.tool, kept.arguments, deadline, meta=state.farewell()
+                kept.url,
+                kept.tool,
+                kept.arguments,
+                deadline,
+                meta=state.farewell(),
+                repeatable=False,
             )
         except (InfraError, OutOfTime) as error:
             logger.warning(
@@ -123,6 +128,7 @@ class ToolServer:
         state: TrajectoryState | None,
     ) -> ToolResult:
         what = f"tool {spec.name}"
+        repeatable = spec.repeatable and state is None
         failed: set[str] = set()
         failure: InfraError | None = None
         attempt = 0
@@ -142,7 +148,13 @@ class ToolServer:
                             )
                             meta = state.meta(kept)
                         result = await self._client.call_tool(
-                            url, spec.name, arguments, deadline, self.config.timeout_s, meta
+                            url,
+                            spec.name,
+                            arguments,
+                            deadline,
+                            self.config.timeout_s,
+                            meta,
+                            repeatable=repeatable,
                         )
                         if kept:
                             kept.kept = result.state_kept
@@ -160,9 +172,7 @@ class ToolServer:
                 failed.add(url)
                 logger.warning("attempt %d of %d: %s", attempt, ATTEMPTS, fault)
                 pause = self._pause(fault, attempt, failed)
-                end = self._end(
-                    spec.repeatable and not state, fault, attempt, pause >= deadline.remaining()
-                )
+                end = self._end(repeatable, fault, attempt, pause >= deadline.remaining())
                 if end:
                     raise InfraError(f"{fault} (attempt {attempt}, {end})") from fault
                 await asyncio.sleep(pause)

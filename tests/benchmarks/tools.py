@@ -25,7 +25,7 @@ from pathlib import Path
 import psutil
 
 from agentflow_verl.config.tool import ToolConfig
-from agentflow_verl.tools.mcp.transport import new_session
+from agentflow_verl.core.http_session import new_session
 from agentflow_verl.tools.toolbox import ToolBox
 from tests.benchmarks.tool_loads import Load, for_calls, for_seconds, posting, through, wire
 from tests.benchmarks.tool_processes import WORDS, running

@@ -124,6 +124,25 @@ async def test_sampling_parameters_go_out_unchanged_every_time():
     ] * 2
 
 
+async def test_schema_goes_out_in_the_servers_words_and_only_with_its_own_call():
+    server = Server()
+    structured = engine(server, schema_sampling=lambda schema: {"guided": dict(schema)})
+    schema = {"type": "object"}
+    for wanted in (schema, None):
+        await structured.reply(MESSAGES, trajectory="t0", deadline=Deadline.after(5), schema=wanted)
+    first, second = (sampling for _, _, sampling in server.asked)
+    assert structured.structured
+    assert first == {**second, "guided": schema}
+
+
+async def test_engine_without_words_for_a_schema_ignores_it():
+    server = Server()
+    plain = engine(server)
+    await plain.reply(MESSAGES, trajectory="t0", deadline=Deadline.after(5), schema={})
+    assert not plain.structured
+    assert server.asked[0][2] == plain.sampling
+
+
 async def test_what_the_server_says_about_weights_and_cache_is_kept():
     facts = {"min_global_steps": 7, "max_global_steps": 8, "num_cached_tokens": 5}
     reply = await ask(engine(Server(Output([1], extra_fields=facts))))

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from agentflow_verl.cli.main import main
 from agentflow_verl.cli.options import add_solve
@@ -18,12 +19,12 @@ from agentflow_verl.config.tool import ToolConfig
 from agentflow_verl.engines.openai_endpoint import EndpointEngine
 from agentflow_verl.evaluation import settings
 from agentflow_verl.evaluation.settings import tool_node
-from agentflow_verl.evaluation.solve import Step, solve
+from agentflow_verl.evaluation.solve import Step, WatchedEngine, solve
 from agentflow_verl.flow.modules import MODULES
 from agentflow_verl.tools.toolbox import ToolBox
 from agentflow_verl.trajectories.records import Trajectory
 from tests.evaluation.fakes import endpoint
-from tests.flow.fakes import ANSWER, CALL, PLAN, STOP, ScriptedTools, engines
+from tests.flow.fakes import ANSWER, CALL, PLAN, PYTHON, STOP, ScriptedTools, engines
 from tests.tools.servers import echo_process
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,6 +44,20 @@ async def test_every_step_is_shown_in_order():
     ]
     assert steps[3].by == CALL
     assert trajectory.answer == "4"
+
+
+async def test_schema_of_a_reply_reaches_the_engine_that_is_watched():
+    watched = engines()
+    await solve("What is 2 * 2?", watched, ScriptedTools("4"))
+    assert watched["executor"].schemas == [PYTHON.parameters]
+    assert watched["planner"].schemas == [None]
+
+
+@pytest.mark.parametrize("structured", [False, True])
+def test_watched_engine_is_structured_as_its_engine_is(structured):
+    engine = engines()["executor"]
+    engine.structured = structured
+    assert WatchedEngine("executor", engine, print).structured is structured
 
 
 def test_the_command_prints_the_steps_and_the_answer(tmp_path, capsys):

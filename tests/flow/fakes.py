@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agentflow_verl.config.limits import Limits
@@ -68,6 +68,8 @@ class ScriptedEngine:
         self.name = name
         self.steps = list(steps)
         self.prompt_limit = prompt_limit
+        self.structured = False
+        self.schemas: list[Mapping[str, Any] | None] = []
         self.seen: list[list[Message]] = []
         self.trajectories: list[str] = []
         self.cancelled = 0
@@ -75,9 +77,17 @@ class ScriptedEngine:
     def count(self, text: str) -> int:
         return len(text.split())
 
-    async def reply(self, messages: list[Message], *, trajectory: str, deadline: Deadline) -> Reply:
+    async def reply(
+        self,
+        messages: list[Message],
+        *,
+        trajectory: str,
+        deadline: Deadline,
+        schema: Mapping[str, Any] | None = None,
+    ) -> Reply:
         self.seen.append(messages)
         self.trajectories.append(trajectory)
+        self.schemas.append(schema)
         prompt = "\n".join(message["content"] for message in messages)
         if self.prompt_limit is not None and self.count(prompt) > self.prompt_limit:
             raise PromptTooLong(

@@ -17,8 +17,9 @@ from pathlib import Path
 
 from agentflow_verl.config.tool import ToolConfig
 from agentflow_verl.core.deadline import Deadline
+from agentflow_verl.core.http_session import new_session
 from agentflow_verl.tools.mcp.protocol import MODERN, Peer
-from agentflow_verl.tools.mcp.transport import new_session, post
+from agentflow_verl.tools.mcp.transport import post
 
 ECHO_SERVER = str(Path(__file__).parent / "echo/server.py")  # a folder that shadows no package
 ECHO_COMMAND = (sys.executable, ECHO_SERVER)

@@ -27,6 +27,7 @@ import aiohttp
 
 from agentflow_verl.core.deadline import Deadline
 from agentflow_verl.core.errors import InfraError, OutOfTime
+from agentflow_verl.core.http_session import new_session, new_single_use_session
 from agentflow_verl.core.server_errors import ServerFault
 from agentflow_verl.tools.mcp.content import result_text, says_state_kept, stated_server, to_spec
 from agentflow_verl.tools.mcp.protocol import CLIENT, HANDSHAKE, MODERN, Peer, is_plain
@@ -35,7 +36,6 @@ from agentflow_verl.tools.mcp.transport import (
     Reply,
     ReplyTooLarge,
     TransportError,
-    new_session,
     post,
 )
 from agentflow_verl.tools.types import ToolResult, ToolSpec
@@ -64,6 +64,7 @@ class McpClient:
     ) -> None:
         self._session = session
         self._owns_session = session is None
+        self._single_use_session: aiohttp.ClientSession | None = None
         self._access = {
             url: {"Authorization": f"Bearer {token}"} for url, token in (tokens or {}).items()
         }
@@ -99,8 +100,11 @@ class McpClient:
         deadline: Deadline,
         timeout_s: float | None = None,
         meta: Mapping[str, Any] | None = None,
+        repeatable: bool = True,
     ) -> ToolResult:
-        """Call a tool once; ``meta`` travels with the request.
+        """Call a tool once; ``meta`` travels with the request. One that is not ``repeatable`` is sent
+        on a connection of its own: on a kept one, a server that is gone and one that died while it
+        ran the tool look alike.
 
         The server is told the smaller of the deadline's rest and ``timeout_s`` and answers in its
         contract when that passes. Raises ``OutOfTime`` at the deadline, ``ServerFault`` where the
@@ -117,7 +121,7 @@ class McpClient:
             "_meta": {**(meta or {}), REMAINING: round(limit.remaining(), 3)},
         }
         try:
-            reply = await self._ask(url, "tools/call", params, deadline, what, patience)
+            reply = await self._ask(url, "tools/call", params, deadline, what, patience, repeatable)
         except ReplyTooLarge:
             # The size follows from the arguments: something the planner can change, not a broken
             # server.
@@ -165,6 +169,9 @@ class McpClient:
         if self._owns_session:
             await self._session.close()
             self._session = None
+        if self._single_use_session is not None:
+            await self._single_use_session.close()
+            self._single_use_session = None
 
     async def _ask(
         self,
@@ -174,6 +181,7 @@ class McpClient:
         deadline: Deadline,
         what: str,
         patience: Deadline | None = None,
+        repeatable: bool = True,
     ) -> Reply:
         """One request and its answer, with every way of failing sorted into the taxonomy."""
         patience = patience or deadline
@@ -181,7 +189,7 @@ class McpClient:
         peer = None
         try:
             peer = self._peers.get(url) or await self._meet(url, patience)
-            reply = await self._send(url, peer, request_id, method, params, patience)
+            reply = await self._send(url, peer, request_id, method, params, patience, repeatable)
         except TransportError as error:
             raise ServerFault(
                 f"{what}: {error}", reached=error.reached and peer is not None
@@ -250,21 +258,28 @@ class McpClient:
         method: str,
         params: dict[str, Any],
         deadline: Deadline,
+        repeatable: bool = True,
     ) -> Reply:
         if (
             self._closed
         ):  # a call that was still under way must not open a session that nobody closes
             raise TransportError("this client is closed")
-        if self._session is None:
-            self._session = new_session()
+        session = self._session_for(repeatable)
         remaining = deadline.remaining()
         if remaining <= 0:  # to aiohttp, a total of 0 means no limit
             raise asyncio.TimeoutError
         schema = self._schemas.get((url, params["name"])) if method == "tools/call" else None
         headers, body = peer.request(request_id, method, params, schema)
-        return await post(
-            self._session, url, body, {**headers, **self._access.get(url, {})}, remaining
-        )
+        return await post(session, url, body, {**headers, **self._access.get(url, {})}, remaining)
+
+    def _session_for(self, repeatable: bool) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = new_session()
+        if repeatable:
+            return self._session
+        if self._single_use_session is None:
+            self._single_use_session = new_single_use_session()
+        return self._single_use_session
 
     def _farewell(self, url: str, peer: Peer | None, request_id: int) -> None:
         """Tell an older server that nobody waits: unlike a newer one it does not stop when the

@@ -18,6 +18,8 @@ from typing import Any
 
 import aiohttp
 
+from agentflow_verl.core import http_session
+
 MAX_REPLY_BYTES = 4 * 1024 * 1024
 _ACCEPT = "application/json, text/event-stream"
 _EXCERPT = 200
@@ -61,19 +63,6 @@ class Reply:
         return f"HTTP {self.status}: {self.excerpt or 'empty body'}"
 
 
-def new_session() -> aiohttp.ClientSession:
-    """The HTTP session that a process shares between all its tool servers. Needs a running event
-    loop.
-    """
-    connector = aiohttp.TCPConnector(
-        limit=0,  # each server has its own concurrency limit
-        # shorter than uvicorn's 5 s, or a request meets a connection that is being closed
-        keepalive_timeout=4,
-    )
-    # No cookies: nothing of one call may reach another.
-    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
-
-
 async def post(
     session: aiohttp.ClientSession,
     url: str,
@@ -95,8 +84,8 @@ async def post(
         **headers,
     }
     try:
-        async with session.post(
-            url, data=message, headers=headers, timeout=timeout, allow_redirects=False
+        async with http_session.post(
+            session, url, data=message, headers=headers, timeout=timeout, allow_redirects=False
         ) as response:
             try:
                 return await _read(response)

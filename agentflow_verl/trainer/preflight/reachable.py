@@ -6,11 +6,10 @@ from __future__ import annotations
 
 import asyncio
 
-import aiohttp
-
 from agentflow_verl.config.schema import AgentflowConfig
 from agentflow_verl.core.deadline import Deadline
 from agentflow_verl.core.errors import ConfigError, InfraError, OutOfTime
+from agentflow_verl.core.http_session import new_session
 from agentflow_verl.engines.openai_endpoint import EndpointEngine
 from agentflow_verl.tools.toolbox import ToolBox
 
@@ -29,7 +28,7 @@ def endpoints_used(settings: AgentflowConfig) -> list[str]:
 
 async def ask_endpoint(settings: AgentflowConfig, name: str) -> str:
     """One short reply. Raises ConfigError."""
-    async with aiohttp.ClientSession() as session:
+    async with new_session() as session:
         engine = EndpointEngine(name, settings.endpoints[name], session)
         message = {"role": "user", "content": "Say OK."}
         try:

@@ -11,11 +11,11 @@ import inspect
 import logging
 from typing import Any
 
-import aiohttp
 from verl import DataProto
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
 from agentflow_verl.config import schema
+from agentflow_verl.core.http_session import new_session
 from agentflow_verl.rewards.judge.client import Judge
 from agentflow_verl.rewards.judge.client import score as judged_score
 from agentflow_verl.trainer.rollout.rows import RECORD
@@ -88,7 +88,7 @@ class FlowRewardManager(RewardManagerBase):
         """
         endpoint = None if self.settings is None else self.settings.judge_endpoint
         if self.judge is None and endpoint is not None:
-            session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+            session = new_session()
             self.judge = Judge(self.settings.judge, endpoint, session)
         return self.judge
 

@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import aiohttp
-
 from agentflow_verl.config.schema import AgentflowConfig
 from agentflow_verl.core import gc_tuning as garbage
+from agentflow_verl.core.http_session import new_session
 from agentflow_verl.engines.interface import Engine
 from agentflow_verl.engines.openai_endpoint import EndpointEngine
 from agentflow_verl.engines.token_engine import Generate, TokenEngine
@@ -84,7 +83,7 @@ class Services:
                 template_kwargs=template_kwargs,
             )
         if config.endpoints:
-            session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+            session = new_session()
             engines |= {
                 name: EndpointEngine(name, node, session) for name, node in config.endpoints.items()
             }
