@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import logging
 import signal
+from pathlib import Path
 
 import hypothesis
 import pytest
+
+TESTS = Path(__file__).parent
+SANDBOX_TESTS = (
+    "fairness",
+    "job",
+    "ordinary_user",
+    "sandbox",
+    "seccomp",
+    "selftest",
+    "sessions",
+    "slots",
+)
 
 # A shell that starts the tests in the background has SIGINT ignored, and so would every process
 # that they start.
@@ -27,3 +40,24 @@ def our_lines_are_read() -> None:
     root.setLevel(min(root.level, logging.WARNING))
     for handler in root.handlers:  # pytest's, the same for all tests
         handler.setLevel(logging.NOTSET)
+
+
+def marker_of(path: Path) -> str | None:
+    """The marker that all tests of a file share, by where the file is."""
+    folders = path.relative_to(TESTS).parts
+    if folders[0] in ("e2e", "gpu"):
+        return folders[0]
+    if folders[0] == "tool_servers" and path.stem.removeprefix("test_") in SANDBOX_TESTS:
+        return "sandbox"
+    if path.stem == "test_packages":  # installs from a package index
+        return "network"
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        marker = marker_of(item.path)
+        if marker == "network" and item.get_closest_marker("slow") is None:
+            continue
+        if marker is not None:
+            item.add_marker(marker)
