@@ -4,9 +4,12 @@ The gold option is given as its text, its letter, or both ("B. text"). The answe
 same three ways, wrapped in "option", "(…)", emphasis or LaTeX, or hold exactly one option's text
 within a short sentence.
 
-Blind spots: a sentence that rejects an option ("not cocaine") names it all the same; options whose
-text is itself a letter of another option are read as text first; without options only letters and
-equal texts match.
+A letter that the answer states ("B because …", "the correct option is (B)") decides: options that
+its reason mentions do not count. What directly follows the letter is its text, and another option's
+text there is a contradiction. What is denied ("not B", "B is wrong", "unlike hydrogen") is not named.
+
+Blind spots: options whose text is itself a letter of another option are read as text first; without
+options only letters and equal texts match.
 """
 
 from __future__ import annotations
@@ -21,25 +24,58 @@ from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.rewards.score import GroundTruth, Score, as_list, gold_answers, right, wrong
 
 MAX_CHARS = 2_000
+LABEL_KEYS = ("label", "letter", "key", "id", "name", "index")
+TEXT_KEYS = ("text", "content", "value", "option", "answer", "body")
 
 LABEL = re.compile(r"\s*[(\[]?([A-Za-z])\s?[.):\]]\s+(.*)", re.DOTALL)
 ALONE = re.compile(
     r"[\W_]*(?:(?:option|choice|answer|letter)\b[\s:]*(?:is\s+)?)?[\W_]*([A-Za-z])[\W_]*",
     re.IGNORECASE,
 )
-LED = re.compile(
-    r"[\W_]*(?:(?:the\s+)?(?:correct\s+|final\s+|best\s+)*(?:option|choice|answer)\b[\s:]*(?:is\s+)?(?:option\s+)?)?"
-    r"(?:[(\[]\s?([A-Za-z])\s?[)\]]|([A-Za-z])\s?[.):])[\s*_}]*(.*)",
-    re.IGNORECASE | re.DOTALL,
+LEAD = re.compile(
+    r"[\W_]*(?:(?:so|thus|hence|therefore|finally|overall|well|probably|clearly)\b[\s,]*"
+    r"|(?:i(?:'m| am| would| will|'d|'ll)?\s+(?:think|believe|guess|say|choose|pick|select|go with|going with|conclude"
+    r"|sure|confident|answer)\b(?:\s+(?:that|for))?\s*[:,]?\s*)"
+    r"|(?:it|this|that)(?:\s+(?:is|must be|should be|has to be|would be)|'s)\s+(?:most likely\s+|probably\s+|clearly\s+)?"
+    r"|(?:the|my|our)?\s*(?:(?:single|one|only|most|best|correct|right|final|likely|appropriate|accurate)\s+)*"
+    r"(?:answer|option|choice|letter)(?:\s+(?:choice|option|letter))?\s*(?:(?:is|would be|must be|should be)\b)?[\s:=–—-]*"
+    r"(?:(?:most likely|probably|clearly|therefore|thus|option|choice|letter)\s+)*)*[\W_]*",
+    re.IGNORECASE,
 )
-FURTHER = re.compile(r"(?:[(\[]|\b(?:and|or)\s|,)\s*\(?([A-Za-z])\b")
+BRACKETED_LETTER = re.compile(r"[(\[]\s?([A-Za-z])\s?[)\]]")
+LETTER = re.compile(r"([A-Za-z])(?![A-Za-z0-9'’])")
+AFTER_LETTER = re.compile(
+    r"\s*(?:$|[.):\],;/|=]|[-–—](?=\s)|\(|(?:because|since|as|due|for|given|not|unlike|and|or|but|rather|instead"
+    r"|is|was|would|\+|&)(?![a-z]))",
+    re.IGNORECASE,
+)
+ARTICLE_OR_PRONOUN = frozenset("AaIi")
+REASON = re.compile(
+    r"\b(?:because|since|due to|for the reason|given that|so that|whereas|while|unlike|although|though|even though"
+    r"|rather than|instead of|as opposed to|in contrast|compared (?:to|with)|but not|and not|not|isn't|aren't|neither"
+    r"|nor|never|excluding|except|which|whose|as (?!well)(?=\w+ (?:is|are|was|has|have|can|does|will|would)\b))\b",
+    re.IGNORECASE,
+)
+DENIED = re.compile(
+    r"\s*(?:\bis\s+(?:not|wrong|incorrect|false|never|ruled out|excluded)|\bisn't|\bwas\s+(?:not|wrong)|\bcannot\b"
+    r"|\bcan't\b|\bwould (?:not|be wrong))",
+    re.IGNORECASE,
+)
+NEGATION = re.compile(
+    r"\b(?:not|never|neither|nor|isn't|aren't|wasn't|cannot|can't|rule out|exclude|except|without)\b",
+    re.IGNORECASE,
+)
+FURTHER = re.compile(
+    r"(?:[(\[]|\b(?:and|or|also|possibly|perhaps|maybe|then|both)\s|[,;/&+]\s?)\s*\(?([A-Za-z])(?![A-Za-z0-9'’])"
+)
 MARKUP = re.compile(r"\\(?:text|textbf|mathbf|mathrm|boxed)(?![a-zA-Z])|[{}$`]|\*\*|__|\\[()\[\]]")
+SEGMENT_END = re.compile(r"[,;:.!?()\[\]–—]|\s-\s")
 
 
-def score(answer: str, ground_truth: GroundTruth, **extra: Any) -> Score:
+def score_choice(answer: str, ground_truth: GroundTruth, **extra: Any) -> Score:
     """1 when ``answer`` names the gold option. ``extra["options"]``: a list (with "A. " or
-    without), or a dict; ``extra["shown"]``: the order in which the model saw them (shuffle.py),
-    their own where it is missing.
+    without), a dict, or records with a label and a text; ``extra["shown"]``: the order in which the
+    model saw them (shuffle.py), their own where it is missing.
 
     Raises:
         ConfigError: no gold answer, or one that is no option, or an order of other options.
@@ -49,59 +85,120 @@ def score(answer: str, ground_truth: GroundTruth, **extra: Any) -> Score:
     source = read_order(extra.get("shown"), options)
     if len(answer) > MAX_CHARS:
         return wrong(f"longer than {MAX_CHARS} characters")
-    named, why = read_choice(answer, {letter: options[source[letter]] for letter in options}, gold)
-    named = source.get(named, named)
+    named, why = named_option(answer, {letter: options[source[letter]] for letter in options}, gold)
     if named is None:
         return wrong(why)
-    return (
-        right(why)
-        if named in gold
-        else wrong(f"names {named}, not {' or '.join(sorted(gold))[:40]}")
-    )
+    named = source.get(named, named)
+    if named in gold:
+        return right(why)
+    return wrong(f"names {named}, not {' or '.join(sorted(gold))[:40]}")
 
 
 def read_options(options: Any) -> dict[str, str]:
     """Options by upper-case letter; a list is lettered in order, or by its own labels when all
     carry one.
+
+    Records such as ``{"label": "A", "text": "iron"}`` and columns such as ``{"label": ["A", "B"],
+    "text": ["iron", "zinc"]}`` give their texts.
+
+    Raises:
+        ConfigError: too many options, or a record without a text.
     """
     if options is None:
         return {}
     if isinstance(options, Mapping):
-        return {
-            str(letter).strip().upper(): str(text)
-            for letter, text in options.items()
-            if text is not None
-        }
-    texts = [str(option) for option in as_list(options)]
+        columns = option_columns(options)
+        if columns:
+            return columns
+        kept = {key: text for key, text in options.items() if text is not None}
+        return {str(key).strip().upper(): option_text(text) for key, text in kept.items()}
+    listed = as_list(options)
+    if listed and all(isinstance(option, Mapping) for option in listed):
+        return option_records(listed)
+    texts = [option_text(option) for option in listed]
     labels = [LABEL.fullmatch(text) for text in texts]
-    if texts and all(labels) and len({label.group(1).upper() for label in labels}) == len(texts):
-        return {label.group(1).upper(): label.group(2) for label in labels}
+    found = {label.group(1).upper(): label.group(2) for label in labels if label}
+    return found if texts and len(found) == len(texts) else lettered(texts)
+
+
+def lettered(texts: list[str]) -> dict[str, str]:
     if len(texts) > len(string.ascii_uppercase):
         raise ConfigError(f"{len(texts)} options: at most 26 can be lettered")
     return dict(zip(string.ascii_uppercase, texts, strict=False))
 
 
+def option_columns(options: Mapping[Any, Any]) -> dict[str, str]:
+    """The options of a record of two columns, labels and texts; {} for any other mapping."""
+    texts = first_of(options, TEXT_KEYS)
+    if not isinstance(texts, (list, tuple)) and not hasattr(texts, "tolist"):
+        return {}
+    labels = as_list(first_of(options, LABEL_KEYS) or [])
+    shown = [option_text(text) for text in as_list(texts)]
+    if len(labels) != len(shown):
+        return lettered(shown)
+    return with_labels(labels, shown)
+
+
+def option_records(records: list[Any]) -> dict[str, str]:
+    texts = []
+    for record in records:
+        text = first_of(record, TEXT_KEYS)
+        if text is None:
+            raise ConfigError(
+                f"an option is {str(record)[:80]!r}: give options as texts, or as records with a"
+                f" {' or '.join(TEXT_KEYS[:2])}"
+            )
+        texts.append(option_text(text))
+    labels = [first_of(record, LABEL_KEYS) for record in records]
+    return lettered(texts) if None in labels else with_labels(labels, texts)
+
+
+def with_labels(labels: list[Any], texts: list[str]) -> dict[str, str]:
+    """Texts by their labels where those are different letters, else lettered in order."""
+    letters = [str(label).strip(" .():[]").upper() for label in labels]
+    if len(set(letters)) == len(letters) and all(re.fullmatch("[A-Z]", name) for name in letters):
+        return dict(zip(letters, texts, strict=True))
+    return lettered(texts)
+
+
+def option_text(option: Any) -> str:
+    if isinstance(option, (Mapping, list, tuple)):
+        text = first_of(option, TEXT_KEYS) if isinstance(option, Mapping) else None
+        if text is None:
+            raise ConfigError(f"an option is {str(option)[:80]!r}: give each option's text")
+        return str(text)
+    return str(option)
+
+
+def first_of(record: Mapping[Any, Any], keys: tuple[str, ...]) -> Any:
+    lower = {str(key).lower(): value for key, value in record.items()}
+    return next((lower[key] for key in keys if lower.get(key) is not None), None)
+
+
 def read_order(shown: str | None, options: dict[str, str]) -> dict[str, str]:
     """The option's own letter by the letter under which it was shown."""
-    shown = "".join(options) if shown is None else str(shown).upper()
-    if sorted(shown) != sorted(options):
-        raise ConfigError(f"shown={shown!r} is no order of the options {''.join(options)}")
-    return dict(zip(options, shown, strict=True))
+    order = "".join(options) if shown is None else str(shown).upper()
+    if sorted(order) != sorted("".join(options)):
+        raise ConfigError(f"shown={order!r} is no order of the options {''.join(options)}")
+    return dict(zip(options, order if shown is not None else options, strict=True))
 
 
 def read_gold(ground_truth: GroundTruth, options: dict[str, str]) -> set[str]:
-    """The gold letters, or the tidied gold texts where there are no options."""
+    """The gold letters, or the comparable gold texts where there are no options."""
     found = set()
     for gold in gold_answers(ground_truth):
-        letter, label = gold.strip().upper(), LABEL.fullmatch(gold)
+        letter, label = gold.strip().strip("().:").upper(), LABEL.fullmatch(gold)
         if not options:
-            found.add(letter if len(letter) == 1 else tidy(gold))
+            found.add(letter if len(letter) == 1 else comparable_text(gold))
             continue
-        texts = by_text(options, gold) or (by_text(options, label.group(2)) if label else [])
-        texts = texts or ([letter] if letter in options else by_words(options, gold))
-        if len(texts) == 1:
-            found.add(texts[0])
-        elif label and label.group(1).upper() in texts:
+        same = options_with_text(options, gold)
+        if not same and label:
+            same = options_with_text(options, label.group(2))
+        if not same:
+            same = [letter] if letter in options else options_with_words(options, gold)
+        if len(same) == 1:
+            found.add(same[0])
+        elif label and label.group(1).upper() in same:
             found.add(label.group(1).upper())
         else:
             raise ConfigError(
@@ -111,90 +208,154 @@ def read_gold(ground_truth: GroundTruth, options: dict[str, str]) -> set[str]:
     return found
 
 
-def read_choice(answer: str, options: dict[str, str], gold: set[str]) -> tuple[str | None, str]:
-    """The letter that ``answer`` names (its tidied text where there are no options), or None, and
-    why.
-    """
-    text = MARKUP.sub(" ", answer).strip()
+def named_option(answer: str, options: dict[str, str], gold: set[str]) -> tuple[str | None, str]:
+    """The letter that ``answer`` names (its text where there are no options), or None, and why."""
+    text = MARKUP.sub(" ", unicodedata.normalize("NFC", answer)).strip()
     if not options:
-        return read_without_options(text, gold)
-    same = by_text(options, text)
+        return named_without_options(text, gold)
+    same = options_with_text(options, text)
     if len(same) == 1:
         return same[0], "names the option's text"
     alone = ALONE.fullmatch(text)
     if alone:
         letter = alone.group(1).upper()
-        return (
-            (letter, "names the letter")
-            if letter in options
-            else (None, f"there is no option {letter}")
-        )
-    led = LED.fullmatch(text)
-    if led and (led.group(1) or led.group(2)).upper() in options:
-        return check_label((led.group(1) or led.group(2)).upper(), led.group(3), options)
-    same = by_words(options, text)
+        if letter in options:
+            return letter, "names the letter"
+        return None, f"there is no option {letter}"
+    stated = stated_letter(text)
+    if stated and stated[0] in options:
+        return check_label(*stated, options)
+    same = options_with_words(options, text)
     if len(same) == 1:
         return same[0], "names the option's words"
-    held = held_in(text, options)
+    return option_in_sentence(text, options)
+
+
+def named_without_options(text: str, gold: set[str]) -> tuple[str | None, str]:
+    if comparable_text(text) in gold:
+        return comparable_text(text), "equals the gold text"
+    alone = ALONE.fullmatch(text)
+    if alone:
+        return alone.group(1).upper(), "names the letter"
+    stated = stated_letter(text)
+    if stated is None or DENIED.match(stated[1]) or further_letters(stated[1], stated[0]):
+        return None, "names no option"
+    return stated[0], "names the letter"
+
+
+def stated_letter(text: str) -> tuple[str, str] | None:
+    """The letter that opens ``text``, perhaps after "the correct answer is", and what follows it."""
+    lead = LEAD.match(text)
+    start = lead.end() if lead else 0
+    bracket_start = start - 1 if start and text[start - 1 : start] in ("(", "[") else start
+    bracketed = BRACKETED_LETTER.match(text, bracket_start)
+    if bracketed:
+        return bracketed.group(1).upper(), text[bracketed.end() :]
+    match = LETTER.match(text, start)
+    if not match or not AFTER_LETTER.match(text, match.end()):
+        return None
+    letter, rest = match.group(1), text[match.end() :]
+    led = bool(text[:start].strip(" \t\n*_-"))
+    if (
+        letter in ARTICLE_OR_PRONOUN
+        and not led
+        and rest[:1] not in (".", ")", ":", "]", ",", ";", "")
+    ):
+        # "A perfect answer", "I was": an article and a pronoun, not letters
+        if not re.match(
+            r"\s+(?:because|since|[-–—(]|is (?:the )?(?:correct|right|answer|best))", rest
+        ):
+            return None
+    if letter.islower() and rest[:1] not in (".", ")", ":", "]") and not led:
+        return None
+    return letter.upper(), rest
+
+
+def check_label(letter: str, rest: str, options: dict[str, str]) -> tuple[str | None, str]:
+    """A letter followed by text: the text must not be another option's, nor name further letters."""
+    if DENIED.match(rest):
+        return None, f"denies {letter}"
+    content = rest.lstrip(" .):]*_-–—(,;")
+    whole = options_with_text(options, content) or options_with_words(options, content)
+    if whole:
+        if letter in whole:
+            return letter, "names the letter and its text"
+        return None, f"the letter {letter} and the text disagree"
+    statement = REASON.split(rest, maxsplit=1)[0]
+    if further_letters(statement, letter) & set(options):
+        return None, "names more than one option"
+    if names_other_text(REASON.split(content, maxsplit=1)[0], letter, options):
+        return None, f"the letter {letter} and the text disagree"
+    return letter, "names the letter"
+
+
+def further_letters(statement: str, letter: str) -> set[str]:
+    """Letters beside ``letter`` that a statement lists: "A or B", "(A), (C)"."""
+    found = {match.group(1) for match in FURTHER.finditer(statement)}
+    return {name.upper() for name in found if name.isupper()} - {letter}
+
+
+def names_other_text(statement: str, letter: str, options: dict[str, str]) -> bool:
+    """Whether what stands directly behind a letter is the text of another option and not its own."""
+    held = options_within(statement, options)
+    if not held or letter in held:
+        return False
+    first = SEGMENT_END.split(statement.strip(), maxsplit=1)[0]
+    near = options_within(first, options)
+    if not near:
+        return False
+    extra_words = len(comparable_words(first).split()) - len(
+        comparable_words(options[near[0]]).split()
+    )
+    return extra_words <= 2
+
+
+def option_in_sentence(text: str, options: dict[str, str]) -> tuple[str | None, str]:
+    """The one option whose text a sentence holds outside of its reason and of what it denies."""
+    statement = REASON.split(text, maxsplit=1)[0]
+    held = options_within(statement, options)
+    if not held and statement != text and not NEGATION.search(text):
+        held = options_within(text, options)
     if len(held) == 1:
         return held[0], "holds one option's text"
     return None, "names more than one option" if held else "names no option"
 
 
-def read_without_options(text: str, gold: set[str]) -> tuple[str | None, str]:
-    if tidy(text) in gold:
-        return tidy(text), "equals the gold text"
-    alone = ALONE.fullmatch(text) or LED.fullmatch(text)
-    letter = next((group for group in alone.groups()[:2] if group), "").upper() if alone else ""
-    return (letter, "names the letter") if letter else (None, "names no option")
-
-
-def check_label(letter: str, rest: str, options: dict[str, str]) -> tuple[str | None, str]:
-    """A label followed by text: the text must not be another option's, nor name further letters."""
-    others = by_text(options, rest) or by_words(options, rest) or held_in(rest, options)
-    if others == [letter]:
-        return letter, "names the letter and its text"
-    if others:
-        return None, f"the letter {letter} and the text disagree"
-    further = {found.group(1).upper() for found in FURTHER.finditer(rest)}
-    if (further & set(options)) - {letter}:
-        return None, "names more than one option"
-    return letter, "names the letter"
-
-
-def tidy(text: str) -> str:
+def comparable_text(text: str) -> str:
     """Case, width, blanks and outer punctuation do not count; signs inside do (arrows, %, +)."""
     text = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
     return text.strip(" .,;:!?'\"“”‘’") or text
 
 
-def words(text: str) -> str:
+def comparable_words(text: str) -> str:
     """Only letters and digits, blank-separated: for texts that differ in hyphens and commas."""
     return " ".join(re.findall(r"[^\W_]+|[%+]", unicodedata.normalize("NFKC", text).casefold()))
 
 
-def by_text(options: dict[str, str], text: str) -> list[str]:
-    """Letters of the options with this tidied text."""
-    return [letter for letter, option in options.items() if tidy(option) == tidy(text)]
+def options_with_text(options: dict[str, str], text: str) -> list[str]:
+    """Letters of the options with this comparable text."""
+    sought = comparable_text(text)
+    return [letter for letter, option in options.items() if comparable_text(option) == sought]
 
 
-def by_words(options: dict[str, str], text: str) -> list[str]:
+def options_with_words(options: dict[str, str], text: str) -> list[str]:
     """Letters of the options with these words, whatever stands between them."""
-    sought = words(text)
-    return (
-        [letter for letter, option in options.items() if words(option) == sought] if sought else []
-    )
+    sought = comparable_words(text)
+    if not sought:
+        return []
+    return [letter for letter, option in options.items() if comparable_words(option) == sought]
 
 
-def held_in(text: str, options: dict[str, str]) -> list[str]:
+def options_within(text: str, options: dict[str, str]) -> list[str]:
     """Letters of the options whose words stand in ``text``; one that is part of a longer such
     option is left out.
     """
-    whole = f" {words(text)} "
-    found = {
-        letter: f" {words(option)} " for letter, option in options.items() if len(words(option)) > 1
-    }
-    found = {letter: option for letter, option in found.items() if option in whole}
+    whole = f" {comparable_words(text)} "
+    found = {}
+    for letter, option in options.items():
+        sought = comparable_words(option)
+        if len(sought) > 1 and f" {sought} " in whole:
+            found[letter] = f" {sought} "
     return [
         letter
         for letter, option in found.items()

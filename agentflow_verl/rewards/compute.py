@@ -14,9 +14,10 @@ from typing import Any
 
 from agentflow_verl.flow.answer import extract_answer
 from agentflow_verl.rewards.registry import scorer, scorer_name
-from agentflow_verl.rewards.score import GroundTruth, Score
+from agentflow_verl.rewards.score import GroundTruth, Score, as_list, gold_answers
 
 RESERVED = frozenset({"answer", "ground_truth"})
+ALIAS_KEYS = ("answer_aliases", "aliases")
 
 
 def score_answer(
@@ -38,14 +39,17 @@ def score_answer(
     }  # parquet fills keys of other rows
     name = extra.get("scorer") or scorer_name(data_source)
     judge = scorer(name)
-    return (
-        judge(
-            answer,
-            ground_truth,
-            **{key: value for key, value in extra.items() if key not in RESERVED},
-        ),
-        name,
-    )
+    context = {key: value for key, value in extra.items() if key not in RESERVED}
+    golds = with_aliases(ground_truth, extra)
+    return judge(answer, golds, **{**context, "data_source": str(data_source)}), name
+
+
+def with_aliases(ground_truth: GroundTruth, extra: Mapping[str, Any]) -> GroundTruth:
+    """The gold answer and the further accepted ones that a row lists in its ``extra_info``."""
+    aliases = [alias for key in ALIAS_KEYS for alias in as_list(extra.get(key, []))]
+    if not aliases:
+        return ground_truth
+    return [*gold_answers(ground_truth), *map(str, aliases)]
 
 
 def compute_score(

@@ -36,7 +36,7 @@ DIVIDERS = re.compile(r"[,;]")
 SIGNS = str.maketrans({"$": "", "%": "", "−": "-"})
 
 
-def score(answer: str, ground_truth: GroundTruth, **extra: Any) -> Score:
+def score_gaia(answer: str, ground_truth: GroundTruth, **extra: Any) -> Score:
     """1 when ``answer`` matches any gold answer.
 
     Raises:

@@ -22,11 +22,11 @@ from agentflow_verl.rewards.score import Score
 Scorer = Callable[..., Score]
 
 SCORERS: dict[str, Scorer] = {
-    "maths": maths.score,
-    "qa": qa.score,
-    "choice": choice.score,
-    "game24": game24.score,
-    "gaia": gaia.score,
+    "maths": maths.score_math,
+    "qa": qa.score_short_answer,
+    "choice": choice.score_choice,
+    "game24": game24.score_expression,
+    "gaia": gaia.score_gaia,
 }
 
 DATA_SOURCES: dict[str, str] = {
@@ -67,7 +67,7 @@ def register(name: str, scorer: Scorer, *data_sources: str) -> None:
     if SCORERS.get(name, scorer) is not scorer:
         raise ConfigError(f"a scorer named {name!r} is already registered: choose another name")
     SCORERS[name] = scorer
-    DATA_SOURCES.update({plain(source): name for source in (name, *data_sources)})
+    DATA_SOURCES.update({canonical_source(source): name for source in (name, *data_sources)})
 
 
 def scorer(name: str) -> Scorer:
@@ -85,7 +85,7 @@ def scorer_name(data_source: str) -> str:
     Raises:
         ConfigError: unknown; the message has the nearest known name and what to do.
     """
-    whole = plain(str(data_source))
+    whole = canonical_source(str(data_source))
     last = whole.rsplit("/", 1)[-1]
     for key in (whole, last) if not whole.startswith("reasoning_gym/") else (whole,):
         if key in DATA_SOURCES:
@@ -104,7 +104,7 @@ def scorer_name(data_source: str) -> str:
     )
 
 
-def plain(source: str) -> str:
+def canonical_source(source: str) -> str:
     return source.strip().lower().replace("-", "_").replace(" ", "_")
 
 

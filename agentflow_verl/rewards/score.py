@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Union
 
@@ -10,7 +11,12 @@ from agentflow_verl.core.errors import ConfigError
 
 GroundTruth = Union[str, int, float, "list[str]", "dict[str, Any]"]
 
-GOLD_KEYS = ("target", "answers", "answer", "aliases")
+GOLD_KEYS = (
+    "target", "answers", "answer", "final_answer", "value", "text", "aliases", "answer_aliases", "normalized_aliases",
+    "possible_answers",
+)  # fmt: skip
+SOLUTION_MARK = "####"
+"""GSM8K's gold answers are solutions; the answer stands behind this mark (arXiv 2110.14168)."""
 
 
 @dataclass(frozen=True)
@@ -51,22 +57,49 @@ def gold_answers(ground_truth: GroundTruth) -> list[str]:
     """Every accepted answer as text, from a string, a number, a list of them, or a dict holding
     either.
 
-    A dict is read at the keys ``target`` (Search-R1's form), ``answers``, ``answer`` and
-    ``aliases``.
+    A dict is read at ``GOLD_KEYS``: Search-R1's ``target``, TriviaQA's ``value`` and ``aliases``,
+    SQuAD's ``text``, MuSiQue's ``answer`` and ``answer_aliases``, PopQA's ``possible_answers`` (a
+    list written as JSON). Of a GSM8K solution the part behind ``####`` is taken.
 
     Raises:
         ConfigError: no answer is there. The dataset row is wrong, so no reward may be made from it.
     """
-    if isinstance(ground_truth, Mapping):
-        found: Iterable[Any] = (
-            item for key in GOLD_KEYS if key in ground_truth for item in as_list(ground_truth[key])
-        )
-    else:
-        found = as_list(ground_truth)
-    answers = [str(item) for item in found if item is not None and str(item).strip()]
+    answers: list[str] = []
+    for text in gold_texts(ground_truth, depth=0):
+        text = text.rpartition(SOLUTION_MARK)[2] if SOLUTION_MARK in text else text
+        if text.strip() and text not in answers:
+            answers.append(text)
     if not answers:
         raise ConfigError(
             f"no gold answer in ground_truth {str(ground_truth)[:80]!r}: give a string, a number, a"
             f" list of them, or a dict with one of {', '.join(GOLD_KEYS)}"
         )
     return answers
+
+
+def gold_texts(value: Any, depth: int) -> Iterator[str]:
+    if value is None or depth > 4:
+        return
+    if isinstance(value, Mapping):
+        for key in GOLD_KEYS:
+            if key in value:
+                yield from gold_texts(value[key], depth + 1)
+        return
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, (list, tuple, set, frozenset)):
+        for item in value:
+            yield from gold_texts(item, depth + 1)
+        return
+    texts = json_texts(value) if isinstance(value, str) else None
+    yield from [str(value)] if texts is None else texts
+
+
+def json_texts(text: str) -> list[str] | None:
+    """The texts of a JSON list of texts, as PopQA has them; None for any other text."""
+    if not text.startswith('["') or not text.endswith('"]'):
+        return None
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if all(isinstance(item, str) for item in found) else None

@@ -87,41 +87,41 @@ DIFFERENT = [
 
 @pytest.mark.parametrize(("answer", "gold"), SAME)
 def test_the_same_answer_is_right(answer: str, gold: str) -> None:
-    assert gaia.score(answer, gold).value == 1.0, gaia.score(answer, gold).reason
+    assert gaia.score_gaia(answer, gold).value == 1.0, gaia.score_gaia(answer, gold).reason
 
 
 @pytest.mark.parametrize(("answer", "gold"), DIFFERENT)
 def test_another_answer_is_wrong(answer: str, gold: str) -> None:
-    assert gaia.score(answer, gold).value == 0.0, gaia.score(answer, gold).reason
+    assert gaia.score_gaia(answer, gold).value == 0.0, gaia.score_gaia(answer, gold).reason
 
 
 def test_the_data_source_gaia_is_judged_by_it() -> None:
     result = compute_score("gaia", "It follows.\n<answer>$1,234</answer>", "1234")
     assert (result["score"], result["scorer"]) == (1.0, "gaia")
     with pytest.raises(ConfigError, match="no gold answer"):
-        gaia.score("17", "")
+        gaia.score_gaia("17", "")
 
 
 @given(st.text(st.characters(), min_size=1, max_size=200).filter(lambda text: text.strip()))
 def test_every_text_matches_itself(text: str) -> None:
-    assert gaia.score(text, text).value == 1.0
+    assert gaia.score_gaia(text, text).value == 1.0
 
 
 @given(
     st.text(st.characters()), st.text(st.characters(), min_size=1).filter(lambda text: text.strip())
 )
 def test_no_text_breaks_the_scorer(answer: str, gold: str) -> None:
-    assert gaia.score(answer, gold).value in (0.0, 1.0)
+    assert gaia.score_gaia(answer, gold).value in (0.0, 1.0)
 
 
 @given(st.decimals(-(10**9), 10**9, places=3), st.decimals(-(10**9), 10**9, places=3))
 def test_two_numbers_agree_only_when_equal(one, other) -> None:
-    assert gaia.score(f"${one:,}", str(other)).value == float(one == other)
+    assert gaia.score_gaia(f"${one:,}", str(other)).value == float(one == other)
 
 
 @pytest.mark.parametrize("piece", ["9", "1,", "-", "e", " ", ";", "\ud800", "1e9", "."])
 @pytest.mark.parametrize("length", [1_990, 1_000_000])
 def test_long_answers_take_less_than_a_second(piece: str, length: int) -> None:
     start = time.process_time()
-    assert gaia.score(piece * (length // len(piece)), "17").value == 0.0
+    assert gaia.score_gaia(piece * (length // len(piece)), "17").value == 0.0
     assert time.process_time() - start < 1.0

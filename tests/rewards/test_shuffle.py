@@ -23,15 +23,21 @@ def test_the_letter_beside_the_right_text_is_right_in_every_order(seed: int, gol
     text, shown = moved(LISTED, seed=seed)
     for line in text.splitlines()[1:5]:
         letter, _, metal = line.partition(". ")
-        assert choice.score(letter, gold, options=METALS, shown=shown).value == float(metal == gold)
-        assert choice.score(line, gold, options=METALS, shown=shown).value == float(metal == gold)
-        assert choice.score(metal, gold, options=METALS, shown=shown).value == float(metal == gold)
+        assert choice.score_choice(letter, gold, options=METALS, shown=shown).value == float(
+            metal == gold
+        )
+        assert choice.score_choice(line, gold, options=METALS, shown=shown).value == float(
+            metal == gold
+        )
+        assert choice.score_choice(metal, gold, options=METALS, shown=shown).value == float(
+            metal == gold
+        )
 
 
 def test_a_letter_beside_the_text_that_it_had_before_is_no_answer() -> None:
-    assert choice.score("A. iron", "iron", options=METALS, shown="BACD").value == 0.0
-    assert choice.score("B. iron", "iron", options=METALS, shown="BACD").value == 1.0
-    assert "names C, not A" in choice.score("D", "iron", options=METALS, shown="BADC").reason
+    assert choice.score_choice("A. iron", "iron", options=METALS, shown="BACD").value == 0.0
+    assert choice.score_choice("B. iron", "iron", options=METALS, shown="BACD").value == 1.0
+    assert "names C, not A" in choice.score_choice("D", "iron", options=METALS, shown="BADC").reason
 
 
 def test_the_order_follows_from_seed_and_question() -> None:
@@ -106,7 +112,7 @@ def test_a_listing_that_is_not_recognised_stays_as_it_is() -> None:
 
 def test_an_order_of_other_options_is_the_rows_fault() -> None:
     with pytest.raises(ConfigError, match="no order of the options ABCD"):
-        choice.score("A", "iron", options=METALS, shown="ABC")
+        choice.score_choice("A", "iron", options=METALS, shown="ABC")
 
 
 @given(

@@ -4,7 +4,7 @@ r"""Plain arithmetic read from a model's text and evaluated exactly, without Pyt
     term        = factor (("*" | "/") factor | factor)*       a missing sign before "(" or after ")" multiplies
     factor      = ("-" | "+") factor | number | "(" expression ")" | \frac group group
 
-``plain`` first brings the many writings of a sign to the grammar's own: × · ∙ ∗ ÷ − – — and their
+``plain_signs`` first brings the many writings of a sign to the grammar's own: × · ∙ ∗ ÷ − – — and their
 LaTeX names, ``\left(``, square and curly brackets, ``$…$``.
 """
 
@@ -46,7 +46,7 @@ class BadExpression(ValueError):
     """The text is not an expression of the game."""
 
 
-def plain(text: str) -> str:
+def plain_signs(text: str) -> str:
     """``text`` in the grammar's own signs, without the full stop of a sentence."""
     for pattern, sign in WRITINGS:
         text = pattern.sub(sign, text)

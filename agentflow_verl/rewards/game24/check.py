@@ -19,7 +19,7 @@ from fractions import Fraction
 from typing import Any
 
 from agentflow_verl.core.errors import ConfigError
-from agentflow_verl.rewards.game24.arithmetic import BadExpression, evaluate, plain
+from agentflow_verl.rewards.game24.arithmetic import BadExpression, evaluate, plain_signs
 from agentflow_verl.rewards.score import GroundTruth, Score, as_list, right, wrong
 
 MAX_CHARS = 2_000
@@ -28,9 +28,29 @@ RUN = re.compile(r"(?:\\frac|[-+*/()=.0-9\s])+")
 NO_MOVE = re.compile(r"[\^!%√|_]|\*\*|\\(?!frac)")
 BRACKETED = re.compile(r"[\[(]\s*(\d+(?:\s*,\s*\d+)+)\s*[\])]")
 BARE_NUMBERS = re.compile(r"\s*\d+(?:[\s,]+\d+)+\s*")
-TARGET = re.compile(
-    r"(?:equals?(?:\s+to)?|makes?|obtain|reach|target(?:\s+is|\s+of|:)?)\s+(\d+)", re.IGNORECASE
+COUNT = r"\$?(-?\d{1,9}(?:,\d{3})*(?:\.\d+)?)\$?(?![\d,]*\d)(?!\s*(?:numbers?|integers?|digits?|cards?|times?|operations?|steps?|points?\b))"
+FILLER = r"(?:\s+(?:exactly|precisely|the|a|an|number|value|of|total|target|result|integer|up|at|as|is|be|must|should|to|with|in|for|equal))*"
+TARGETS = [
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        rf"\btarget\b(?:\s+(?:number|value|result|sum|of|is|equals?|to))*\s*[:=]?\s*{COUNT}",
+        rf"\b(?:equals?|equal(?:ling|ing)?|evaluat(?:es?|ing)|equates?|result(?:s|ing)?|sums?|add(?:s|ing)?|comes?|totals?"
+        rf"|totalling|amounts?|works?\s+out|arriv(?:es?|ing)\s+at|yields?|yielding|giv(?:es?|ing)|produc(?:es?|ing)"
+        rf"|obtain(?:s|ing)?|reach(?:es|ing)?|hits?|gets?|getting|mak(?:es?|ing)|form(?:s|ing)?|creat(?:es?|ing)"
+        rf"|calculat(?:es?|ing)|comput(?:es?|ing)|achiev(?:es?|ing)|generat(?:es?|ing)|attain(?:s|ing)?)\b{FILLER}\s*[:=]?\s*{COUNT}",
+        rf"\b(?:value|result|answer|total|outcome|expression\s+for|way\s+to|equation\s+for|solution\s+for)\b{FILLER}\s*[:=]?\s*{COUNT}",
+        rf"(?:=|\bis)\s*{COUNT}(?=\s*(?:[.?!]|$|using|with|from|\bby\b))",
+        r"\b(\d{1,4})[- ](?:point|points)?\s*(?:game|puzzle)",
+        r"\bgame\s+of\s+(\d{1,4})\b",
+    )
+]
+LISTED = re.compile(
+    r"\b(?:numbers?|digits?|integers?|cards?|values?)\b(?:\s+(?:are|is|below|given|following|provided|available))*\s*[:=]?\s*"
+    r"((?:\d{1,9}\s*(?:,\s*and\s+|,\s*|\s+and\s+|\s+))+(?:and\s+)?\d{1,9})(?![\d.]*\d)",
+    re.IGNORECASE,
 )
+DEFAULT_TARGET = 24
+EXAMPLE_KEYS = ("solution", "expression", "answer", "answers", "example")
 
 
 @dataclass(frozen=True)
@@ -40,22 +60,23 @@ class Game:
     allow_subset: bool
 
 
-def score(answer: str, ground_truth: GroundTruth, **extra: Any) -> Score:
+def score_expression(answer: str, ground_truth: GroundTruth, **extra: Any) -> Score:
     """1 when ``answer`` makes the target from the numbers, each used once (at most once with
     ``allow_subset``).
 
     The numbers come from ``ground_truth["numbers"]``, else ``extra["numbers"]``, else
     ``extra["question"]`` (a list, or text naming them), else from an example expression in
-    ``ground_truth``. The target is looked up the same way and defaults to 24; ``allow_subset`` to
-    False.
+    ``ground_truth``. The target is looked up the same way, and is 24 where none is stated and the
+    data source is no countdown; ``allow_subset`` defaults to False.
 
     Raises:
-        ConfigError: the row names no numbers.
+        ConfigError: the row names no numbers, or a countdown no target, or question and example
+            have different ones.
     """
     game = read_game(ground_truth, extra)
     if len(answer) > MAX_CHARS:
         return wrong(f"longer than {MAX_CHARS} characters")
-    text = plain(answer)
+    text = plain_signs(answer)
     try:
         return judge(text, game)
     except BadExpression as error:
@@ -116,32 +137,74 @@ def glued(text: str, match: re.Match[str]) -> bool:
 
 
 def read_game(ground_truth: GroundTruth, extra: Mapping[str, Any]) -> Game:
-    """The numbers, target and subset rule of one row; see ``score`` for where they are looked up."""
+    """The numbers, target and subset rule of one row; see ``score_expression`` for where they are
+    looked up.
+    """
     gold = ground_truth if isinstance(ground_truth, Mapping) else {}
+    metadata = extra.get("metadata")
+    stated = [gold, extra, metadata if isinstance(metadata, Mapping) else {}]
     question = extra.get("question")
     text = question if isinstance(question, str) else ""
-    numbers = next(
-        (
-            found
-            for found in (
-                as_numbers(gold.get("numbers")),
-                as_numbers(extra.get("numbers")),
-                numbers_in(text) if text else as_numbers(question),
-                from_example(ground_truth),
-            )
-            if found
-        ),
-        None,
-    )
+    example = example_solution(ground_truth)
+    numbers = stated_numbers(stated, question, example)
     if not numbers:
         raise ConfigError(
             'the 24-game needs its numbers: ground_truth {"numbers": [4, 4, 10, 10], "target":'
             f" 24}}, or a question that lists them; got {str(ground_truth)[:80]!r}"
         )
-    asked = TARGET.search(text)
-    target = gold.get("target", extra.get("target", asked.group(1) if asked else 24))
-    subset = gold.get("allow_subset", extra.get("allow_subset", False))
+    target = stated_value(stated, "target")
+    if target is None:
+        target = target_of(text, example, str(extra.get("data_source") or ""))
+    subset = stated_value(stated, "allow_subset")
     return Game(tuple(numbers), as_fraction(target), bool(subset))
+
+
+def stated_value(records: list[Mapping[str, Any]], key: str) -> Any:
+    return next((record[key] for record in records if record.get(key) is not None), None)
+
+
+def stated_numbers(records: list[Mapping[str, Any]], question: Any, example: str) -> list[Fraction]:
+    for record in records:
+        found = as_numbers(record.get("numbers"))
+        if found:
+            return found
+    found = numbers_in(question) if isinstance(question, str) else as_numbers(question)
+    return found or numbers_of_example(example)
+
+
+def target_of(question: str, example: str, data_source: str) -> Fraction:
+    """The target that the question states, else the value of the example solution, else 24.
+
+    Raises:
+        ConfigError: the two differ, or a countdown states neither.
+    """
+    asked = asked_target(question)
+    shown = value_of_example(example)
+    if asked is not None and shown is not None and asked != shown:
+        raise ConfigError(
+            f"the question asks for {asked} and the example solution makes {shown}: correct the row,"
+            ' or state the target as ground_truth {"numbers": [...], "target": ...}'
+        )
+    found = asked if asked is not None else shown
+    if found is not None:
+        return found
+    if "countdown" in data_source.lower():
+        raise ConfigError(
+            "a countdown needs its target, which the question does not state in a known wording: add"
+            ' "target" to ground_truth or extra_info'
+        )
+    return Fraction(DEFAULT_TARGET)
+
+
+def asked_target(question: str) -> Fraction | None:
+    """The target in a question's words ("make 24", "equals 65", "Target: 952"), None without one."""
+    text = BRACKETED.sub(" ", question[:MAX_CHARS])
+    text = LISTED.sub(" ", text)
+    for pattern in TARGETS:
+        match = pattern.search(text)
+        if match:
+            return Fraction(match.group(1).replace(",", ""))
+    return None
 
 
 def as_numbers(value: Any) -> list[Fraction]:
@@ -160,21 +223,42 @@ def as_fraction(value: Any) -> Fraction:
 
 
 def numbers_in(text: str) -> list[Fraction]:
-    """The first bracketed list of ``text``, or all of it when it is only numbers."""
-    listed = BRACKETED.search(text[:MAX_CHARS])
-    found = listed.group(1) if listed else text if BARE_NUMBERS.fullmatch(text[:MAX_CHARS]) else ""
+    """The first bracketed list of ``text``, else the first that follows "numbers", or all of it
+    when it is only numbers.
+    """
+    text = text[:MAX_CHARS]
+    listed = BRACKETED.search(text) or LISTED.search(text)
+    found = listed.group(1) if listed else text if BARE_NUMBERS.fullmatch(text) else ""
     return [Fraction(digits) for digits in re.findall(r"[0-9]{1,18}", found)]
 
 
-def from_example(ground_truth: Any) -> list[Fraction]:
-    """The numbers of the first example expression: the benchmark file's form."""
+def example_solution(ground_truth: Any) -> str:
+    """The first example expression of a gold answer, in plain signs; "" without one."""
+    gold = ground_truth
     if isinstance(ground_truth, Mapping):
-        return []
-    example = plain(str(as_list(ground_truth)[0])[:MAX_CHARS]) if as_list(ground_truth) else ""
-    if not re.search(r"[0-9]", example):
+        gold = next((ground_truth[key] for key in EXAMPLE_KEYS if key in ground_truth), None)
+    examples = as_list(gold)
+    example = plain_signs(str(examples[0])[:MAX_CHARS]) if examples and gold is not None else ""
+    return example if re.search(r"[0-9]", example) else ""
+
+
+def numbers_of_example(example: str) -> list[Fraction]:
+    """The numbers that an example expression uses: the benchmark file's form."""
+    if not example:
         return []
     try:
         used = evaluate(example.split("=")[0])[1]
     except BadExpression:
         return numbers_in(example)
     return used if len(used) > 1 else []
+
+
+def value_of_example(example: str) -> Fraction | None:
+    """What an example expression makes; None where it is only a list of numbers, or no expression."""
+    if not example:
+        return None
+    try:
+        value, used = evaluate(example.split("=")[0])
+    except BadExpression:
+        return None
+    return value if len(used) > 1 else None

@@ -1,72 +1,64 @@
-r"""Maths answers: plain numbers exactly, everything else through math-verify in a bounded worker
+r"""Maths answers: numbers exactly, words as words, everything else by algebra in a bounded worker
 process.
 
-An answer is right when it is the gold answer's text, the same number (``quantity.py``), or an equal
-expression, set, interval, tuple, matrix, equation or inequality as math-verify
-(https://github.com/huggingface/Math-Verify, on SymPy) judges it. Text is tidied first: wrappers
-(``$…$``, ``\boxed{…}``, ``\text{…}``), spacing commands, Unicode signs and ``sqrt(…)``, ``**``,
-``*`` become plain LaTeX.
+An answer is right when it is, after ``latex.clean_answer``, the gold answer's text, the same number
+(``numbers.py``, ``number_bases.py``, ``words.py``), or an equal expression, set, interval, tuple,
+matrix, equation or inequality as math-verify (https://github.com/huggingface/Math-Verify, on SymPy)
+judges it with exact comparison (``exact.py``). A chain ``a = b = c`` states its last member and must
+be true. An expression of the question that is not worked out is wrong (``restatement.py``).
 
-Guards: answers beyond ``MAX_CHARS``, deeper than ``MAX_DEPTH`` or with numerals or exponents beyond
-    ``MAX_DIGITS`` and ``MAX_EXPONENT_DIGITS`` digits are wrong unless they are the gold's text; the
-    rest is compared within two CPU seconds.
+Guards: answers beyond ``MAX_CHARS``, deeper than ``MAX_DEPTH`` or with numerals beyond
+``MAX_DIGITS`` digits are wrong unless they are the gold's text; the rest is compared within two CPU
+seconds.
 
 Blind spots: ``(1,2)`` is read both as a point and as an open interval; "1,234" is one number and
-never a list; a unit on one side only is ignored and units are not converted; letter case of
-variables is not told apart; a decimal is not a rounded surd (``9.4248`` for ``3\pi``); number
-bases, "impossible" and other words match as text only; of several gold answers any one suffices.
+never a list; a unit on one side only is ignored and units are not converted (cents are); a decimal
+with fewer than six places is not a rounded surd (``9.4248`` for ``3\pi``); words match as text only;
+of several gold answers any one suffices.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
-from agentflow_verl.rewards.math.algebra import equal_expressions
-from agentflow_verl.rewards.math.numbers import equal, read_quantity, split_unit
+from agentflow_verl.flow.answer import stated_value
+from agentflow_verl.rewards.math.chains import Chain, split_chain
+from agentflow_verl.rewards.math.latex import clean_answer, to_latex
+from agentflow_verl.rewards.math.number_bases import compare_based
+from agentflow_verl.rewards.math.numbers import (
+    Quantity,
+    equal_quantities,
+    parse_quantity,
+    with_fractions,
+)
+from agentflow_verl.rewards.math.restatement import canonical, restates
+from agentflow_verl.rewards.math.units import split_unit
+from agentflow_verl.rewards.math.variables import Variables, read_variables
+from agentflow_verl.rewards.math.words import spelled_number, word_answer
+from agentflow_verl.rewards.math.worker_pool import equal_expressions
 from agentflow_verl.rewards.score import GroundTruth, Score, gold_answers, right, wrong
 
 MAX_CHARS = 500
 MAX_DEPTH = 25
 MAX_DIGITS = 200
-MAX_EXPONENT_DIGITS = 4
 
-SIGNS = {
-    "−": "-", "–": "-", "—": "-", "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "÷": r"\div ", "π": r"\pi ",
-    "∞": r"\infty ", "°": r"^{\circ}", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "±": r"\pm ", "∪": r"\cup ",
-    "∩": r"\cap ", "∈": r"\in ", "²": "^{2}", "³": "^{3}", "⁻": "^-", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}",
-    "¾": r"\frac{3}{4}", "θ": r"\theta ", "％": "%", "，": ",", "（": "(", "）": ")", "　": " ", "\u00a0": " ",
-}  # fmt: skip
-SIGN_TABLE = str.maketrans(SIGNS)
-SPACING = re.compile(
-    r"\\(?:displaystyle|left|right|limits|big|Big|bigg|Bigg|quad|qquad)(?![a-zA-Z])|\\[!;:]|~"
-)
-FRACTIONS = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
-WRAPPERS = [
-    re.compile(pattern, re.DOTALL)
-    for pattern in (
-        r"\$\$([^$]*)\$\$",
-        r"\$([^$]*)\$",
-        r"\\\((.*)\\\)",
-        r"\\\[(.*)\\\]",
-        r"\\(?:boxed|fbox|text|textbf|mathbf|mathrm|textrm)\s?\{([^{}]*)\}",
-        r"\\boxed\s?\{(.*)\}",
-        r"\*\*([^*]*)\*\*",
-        r"`([^`]*)`",
-    )
-]
-INLINE = re.compile(r"\$([^$]+)\$|\\\((.+?)\\\)", re.DOTALL)
-ROOT_SIGN = re.compile(r"√\s*(?:\(([^()]*)\)|\{([^{}]*)\}|([0-9]+|[a-zA-Z]))")
-ROOT_CALL = re.compile(r"(?<![\\a-zA-Z])sqrt\s*\(([^()]*)\)")
-NAMES = re.compile(r"(?<![\\a-zA-Z])(pi|sin|cos|tan|log|ln|exp)(?![a-zA-Z])")
-TIMES = re.compile(r"(?<=[0-9a-zA-Z)\]}])\s*\*\s*(?=[0-9a-zA-Z(\\\-{])")
 LONG_NUMERAL = re.compile(rf"[0-9]{{{MAX_DIGITS + 1}}}")
-BIG = f"[0-9]{{{MAX_EXPONENT_DIGITS + 1}}}"
-LONG_EXPONENT = re.compile(rf"(?:\^|\*\*)[\s({{]*-?{BIG}|{BIG}[\s)}}]*!")
 
 
-def score(answer: str, ground_truth: GroundTruth, **extra: Any) -> Score:
-    """1 when ``answer`` equals any gold answer.
+@dataclass(frozen=True)
+class Task:
+    """What a comparison knows of the question."""
+
+    question: str
+    data_source: str
+    variables: Variables
+
+
+def score_math(answer: str, ground_truth: GroundTruth, **extra: Any) -> Score:
+    """1 when ``answer`` equals any gold answer. ``extra["question"]`` tells what is restated, which
+    variables are positive and which base is asked for.
 
     Raises:
         ConfigError: no gold answer, or math-verify is missing.
@@ -80,9 +72,19 @@ def score(answer: str, ground_truth: GroundTruth, **extra: Any) -> Score:
     refusal = too_large(answer)
     if refusal:
         return wrong(refusal)
+    question = str(extra.get("question") or "")
+    task = Task(question, str(extra.get("data_source") or ""), read_variables(question))
+    given = clean_answer(answer)
     why = ""
     for gold in golds:
-        same, why = agree(tidy(answer), tidy(gold))
+        same, why = compare_answers(given, clean_answer(gold), task)
+        if same:
+            return right(why)
+    stated = stated_value(given)
+    if not stated or stated == given:
+        return wrong(why)
+    for gold in golds:
+        same, why = compare_answers(clean_answer(stated), clean_answer(gold), task)
         if same:
             return right(why)
     return wrong(why)
@@ -100,59 +102,82 @@ def too_large(answer: str) -> str:
         return f"nested deeper than {MAX_DEPTH}"
     if LONG_NUMERAL.search(answer):
         return f"a numeral of more than {MAX_DIGITS} digits"
-    if LONG_EXPONENT.search(answer):
-        return f"an exponent or factorial of more than {MAX_EXPONENT_DIGITS} digits"
     return ""
 
 
-def agree(answer: str, gold: str) -> tuple[bool, str]:
-    """Whether two tidied texts say the same, and why or why not."""
+def compare_answers(answer: str, gold: str, task: Task) -> tuple[bool, str]:
+    """Whether two cleaned texts say the same, and why or why not."""
     if not answer or not gold:
         return False, "empty answer"
-    if squeezed(answer) == squeezed(gold):
+    if without_blanks(answer) == without_blanks(gold):
         return True, "same text"
-    given, wanted = read_quantity(answer), read_quantity(gold)
+    chain = split_chain(answer)
+    if chain is None or "=" in gold:
+        return compare_members(answer, gold, task)
+    return compare_chain(chain, gold, task)
+
+
+def compare_chain(chain: Chain, gold: str, task: Task) -> tuple[bool, str]:
+    """A chain is right when its last member is and no other value in it differs.
+
+    One member must be worked out; the question's own expression may stand before it.
+    """
+    worked_out = [value for value in chain.values if not is_restated(value, gold, task)]
+    if not worked_out:
+        return False, "restates the question"
+    for value in chain.values:
+        same, why = compare_values(value, gold, task)
+        if not same:
+            return False, why if value is chain.values[-1] else "a chain of different values"
+    return True, "a true chain that ends in the gold answer"
+
+
+def compare_members(answer: str, gold: str, task: Task) -> tuple[bool, str]:
+    same, why = compare_values(answer, gold, task)
+    if same and is_restated(answer, gold, task):
+        return False, "restates the question"
+    return same, why
+
+
+def is_restated(answer: str, gold: str, task: Task) -> bool:
+    if canonical(answer) == canonical(gold):
+        return False
+    return restates(answer, task.question, task.data_source)
+
+
+def compare_values(answer: str, gold: str, task: Task) -> tuple[bool, str]:
+    """Whether two texts without chains are one value."""
+    if without_blanks(answer) == without_blanks(gold):
+        return True, "same text"
+    based = compare_based(answer, gold, task.question)
+    if based is not None:
+        return based, "same numeral in its base" if based else "different numerals or bases"
+    given, wanted = quantity_of(answer), quantity_of(gold)
     if given and wanted:
-        return (True, "same number") if equal(given, wanted) else (False, "different numbers")
+        same = equal_quantities(given, wanted)
+        return same, "same number" if same else "different numbers"
+    words = word_answer(answer), word_answer(gold)
+    if words != (None, None):
+        return words[0] == words[1], "same words" if words[0] == words[1] else "different words"
     (answer, given_unit), (gold, wanted_unit) = split_unit(answer), split_unit(gold)
     if given_unit and wanted_unit and given_unit != wanted_unit:
         return False, "different units"
-    return equal_expressions(latex(gold), latex(answer))
-
-
-def squeezed(text: str) -> str:
-    return "".join(text.split()).replace(r"\,", "").casefold()
-
-
-def tidy(text: str) -> str:
-    """``text`` without wrappers and sentence marks, in plain signs; the one ``$…$`` of a sentence
-    stands for it.
-    """
-    text = FRACTIONS.sub(r"\\frac", SPACING.sub(" ", strip(text)))
-    for _ in range(4):
-        for wrapper in WRAPPERS:
-            match = wrapper.fullmatch(text)
-            if match:
-                text = strip(match.group(1))
-                break
-        else:
-            break
-    inline = [match for match in INLINE.finditer(text)] if "$" in text or r"\(" in text else []
-    if len(inline) == 1:
-        text = strip(inline[0].group(1) or inline[0].group(2))
-    return text.translate(SIGN_TABLE).strip()
-
-
-def strip(text: str) -> str:
-    return text.strip().rstrip(".,;:").removeprefix("=").strip()
-
-
-def latex(text: str) -> str:
-    """Calculator spellings as LaTeX."""
-    text = ROOT_SIGN.sub(
-        lambda match: r"\sqrt{" + next(filter(None, match.groups()), "") + "}", text
+    return equal_expressions(
+        to_latex(with_fractions(gold)),
+        to_latex(with_fractions(answer)),
+        task.variables.positive,
+        task.variables.whole,
     )
-    for _ in range(3):
-        text = ROOT_CALL.sub(r"\\sqrt{\1}", text)
-    text = NAMES.sub(r"\\\1 ", text.replace("**", "^"))
-    return TIMES.sub(r" \\cdot ", text)
+
+
+def quantity_of(text: str) -> Quantity | None:
+    """The number that ``text`` is, in digits or in words."""
+    found = parse_quantity(text)
+    if found is not None:
+        return found
+    spelled = spelled_number(text)
+    return None if spelled is None else Quantity(spelled, None, False, "")
+
+
+def without_blanks(text: str) -> str:
+    return "".join(text.split()).replace(r"\,", "").casefold()

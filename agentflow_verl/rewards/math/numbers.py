@@ -1,16 +1,26 @@
-r"""Plain numbers in maths answers, read exactly.
+r"""Plain numbers in maths answers, parsed exactly.
 
-Read are ``1,000``, ``-.5``, ``3/4``, ``1 1/2``, ``50\%``, ``$12``, ``1.5 × 10^3``, ``12 cm``.
+``1,000``, ``-.5``, ``3/4``, ``1 1/2``, ``50\%``, ``$12``, ``1.5 × 10^3``, ``12 cm``, ``17th``,
+``0.1\overline{6}``.
 
-The fast path of the maths scorer: no algebra, no other process. What it cannot read, it leaves to
+The fast path of the maths scorer: no algebra, no other process. What it cannot parse, it leaves to
 the algebra.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+
+from agentflow_verl.rewards.math.units import (
+    CURRENCY,
+    PACKED,
+    UNIT,
+    canonical_unit,
+    currency_code,
+    is_unit,
+)
 
 MAX_CHARS = 120
 MAX_POWER = 300
@@ -18,8 +28,8 @@ ROUNDED_DIGITS = 6
 """A decimal with at least this many places may stand for a fraction without end: 0.333333 for 1/3."""
 
 NUMBER = re.compile(
-    r"(?P<money>[$€£¥]|\\\$)?\s*(?P<sign>[-+]?)\s*(?P<money2>[$€£¥]|\\\$)?\s*"
-    r"(?P<whole>[0-9]{1,3}(?:(?:,|\{,\}|\\,|[   ])[0-9]{3})+(?![0-9])|[0-9]+)?(?P<part>\.[0-9]*)?"
+    rf"(?P<money>{CURRENCY})?\s*(?P<sign>[-+]?)\s*(?P<money2>{CURRENCY})?\s*"
+    r"(?P<whole>[0-9]{1,3}(?:(?:,|\{,\}|\\,|[\u00a0\u202f ])[0-9]{3})+(?![0-9])|[0-9]+)?(?P<part>\.[0-9]*)?"
     r"(?:\s*(?:[eE]|(?:\\times|\\cdot|[×*])\s*10\s*\^)\s*(?P<power>\{\s*[-+]?[0-9]{1,4}\s*\}|[-+]?[0-9]{1,4}))?"
     r"(?P<rest>.*)",
     re.DOTALL,
@@ -29,37 +39,31 @@ FRACTION = re.compile(
     r"(?:\\frac\s*\{\s*(?P<a>-?[0-9]+)\s*\}\s*\{\s*(?P<b>[0-9]+)\s*\}|(?P<c>[0-9]+)\s*/\s*(?P<d>[0-9]+))(?P<rest>.*)",
     re.DOTALL,
 )
+REPEATING = re.compile(
+    r"(?P<whole>[0-9]*)\.(?P<part>[0-9]*)(?:"
+    r"\\(?:overline|bar|dot)\s?\{\s*(?P<over>[0-9]+)\s*\}(?:(?P<dots>[0-9]*)\\dot\s?\{\s*(?P<last>[0-9])\s*\})?"
+    r"|\((?P<brackets>[0-9]+)\)"
+    r"|(?P<macron>(?:[0-9][\u0304\u0305])+))"
+)
+ENDLESS = re.compile(
+    r"(?P<sign>[-+]?)\s*(?P<whole>[0-9]*)\.(?P<part>[0-9]+)\s*"
+    r"(?:\.{3}|\\(?:ldots|dots|cdots)|(?P<word>\(?\s*(?:repeating|recurring)\s*\)?))\s*"
+)
 PERCENT = re.compile(r"\s*(?:\\?%|per\s?cent\b|percentage\b)\.?\s*", re.IGNORECASE)
 DEGREES = re.compile(r"\^\s*\{?\s*\\circ\s*\}?|°")
-PACKED = re.compile(r"\\(?:text|mathrm|textrm|mbox|operatorname|rm|,|;|!|\s)|[{}~]")
-UNIT = re.compile(r"[^\W\d_]+(?:[/ .]+[^\W\d_]+){0,3}(?:\s?\^?\s?[23²³])?")
-TRAILING = re.compile(
-    r"(?P<expression>.*[0-9a-zA-Z)}])(?:"
-    r"(?:\s|\\,)*(?P<text>\\(?:text|mathrm|textrm)\s?\{[^{}]*\}(?:\^\{?[23]\}?)?)"
-    r"|(?<=[0-9)}])(?:\s|\\,)+(?P<word>[a-zA-Z]{2,12}))",
+ORDINAL = re.compile(
+    r"\s*\^?\s*\{?\s*(?:\\(?:text|mathrm|textrm)\s?\{)?\s*(?:st|nd|rd|th)\b\s*\}*\s*(?P<rest>.*)",
     re.DOTALL,
 )
 SCALES = {
-    "hundred": 10**2,
-    "thousand": 10**3,
-    "million": 10**6,
-    "billion": 10**9,
-    "trillion": 10**12,
-}
-
-ONE_LETTER = frozenset("mgshLlVWNJKCFA")
-GLUED = frozenset("km cm mm kg mg lb lbs ft mi min sec hr hrs mph kph ml mL deg am pm".split())
-NO_UNITS = frozenset(
-    "and or not more less least most over plus minus times squared cubed factorial pi sqrt root sin"
-    " cos tan cot sec csc log ln exp mod if for when with to than by choose factor infinity inf"
-    " half third quarter if is are".split()
-)
+    "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Quantity:
     """``value`` exactly as written (50% is 50 and ``percent``), ``places`` after the point (None
-    for a fraction).
+    for a fraction), ``unit`` in canonical form ("usd" for $).
     """
 
     value: Fraction
@@ -68,21 +72,30 @@ class Quantity:
     unit: str
 
 
-def read_quantity(text: str) -> Quantity | None:
-    """The number ``text`` consists of, with its per cent sign or unit; None when it is anything
-    else.
+def parse_quantity(text: str) -> Quantity | None:
+    """The number that ``text`` consists of, with its per cent sign or unit; None when it is
+    anything else.
     """
     if len(text) > MAX_CHARS:
         return None
-    fraction = FRACTION.fullmatch(text)
-    if fraction:
-        above, below = int(fraction["a"] or fraction["c"]), int(fraction["b"] or fraction["d"])
-        if not below:
-            return None
-        if fraction["mixed"] and above < 0:
-            return None
-        value = int(fraction["mixed"] or 0) + Fraction(above, below)
-        return finish(-value if fraction["sign"] == "-" else value, None, fraction["rest"])
+    repeating = parse_repeating_decimal(text)
+    if repeating is not None:
+        return Quantity(repeating, None, False, "")
+    return parse_fraction(text) or parse_decimal(text)
+
+
+def parse_fraction(text: str) -> Quantity | None:
+    match = FRACTION.fullmatch(text)
+    if not match:
+        return None
+    above, below = int(match["a"] or match["c"]), int(match["b"] or match["d"])
+    if not below or (match["mixed"] and above < 0):
+        return None
+    value = int(match["mixed"] or 0) + Fraction(above, below)
+    return with_rest(-value if match["sign"] == "-" else value, None, match["rest"])
+
+
+def parse_decimal(text: str) -> Quantity | None:
     match = NUMBER.fullmatch(text)
     if not match or not (match["whole"] or (match["part"] or "").strip(".")):
         return None
@@ -92,73 +105,104 @@ def read_quantity(text: str) -> Quantity | None:
     if abs(power) > MAX_POWER:
         return None
     value = Fraction(f"{whole}.{part or 0}") * Fraction(10) ** power
-    return finish(
-        -value if match["sign"] == "-" else value, max(0, len(part) - power), match["rest"]
-    )
+    signed = -value if match["sign"] == "-" else value
+    found = with_rest(signed, max(0, len(part) - power), match["rest"])
+    money = match["money"] or match["money2"]
+    if found is None or not money:
+        return found
+    code = currency_code(money)
+    if found.unit not in ("", code):
+        return found if found.unit.startswith(code) else None  # "$5 cents" names two
+    return replace(found, unit=code)
 
 
-def finish(value: Fraction, places: int | None, rest: str) -> Quantity | None:
-    """The quantity with what follows the number, or None when that is neither a unit, a scale nor a
-    per cent sign.
+def parse_repeating_decimal(text: str) -> Fraction | None:
+    r"""``0.1\overline{6}``, ``0.\dot{3}``, ``0.(3)`` and ``0.1666...`` as the fractions they are.
+
+    Digits before three dots repeat when their end stands there twice or more in a row.
+    """
+    signed = re.fullmatch(r"\s*([-+]?)\s*(.*?)\s*", text, re.DOTALL)
+    match = REPEATING.fullmatch(signed[2]) if signed else None
+    if signed and match:
+        value = repeating_value(match)
+        return -value if signed[1] == "-" else value
+    endless = ENDLESS.fullmatch(text.strip())
+    if not endless:
+        return None
+    part = endless["part"]
+    if endless["word"]:
+        head, period = "", part
+    else:
+        split = repeated_end(part)
+        if split is None:
+            return None
+        head, period = split
+    value = repeating_fraction(endless["whole"], head, period)
+    return -value if endless["sign"] == "-" else value
+
+
+def repeating_value(match: re.Match[str]) -> Fraction:
+    period = match["over"] or match["brackets"] or ""
+    if match["last"]:
+        period += match["dots"] + match["last"]
+    if match["macron"]:
+        period = re.sub(r"[^0-9]", "", match["macron"])
+    return repeating_fraction(match["whole"], match["part"], period)
+
+
+def repeating_fraction(whole: str, head: str, period: str) -> Fraction:
+    ends = Fraction(int(period), 10 ** len(period) - 1) / 10 ** len(head)
+    return Fraction(f"{whole or 0}.{head or 0}") + ends
+
+
+def repeated_end(digits: str) -> tuple[str, str] | None:
+    """The digits before the shortest period that ends ``digits`` at least twice, and the period."""
+    for size in range(1, len(digits) // 2 + 1):
+        period = digits[-size:]
+        if digits[-2 * size : -size] != period:
+            continue
+        head = digits
+        while head.endswith(period):
+            head = head[:-size]
+        return head, period
+    return None
+
+
+def with_fractions(text: str) -> str:
+    r"""``text`` with its repeating decimals as ``\frac``, which the algebra reads."""
+
+    def fraction(match: re.Match[str]) -> str:
+        value = repeating_value(match)
+        return rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
+
+    return REPEATING.sub(fraction, text) if "." in text else text
+
+
+def with_rest(value: Fraction, places: int | None, rest: str) -> Quantity | None:
+    """The quantity with what follows the number, or None when that is neither a unit, a scale, the
+    ending of an ordinal nor a per cent sign.
     """
     rest = rest.rstrip(" .,;")
     if not rest:
         return Quantity(value, places, False, "")
     if PERCENT.fullmatch(rest):
         return Quantity(value, places, True, "")
-    apart = rest[0] in " \\~°^"
+    ordinal = ORDINAL.fullmatch(rest)
+    if ordinal and value.denominator == 1 and places == 0:
+        rest = f" {ordinal['rest']}" if ordinal["rest"] else ""
+        return with_rest(value, places, rest)
+    apart = rest[0] in " \\~°^¢€"
     words = " ".join(PACKED.sub(" ", DEGREES.sub(" degrees ", rest)).split())
+    words = words.replace("¢", "cent").replace("€", "euro")
     scale, _, after = words.partition(" ")
     if scale.lower() in SCALES:
-        return finish(value * SCALES[scale.lower()], places, f" {after}" if after else "")
+        return with_rest(value * SCALES[scale.lower()], places, f" {after}" if after else "")
     if not UNIT.fullmatch(words) or not is_unit(words, apart):
         return None
-    return Quantity(value, places, False, canonical(words))
+    return Quantity(value, places, False, canonical_unit(words))
 
 
-def split_unit(text: str) -> tuple[str, str]:
-    r"""An expression and the unit behind it, "" for none: ``2\sqrt{3}\text{ cm}`` is ``2\sqrt{3}``
-    and ``cm``.
-    """
-    match = TRAILING.fullmatch(text)
-    if not match:
-        return text, ""
-    words = " ".join(PACKED.sub(" ", match["text"] or match["word"]).split())
-    known = (
-        is_unit(words, True)
-        if match["text"]
-        else words in GLUED or canonical(words) in SHORT.values()
-    )
-    return (match["expression"].rstrip(), canonical(words)) if known else (text, "")
-
-
-def is_unit(words: str, apart: bool) -> bool:
-    """Whether words after a number are a unit and not algebra: "3 m" and "3km" are, "3m", "3xy" and
-    "3 pi" are not.
-    """
-    names = re.findall(r"[^\W\d_]+", words)
-    if any(name.lower() in NO_UNITS for name in names):
-        return False
-    if not apart:
-        return names[0] in GLUED
-    return len(names[0]) > 1 or names[0] in ONE_LETTER
-
-
-def canonical(words: str) -> str:
-    """One name for a unit, so that two units can be told apart: lower case, no plural, short forms."""
-    names = [SHORT.get(name, name) for name in re.findall(r"[^\W\d_]+|[23²³]", words.lower())]
-    return " ".join(SHORT.get(name.rstrip("s"), name.rstrip("s")) for name in names)
-
-
-SHORT = {
-    "centimeter": "cm", "centimetre": "cm", "meter": "m", "metre": "m", "kilometer": "km", "kilometre": "km",
-    "millimeter": "mm", "millimetre": "mm", "foot": "ft", "feet": "ft", "inche": "inch", "inches": "inch",
-    "mile": "mi", "gram": "g", "kilogram": "kg", "hour": "h", "hr": "h", "minute": "min", "second": "sec", "s": "sec",
-    "degree": "deg", "dollar": "usd", "liter": "l", "litre": "l", "²": "2", "³": "3",
-}  # fmt: skip
-
-
-def equal(answer: Quantity, gold: Quantity) -> bool:
+def equal_quantities(answer: Quantity, gold: Quantity) -> bool:
     """Exact equality of value and, where both name one, of unit.
 
     A per cent sign on one side only: 50% equals 0.5, and whole numbers also ignore it (50% equals
@@ -166,16 +210,26 @@ def equal(answer: Quantity, gold: Quantity) -> bool:
     fraction rounded to ``ROUNDED_DIGITS`` places or more.
     """
     if answer.unit and gold.unit and answer.unit != gold.unit:
-        return False
+        answer, gold = in_whole_currency(answer), in_whole_currency(gold)
+        if answer.unit != gold.unit:
+            return False
     if answer.percent == gold.percent:
         return same_value(answer, gold)
-    marked, plain = (answer, gold) if answer.percent else (gold, answer)
-    if plain.unit:
+    marked, unmarked = (answer, gold) if answer.percent else (gold, answer)
+    if unmarked.unit:
         return False
-    if marked.value == plain.value and plain.value.denominator == 1:
+    if marked.value == unmarked.value and unmarked.value.denominator == 1:
         return True
     places = None if marked.places is None else marked.places + 2
-    return same_value(Quantity(marked.value / 100, places, False, ""), plain)
+    return same_value(Quantity(marked.value / 100, places, False, ""), unmarked)
+
+
+def in_whole_currency(quantity: Quantity) -> Quantity:
+    """Cents as dollars, pence as pounds."""
+    if not quantity.unit.endswith("/100"):
+        return quantity
+    places = None if quantity.places is None else quantity.places + 2
+    return Quantity(quantity.value / 100, places, False, quantity.unit.removesuffix("/100"))
 
 
 def same_value(one: Quantity, other: Quantity) -> bool:
@@ -184,6 +238,6 @@ def same_value(one: Quantity, other: Quantity) -> bool:
     if (one.places is None) == (other.places is None):
         return False
     decimal, fraction = (other, one) if one.places is None else (one, other)
-    if decimal.places < ROUNDED_DIGITS:
+    if decimal.places is None or decimal.places < ROUNDED_DIGITS:
         return False
     return abs(decimal.value - fraction.value) * 10**decimal.places <= Fraction(1, 2)

@@ -1,7 +1,7 @@
 """Compare two LaTeX expressions with math-verify, in a process of its own.
 
 ``python -m agentflow_verl.rewards.math.sympy_worker`` reads one JSON object a line from standard
-input, ``{"gold": latex, "answer": latex}``, and writes one a line, ``{"equal": bool, "why":
+input, ``{"gold": latex, "answer": latex, "positive": names, "whole": names}``, and writes one a line, ``{"equal": bool, "why":
 text}``.
 
 Algebra on a model's text can take unbounded time and memory, and math-verify's own time limit is a
@@ -21,12 +21,22 @@ import resource
 import signal
 import sys
 from dataclasses import replace
+from fractions import Fraction
+from typing import IO, Any
+
+import sympy
+
+from agentflow_verl.rewards.math.exact import TooLarge, close_to_decimal, equal_leaves
 
 CPU_SECONDS = 2.0
 MEMORY_BYTES = 2 << 30
 ATOM = re.compile(
     r"\s*(Integer|Float|Symbol)\s*\(\s*'?([0-9A-Za-z_.]+)'?\s*\)\s*"
 )  # as SymPy's tokenizer writes one
+ALTERNATIVES = re.compile(
+    r"\\text(?:rm)?\s?\{\s*or\s*\}|\\lor(?![a-zA-Z])|\\vee(?![a-zA-Z])|\bor\b"
+)
+LONG_DECIMAL = re.compile(r"-?\s?[0-9]*\.([0-9]{6,})")
 
 
 class TooExpensive(BaseException):
@@ -37,62 +47,130 @@ def main() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="ascii")
     sys.stdout = sys.stderr  # a library's print must not reach the wire
     logging.disable(logging.CRITICAL)
-    compare = load()
+    comparison = Comparison()
     limit_memory()
     signal.signal(signal.SIGPROF, on_timer)
-    say(answers, {"ready": True})
+    send(answers, {"ready": True})
     for line in sys.stdin:
-        request = json.loads(line)
-        say(answers, judge(compare, request["gold"], request["answer"]))
+        send(answers, judge(comparison, json.loads(line)))
 
 
-def say(answers, reply: dict) -> None:
+def send(answers: IO[str], reply: dict[str, Any]) -> None:
     answers.write(json.dumps(reply) + "\n")
     answers.flush()
 
 
-def load():
-    """math-verify's comparison over LaTeX only.
+class Comparison:
+    """math-verify's comparison over LaTeX only, with its rounding replaced (``exact.py``).
 
     Its plain-text reader is not used, and SymPy's, which it calls even for a numeral, ends in
     Python's ``eval``: in this process that last step is replaced by one that knows numerals and
-    names only, so no model text reaches it.
+    names only, so no model text reaches it. Decimals are read as the exact fractions they are.
     """
-    import sympy.physics.units  # noqa: F401  simplify imports it late, and its import reads names from text
-    from math_verify import LatexExtractionConfig, parse, verify
-    from sympy.parsing import sympy_parser
 
-    def atom(code: str, *_: object) -> object:
-        match = ATOM.fullmatch(code)
-        if not match:
-            raise ValueError("only numerals and names are read from text")
-        return getattr(sympy, match.group(1))(match.group(2))
+    def __init__(self) -> None:
+        import sympy.physics.units  # noqa: F401  simplify imports it late, and its import reads names from text
+        from math_verify import LatexExtractionConfig, grader
+        from sympy.parsing import sympy_parser
 
-    sympy_parser.eval_expr = atom
-    read_quickly()
-    reading = LatexExtractionConfig(boxed_match_priority=0)
-    # Units were read before; its own list takes the m of 3m for one.
-    config = [
-        replace(reading, normalization_config=replace(reading.normalization_config, units=False))
-    ]
+        sympy_parser.eval_expr = read_atom
+        read_quickly()
+        reading = LatexExtractionConfig(boxed_match_priority=0)
+        # Units were read before; its own list takes the m of 3m for one.
+        settings = replace(reading.normalization_config, units=False)
+        self.config = [replace(reading, normalization_config=settings)]
+        self.positive: frozenset[str] = frozenset()
+        self.whole: frozenset[str] = frozenset()
+        # math-verify compares the members of its structures (sets, tuples, relations) with these
+        # three functions; the first rounds to six places, so all three are replaced.
+        grader.sympy_numeric_eq = self.equal_leaves
+        grader.sympy_symbolic_eq = lambda gold, answer: False
+        grader.sympy_compare_symbols = self.equal_leaves
+        # simplify imports late: before the limits, not during a question
+        self.compare({"gold": "x^2-1", "answer": "(x-1)(x+1)"})
+        sympy.simplify(sympy.Symbol("x") ** 2 - 1)
 
-    def read(latex: str) -> list:
-        return parse(f"${latex}$", config, fallback_mode="no_fallback", parsing_timeout=None)
+    def compare(self, request: dict[str, Any]) -> tuple[bool, str]:
+        """Whether the two LaTeX texts of ``request`` are equal, and why or why not."""
+        from math_verify import verify
 
-    def compare(gold: str, answer: str) -> tuple[bool, str]:
-        wanted, given = read(gold), read(answer)
-        if not wanted or not given:
-            return (
-                False,
-                "the answer is no expression" if wanted else "the gold answer is no expression",
-            )
-        equal = bool(verify(wanted, given, timeout_seconds=None))
+        self.positive = frozenset(request.get("positive", ()))
+        self.whole = frozenset(request.get("whole", ()))
+        wanted, given = self.parse(request["gold"]), self.parse(request["answer"])
+        if not wanted:
+            return False, "the gold answer is no expression"
+        if not given:
+            return False, "the answer is no expression"
+        rounded = self.equal_to_decimal(request, wanted[0], given[0])
+        if rounded is not None:
+            return rounded, "equal when rounded" if rounded else "different expressions"
+        equal = bool(verify(wanted, given, allow_set_relation_comp=True, timeout_seconds=None))
         return equal, "equal expressions" if equal else "different expressions"
 
-    compare(
-        "x^2-1", "(x-1)(x+1)"
-    )  # simplify imports late: before the limits, not during a question
-    return compare
+    def parse(self, latex: str) -> list[Any]:
+        """The expression of ``latex``; alternatives ("x<1 or x>2") are one set or one list."""
+        parts = [part.strip() for part in ALTERNATIVES.split(latex) if part.strip()]
+        if len(parts) > 1:
+            found = [self.parse_one(part) for part in parts]
+            sets = [solution_set(part[0]) for part in found if part]
+            if len(sets) == len(parts):
+                return sets if None in sets else [sympy.Union(*sets)]
+        return self.parse_one(latex)
+
+    def parse_one(self, latex: str) -> list[Any]:
+        from math_verify import parse
+
+        found: list[Any] = parse(
+            f"${latex}$", self.config, fallback_mode="no_fallback", parsing_timeout=None
+        )
+        return found
+
+    def equal_to_decimal(self, request: dict[str, Any], gold: Any, answer: Any) -> bool | None:
+        """The verdict where one side alone is a long decimal; None elsewhere."""
+        decimals = [LONG_DECIMAL.fullmatch(request[side].strip()) for side in ("gold", "answer")]
+        if (decimals[0] is None) == (decimals[1] is None):
+            return None
+        match = decimals[0] or decimals[1]
+        exact = answer if decimals[0] else gold
+        if match is None or not isinstance(exact, sympy.Expr):
+            return None
+        value = Fraction(match.group().replace(" ", ""))
+        return close_to_decimal(exact, value, len(match.group(1)))
+
+    def equal_leaves(self, gold: Any, answer: Any, *rounding: int) -> bool:
+        if isinstance(gold, sympy.Symbol) and isinstance(answer, sympy.Symbol):
+            return same_letter(gold.name, answer.name)
+        return equal_leaves(gold, answer, self.positive, self.whole)
+
+
+def same_letter(one: str, other: str) -> bool:
+    """Names of several letters are the same in either case, single letters only as they stand."""
+    if len(one) > 1 and len(other) > 1:
+        return one.casefold() == other.casefold()
+    return one == other
+
+
+def solution_set(condition: Any) -> Any:
+    """The real numbers for which a condition on one variable holds; None where it is no condition."""
+    if isinstance(condition, sympy.Set):
+        return condition
+    if isinstance(condition, sympy.Expr):
+        return sympy.FiniteSet(condition)
+    if isinstance(condition, sympy.Eq):
+        return sympy.FiniteSet(condition.rhs) if condition.lhs.is_Symbol else None
+    try:
+        return condition.as_set()
+    except (AttributeError, NotImplementedError, TypeError, ValueError):
+        return None
+
+
+def read_atom(code: str, *_: object) -> Any:
+    """The numeral or name in SymPy's call for it, ``Integer('12')``; a Float is its fraction."""
+    match = ATOM.fullmatch(code)
+    if not match:
+        raise ValueError("only numerals and names are read from text")
+    kind = "Rational" if match.group(1) == "Float" else match.group(1)
+    return getattr(sympy, kind)(match.group(2))
 
 
 def read_quickly() -> None:
@@ -107,12 +185,12 @@ def read_quickly() -> None:
 
     create, parse, mode = _Latex2Sympy.create_parser, _Latex2Sympy.parse, PredictionMode.LL
 
-    def create_parser(self, latex: str):
+    def create_parser(self: Any, latex: str) -> Any:
         parser = create(self, latex)
         parser._interp.predictionMode = mode
         return parser
 
-    def parse_twice(self, latex: str):
+    def parse_twice(self: Any, latex: str) -> Any:
         nonlocal mode
         try:
             mode = PredictionMode.SLL
@@ -124,16 +202,18 @@ def read_quickly() -> None:
     _Latex2Sympy.create_parser, _Latex2Sympy.parse = create_parser, parse_twice
 
 
-def judge(compare, gold: str, answer: str) -> dict:
+def judge(comparison: Comparison, request: dict[str, Any]) -> dict[str, Any]:
     try:
         limit_processor()
         signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
         try:
-            equal, why = compare(gold, answer)
+            equal, why = comparison.compare(request)
         finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
     except TooExpensive:
         equal, why = False, f"comparing took more than {CPU_SECONDS:g} s of processor time"
+    except TooLarge:
+        equal, why = False, "a number too large to compare"
     except MemoryError:
         equal, why = False, f"comparing took more than {MEMORY_BYTES >> 20} MiB"
     except Exception as error:

@@ -22,7 +22,7 @@ from collections import Counter
 from functools import lru_cache
 from typing import Any
 
-from agentflow_verl.rewards.qa.normalize import NUMBER, UNITS, dates_in, words_of
+from agentflow_verl.rewards.qa.normalize import NUMBER, UNITS, canonical_words, dates_in
 from agentflow_verl.rewards.score import GroundTruth, Score, gold_answers, right, wrong
 
 MAX_CHARS = 2_000
@@ -35,7 +35,7 @@ MEASURES = UNITS.keys() - {"bc", "ad"}
 VERDICTS = frozenset({"yes", "no"})
 
 
-def score(answer: str, ground_truth: GroundTruth, **extra: Any) -> Score:
+def score_short_answer(answer: str, ground_truth: GroundTruth, **extra: Any) -> Score:
     """1 when ``answer`` matches any gold answer exactly after normalisation; ``f1`` is the best
     over them.
 
@@ -63,7 +63,9 @@ def agree(answer: str, gold: str) -> str:
         return "same verdict" if verdict(answer, given.words) == wanted.words[0] else ""
     if wanted.dates and given.dates:
         return "same date" if wanted.dates & given.dates else ""
-    if given.words == wanted.words:
+    if given.words == wanted.words or with_pounds(given.words, wanted.words) == wanted.words:
+        return "same words"
+    if with_pounds(wanted.words, given.words) == given.words:
         return "same words"
     if given.squashed and given.squashed == wanted.squashed:
         return "same letters"
@@ -79,13 +81,19 @@ def agree(answer: str, gold: str) -> str:
     return ""
 
 
+def with_pounds(words: list[str], others: list[str]) -> list[str]:
+    """``words`` with "pounds" read as the money or the weight that ``others`` name."""
+    unit = next((name for name in ("gbp", "lb") if name in others), "")
+    return [unit if unit and word in ("pound", "pounds") else word for word in words]
+
+
 class Reading:
     """One answer read once: its words, its letters run together (when it has no digits), its dates."""
 
     __slots__ = ("words", "squashed", "dates")
 
     def __init__(self, text: str):
-        self.words = words_of(text)
+        self.words = canonical_words(text)
         joined = "".join(self.words)
         self.squashed = "" if any(sign.isdigit() for sign in joined) else joined
         self.dates = dates_in(text)

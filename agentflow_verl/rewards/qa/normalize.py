@@ -1,6 +1,6 @@
 """One canonical wording of a short answer: what question answering compares.
 
-    words_of("The Twenty-First of  US$1,200.50")  ->  ["21st", "of", "us", "1200.5", "usd"]
+    canonical_words("The Twenty-First of  US$1,200.50")  ->  ["21st", "of", "us", "1200.5", "usd"]
 
 Case, accents, width, articles, punctuation and hyphens go; numbers become plain digits whether
 written in digits, words or both ("2.5 million"); ordinals become "3rd"; common units, money signs
@@ -38,6 +38,9 @@ UNITS = {
     "eur": "eur euro euros",
     "gbp": "gbp",
     "jpy": "jpy yen",
+    "inr": "inr rupee rupees",
+    "krw": "krw won",
+    "cent": "cent cents",
     "year": "year years yr yrs",
     "bc": "bc bce",
     "ad": "ad ce",
@@ -50,7 +53,23 @@ AREAS = {
     "kph": ["km", "h"],
     "mph": ["mi", "h"],
 }
-MONEY = {"$": "usd", "€": "eur", "£": "gbp", "¥": "jpy"}
+MONEY = {"$": "usd", "€": "eur", "£": "gbp", "¥": "jpy", "₹": "inr", "₩": "krw", "₽": "rub"}
+DOLLARS = {
+    "us": "usd", "u.s.": "usd", "u.s": "usd", "a": "aud", "au": "aud", "c": "cad", "ca": "cad", "hk": "hkd",
+    "nz": "nzd", "s": "sgd",
+}  # fmt: skip
+DOLLAR_PREFIX = re.compile(r"(?<![\w.])(" + "|".join(map(re.escape, DOLLARS)) + r")\s?\$(?=\s?\d)")
+CURRENCY_CODES = frozenset({"usd", "eur", "gbp", "jpy", "inr", "krw", "rub", *DOLLARS.values()})
+SCALE_LETTERS = {
+    "k": "thousand", "m": "million", "mn": "million", "mln": "million", "mio": "million", "b": "billion",
+    "bn": "billion", "bln": "billion", "tn": "trillion", "trn": "trillion",
+}  # fmt: skip
+SCALE_NAMES = {
+    "thousands": "thousand",
+    "millions": "million",
+    "billions": "billion",
+    "trillions": "trillion",
+}
 
 SMALL = {
     word: value
@@ -107,7 +126,7 @@ INITIALS = re.compile(r"(?<=\b[^\W\d_])\.(?:\s(?=[^\W\d_]\.))?")
 TOKEN = re.compile(
     r"(?P<number>(?:(?<![\w.,)%])[-−–])?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?)"
     r"(?P<ordinal>(?:st|nd|rd|th)\b)?"
-    r"|(?P<sign>[$€£¥%°])"
+    r"|(?P<sign>[$€£¥₹₩₽%°])"
     r"|(?P<word>[^\W\d_]\w*(?:[+#]+(?!\w))?)"
 )
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
@@ -127,7 +146,7 @@ def fold(text: str) -> str:
     return unicodedata.normalize("NFC", MARKS.sub("", unicodedata.normalize("NFD", text)))
 
 
-def words_of(text: str) -> list[str]:
+def canonical_words(text: str) -> list[str]:
     """The canonical words of ``text``; see the module. Empty for a text of only punctuation."""
     tokens = spell(split(INITIALS.sub("", fold(text))))
     kept = [token for token in tokens if token not in ARTICLES] or tokens
@@ -138,22 +157,43 @@ def split(text: str) -> list[str]:
     """Words, numbers and unit signs of folded text; a money sign moves behind its number."""
     tokens: list[str] = []
     money = ""
-    for match in TOKEN.finditer(text):
+    owed = ""  # the currency whose amount is being read: it stands behind the amount's scale
+    for match in TOKEN.finditer(DOLLAR_PREFIX.sub(currency_before, text)):
         kind, token = match.lastgroup, match.group()
-        if match.group("number"):
+        name = UNIT_OF.get(token.replace("_", ""), token)
+        if kind in ("number", "ordinal") or match.group("number"):
+            tokens += [owed] if owed else []
             tokens.append(token if kind == "ordinal" else digits(token))
-            if money:
-                tokens.append(money)
-            money = ""
-        elif kind == "sign":
+            money, owed = "", money
+            continue
+        if owed and token in SCALE_LETTERS:
+            tokens.append(SCALE_LETTERS[token])
+            continue
+        if token in SCALES or token in SCALE_NAMES:
+            tokens.append(SCALE_NAMES.get(token, token))
+            continue
+        tokens += [owed] if owed and name != owed else []
+        owed = ""
+        if kind == "sign":
             money = MONEY.get(token, "")
             if not money:
                 tokens.append("percent" if token == "%" else "degree")
+        elif name in CURRENCY_CODES and amount_follows(match):
+            money = name
         elif token in AREAS:
             tokens += AREAS[token]
         else:
-            tokens.append(UNIT_OF.get(token.replace("_", ""), token))
-    return tokens
+            tokens.append(name)
+    return [*tokens, owed] if owed else tokens
+
+
+def currency_before(match: re.Match[str]) -> str:
+    """The code in place of a sign with a country, "US$" or "A$"."""
+    return f" {DOLLARS[match.group(1)]} "
+
+
+def amount_follows(match: re.Match[str]) -> bool:
+    return re.match(r"\s?[-−]?\d", match.string[match.end() :]) is not None
 
 
 def digits(number: str) -> str:
@@ -260,8 +300,8 @@ def join_ranges(tokens: list[str]) -> list[str]:
 
 
 def dates_in(text: str) -> frozenset[tuple[int | None, int, int | None]]:
-    """The (year, month, day) that the *whole* text may mean; empty when it is no date. "4/5/1999"
-    means two.
+    """The (year, month, day) that the *whole* text may mean; empty when it is no date or an
+    ambiguous one ("4/5/1999").
     """
     if len(text) > MAX_DATE_CHARS or not any(sign.isdigit() for sign in text):
         return frozenset()
@@ -272,7 +312,11 @@ def dates_in(text: str) -> frozenset[tuple[int | None, int, int | None]]:
         if len(first) == 4 and len(last) <= 2:
             return valid((int(first), middle, int(last)))
         if len(first) <= 2 and len(last) == 4:
-            return valid((int(last), int(first), middle), (int(last), middle, int(first)))
+            # 4/5/1999 is a day in April or in May: it states neither
+            months = {int(first), middle}
+            both = len(months) == 2 and max(months) <= 12
+            readings = (int(last), int(first), middle), (int(last), middle, int(first))
+            return frozenset() if both else valid(*readings)
         return frozenset()
     if not re.fullmatch(r"[a-z0-9\s,./-]+", text):
         return frozenset()

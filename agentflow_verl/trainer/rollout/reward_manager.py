@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from verl import DataProto
@@ -80,7 +82,7 @@ class FlowRewardManager(RewardManagerBase):
             data_source=source, solution_str=trajectory.answer, ground_truth=truth, extra_info=extra
         )
         result = await result if inspect.isawaitable(result) else result
-        return dict(result) if isinstance(result, dict) else {"score": float(result)}
+        return checked_result(result)
 
     def _open_judge(self) -> Judge | None:
         """The judge, where the configuration has one. Opened on first use: it belongs to the
@@ -91,6 +93,28 @@ class FlowRewardManager(RewardManagerBase):
             session = new_session()
             self.judge = Judge(self.settings.judge, endpoint, session)
         return self.judge
+
+
+def checked_result(result: Any) -> dict[str, Any]:
+    """What a user's reward function returned, as a dict whose ``score`` is a finite float.
+
+    Raises:
+        TypeError, ValueError: it is no number and no dict with one; such a value is a fault of the
+            function and never a reward.
+    """
+    found = dict(result) if isinstance(result, Mapping) else {"score": result}
+    if "score" not in found:
+        raise ValueError(f"the reward function returned a dict without 'score': {sorted(found)}")
+    value = found["score"]
+    value = value.item() if hasattr(value, "item") else value  # a scalar of numpy or torch
+    if not isinstance(value, (bool, int, float)):
+        raise TypeError(
+            f"the reward function returned {str(value)[:80]!r} ({type(value).__name__}): return a"
+            " number, or a dict with a number under 'score'"
+        )
+    if not math.isfinite(value):
+        raise ValueError(f"the reward function returned {value}: a reward is a finite number")
+    return {**found, "score": float(value)}
 
 
 def _unscored(**said: str) -> dict[str, Any]:

@@ -94,13 +94,13 @@ WRONG = [
 
 @pytest.mark.parametrize(("numbers", "answer"), RIGHT)
 def test_a_solution_in_any_writing_is_right(numbers, answer: str) -> None:
-    score = game24.score(answer, {"numbers": list(numbers), "target": 24})
+    score = game24.score_expression(answer, {"numbers": list(numbers), "target": 24})
     assert score.value == 1.0, score.reason
 
 
 @pytest.mark.parametrize(("numbers", "answer"), WRONG)
 def test_anything_else_is_wrong(numbers, answer: str) -> None:
-    score = game24.score(answer, {"numbers": list(numbers), "target": 24})
+    score = game24.score_expression(answer, {"numbers": list(numbers), "target": 24})
     assert score.value == 0.0, score.reason
 
 
@@ -109,36 +109,38 @@ def test_the_numbers_come_from_the_row_or_the_question() -> None:
         "Using the numbers [1, 1, 1, 8], make 24. Example: for [1, 2, 3, 4], one solution is"
         " (1+2+3)×4."
     )
-    assert game24.score("(1+1+1)*8", "", question=text).value == 1.0
-    assert game24.score("(1+2+3)*4", "", question=text).value == 0.0
-    assert game24.score("(1+1+1)*8", ["whatever"], question=[1, 1, 1, 8]).value == 1.0
-    assert game24.score("(1+1+1)*8", "", question="1 1 1 8").value == 1.0
-    assert game24.score("8*(1+1+1)", ["(1+1+1)×8"]).value == 1.0
-    assert game24.score("8*3", ["(1+1+1)×8"]).value == 0.0
+    assert game24.score_expression("(1+1+1)*8", "", question=text).value == 1.0
+    assert game24.score_expression("(1+2+3)*4", "", question=text).value == 0.0
+    assert game24.score_expression("(1+1+1)*8", ["whatever"], question=[1, 1, 1, 8]).value == 1.0
+    assert game24.score_expression("(1+1+1)*8", "", question="1 1 1 8").value == 1.0
+    assert game24.score_expression("8*(1+1+1)", ["(1+1+1)×8"]).value == 1.0
+    assert game24.score_expression("8*3", ["(1+1+1)×8"]).value == 0.0
     with pytest.raises(ConfigError, match="needs its numbers"):
-        game24.score("(1+1+1)*8", "24", question="Make 24.")
+        game24.score_expression("(1+1+1)*8", "24", question="Make 24.")
     with pytest.raises(ConfigError, match="plain numbers"):
-        game24.score("(1+1+1)*8", {"numbers": ["a"]})
+        game24.score_expression("(1+1+1)*8", {"numbers": ["a"]})
 
 
 def test_countdown_has_its_own_target_and_may_leave_numbers_out() -> None:
     row = {"numbers": [19, 36, 55, 7], "target": 65}
-    assert game24.score("55 + 36 - 7 - 19", row).value == 1.0
-    assert game24.score("55+36-19", {"numbers": [19, 36, 55, 7], "target": 72}).value == 0.0
+    assert game24.score_expression("55 + 36 - 7 - 19", row).value == 1.0
     assert (
-        game24.score(
+        game24.score_expression("55+36-19", {"numbers": [19, 36, 55, 7], "target": 72}).value == 0.0
+    )
+    assert (
+        game24.score_expression(
             "55+36-19", {"numbers": [19, 36, 55, 7], "target": 72, "allow_subset": True}
         ).value
         == 1.0
     )
     assert (
-        game24.score(
+        game24.score_expression(
             "55+55-38", {"numbers": [19, 36, 55, 7], "target": 72, "allow_subset": True}
         ).value
         == 0.0
     )
     assert (
-        game24.score(
+        game24.score_expression(
             "55+36-7-19",
             "",
             question="Using the numbers [19, 36, 55, 7], create an equation that equals 65.",
@@ -171,7 +173,7 @@ def test_the_value_is_the_trees(case) -> None:
     used, wanted = arithmetic.evaluate(text), sorted(numbers)
     assert (used[0], sorted(used[1])) == (value, wanted)
     target = 24 if value is None else value
-    assert game24.score(text, {"numbers": numbers, "target": target}).value == float(
+    assert game24.score_expression(text, {"numbers": numbers, "target": target}).value == float(
         value is not None
     )
 
@@ -193,16 +195,16 @@ def test_a_mutated_solution_is_judged_as_the_brute_force_judges_it(
     chance = random.Random(random_seed)
     for _ in range(times):
         text = mutate(text, chance)
-    assert game24.score(text, {"numbers": list(numbers)}).value == float(
+    assert game24.score_expression(text, {"numbers": list(numbers)}).value == float(
         brute_force(text, list(numbers), 24)
     )
 
 
 @given(st.text(st.characters()))
 def test_no_text_breaks_the_scorer(text: str) -> None:
-    assert game24.score(text, {"numbers": [1, 1, 1, 8]}).value in (0.0, 1.0)
+    assert game24.score_expression(text, {"numbers": [1, 1, 1, 8]}).value in (0.0, 1.0)
     try:
-        game24.score("8*(1+1+1)", text, question=text)
+        game24.score_expression("8*(1+1+1)", text, question=text)
     except ConfigError:
         pass
 
@@ -213,12 +215,15 @@ def test_no_text_breaks_the_scorer(text: str) -> None:
     ).map("".join)
 )
 def test_no_expression_breaks_the_scorer(text: str) -> None:
-    assert game24.score(text, {"numbers": [1, 1, 1, 8]}).value in (0.0, 1.0)
+    assert game24.score_expression(text, {"numbers": [1, 1, 1, 8]}).value in (0.0, 1.0)
 
 
 @pytest.mark.parametrize("piece", ["(", "-", "1+", "9", "\\frac{", "=", " ", "x", "\ud800", "1 "])
 @pytest.mark.parametrize("length", [1_990, 1_000_000])
 def test_long_answers_take_less_than_a_second(piece: str, length: int) -> None:
     start = time.process_time()
-    assert game24.score(piece * (length // len(piece)), {"numbers": [1, 1, 1, 8]}).value == 0.0
+    assert (
+        game24.score_expression(piece * (length // len(piece)), {"numbers": [1, 1, 1, 8]}).value
+        == 0.0
+    )
     assert time.process_time() - start < 1.0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.rewards.qa import match as qa
-from agentflow_verl.rewards.qa.normalize import dates_in, words_of
+from agentflow_verl.rewards.qa.normalize import canonical_words, dates_in
 
 SAME = [
     ("james madison", "James Madison"),
@@ -126,55 +126,61 @@ DIFFERENT = [
 
 @pytest.mark.parametrize(("answer", "gold"), SAME)
 def test_the_same_answer_is_right(answer: str, gold: str) -> None:
-    score = qa.score(answer, gold)
+    score = qa.score_short_answer(answer, gold)
     assert (score.value, score.exact, score.f1) == (1.0, 1.0, 1.0), (
-        words_of(answer),
-        words_of(gold),
+        canonical_words(answer),
+        canonical_words(gold),
     )
 
 
 @pytest.mark.parametrize(("answer", "gold"), DIFFERENT)
 def test_another_answer_is_wrong(answer: str, gold: str) -> None:
-    score = qa.score(answer, gold)
+    score = qa.score_short_answer(answer, gold)
     assert (score.value, score.exact) == (0.0, 0.0), score.reason
     assert 0.0 <= score.f1 <= 1.0
 
 
 def test_any_of_several_gold_answers_is_enough() -> None:
-    assert qa.score("Mumbai", ["Bombay", "Mumbai"]).value == 1.0
-    assert qa.score("Mumbai", {"target": ["Bombay", "Mumbai"]}).value == 1.0
-    assert qa.score("Mumbai", {"answer": "Bombay", "aliases": ["Mumbai"]}).value == 1.0
+    assert qa.score_short_answer("Mumbai", ["Bombay", "Mumbai"]).value == 1.0
+    assert qa.score_short_answer("Mumbai", {"target": ["Bombay", "Mumbai"]}).value == 1.0
+    assert qa.score_short_answer("Mumbai", {"answer": "Bombay", "aliases": ["Mumbai"]}).value == 1.0
     with pytest.raises(ConfigError, match="no gold answer"):
-        qa.score("Mumbai", {"solution": "Bombay"})
+        qa.score_short_answer("Mumbai", {"solution": "Bombay"})
 
 
 def test_f1_counts_shared_words() -> None:
-    assert qa.score("Charles Tupper", "Charles Tupper Sr.").f1 == pytest.approx(0.8)
-    assert qa.score("x", ["y z", "x y"]).f1 == pytest.approx(2 / 3)
-    assert qa.score("yes it is", "yes it was so").f1 > 0
-    assert qa.score("no one", "no").f1 == 0.0
+    assert qa.score_short_answer("Charles Tupper", "Charles Tupper Sr.").f1 == pytest.approx(0.8)
+    assert qa.score_short_answer("x", ["y z", "x y"]).f1 == pytest.approx(2 / 3)
+    assert qa.score_short_answer("yes it is", "yes it was so").f1 > 0
+    assert qa.score_short_answer("no one", "no").f1 == 0.0
 
 
-def test_an_ambiguous_date_means_both() -> None:
-    assert dates_in("4/5/1999") == {(1999, 4, 5), (1999, 5, 4)}
+def test_an_ambiguous_date_matches_neither_reading() -> None:
+    assert dates_in("4/5/1999") == dates_in("04.05.1999") == frozenset()
+    assert dates_in("4/13/1999") == dates_in("13/4/1999") == {(1999, 4, 13)}
+    assert dates_in("5/5/1999") == {(1999, 5, 5)}
+    for reading in ("April 5, 1999", "4 May 1999", "1999-05-04"):
+        assert qa.score_short_answer("4/5/1999", reading).value == 0.0
+        assert qa.score_short_answer(reading, "4/5/1999").value == 0.0
+    assert qa.score_short_answer("4/5/1999", "4/5/1999").value == 1.0
     assert dates_in("32 May 1999") == dates_in("Treaty of 1999") == dates_in("May") == frozenset()
 
 
 @given(st.integers(0, 999_999))
 def test_numbers_in_words_are_their_digits(value: int) -> None:
-    assert words_of(spoken(value)) == [str(value)]
+    assert canonical_words(spoken(value)) == [str(value)]
 
 
 @given(st.text(st.characters(), min_size=1).filter(lambda text: text.strip()))
 def test_every_text_matches_itself(text: str) -> None:
-    assert qa.score(text, text).value == 1.0
+    assert qa.score_short_answer(text, text).value == 1.0
 
 
 @given(
     st.text(st.characters()), st.text(st.characters(), min_size=1).filter(lambda text: text.strip())
 )
 def test_no_text_breaks_the_scorer(answer: str, gold: str) -> None:
-    score = qa.score(answer, gold)
+    score = qa.score_short_answer(answer, gold)
     assert score.value in (0.0, 1.0) and 0.0 <= score.f1 <= 1.0
 
 
@@ -183,7 +189,7 @@ def test_no_text_breaks_the_scorer(answer: str, gold: str) -> None:
     st.text("ab12, .-", min_size=1, max_size=12).filter(lambda text: text.strip()),
 )
 def test_f1_is_one_when_exact(answer: str, gold: str) -> None:
-    score = qa.score(answer, gold)
+    score = qa.score_short_answer(answer, gold)
     assert score.exact == 0.0 or score.f1 == 1.0
 
 
@@ -192,7 +198,7 @@ def test_f1_is_one_when_exact(answer: str, gold: str) -> None:
 )
 def test_a_megabyte_is_refused_within_a_second(piece: str) -> None:
     start = time.process_time()
-    assert qa.score(piece * (1_000_000 // len(piece)), "Paris").value == 0.0
+    assert qa.score_short_answer(piece * (1_000_000 // len(piece)), "Paris").value == 0.0
     assert time.process_time() - start < 1.0
 
 

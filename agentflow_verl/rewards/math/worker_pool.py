@@ -21,6 +21,7 @@ import threading
 import time
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from agentflow_verl.core.errors import ConfigError, InfraError
 
@@ -65,10 +66,10 @@ class Worker:
         self.waiting = b""
         self.read()
 
-    def ask(self, gold: str, answer: str) -> tuple[bool, str]:
+    def ask(self, request: dict[str, Any]) -> tuple[bool, str]:
         """Raises ``WorkerDied`` or ``InfraError``; the worker is of no more use after either."""
         try:
-            self.process.stdin.write(json.dumps({"gold": gold, "answer": answer}).encode() + b"\n")
+            self.process.stdin.write(json.dumps(request).encode() + b"\n")
             self.process.stdin.flush()
         except OSError:
             raise WorkerDied(self.close()) from None
@@ -116,8 +117,8 @@ class Algebra:
         self.idle: list[Worker] = []
         self.turns = threading.BoundedSemaphore(WORKERS)
 
-    def equal(self, gold: str, answer: str) -> tuple[bool, str]:
-        """Whether the two LaTeX expressions are equal, and why not.
+    def equal(self, request: dict[str, Any]) -> tuple[bool, str]:
+        """Whether the two LaTeX expressions of ``request`` are equal, and why or why not.
 
         An expression that exhausts its limits, or kills the worker, is not equal. A worker lost for
         another reason is replaced once.
@@ -127,21 +128,21 @@ class Algebra:
         """
         with self.turns:
             try:
-                return self.attempt(gold, answer)
+                return self.attempt(request)
             except WorkerDied as death:
                 logger.warning("a maths worker ended with %s: asking another", death)
             try:
-                return self.attempt(gold, answer)
+                return self.attempt(request)
             except WorkerDied as death:
                 raise InfraError(f"the maths worker ended twice, last with {death}") from death
 
-    def attempt(self, gold: str, answer: str) -> tuple[bool, str]:
+    def attempt(self, request: dict[str, Any]) -> tuple[bool, str]:
         try:
             worker = self.idle.pop()
         except IndexError:
             worker = Worker()
         try:
-            verdict = worker.ask(gold, answer)
+            verdict = worker.ask(request)
         except WorkerDied as death:
             cause = FATAL.get(-death.status)
             if not cause:
@@ -179,6 +180,15 @@ os.register_at_fork(
 
 
 @lru_cache(maxsize=8192)
-def equal_expressions(gold: str, answer: str) -> tuple[bool, str]:
-    """``Algebra.equal`` of this process, remembered: the rollouts of a group often agree."""
-    return algebra().equal(gold, answer)
+def equal_expressions(
+    gold: str,
+    answer: str,
+    positive: frozenset[str] = frozenset(),
+    whole: frozenset[str] = frozenset(),
+) -> tuple[bool, str]:
+    """``Algebra.equal`` of this process, cached: the rollouts of a group often agree.
+
+    ``positive`` and ``whole`` name the variables that the question says are positive or integers.
+    """
+    request = {"gold": gold, "answer": answer, "positive": [*positive], "whole": [*whole]}
+    return algebra().equal(request)

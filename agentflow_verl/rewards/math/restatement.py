@@ -1,0 +1,107 @@
+r"""Answers that repeat what the question asks to work out, in place of its value.
+
+"186 + 308" is no answer to "What is 186 + 308?", nor is ``\gcd(186, 308)`` to a question for their
+greatest common divisor, though both equal the gold answer. A plain number that the question offers
+("Which is smaller, 1/2 or 2/3?") is one, and so is a closed form that the question does not hold
+(``2^{10}`` for the subsets of ten elements). reasoning-gym's own scorers accept numerals only, and
+its fractions only in lowest terms; data sources below ``reasoning_gym/`` are held to that.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+
+FRACTION = re.compile(
+    r"-?\s*(?:\\frac\s*\{\s*(-?[0-9]+)\s*\}\s*\{\s*([0-9]+)\s*\}|([0-9]+)\s*/\s*([0-9]+))"
+)
+NUMERAL = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+THOUSANDS = re.compile(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))|\{,\}")
+OPERATION = re.compile(r"(?<=[0-9a-zA-Z)}!])\s*[-+*/^]|!|\\(?:frac|sqrt|binom|[a-z]?log|ln)")
+NAMED = re.compile(
+    r"\\?(?:gcd|lcm|max|min|sum|prod|int|lim|mod|lfloor|lceil|floor|ceil|det|sqrt|binom)(?![a-zA-Z])"
+)
+UNWORKED = re.compile(
+    r"\\?(?:gcd|lcm|hcf|max|min|sum|prod|int|lim|bmod|pmod|mod|lfloor|lceil|floor|ceil|det)(?![a-zA-Z])",
+    re.IGNORECASE,
+)
+EXPRESSION = re.compile(r"(?:[-+*/^()\[\]!.,%]|[0-9]|\s)+")
+SPELLINGS = [
+    (re.compile(r"\\(?:times|cdot|ast)(?![a-zA-Z])|[×·⋅∗]|\*\*"), "*"),
+    (re.compile(r"\\div(?![a-zA-Z])|[÷∕⁄]"), "/"),
+    (re.compile(r"[−–—]"), "-"),
+    (re.compile(r"\\[dtc]frac(?![a-zA-Z])"), r"\\frac"),
+    (re.compile(r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"), r"(\1)/(\2)"),
+    (re.compile(r"\\(?:left|right|displaystyle|limits|quad)(?![a-zA-Z])|\\[,;:! ()\[\]]|[$`\s]"), ""),
+    (re.compile(r"[{}()\[\]]"), ""),
+]  # fmt: skip
+SIMPLIFY = re.compile(r"(?i)simplif|lowest terms|reduce|simplest")
+
+
+def restates(answer: str, question: str, data_source: str) -> bool:
+    """Whether ``answer`` (without wrappers) is an expression of ``question``, not worked out."""
+    fraction = FRACTION.fullmatch(answer.strip())
+    if fraction:
+        return unreduced(fraction) and (
+            SIMPLIFY.search(question) is not None or "fraction_simplification" in data_source
+        )
+    if not OPERATION.search(answer) and not NAMED.search(answer):
+        return False
+    if data_source.startswith("reasoning_gym/"):
+        return True
+    if not question:
+        return False
+    sought = canonical(answer)
+    if len(sought) > 2 and holds(canonical(question), sought):
+        return True
+    numerals = significant_numerals(answer)
+    if not numerals or re.search(r"(?<![\\a-zA-Z])[a-zA-Z](?![a-zA-Z])", answer):
+        return False
+    if UNWORKED.search(answer):
+        return not numerals - significant_numerals(question)
+    return any(
+        significant_numerals(run) == numerals
+        for run in EXPRESSION.findall(canonical_runs(question))
+        if OPERATION.search(run.strip())
+    )
+
+
+def unreduced(fraction: re.Match[str]) -> bool:
+    above, below = int(fraction[1] or fraction[3]), int(fraction[2] or fraction[4])
+    return math.gcd(above, below) > 1
+
+
+def canonical(text: str) -> str:
+    """``text`` without blanks, brackets and the differences between spellings of one sign."""
+    text = THOUSANDS.sub("", text)
+    for pattern, sign in SPELLINGS:
+        text = pattern.sub(sign, text)
+    return text.casefold()
+
+
+def canonical_runs(question: str) -> str:
+    text = THOUSANDS.sub("", question)
+    for pattern, sign in SPELLINGS[:5]:
+        text = pattern.sub(sign, text)
+    return text
+
+
+def holds(question: str, expression: str) -> bool:
+    """Whether ``expression`` stands in ``question`` and not within a longer numeral."""
+    start = question.find(expression)
+    while start >= 0:
+        before, after = question[start - 1 : start], question[start + len(expression) :][:1]
+        touching = (before.isdigit() and expression[0].isdigit()) or (
+            after.isdigit() and expression[-1].isdigit()
+        )
+        if not touching:
+            return True
+        start = question.find(expression, start + 1)
+    return False
+
+
+def significant_numerals(text: str) -> Counter[str]:
+    """The numerals of ``text`` with their counts, without 0 and 1, which change no value."""
+    found = (numeral.lstrip("0") or "0" for numeral in NUMERAL.findall(THOUSANDS.sub("", text)))
+    return Counter(numeral for numeral in found if numeral not in ("0", "1"))

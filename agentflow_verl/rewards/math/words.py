@@ -1,0 +1,90 @@
+r"""Answers that are words and not algebra, and numbers in words.
+
+``\text{even}``, "Monday" and "no" are words: a product of letters is compared by algebra, in which
+"on" would equal "no". "twenty-one" and "two thirds" are numbers.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from fractions import Fraction
+
+from agentflow_verl.rewards.qa.normalize import canonical_words
+
+WORDS = re.compile(r"[^\W\d_]+(?:[ '’-]+[^\W\d_]+)*", re.DOTALL)
+TEXT_COMMAND = re.compile(r"\\(?:text|textbf|mathrm|textrm|mbox|operatorname)\s?\{([^{}]*)\}")
+VOWEL = re.compile(r"[aeiouAEIOU]")
+NAMES_OF_NUMBERS = frozenset({"pi", "e", "i", "infinity", "infty", "inf", "oo"})
+SHORT_WORDS = frozenset(
+    "no on in up or if is it an at by to go we he me my us do so as am of ok not any all odd yes".split()
+)
+DENOMINATORS = {
+    "half": 2, "halves": 2, "third": 3, "fourth": 4, "quarter": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8,
+    "ninth": 9, "tenth": 10, "twelfth": 12, "twentieth": 20, "hundredth": 100, "thousandth": 1000,
+}  # fmt: skip
+NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
+SIGN_WORD = re.compile(r"(?i)^\s*(?:negative|minus)\s+")
+
+
+def word_answer(text: str) -> str | None:
+    """The words that ``text`` consists of in one writing; None where it is algebra or a number."""
+    bare = TEXT_COMMAND.sub(r"\1", text)
+    folded = " ".join(unicodedata.normalize("NFKC", bare).casefold().split())
+    if not WORDS.fullmatch(folded) or folded in NAMES_OF_NUMBERS:
+        return None
+    if bare != text and len(folded) > 1:
+        return folded
+    if " " in folded or "-" in folded:
+        return folded
+    return folded if is_word(folded) else None
+
+
+def is_word(letters: str) -> bool:
+    """Whether letters without blanks are a word and not a product of variables (xy, abc, mn)."""
+    if letters in SHORT_WORDS:
+        return True
+    if len(letters) < 3 or not VOWEL.search(letters):
+        return False
+    codes = sorted(map(ord, letters))
+    consecutive = codes == list(range(codes[0], codes[0] + len(codes)))
+    return not consecutive
+
+
+def spelled_number(text: str) -> Fraction | None:
+    """The number that English words say: "twenty-one", "minus two thirds", "2 and a half"."""
+    bare = TEXT_COMMAND.sub(r"\1", text).strip()
+    if not re.search("[a-zA-Z]{3}", bare) or re.search(r"[\\^={}]", bare) or len(bare) > 120:
+        return None
+    negative = SIGN_WORD.match(bare)
+    value = unsigned_number(bare[negative.end() :] if negative else bare)
+    return -value if value is not None and negative else value
+
+
+def unsigned_number(text: str) -> Fraction | None:
+    whole, _, part = text.rpartition(" and ")
+    if whole and last_word(part) in DENOMINATORS:
+        value, rest = unsigned_number(whole), unsigned_number(part)
+        return value + rest if value is not None and rest is not None else None
+    name = last_word(text)
+    if name in DENOMINATORS:
+        count = text.lower().replace("-", " ").split()[:-1]
+        above = Fraction(1) if count in ([], ["a"], ["an"]) else whole_number(" ".join(count))
+        if not count and name not in ("half", "quarter"):
+            return None  # "third" alone is a place in an order
+        return above / DENOMINATORS[name] if above is not None else None
+    return whole_number(text)
+
+
+def last_word(text: str) -> str:
+    words = text.lower().replace("-", " ").split()
+    name = words[-1] if words else ""
+    return name if name in DENOMINATORS else name.removesuffix("s")
+
+
+def whole_number(text: str) -> Fraction | None:
+    words = canonical_words(text)
+    ordinal = re.fullmatch(r"([0-9]+)(?:st|nd|rd|th)", words[0]) if len(words) == 1 else None
+    if ordinal:
+        return Fraction(ordinal.group(1))
+    return Fraction(words[0]) if len(words) == 1 and NUMBER.fullmatch(words[0]) else None
