@@ -19,6 +19,7 @@ FLOW = [
     "aiohttp>=3.12,<4",  # 3.12: the first whose connector takes a socket_factory, for web_search
     "anyio>=4.5,<5",
     "jinja2>=3.1",
+    "json-repair>=0.50,<1",
     "jsonschema>=4.18,<5",
     "math-verify[antlr4_9_3]>=0.9,<0.10",  # antlr 4.9.3 is what hydra-core and omegaconf need
     "omegaconf>=2.3,<2.4",  # reads the configuration file that a training run leaves

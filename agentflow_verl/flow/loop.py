@@ -17,7 +17,12 @@ from agentflow_verl.engines.interface import Engine
 from agentflow_verl.flow.answer import extract_answer
 from agentflow_verl.flow.memory import Memory
 from agentflow_verl.flow.modules import Caller, tokens_of
-from agentflow_verl.flow.parse import parse_arguments, parse_plan, parse_verdict
+from agentflow_verl.flow.parse import (
+    parse_arguments,
+    parse_plan,
+    parse_verdict,
+    without_reasoning,
+)
 from agentflow_verl.tools.interface import Tools
 from agentflow_verl.trajectories.records import Call, ModuleReply, Outcome, Result, Trajectory, Turn
 
@@ -45,7 +50,8 @@ class Flow:
             replies += caller.take_replies()
             outcome = await self._turns(caller)
             if outcome is not Outcome.MALFORMED:
-                answer = extract_answer((await caller.answer()).text)
+                reply = await caller.answer()
+                answer = extract_answer(without_reasoning(reply.text))
                 replies += caller.take_replies()
             if not answer:
                 outcome, error = Outcome.MALFORMED, error or _why_malformed(memory.turns)

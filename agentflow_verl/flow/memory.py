@@ -36,9 +36,8 @@ def describe(turn: Turn, result_chars: int | None = None) -> str:
     if turn.error is not None:
         lines.append(f"Error: {turn.error}")
     if turn.verdict is not None:
-        lines.append(
-            f"Verdict: {'STOP' if turn.verdict.stop else 'CONTINUE'}. {turn.verdict.analysis}".rstrip()
-        )
+        decision = "STOP" if turn.verdict.stop else "CONTINUE"
+        lines.append(f"Verdict: {decision}. {turn.verdict.analysis}".rstrip())
     return "\n".join(lines)
 
 
@@ -48,7 +47,7 @@ def shorten(text: str, limit: int | None) -> str:
 
 
 class Memory:
-    """Turns so far, rendered to at most ``budget`` tokens, as ``count`` counts them turn by turn."""
+    """Turns so far, rendered to at most ``budget`` tokens, counted turn by turn with ``count``."""
 
     def __init__(self, budget: int, count: Callable[[str], int]):
         self.budget = budget

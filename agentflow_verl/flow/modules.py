@@ -16,6 +16,7 @@ from agentflow_verl.core.errors import PromptTooLong
 from agentflow_verl.engines.interface import Engine, Reply
 from agentflow_verl.flow import prompts
 from agentflow_verl.flow.memory import Memory
+from agentflow_verl.flow.parse import without_reasoning
 from agentflow_verl.tools.session import TrajectoryState
 from agentflow_verl.tools.types import ToolSpec
 from agentflow_verl.trajectories.records import ModuleReply, Tokens
@@ -61,7 +62,7 @@ class Caller:
 
     async def analyse(self, tools: Sequence[ToolSpec]) -> str:
         reply = await self._ask("analyst", tools=catalogue(tools))
-        self.analysis = reply.text.strip()
+        self.analysis = without_reasoning(reply.text).strip()
         return self.analysis
 
     async def plan(self, tools: Sequence[ToolSpec], turns_left: int) -> Reply:

@@ -155,7 +155,7 @@ class _Record:
 
 
 class _RecordedEngine:
-    """Renders and encodes the prompt as the engine of the record did, and gives the recorded reply."""
+    """Renders and encodes the prompt as the record's engine did, and gives the recorded reply."""
 
     def __init__(self, module: str, record: _Record, encoders: Mapping[str, TokenEngine]):
         self.name = module

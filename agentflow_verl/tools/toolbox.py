@@ -28,6 +28,12 @@ from agentflow_verl.tools.types import ToolResult, ToolSpec
 
 OPEN_TIMEOUT_S = 30.0
 _ASK_AGAIN_S = 0.5
+_MAX_NAME_WORDS = 12
+_WORD = re.compile(r"[^\W_]+")
+_INTRODUCTION = re.compile(
+    r"^(?:(?:i|we|will|should|use|using|call|run|invoke|choose|select|the|tool|function)\s+)+", re.I
+)
+_NAMESPACE = re.compile(r"[\w\-]{1,60}?(?:\.|::|/|__)")
 
 
 class ToolBox:
@@ -61,7 +67,7 @@ class ToolBox:
                 )
             if other is not spec:
                 raise ConfigError(
-                    f"tools {other.name} and {spec.name} differ only in case, spaces or underscores"
+                    f"tools {other.name} and {spec.name} differ only in case and separators"
                 )
 
     @classmethod
@@ -108,10 +114,30 @@ class ToolBox:
             raise
 
     def resolve(self, name: str) -> ToolSpec | None:
-        """The tool that a model's text names, ignoring case, spaces and underscores; ``None`` if
-        there is none.
+        """The tool that a model's text names; ``None`` if there is none.
+
+        Case, spaces, hyphens and other separators do not matter. The name may stand behind words
+        that introduce it ("the", "use") or the namespace that it is in ("functions."), and before
+        words that explain it ("python_coder to multiply", "python_coder tool").
         """
-        return self._by_key.get(tool_key(name))
+        exact = self._by_key.get(tool_key(name))
+        if exact is not None:
+            return exact
+        text = _INTRODUCTION.sub("", name.strip())
+        found = self._named_first(text)
+        while found is None and (namespace := _NAMESPACE.match(text)):
+            text = text[namespace.end() :]
+            found = self._named_first(text)
+        return found
+
+    def _named_first(self, text: str) -> ToolSpec | None:
+        """The tool with whose name ``text`` starts; of several the one with the longest name."""
+        words = _WORD.findall(text)[:_MAX_NAME_WORDS]
+        for count in range(len(words), 0, -1):
+            found = self._by_key.get(tool_key("".join(words[:count])))
+            if found is not None:
+                return found
+        return None
 
     async def call(
         self,
@@ -210,5 +236,5 @@ def _by_name(spec: ToolSpec) -> str:
 
 
 def tool_key(name: str) -> str:
-    """What is the same for all spellings of a tool's name."""
-    return re.sub(r"[\s_]+", "", name).casefold()
+    """What is the same for all spellings of a tool's name: its letters and digits."""
+    return re.sub(r"[\W_]+", "", name).casefold()

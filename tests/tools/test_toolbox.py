@@ -26,15 +26,23 @@ async def test_the_tools_keep_the_servers_order(echo):
 
 
 @pytest.mark.parametrize(
-    "text", ["Slow_Tool", "slow tool", "SLOWTOOL", " slow__tool\n", "Slow Tool "]
+    "text",
+    [
+        *("Slow_Tool", "slow tool", "SLOWTOOL", " slow__tool\n", "Slow Tool ", "slow-tool"),
+        *("slow_tool()", "the slow tool", "Use Slow_Tool", "slow_tool to wait", "slow.tool"),
+        *("functions.slow_tool", "mcp__server__slow_tool", "slow_tool tool", "tools/slow_tool"),
+    ],
 )
 async def test_a_models_spelling_of_a_name_is_understood(echo, text):
     async with await open_echo(echo) as tools:
         assert tools.resolve(text).name == "Slow_Tool"
 
 
-@pytest.mark.parametrize("text", ["", "slow", "slow-tool", "slow_tool()", "the slow tool"])
-async def test_only_the_whole_name_counts(echo, text):
+@pytest.mark.parametrize(
+    "text",
+    ["", "slow", "tool", "slow_tools", "not slow_tool", "hammer (not slow_tool)", "echoes", "."],
+)
+async def test_only_the_whole_name_in_the_first_place_counts(echo, text):
     async with await open_echo(echo) as tools:
         assert tools.resolve(text) is None
 

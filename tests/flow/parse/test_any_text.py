@@ -1,5 +1,5 @@
-"""From a module's text to what it must return: the strict form, the fallback, and text that is
-neither.
+"""From a module's text to what it must return: the form that prompts ask for, the forms that models
+write instead, and text that is neither.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def test_the_strict_plan():
 
 
 def test_the_strict_plan_keeps_labels_inside_its_context():
-    """A context copied from somewhere may say "tool: hammer"; four labels in order leave no doubt."""
+    """A copied context may say "tool: hammer"; the plan's labels are those of its own style."""
     plan = parse_plan(
         "Justification: why\nContext: * tool: hammer\n* context: shed\nSub-goal: add\nTool:"
         " python_coder\n"
@@ -152,7 +152,7 @@ LINE = (
 
 
 @quick
-@given(LINE, LINE, LINE, LINE)
+@given(LINE, LINE, LINE, st.from_regex(r"[a-z][a-z0-9_]{0,15}[a-z0-9]", fullmatch=True))
 def test_what_is_written_strictly_is_read_back(justification, context, sub_goal, tool):
     wanted = Plan(justification=justification, context=context, sub_goal=sub_goal, tool=tool)
     text = f"Justification: {justification}\nContext: {context}\nSub-goal: {sub_goal}\nTool: {tool}"
@@ -202,8 +202,9 @@ def test_a_single_string_argument_may_come_as_a_fenced_block():
         "[1, 2]",
         '"code"',
         "null",
-        "{'code': 1}",
-        '{"code": "1"',
+        '{"code": "1',
+        '{"a": "x", "b": "y',
+        "The set {x | x > 2} is no call, and neither is \\\\frac{a}{b}.",
         "```\nprint(1)\n```",
     ],
 )
@@ -276,10 +277,7 @@ def test_every_json_object_is_read_back(arguments, ascii_only):
             "Conclusion: STOPPING is wrong",
             Verdict(stop=False, analysis="Conclusion: STOPPING is wrong", parsed=False),
         ),
-        (
-            "The conclusion: STOP",
-            Verdict(stop=False, analysis="The conclusion: STOP", parsed=False),
-        ),
+        ("The conclusion: STOP", Verdict(stop=True, analysis="")),
     ],
 )
 def test_the_last_conclusion_decides(text, verdict):

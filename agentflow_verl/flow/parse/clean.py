@@ -1,0 +1,153 @@
+"""What is taken off or levelled before a model's text is read.
+
+Reasoning
+    A block ``<think>…</think>`` (also ``thinking``, ``thought``, ``reasoning``, ``reflection``,
+    ``[THINK]``, ``◁think▷``) whose opening stands at the start of a line is left out. A closing tag
+    alone means that the prompt opened the block: all before it is left out. An opening tag alone
+    means that the reply was cut while the model reasoned: all after it is left out. What remains
+    may be empty.
+Levelling
+    ``levelled`` maps full-width letters and signs, the many hyphens, quotes and blanks to ASCII,
+    character for character, so that a position in it is a position in the text.
+Fences
+    A fenced block opens with three or more backticks or tildes at the start of a line and closes
+    with the same fence at the start of a line, or at the end of the text. A block may also be one
+    line.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import lru_cache
+
+TAIL = 20_000  # characters, from the end, that are read of a plan or a verdict
+
+_NAME = r"(?:seed:|antml:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad)"
+_TAG = re.compile(
+    rf"<\s{{0,3}}(?P<angle>/?){_NAME}\s{{0,3}}>"
+    rf"|\[(?P<square>/?){_NAME}\]"
+    rf"|◁(?P<triangle>/?){_NAME}▷",
+    re.IGNORECASE,
+)
+_HARMONY_FINAL = re.compile(r"<\|channel\|>\s*final\s*<\|message\|>")
+
+_HYPHENS = "\u00ad\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63"
+_DOUBLE_QUOTES = "\u201c\u201d\u201e\u201f\u00ab\u00bb\u300c\u300d\u300e\u300f"
+_SINGLE_QUOTES = "\u2018\u2019\u201a\u201b\u00b4\u2032"
+_INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff\u200e\u200f"
+_SIGNS = {
+    **dict.fromkeys(_HYPHENS, "-"),
+    **dict.fromkeys(_DOUBLE_QUOTES, '"'),
+    **dict.fromkeys(_SINGLE_QUOTES, "'"),
+    **dict.fromkeys(_INVISIBLE, " "),
+    "\ufe0f": " ",
+    "\u20e3": ".",  # the last part of the sign "1" in a key
+    "\u3002": ".",
+    "\u3001": ",",
+    "\u2192": ">",
+    "\u2022": "*",
+    "\u25cf": "*",
+    "\u2023": "*",
+    "\u3010": "[",
+    "\u3011": "]",
+    "\u2236": ":",
+    "\ua789": ":",
+    "\ufe13": ":",
+}
+_FENCE = re.compile(
+    r"^[ \t>]{0,12}(?:(?:[-*+]|\d{1,2}[.)])[ \t]{1,4})?"  # a list item may open one
+    r"(?:(?P<fence>`{3,20}|~{3,20})(?P<info>[^\n`]{0,40})"
+    r"|```(?:(?P<language>[a-z0-9+]{1,12})[ \t]+)?(?P<line>[^`\n]{1,2000})```[ \t]*)$",
+    re.MULTILINE,
+)
+
+
+@dataclass(frozen=True)
+class Fence:
+    """A fenced block: the word behind its opening, what it holds, and where it stands."""
+
+    language: str
+    body: str
+    start: int
+    end: int
+
+
+def without_reasoning(text: str) -> str:
+    """``text`` without the reasoning that the model wrote before it answered."""
+    finals = list(_HARMONY_FINAL.finditer(text))
+    if finals:
+        text = text[finals[-1].end() :]
+    kept: list[str] = []
+    depth, position = 0, 0
+    for tag in _TAG.finditer(text):
+        closing = any(tag.groups())
+        if depth == 0 and not closing:
+            if not _starts_a_line(text, tag.start()):
+                continue  # mentioned inside a sentence or a string
+            kept.append(text[position : tag.start()])
+        elif depth == 0 and not _ends_a_line(text, tag):
+            continue
+        elif depth == 0:
+            kept.clear()  # the prompt had opened the block
+        depth = max(0, depth - 1) if closing else depth + 1
+        position = tag.end()
+    if depth == 0:
+        kept.append(text[position:])
+    return "".join(kept)
+
+
+def _starts_a_line(text: str, position: int) -> bool:
+    return not text[text.rfind("\n", 0, position) + 1 : position].strip()
+
+
+def _ends_a_line(text: str, tag: re.Match[str]) -> bool:
+    if _starts_a_line(text, tag.start()):
+        return True
+    end = text.find("\n", tag.end())
+    return not text[tag.end() : end if end >= 0 else len(text)].strip()
+
+
+def levelled(text: str) -> str:
+    """``text`` with signs and full-width letters as ASCII; of the same length."""
+    if text.isascii():
+        return text
+    return "".join(map(_level, text))
+
+
+@lru_cache(maxsize=4096)
+def _level(character: str) -> str:
+    if character in _SIGNS:
+        return _SIGNS[character]
+    if character.isspace():
+        return character if character in "\n\r" else " "
+    normal = unicodedata.normalize("NFKC", character)
+    return normal if len(normal) == 1 and normal.isascii() else character
+
+
+def fences(text: str) -> list[Fence]:
+    """The fenced blocks, in order. One that is never closed runs to the end of the text."""
+    found: list[Fence] = []
+    opening: re.Match[str] | None = None
+    for line in _FENCE.finditer(text):
+        if opening is None and line["line"]:
+            found.append(Fence(line["language"] or "", line["line"], line.start(), line.end()))
+        elif opening is None:
+            opening = line
+        elif (
+            line["fence"]
+            and line["fence"].startswith(opening["fence"])
+            and not line["info"].strip()
+        ):
+            found.append(_fence(text, opening, line.start(), line.end()))
+            opening = None
+    if opening is not None:
+        found.append(_fence(text, opening, len(text), len(text)))
+    return found
+
+
+def _fence(text: str, opening: re.Match[str], body_end: int, end: int) -> Fence:
+    words = opening["info"].split()
+    language = words[0].lower() if words else ""
+    return Fence(language, text[opening.end() + 1 : body_end], opening.start(), end)

@@ -1,0 +1,179 @@
+"""JSON objects in a model's text, repaired where they are broken.
+
+    strict    each object that JSON's own grammar reads and that lies inside no other
+    repaired  one object from a text, or a fenced block, that starts like an object and that JSON
+              does not read: as a Python literal, else by json_repair (single quotes, raw line
+              breaks, commas and brackets too many or too few, unknown escapes, unquoted keys)
+
+An object whose last string is not closed is cut off and not repaired: half a program is not run.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import warnings
+from collections.abc import Container
+from dataclasses import dataclass
+from typing import Any
+
+import json_repair
+
+from agentflow_verl.flow.parse.clean import Fence, fences, levelled
+
+MAX_READS = 100  # of a text in the search for objects, so that hostile text costs linear time
+MAX_REPAIRED = 20_000  # characters; repairing costs more than linear time on hostile text
+MAX_REPAIRED_BRACES = 500
+_STRICT_START = re.compile(r'\{\s*["}]')  # how a JSON object starts, and LaTeX seldom
+_LOOSE_START = re.compile(r"\{\s*(?:[\"']|(?P<key>[A-Za-z_]\w*)\s*:)")
+_NEXT_SIGN = re.compile(r"\s*(.?)", re.DOTALL)
+_MARKUP_BEHIND = re.compile(r"(?:\s|```|</?[\w|]{1,20}>|\[/?[A-Z_]{1,20}\])*\Z")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A JSON object in a text, and where it starts and ends."""
+
+    value: dict[str, Any]
+    start: int
+    end: int
+
+
+def objects_in(text: str) -> list[Found]:
+    """The strict objects of ``text``, in order; where there is none, the repaired one if any."""
+    strict = strict_objects(text)
+    if strict:
+        return strict
+    mended = repaired_object(text, frozenset())
+    return [] if mended is None else [mended]
+
+
+def strict_objects(text: str) -> list[Found]:
+    """Gives up on text that would have to be read more than ``MAX_READS`` times."""
+    decoder = json.JSONDecoder(strict=False)  # raw line breaks in strings are read too
+    found: list[Found] = []
+    start, reread = _STRICT_START.search(text), 0
+    while start and reread <= MAX_READS * len(text):
+        try:
+            value, end = decoder.raw_decode(text, start.start())
+            found.append(Found(value, start.start(), end))
+        except (ValueError, RecursionError) as wrong:
+            # json counts the lines up to the error
+            reread += getattr(wrong, "pos", len(text))
+            end = start.start() + 1
+        start = _STRICT_START.search(text, end)
+    return found
+
+
+def repaired_object(text: str, keys: Container[str]) -> Found | None:
+    """The object that ``text`` starts or holds, repaired. An unquoted first key must be in
+    ``keys``.
+    """
+    for block in reversed(fences(text)):
+        if block.body.lstrip().startswith("{"):
+            inside = _repaired(block.body, keys)
+            if inside is not None:
+                return Found(inside, block.start, block.end)
+    value = _repaired(text, keys)
+    return None if value is None else Found(value, 0, len(text))
+
+
+def _repaired(text: str, keys: Container[str]) -> dict[str, Any] | None:
+    flat = levelled(text)
+    start = _LOOSE_START.search(flat)
+    while start and start["key"] and start["key"] not in keys:
+        start = _LOOSE_START.search(flat, start.start() + 1)
+    if start is None:
+        return None
+    broken = text[start.start() :]
+    if len(broken) > MAX_REPAIRED or broken.count("{") + broken.count("[") > MAX_REPAIRED_BRACES:
+        return None
+    broken = _object_part(broken)
+    return _literal(broken) or _by_library(broken)
+
+
+def _object_part(text: str) -> str:
+    """``text`` up to its last closing bracket, where prose follows; all of it where none closes.
+
+    What stands outside strings is levelled: a full-width colon separates too.
+    """
+    body = _MARKUP_BEHIND.sub("", text)
+    end = body.rfind("}")
+    if end >= 0 and not ends_inside_a_string(body[: end + 1]):
+        body = body[: end + 1]
+    return _outside_strings_levelled(body)[0]
+
+
+def _literal(text: str) -> dict[str, Any] | None:
+    """A Python literal: True and None, triple quotes. Nothing is evaluated."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an escape that Python does not know
+            value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
+    return _json_like(value)
+
+
+def _by_library(text: str) -> dict[str, Any] | None:
+    if ends_inside_a_string(text):
+        return None
+    try:
+        value = json_repair.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return _json_like(value)
+
+
+def _json_like(value: Any) -> dict[str, Any] | None:
+    """``value`` where it is an object that JSON can hold, else None."""
+    try:
+        copy = json.loads(json.dumps(value))
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return copy if isinstance(copy, dict) and copy else None
+
+
+def ends_inside_a_string(text: str) -> bool:
+    """Whether ``text`` ends before the string that it is in.
+
+    A quote opens a string behind one of ``{[,:`` and closes it before one of ``,:}]`` or the end,
+    so that quotes which should have been escaped do not count.
+    """
+    return _outside_strings_levelled(text)[1]
+
+
+def _outside_strings_levelled(text: str) -> tuple[str, bool]:
+    """``text`` with its strings as they are and the rest levelled; whether it ends in a string."""
+    flat = levelled(text)
+    signs = list(flat)
+    inside, previous, position = "", "", 0
+    while position < len(flat):
+        sign = flat[position]
+        if inside and sign == "\\":
+            signs[position : position + 2] = text[position : position + 2]
+            position += 1
+        elif inside and sign == inside and _closes(flat, position + 1):
+            inside, previous = "", sign
+        elif inside:
+            signs[position] = text[position]
+        elif sign in "\"'" and previous in ("", *"{[,:"):
+            inside = sign
+        elif not sign.isspace():
+            previous = sign
+        position += 1
+    return "".join(signs), bool(inside)
+
+
+def _closes(flat: str, position: int) -> bool:
+    following = _NEXT_SIGN.match(flat, position)
+    assert following is not None
+    return following[1] in ("", *",:}]")
+
+
+def is_object_block(block: Fence) -> bool:
+    """Whether a fenced block holds an object and not a program."""
+    if block.language.startswith("json"):
+        return True
+    return not block.language and block.body.lstrip().startswith("{")

@@ -1,0 +1,128 @@
+"""A plan: justification, context, sub-goal and tool.
+
+    plan   = the four labels, each at the start of a line (``labels`` says how they may be written),
+             in any order
+           | without a tool or a sub-goal among those: the same labels inside a line
+           | a JSON object with these keys, or a tool call: then its "name" is the tool
+    tool   = the first line of its value, without emphasis, quotes, brackets, arguments and a full
+             stop. ``ToolBox.resolve`` says which tool that is.
+
+Of several plans in one text the last that names a tool counts. A label's word inside a value is no
+label.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from agentflow_verl.core.errors import MalformedOutput
+from agentflow_verl.flow.parse.clean import TAIL, levelled, without_reasoning
+from agentflow_verl.flow.parse.labels import LabelGrammar, Labelled
+from agentflow_verl.flow.parse.objects import objects_in
+from agentflow_verl.trajectories.records import Plan
+
+_GRAMMAR = LabelGrammar(
+    {
+        "justification": r"(?:justification|rationale|reason(?:ing)?)s?",
+        "context": r"contexts?(?:[ _]information)?",
+        "sub_goal": r"(?:(?:the|my|next|current)[ _])?sub[- _]{0,3}goals?",
+        "tool": (
+            r"(?:(?:the|my|selected|chosen|next|recommended)[ _])?tool"
+            r"(?:[- _]?(?:name|used?|choice|to use)|s(?=[ \t]{0,4}:[ \t]{0,4}[\w*`]))?"
+        ),
+    }
+)
+_CALL_NAMES = ("tool", "name", "tool_name", "function", "action")
+MAX_NAME = 500  # characters that are read of a Tool line's value
+_MARKS = "*`\"'<>[](){}| \t"
+_TAGGED = re.compile(r"<(\w{1,20})>([^<>]*)</\1>")
+_ARGUMENTS = re.compile(r"(?<=\w)[*`\"']{0,3}\s{0,2}[({].*$")
+
+
+@dataclass(frozen=True)
+class PlanParts:
+    """What a text says of a plan; "" where it says nothing."""
+
+    justification: str = ""
+    context: str = ""
+    sub_goal: str = ""
+    tool: str = ""
+
+
+def parse_plan(text: str) -> Plan:
+    """The plan that ``text`` states. Raises MalformedOutput that names the missing lines."""
+    parts = plan_parts(text)
+    missing = [
+        label for label, value in (("Sub-goal", parts.sub_goal), ("Tool", parts.tool)) if not value
+    ]
+    if missing:
+        lines = " and ".join(f"no {label}: line" for label in missing)
+        raise MalformedOutput(f"the plan has {lines}")
+    return Plan(
+        justification=parts.justification,
+        context=parts.context,
+        sub_goal=parts.sub_goal,
+        tool=parts.tool,
+    )
+
+
+def plan_parts(text: str) -> PlanParts:
+    """As ``parse_plan``, with whatever is there."""
+    text = without_reasoning(text)[-TAIL:]
+    parts = _from_labels(_GRAMMAR.at_line_starts(text))
+    if parts.sub_goal and parts.tool:
+        return parts
+    inside = _from_labels(_GRAMMAR.anywhere(text))
+    if inside.sub_goal and inside.tool:
+        return inside
+    return _from_objects(text) or parts
+
+
+def tool_name(value: str) -> str:
+    """The name in a Tool line's value, without what models write around it."""
+    lines = [line for line in levelled(value[:MAX_NAME]).splitlines() if line.strip(_MARKS + "#-")]
+    if not lines:
+        return ""
+    name = _TAGGED.sub(r"\2", lines[0]).strip(_MARKS + "#")
+    name = re.sub(r"^(?:-[ \t]+|\d{1,2}[.)][ \t]+)", "", name)
+    name = _ARGUMENTS.sub("", name)
+    return name.strip(_MARKS).rstrip(".,;:!").strip(_MARKS)
+
+
+def _from_labels(found: Sequence[Labelled]) -> PlanParts:
+    """The values that go with the last tool that is named.
+
+    The nearest before it, as the prompt has them; those behind it where it stands first.
+    """
+    anchor, tool = len(found), ""
+    for position in range(len(found) - 1, -1, -1):
+        tool = tool_name(found[position].value) if found[position].key == "tool" else ""
+        if tool:
+            anchor = position
+            break
+    before, after = list(reversed(found[:anchor])), list(found[anchor + 1 :])
+    tool_first = bool(found) and found[0].key == "tool"
+    nearest = [*after, *before] if tool_first else [*before, *after]
+    values: dict[str, str] = {}
+    for part in nearest:
+        if part.key != "tool" and part.value:
+            values.setdefault(part.key, part.value)
+    return PlanParts(**values, tool=tool)
+
+
+def _from_objects(text: str) -> PlanParts | None:
+    for found in reversed(objects_in(text)):
+        values: dict[str, str] = {}
+        for name, value in found.value.items():
+            key = _GRAMMAR.key_of(name)
+            if key is not None and isinstance(value, str):
+                values[key] = value.strip()
+        for name in _CALL_NAMES:
+            if isinstance(found.value.get(name), str):
+                values.setdefault("tool", found.value[name])
+        if "tool" in values:
+            values["tool"] = tool_name(values["tool"])
+            return PlanParts(**values)
+    return None

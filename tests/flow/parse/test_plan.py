@@ -1,0 +1,300 @@
+"""Plans as models write them: labels, their marks and separators, and the tool's name."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agentflow_verl.core.errors import MalformedOutput
+from agentflow_verl.flow.parse import parse_plan
+from agentflow_verl.flow.parse.plan import plan_parts
+from agentflow_verl.tools.toolbox import ToolBox
+from agentflow_verl.tools.types import ToolSpec
+
+TOOLS = ToolBox(
+    None,
+    [
+        (ToolSpec(name, "", {"type": "object"}), None)
+        for name in ("python_coder", "wikipedia_search", "web_search")
+    ],
+)
+
+
+def tool_of(text):
+    spec = TOOLS.resolve(parse_plan(text).tool)
+    return None if spec is None else spec.name
+
+
+PLANS = [
+    "Justification - a\nContext - b\nSub-goal - multiply them\nTool - python_coder",
+    "Justification = a\nContext = b\nSub-goal = multiply them\nTool = python_coder",
+    "(1) Justification: a\n(2) Context: b\n(3) Sub-goal: multiply them\n(4) Tool: python_coder",
+    "1) Justification: a\n2) Context: b\n3) Sub-goal: multiply them\n4) Tool: python_coder",
+    (
+        "**1. Justification:** a\n**2. Context:** b\n**3. Sub-goal:** multiply them\n"
+        "**4. Tool:** python_coder"
+    ),
+    (
+        "1. **Justification**: a\n2. **Context**: b\n3. **Sub-goal**: multiply them\n"
+        "4. **Tool**: `python_coder`"
+    ),
+    (
+        "- **Justification:** a\n- **Context:** b\n- **Sub-goal:** multiply them\n"
+        "- **Tool:** python_coder"
+    ),
+    "## Justification:\na\n## Context:\nb\n## Sub-goal:\nmultiply them\n## Tool:\npython_coder",
+    (
+        "**Justification**\na\n\n**Context**\nb\n\n**Sub-goal**\nmultiply them\n\n**Tool**\n"
+        "python_coder"
+    ),
+    "Justification\na\nContext\nb\nSub-goal\nmultiply them\nTool\npython_coder",
+    "JUSTIFICATION: a\nCONTEXT: b\nSUB-GOAL: multiply them\nTOOL: python_coder",
+    "Justification: a\nContext: b\nSubgoal: multiply them\nTool: python_coder",
+    "Justification: a\nContext: b\nSub goal: multiply them\nTool Name: python_coder",
+    "Justification: a\nContext: b\nSub_goal: multiply them\ntool_name: python_coder",
+    (
+        "```\nJustification: a number is needed\nContext: 7 and 9\nSub-goal: multiply them\n"
+        "Tool: python_coder\n```"
+    ),
+    (
+        "```text\nJustification: a number is needed\nContext: 7 and 9\n"
+        "Sub-goal: multiply them\nTool: python_coder\n```\nDone."
+    ),
+    (
+        "<think>Tool: x\nSub-goal: y</think>\nJustification: a number is needed\n"
+        "Context: 7 and 9\nSub-goal: multiply them\nTool: python_coder"
+    ),
+    (
+        "Tool: hm\nSub-goal: k\n</think>\nJustification: a number is needed\nContext: 7 and 9\n"
+        "Sub-goal: multiply them\nTool: python_coder"
+    ),
+    (
+        "> Justification: a number is needed\n> Context: 7 and 9\n> Sub-goal: multiply them\n"
+        "> Tool: python_coder"
+    ),
+    '{"justification": "a", "context": "b", "sub_goal": "multiply them", "tool": "python_coder"}',
+    (
+        "```json\n"
+        '{"Justification": "a", "Context": "b", "Sub-goal": "multiply them", "T'
+        'ool": "python_coder"}\n'
+        "```"
+    ),
+    (
+        "<justification>a</justification>\n<context>b</context>\n"
+        "<sub_goal>multiply them</sub_goal>\n<tool>python_coder</tool>"
+    ),
+    (
+        "| Justification | a |\n| Context | b |\n| Sub-goal | multiply them |\n"
+        "| Tool | python_coder |"
+    ),
+    "Justification: a Context: b Sub-goal: multiply them Tool: python_coder",
+    (
+        "Here is my plan:\n\nJustification: a number is needed\nContext: 7 and 9\n"
+        "Sub-goal: multiply them\nTool: python_coder\n\nLet me know!"
+    ),
+    "Tool: python_coder\nSub-goal: multiply them\nContext: b\nJustification: a",
+    "Sub-goal: multiply them\nTool: python_coder",
+    (
+        "Justification: a number is needed\nContext: 7 and 9\nSub-goal: multiply them\n"
+        "Tool: python_coder\nResult: 63\nJustification: more\nContext: z\nSub-goal: cut"
+    ),
+    (
+        "Justification: a number is needed\n\nContext: 7 and 9\n\nSub-goal: multiply them\n\n"
+        "Tool: python_coder"
+    ),
+    (
+        "Justification: a number is needed\r\nContext: 7 and 9\r\nSub-goal: multiply them\r\n"
+        "Tool: python_coder"
+    ),
+    "Justification:a\nContext:b\nSub-goal:multiply them\nTool:python_coder",
+    "*Justification:* a\n*Context:* b\n*Sub-goal:* multiply them\n*Tool:* python_coder",
+    (
+        "***Justification:*** a\n***Context:*** b\n***Sub-goal:*** multiply them\n"
+        "***Tool:*** python_coder"
+    ),
+    (
+        "Step 1: Justification: a\nStep 2: Context: b\nStep 3: Sub-goal: multiply them\n"
+        "Step 4: Tool: python_coder"
+    ),
+    "Justification: a\nContext: b\nSub–goal: multiply them\nTool: python_coder",
+    "**Justification: a**\n**Context: b**\n**Sub-goal: multiply them**\n**Tool: python_coder**",
+    "• Justification: a\n• Context: b\n• Sub-goal: multiply them\n• Tool: python_coder",
+    "Justification: a\nContext: b\nTool: python_coder\nSub-goal: multiply them",
+    "I. Justification: a\nII. Context: b\nIII. Sub-goal: multiply them\nIV. Tool: python_coder",
+    "a) Justification: a\nb) Context: b\nc) Sub-goal: multiply them\nd) Tool: python_coder",
+    "1️⃣ Justification: a\n2️⃣ Context: b\n3️⃣ Sub-goal: multiply them\n4️⃣ Tool: python_coder",
+    '"Justification": "a",\n"Context": "b",\n"Sub-goal": "multiply them",\n"Tool": "python_coder"',
+    "`Justification:` a\n`Context:` b\n`Sub-goal:` multiply them\n`Tool:` python_coder",
+    "The sub-goal: multiply them\nThe tool: python_coder",
+    "Justification: a;\nContext: b;\nNext sub-goal: multiply them\nTool to use: python_coder",
+    (
+        "<plan>\nJustification: a number is needed\nContext: 7 and 9\nSub-goal: multiply them\n"
+        "Tool: python_coder\n</plan>"
+    ),
+    "Justification:\ta\nContext:\tb\nSub-goal:\tmultiply them\nTool:\tpython_coder",
+    "Justification: a\nContext: b\nSub-goal: multiply them\nTools: python_coder",
+    "Justification: a\nContext: b\nSub-goal: multiply them\nSelected Tool: python_coder",
+    "Justification: a\nContext: b\nTool: hammer\nSub-goal: multiply them\nTool: python_coder",
+    "Turn 1\nSub-goal: k\nTool: hammer\n\nTurn 2\nSub-goal: multiply them\nTool: python_coder",
+]
+
+
+@pytest.mark.parametrize("text", PLANS)
+def test_a_plan_is_read_however_its_labels_are_written(text):
+    assert parse_plan(text).sub_goal == "multiply them"
+    assert tool_of(text) == "python_coder"
+
+
+NAMES = [
+    "python_coder",
+    "`python_coder`",
+    "'python_coder'",
+    "“python_coder”",
+    "<python_coder>",
+    "[python_coder]",
+    "(python_coder)",
+    "python_coder()",
+    "python_coder(code='print(1)')",
+    'python_coder({"code": "x"})',
+    "Python Coder",
+    "python-coder",
+    "PythonCoder",
+    "python.coder",
+    "PYTHON_CODER",
+    "python‑coder",
+    "**`python_coder`**",
+    "_python_coder_",
+    "__python_coder__",
+    "python_coder tool",
+    "the python_coder tool",
+    "Use python_coder",
+    "functions.python_coder",
+    "tools.python_coder",
+    "python_coder - to multiply",
+    "python_coder: multiply them",
+    "python_coder, because it computes",
+    "python_coder (computes)",
+    "python_coder to multiply 7 and 9",
+    "1. python_coder",
+    "- python_coder",
+    "\npython_coder",
+    "\n- `python_coder`\n",
+    "python_coder\n\nThen I wait.",
+    "python_coder!",
+    "python_coder;",
+    "ｐｙｔｈｏｎ＿ｃｏｄｅｒ",
+    "python_coder。",
+    "Python_Coder_Tool",
+    "python_coder\u200b",
+    "python _ coder",
+    "default_api/python_coder",
+    "python_coder [code]",
+    "python_coder | multiply",
+    "python_coder -> print",
+    "python\\_coder",
+    "python_coder<|im_end|>",
+    "<tool>python_coder</tool>",
+    '"python_coder".',
+    "mcp__tools__python_coder",
+    "@python_coder",
+    "$python_coder",
+    "I will use python_coder",
+    'python_coder\nArguments: {"code": 1}',
+    "`python_coder` (to multiply)",
+    "**python_coder** - multiplies",
+    "python_coder = multiply",
+    "python coder tool",
+    "tool python_coder",
+    "#python_coder",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_tools_name_is_read_however_it_is_written(name):
+    assert tool_of(f"Justification: a\nContext: b\nSub-goal: c\nTool: {name}") == "python_coder"
+
+
+OTHER_NAMES = [
+    "hammer",
+    "hammer (not python_coder)",
+    "not python_coder",
+    "coder",
+    "python",
+    "search",
+    "none",
+    "none of python_coder and web_search",
+    "python_coder2",
+    "xpython_coder",
+    "no tool",
+    "a hammer or python_coder",
+]
+
+
+@pytest.mark.parametrize("name", OTHER_NAMES)
+def test_a_tool_that_is_not_there_stays_unknown(name):
+    assert tool_of(f"Justification: a\nContext: b\nSub-goal: c\nTool: {name}") is None
+
+
+NO_PLANS = [
+    "Justification: a\nContext: b\nSub-goal: multiply\nTool:",
+    "Tool: python_coder",
+    "The context of the tool is unclear.",
+    "Justification: we need no Tool: and no Sub-goal:",
+    (
+        "<think>\nJustification: a number is needed\nContext: 7 and 9\n"
+        "Sub-goal: multiply them\nTool: python_coder"
+    ),
+    (
+        "<think>Justification: a number is needed\nContext: 7 and 9\nSub-goal: multiply them\n"
+        "Tool: python_coder</think>"
+    ),
+]
+
+
+@pytest.mark.parametrize("text", NO_PLANS)
+def test_what_names_no_step_or_no_tool_is_malformed(text):
+    with pytest.raises(MalformedOutput, match="the plan has no"):
+        parse_plan(text)
+
+
+def test_a_labels_word_inside_a_value_is_no_label():
+    text = "Justification: a\nContext: b\nSub-goal: find Tool: hammer\nTool: web_search"
+    assert parse_plan(text).sub_goal == "find Tool: hammer"
+    assert tool_of(text) == "web_search"
+
+
+def test_parts_of_a_plan_are_read_where_others_are_missing():
+    parts = plan_parts("Justification: a number is needed\nTool: `python_coder`")
+    assert (parts.justification, parts.sub_goal, parts.tool) == (
+        "a number is needed",
+        "",
+        "python_coder",
+    )
+
+
+def test_a_tool_call_names_the_tool():
+    text = '{"name": "python_coder", "arguments": {"code": "print(1)"}}'
+    assert plan_parts(text).tool == "python_coder"
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.sampled_from(("", "- ", "> ", "1. ", "(1) ", "a) ", "### ", "**", "* **", "`", "Step 1: ")),
+    st.sampled_from((":", " :", "\uff1a", " =", " ->", ":\n", " - ", " \u2013 ")),
+    st.sampled_from((str, str.upper, str.lower, str.title)),
+    st.sampled_from(("\n", "\n\n", "\r\n")),
+)
+def test_marks_separators_and_case_change_nothing(marks, separator, case, line_end):
+    closing = "**" if marks.endswith("**") else marks.strip() if marks == "`" else ""
+    lines = []
+    for label, value in (
+        ("Justification", "why"),
+        ("Context", "7 and 9"),
+        ("Sub-goal", "multiply"),
+        ("Tool", "web_search"),
+    ):
+        lines.append(f"{marks}{case(label)}{closing}{separator} {value}")
+    plan = parse_plan(line_end.join(lines))
+    assert (plan.justification, plan.context) == ("why", "7 and 9")
+    assert (plan.sub_goal, plan.tool) == ("multiply", "web_search")
