@@ -25,6 +25,7 @@ from agentflow_verl.flow.parse.clean import Fence, fences, levelled
 MAX_READS = 100  # of a text in the search for objects, so that hostile text costs linear time
 MAX_REPAIRED = 20_000  # characters; repairing costs more than linear time on hostile text
 MAX_REPAIRED_BRACES = 500
+MAX_MARKUP = 200  # characters of closing tags and fences behind an object
 _STRICT_START = re.compile(r'\{\s*["}]')  # how a JSON object starts, and LaTeX seldom
 _LOOSE_START = re.compile(r"\{\s*(?:[\"']|(?P<key>[A-Za-z_]\w*)\s*:)")
 _NEXT_SIGN = re.compile(r"\s*(.?)", re.DOTALL)
@@ -98,7 +99,7 @@ def _object_part(text: str) -> str:
 
     What stands outside strings is levelled: a full-width colon separates too.
     """
-    body = _MARKUP_BEHIND.sub("", text)
+    body = text[:-MAX_MARKUP] + _MARKUP_BEHIND.sub("", text[-MAX_MARKUP:])
     end = body.rfind("}")
     if end >= 0 and not ends_inside_a_string(body[: end + 1]):
         body = body[: end + 1]
