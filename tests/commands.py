@@ -3,7 +3,7 @@ belongs to.
 
     blocks(page, "bash")        fenced blocks of a language
     commands(page)              every command, one list of words each
-    check(words)                raises where the command cannot be right: an unknown flag, name, file or override
+    check(words)                raises for an unknown flag, name, file or override
 
 A placeholder (``…``, ``...``, ``<your model>``) stands for one word. Nothing is started.
 """

@@ -2,8 +2,10 @@
 same but for numbers.
 
     exact     the same words in the same order; case, punctuation and blanks do not count
-    near      NEAR or more of the shorter question's runs of three words stand in the longer one, and its numbers too
-    variant   as near, with other numbers: another exercise of the same make. Counted, and kept unless asked otherwise
+    near      NEAR or more of the shorter question's word trigrams stand in the longer one, and
+              its numbers too
+    variant   as near, with other numbers: another exercise of the same kind. Counted, and kept
+              unless asked otherwise
 
 A training question that holds a whole benchmark question is near however long it is; one that
 stands in a benchmark question is near only if it is half as long or more. Questions of fewer than

@@ -180,7 +180,7 @@ def validation_rows(given: argparse.Namespace) -> list[Row]:
 
 
 def write(rows: Sequence[Row], split: str, folder: Path) -> None:
-    """Rows of verl's dataset. Answers are a list in every row, since a parquet column has one type."""
+    """Rows of verl's dataset. Answers are always a list: a parquet column has one type."""
     pandas.DataFrame([verl_row(row, split, number) for number, row in enumerate(rows)]).to_parquet(
         folder / f"{split}.parquet"
     )

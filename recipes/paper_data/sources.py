@@ -1,9 +1,11 @@
 """Where training questions come from, each read into the same ``Row``.
 
-nq         Natural Questions as Search-R1 trains on it: ``question``, ``golden_answers`` (RUC-NLPIR/FlashRAG_datasets)
-deepmath   DeepMath-103K: ``question``, ``final_answer``, ``difficulty``, ``topic`` (zwhe99/DeepMath-103K)
-a user's   JSON lines: ``question``, ``answer`` (one or a list), ``data_source``; ``scorer``, ``options``, ``numbers`` and
-           ``target`` where the scorer needs them
+nq         Natural Questions as Search-R1 trains on it (RUC-NLPIR/FlashRAG_datasets):
+           ``question``, ``golden_answers``
+deepmath   DeepMath-103K (zwhe99/DeepMath-103K): ``question``, ``final_answer``,
+           ``difficulty``, ``topic``
+a user's   JSON lines: ``question``, ``answer`` (one or a list), ``data_source``; ``scorer``,
+           ``options``, ``numbers`` and ``target`` where the scorer needs them
 """
 
 from __future__ import annotations

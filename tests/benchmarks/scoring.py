@@ -1,6 +1,6 @@
 """How fast answers are scored on one core: python -m tests.benchmarks.scoring [--json FILE].
 
-Rates are answers a CPU second, the maths scorer's worker process included, on answers that no cache
+Rates are answers per CPU second, the maths scorer's worker process included, on answers that no cache
 has seen: QA answers in the wordings of the hand-written cases, maths answers half plain numbers and
 half expressions that need the algebra. Pathological expressions are timed one by one: each has to
 be given up within the worker's limit.
@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from agentflow_verl.rewards.math import worker_pool as algebra
 from agentflow_verl.rewards.math import equality as maths
+from agentflow_verl.rewards.math import worker_pool as algebra
 from agentflow_verl.rewards.registry import scorer
 from tests.rewards.math.test_equality import PATHOLOGICAL
 from tests.rewards.qa.test_match import DIFFERENT, SAME

@@ -89,7 +89,7 @@ def unknown_keys(config: DictConfig) -> set[str]:
 
 
 def passes_verl(config: DictConfig) -> None:
-    """What main_ppo asks of a config first, and the dataclasses that its workers make of the nodes."""
+    """What main_ppo asks of a config first, and the dataclasses that its workers build."""
     asked = OmegaConf.merge(
         config, {"actor_rollout_ref": {"model": {"lora_rank": 0}}}
     )  # for a rank it would ask vLLM's GPU build
