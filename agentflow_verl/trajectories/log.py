@@ -9,6 +9,9 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.trajectories.records import Record, Trajectory
 
 
@@ -53,3 +56,28 @@ def read_log(folder: Path, split: str = "train", step: int | None = None) -> lis
         line for file in files for line in file.read_text(encoding="utf-8").split("\n")
     )  # not splitlines: U+2028
     return [ScoredTrajectory.model_validate_json(line) for line in lines if line]
+
+
+def read_trajectories(path: Path) -> list[Trajectory]:
+    """The trajectories of one file: of the log, one per line, or a single one as ``agentflow solve
+    --json`` writes it. Raises ConfigError for a file that holds something else.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path} is not UTF-8 (byte {error.start}), so it is not a file of trajectories"
+        ) from None
+    try:
+        if path.suffix != ".jsonl":
+            return [Trajectory.model_validate_json(text)]
+        lines = [line for line in text.split("\n") if line]
+        return [ScoredTrajectory.model_validate_json(line).trajectory for line in lines]
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise ConfigError(
+            f"{path} is not a file of trajectories: {place}: {first['msg']}"
+        ) from None

@@ -63,7 +63,9 @@ def up(config: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen, dict, s
 def test_addresses_stand_as_configuration_and_what_cannot_start_is_a_comment(up) -> None:
     process, nodes, said = up
     assert set(nodes) == {"wikipedia_search", "second"}
-    listed = list(tool_commands.listing([url for node in nodes.values() for url in node["urls"]]))
+    listed = list(
+        tool_commands.list_tools([url for node in nodes.values() for url in node["urls"]])
+    )
     assert [line.split("  ")[0] for line in listed if not line.startswith(" ")] == [
         "wikipedia_search(query)"
     ] * 2
@@ -84,10 +86,10 @@ def test_token_of_the_environment_is_demanded_by_the_servers_and_sent_by_the_lis
     try:
         (node,) = yaml.safe_load(process.stdout.readline()).values()
         assert node["token_env"] == tool_commands.TOKEN
-        assert next(tool_commands.listing(node["urls"])).startswith("wikipedia_search(query)")
+        assert next(tool_commands.list_tools(node["urls"])).startswith("wikipedia_search(query)")
         monkeypatch.delenv(tool_commands.TOKEN)
         with pytest.raises(ConfigError, match="401"):
-            list(tool_commands.listing(node["urls"]))
+            list(tool_commands.list_tools(node["urls"]))
     finally:
         process.terminate()
         process.wait(20)
@@ -145,12 +147,12 @@ def test_wrong_file_or_name_is_said(
     file = tmp_path / "tools.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=says):
-        tool_commands.configured(names, str(file))
+        tool_commands.server_configs(names, str(file))
 
 
 def test_without_a_file_our_own_five_are_meant() -> None:
-    configs = tool_commands.configured((), None)
+    configs = tool_commands.server_configs((), None)
     assert [config.name for config in configs] == list(tool_commands.BUILT_IN)
     assert all((ROOT / "tool_servers" / config.name / "__main__.py").exists() for config in configs)
     with pytest.raises(ConfigError, match="no tool server is called 'bing'"):
-        tool_commands.configured(("bing",), None)
+        tool_commands.server_configs(("bing",), None)

@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 
 from agentflow_verl.cli.main import main
-from agentflow_verl.cli.options import add_solve
+from agentflow_verl.cli.solve import add_arguments
 from agentflow_verl.config.endpoint import EndpointConfig
 from agentflow_verl.config.tool import ToolConfig
 from agentflow_verl.engines.openai_endpoint import EndpointEngine
@@ -165,8 +165,8 @@ async def test_the_python_interface_is_the_same_flow():
 def test_an_adapter_is_asked_at_the_server_of_its_base(tmp_path):
     (tmp_path / "model.safetensors").touch()
     parser = argparse.ArgumentParser()
-    add_solve(parser)
-    found = settings.of(
+    add_arguments(parser)
+    found = settings.Settings.from_args(
         parser.parse_args(["Why?", "--model", str(tmp_path), "--planner-model", "adapter"])
     ).sources
     assert found == {

@@ -1,0 +1,42 @@
+"""``agentflow analyse``: the paper's analyses over saved trajectories."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from agentflow_verl.evaluation import analyses, report
+from agentflow_verl.evaluation.output import prepare_folder
+
+ANALYSES: dict[str, Callable[[Sequence[Path]], analyses.Analysis]] = {
+    "turns": analyses.turns,
+    "tools": analyses.tools,
+    "training": analyses.training,
+}
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "what",
+        choices=tuple(ANALYSES),
+        help="turns: accuracy against the allowed turns, of several evaluations; tools: tool mix of"
+        " each run's first and last step; training: tool errors, planner length and reward by step",
+    )
+    parser.add_argument("folders", nargs="+", type=Path, metavar="RUN_DIR")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="folder for the table and its picture (default: the first RUN_DIR)",
+    )
+
+
+def run(options: Namespace) -> int:
+    folder, name = options.out or options.folders[0], f"analysis_{options.what}"
+    if options.out is not None:
+        prepare_folder("--out", folder)
+    found = ANALYSES[options.what](options.folders)
+    report.save(folder, name, found.table(), found.pictures, template="analysis")
+    page = folder / f"{name}.md"
+    print(f"{page.read_text(encoding='utf-8')}\n{page.with_suffix('.html')}")
+    return 0
