@@ -43,7 +43,7 @@ def run(options: Namespace) -> int:
 
 @dataclass(frozen=True)
 class Line:
-    """What is printed; ``different`` where it tells of a trajectory that differs from its record."""
+    """A printed text; ``different`` where a trajectory differs from its record."""
 
     text: str
     different: bool = False
