@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from agentflow_verl.config import schema
 from agentflow_verl.core.errors import ConfigError
-from agentflow_verl.rewards import registry
+from agentflow_verl.trainer.preflight.rows import check_data
 from agentflow_verl.trainer.rollout.frozen_base import base_replicas
 from agentflow_verl.trainer.rollout.lora_sharing import serves_adapter
 from agentflow_verl.trainer.rollout.runtime import plain
@@ -124,58 +124,6 @@ def check_adapter(config: DictConfig) -> None:
             " to the rollout servers; set actor_rollout_ref.model.lora.merge=true, or choose"
             " another mode"
         )
-
-
-def check_data(config: DictConfig) -> None:
-    import pyarrow.parquet as parquet
-
-    for key in ("train_files", "val_files"):
-        files = config.data[key]
-        if not files:
-            raise ConfigError(f"data.{key} is not set: name a parquet file, or a list of them")
-        for name in [files] if isinstance(files, str) else files:
-            if "://" in name:
-                continue
-            path = Path(name).expanduser()
-            if not path.is_file():
-                raise ConfigError(f"data.{key}: there is no file {name}")
-            if path.suffix != ".parquet":
-                continue
-            try:
-                rows = parquet.read_metadata(path).num_rows
-                columns = parquet.read_schema(path).names
-            except Exception as wrong:
-                raise ConfigError(f"data.{key}: {name} is not a parquet file ({wrong})") from None
-            missing = {config.data.prompt_key, "data_source", "reward_model"} - set(columns)
-            if missing:
-                raise ConfigError(f"data.{key}: {name} has no column {', '.join(sorted(missing))}")
-            if config.reward.custom_reward_function.path is None:
-                check_scorers(parquet, path, key)
-            needed = (
-                config.data.train_batch_size
-                if key == "train_files" and isinstance(files, str)
-                else 1
-            )
-            if rows < needed:
-                raise ConfigError(
-                    f"data.{key}: {name} has {rows} rows, fewer than the {needed} that one batch"
-                    " needs"
-                )
-
-
-def check_scorers(parquet: Any, path: Path, key: str) -> None:
-    """Every data source has a rule, or its rows name one."""
-    columns = [
-        name for name in ("data_source", "extra_info") if name in parquet.read_schema(path).names
-    ]
-    table = parquet.read_table(path, columns=columns).to_pylist()
-    for source, scorer in {
-        (row["data_source"], (row.get("extra_info") or {}).get("scorer")) for row in table
-    }:
-        try:
-            registry.scorer(scorer or registry.scorer_name(source))
-        except ConfigError as wrong:
-            raise ConfigError(f"data.{key}: {path.name}: {wrong}") from None
 
 
 def check_folders(config: DictConfig, settings: schema.AgentflowConfig) -> None:

@@ -16,6 +16,7 @@ from verl.experimental.agent_loop.agent_loop import (
 from agentflow_verl.engines.interface import Engine
 from agentflow_verl.engines.token_engine import TokenEngine
 from agentflow_verl.flow.loop import Flow
+from agentflow_verl.flow.question import parse_prompt
 from agentflow_verl.trainer.rollout.rows import to_rows
 from agentflow_verl.trainer.rollout.services import Services
 
@@ -61,6 +62,6 @@ class AgentflowLoop(AgentLoopBase):
         }
 
 
-def question_of(raw_prompt: list[dict[str, Any]]) -> str:
-    """The question of a dataset row: its last user message."""
-    return [message["content"] for message in raw_prompt if message["role"] == "user"][-1]
+def question_of(raw_prompt: Any) -> str:
+    """The question of a dataset row as every module's prompt shows it (flow/question.py)."""
+    return parse_prompt(raw_prompt).prompt_text

@@ -18,6 +18,7 @@ from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
 from agentflow_verl.config import schema
 from agentflow_verl.core.http_session import new_session
+from agentflow_verl.flow.question import parse_row
 from agentflow_verl.rewards.judge.client import Judge
 from agentflow_verl.rewards.judge.client import score as judged_score
 from agentflow_verl.trainer.rollout.rows import RECORD
@@ -25,6 +26,8 @@ from agentflow_verl.trainer.rollout.runtime import plain
 from agentflow_verl.trajectories.records import Trajectory
 
 logger = logging.getLogger(__name__)
+
+PROMPT = "raw_prompt"  # where verl's data set puts the row's prompt
 
 
 class FlowRewardManager(RewardManagerBase):
@@ -70,8 +73,9 @@ class FlowRewardManager(RewardManagerBase):
         }
 
     async def _score(self, row: dict[str, Any], trajectory: Trajectory) -> dict[str, Any]:
-        source, truth = row["data_source"], row["reward_model"]["ground_truth"]
-        extra = {**(row.get("extra_info") or {}), "question": trajectory.query}
+        asked = {**row, PROMPT: row.get(PROMPT, trajectory.query)}
+        parsed = parse_row(asked, PROMPT)
+        source, truth, extra = parsed.data_source, parsed.gold, parsed.scorer_extra
         if self.custom is None:
             score, details = await judged_score(
                 self._open_judge(), source, trajectory.answer, truth, extra

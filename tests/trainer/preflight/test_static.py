@@ -6,8 +6,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import verl  # noqa: F401 - registers the search path
 from hydra import compose, initialize_config_module
@@ -19,6 +17,8 @@ from agentflow_verl.trainer.trainers import (
     FlowTrainerSeparateAsync,
     FlowTrainerSync,
 )
+
+from tests.trainer.preflight.runs import make_row, write_rows
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -33,8 +33,8 @@ def good(tmp_path: Path) -> list[str]:
     model = tmp_path / "model"
     model.mkdir()
     (model / "config.json").write_text("{}")
-    parquet(tmp_path / "train.parquet", rows=4)
-    parquet(tmp_path / "test.parquet", rows=1)
+    write_rows(tmp_path / "train.parquet", [make_row()] * 4)
+    write_rows(tmp_path / "test.parquet", [make_row()])
     return [
         "platform=cpu",
         f"actor_rollout_ref.model.path={model}",
@@ -43,22 +43,6 @@ def good(tmp_path: Path) -> list[str]:
         "data.train_batch_size=4",
         f"trainer.default_local_dir={tmp_path}/run",
     ]
-
-
-COLUMNS = ("prompt", "data_source", "reward_model")
-
-
-def parquet(
-    path: Path,
-    rows: int,
-    columns: tuple[str, ...] = COLUMNS,
-    source: str = "gsm8k",
-    **extra_info: str,
-) -> None:
-    table = {name: [source] * rows for name in columns}
-    if extra_info:
-        table["extra_info"] = [extra_info] * rows
-    pq.write_table(pa.table(table), path)
 
 
 def complaint(*overrides: str) -> str:
@@ -154,30 +138,9 @@ def test_data_in_a_bucket_is_not_looked_for_here(good):
     checks.check(compose("agentflow", [*good, "data.train_files=s3://bucket/train.parquet"]))
 
 
-def test_a_file_that_is_not_parquet_is_named(good, tmp_path):
-    (tmp_path / "train.parquet").write_text("question,answer\n")
-    assert "train.parquet is not a parquet file" in complaint(*good)
-
-
-def test_missing_columns_are_named(good, tmp_path):
-    parquet(tmp_path / "train.parquet", rows=4, columns=("prompt",))
-    assert "has no column data_source, reward_model" in complaint(*good)
-
-
-def test_every_data_source_has_a_scorer_or_its_rows_name_one(good, tmp_path):
-    parquet(tmp_path / "train.parquet", rows=4, source="riddles")
-    assert "data.train_files: train.parquet: no scorer for data source 'riddles'" in complaint(
-        *good
-    )
-    parquet(tmp_path / "train.parquet", rows=4, source="riddles", scorer="qaa")
-    assert "unknown scorer 'qaa', did you mean 'qa'?" in complaint(*good)
-    parquet(tmp_path / "train.parquet", rows=4, source="riddles", scorer="qa")
-    checks.check(compose("agentflow", good))
-
-
-def test_a_reward_function_of_the_users_own_takes_any_data_source(good, tmp_path):
-    parquet(tmp_path / "train.parquet", rows=4, source="riddles")
-    checks.check(compose("agentflow", [*good, "reward.custom_reward_function.path=mine.py"]))
+def test_every_row_of_the_data_is_looked_at(good, tmp_path):
+    write_rows(tmp_path / "test.parquet", [make_row(), make_row(prompt=[])])
+    assert "test.parquet, row 1: prompt has no user message" in complaint(*good)
 
 
 def test_a_key_must_be_in_the_environment(good, monkeypatch):

@@ -1,0 +1,120 @@
+"""Data files as verl reads them (utils/dataset/rl_dataset.py): which it takes, and their rows as
+Arrow tables, a batch at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
+from omegaconf import DictConfig
+
+from agentflow_verl.core.errors import ConfigError
+
+KEYS = ("train_files", "val_files")
+ENDINGS = (".parquet", ".json", ".jsonl")  # verl compares in lower case
+BATCH_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A local data file that a run reads. ``key`` is the option that names it."""
+
+    key: str
+    name: str
+
+    @property
+    def path(self) -> Path:
+        return Path(self.name).expanduser()
+
+    @property
+    def where(self) -> str:
+        """How a message about the file begins."""
+        return f"data.{self.key}: {self.name}"
+
+
+def local_files(config: DictConfig, key: str) -> list[DataFile]:
+    """The files of ``data.<key>`` that are here; what verl fetches from elsewhere is left out.
+
+    Raises:
+        ConfigError: nothing is named, there is no such file, or verl does not read its kind.
+    """
+    named = config.data[key]
+    if not named:
+        raise ConfigError(f"data.{key} is not set: name a parquet file, or a list of them")
+    names = [named] if isinstance(named, str) else list(named)
+    files = [DataFile(key, name) for name in names if "://" not in name]
+    for file in files:
+        if not file.path.is_file():
+            raise ConfigError(f"data.{key}: there is no file {file.name}")
+        if not file.name.endswith(ENDINGS):
+            raise ConfigError(
+                f"{file.where}: verl reads files whose names end in {', '.join(ENDINGS)} (lower"
+                " case); rename or convert it"
+            )
+    return files
+
+
+class RowReader:
+    """The rows of one file as Arrow record batches."""
+
+    def __init__(self, file: DataFile):
+        """Raises ConfigError: the file is not what its name says."""
+        self.file = file
+        try:
+            if file.name.endswith(".parquet"):
+                opened = parquet.ParquetFile(file.path)
+                self._parquet: parquet.ParquetFile | None = opened
+                self.schema, self.rows = opened.schema_arrow, opened.metadata.num_rows
+            else:
+                self._parquet, self._json = None, _read_json(file.path)
+                self.schema, self.rows = self._json.data.table.schema, self._json.num_rows
+        except Exception as wrong:
+            kind = "parquet" if file.name.endswith(".parquet") else "JSON"
+            said = " ".join(str(wrong).split())[:200]
+            raise ConfigError(f"{file.where} is not a {kind} file ({said})") from None
+
+    def batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """The rows in their order, with these columns only.
+
+        Raises:
+            ConfigError: a part of the file cannot be read.
+        """
+        try:
+            if self._parquet is None:
+                yield from self._json.data.table.select(columns).to_batches(BATCH_ROWS)
+            else:
+                yield from self._parquet.iter_batches(BATCH_ROWS, columns=columns)
+        except (pa.ArrowException, OSError) as wrong:
+            said = " ".join(str(wrong).split())[:200]
+            raise ConfigError(f"{self.file.where} cannot be read to its end ({said})") from None
+
+    def python_rows(
+        self, batch: pa.RecordBatch, first: int, numbers: np.ndarray
+    ) -> list[dict[str, Any]]:
+        """Some rows of a batch as verl hands them on.
+
+        Args:
+            first: the number in the file of the batch's first row.
+            numbers: rows of the batch.
+        """
+        if self._parquet is None:  # a member of mixed types is stored as JSON text, and decoded
+            return [self._json[first + number] for number in numbers.tolist()]
+        return batch.take(pa.array(numbers)).to_pylist()
+
+
+def _read_json(path: Path) -> datasets.Dataset:
+    """A JSON list or JSON lines, read by the reader that verl uses: its cache serves verl then."""
+    shown = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        return datasets.load_dataset("json", data_files=str(path))["train"]
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
