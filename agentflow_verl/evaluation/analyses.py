@@ -9,8 +9,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from statistics import fmean
+from typing import Any
 
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.evaluation import plots

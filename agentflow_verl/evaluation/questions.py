@@ -1,20 +1,22 @@
-"""A question, the ten benchmarks and their capability groups, and how their files are read.
+"""A question, the ten benchmarks and their capability groups, and how a file's rows are read.
 
-A benchmark is one file: ``DIR/bamboogle.json`` (a JSON list, as the reference implementation has
-it, or as it lays them out: ``DIR/bamboogle/data/data.json``) or ``DIR/bamboogle.jsonl``. Any other
-name works too, so a user's own questions are a file with ``question``, ``answer`` and, where the
-name alone does not say how to score, ``data_source``.
+A benchmark is one file: ``DIR/bamboogle.json`` (a JSON list, or as the reference implementation
+lays them out: ``DIR/bamboogle/data/data.json``), or JSON lines, CSV, or the parquet file of a
+training run. Any other name works too, so a user's own questions are a file with ``question``,
+``answer`` and, where the name alone does not say how to score, ``data_source``.
 
-Fields are found under the names that the ten files use. The reference's files end a question with
-"When ready, output the final answer enclosed in <answer> …"; that sentence is taken off, since the
-generator's prompt says it. Options are shown in an order of their own (rewards/shuffle.py), and an
-answer's letter is mapped back.
+A row in verl's form (``prompt``, ``reward_model``) is read as training reads it, with
+``extra_info`` for its scorer and its prompt unchanged. In other rows the fields are found under the
+names that data sets use, in any case: ``Problem`` and ``Answer``, or GPQA's ``Correct Answer``
+beside its incorrect ones. The reference's files end a question with "When ready, output the final
+answer enclosed in <answer> …"; that sentence is taken off, since the generator's prompt says it.
+Options are shown in an order of their own (rewards/shuffle.py), and an answer's letter is mapped
+back.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from agentflow_verl.core.errors import ConfigError
+from agentflow_verl.evaluation.data_files import Row, find_files, read_rows
+from agentflow_verl.flow.question import has_answer, parse_prompt, parse_row, without_numpy
+from agentflow_verl.rewards.choice import read_options
 from agentflow_verl.rewards.compute import score_answer
 from agentflow_verl.rewards.shuffle import shuffle
 
@@ -33,18 +38,28 @@ GROUPS = {
 }
 BENCHMARKS = tuple(name for names in GROUPS.values() for name in names)
 
-IDS = ("pid", "task_id", "id", "idx")
-TEXTS = ("query", "question", "Question", "problem")
-ANSWERS = ("answer", "Final answer", "answers", "ground_truth", "golden_answers")
+# Where the parts of a row are looked for, the first that holds something counts. Names are compared
+# in lower case with "_" for blanks.
+IDS = ("pid", "task_id", "id", "idx", "_id", "record_id", "question_id", "unique_id")
+TEXTS = ("query", "question", "problem", "prompt")
+ANSWERS = (
+    "answer",
+    "final_answer",
+    "answers",
+    "ground_truth",
+    "golden_answers",
+    "correct_answer",
+    "expected_answer",
+    "answerkey",
+    "answer_idx",
+)
 OPTIONS = ("options", "choices")
-KEPT = (
-    "level",
-    "Level",
-    "numbers",
-    "target",
-    "scorer",
-)  # what scorers or reports read beside these
-# seed of the options' order: the same in every run, so that runs are compared on equal prompts
+INCORRECT = "incorrect_answer"  # GPQA: "Incorrect Answer 1" and so on
+ATTACHMENTS = ("image", "images", "file_name")
+# What scorers or reports read beside these.
+KEPT = ("level", "numbers", "target", "scorer", "answer_aliases", "aliases")
+HIDDEN = "?"  # GAIA's gold answer where it keeps it to itself
+# Seed of the options' order: the same in every run, so that runs are compared on equal prompts.
 ORDER = 0
 INSTRUCTION = re.compile(
     r"\s*When ready, output the final answer enclosed in <answer> and </answer> tags\..*\Z",
@@ -67,6 +82,11 @@ class Question:
     def key(self) -> str:
         """Its name in the log; unique over all benchmarks."""
         return f"{self.benchmark}/{self.id}"
+
+    @property
+    def scorer_extra(self) -> dict[str, Any]:
+        """What a scorer reads: ``extra``, and the question itself."""
+        return {"question": self.text, **self.extra}
 
 
 @dataclass(frozen=True)
@@ -94,86 +114,66 @@ def load(name: str, folder: Path, limit: int | None = None) -> Benchmark:
         ConfigError: no file, no questions, or a row without question or answer, or one that its
             scorer cannot judge.
     """
-    path = find(name, folder)
-    content = path.read_bytes()
-    rows = parse(content.decode("utf-8"), path)
-    usable = [row for row in rows if not row.get("image") and not row.get("file_name")]
+    paths = find_files(name, folder)
+    digest, rows = hashlib.sha256(), []
+    for path in paths:
+        digest.update(path.read_bytes())
+        rows += [normalized(row) for row in read_rows(path)]
+    usable = [row for row in rows if not any(has_content(row.get(key)) for key in ATTACHMENTS)]
     if not usable:
-        raise ConfigError(f"{path}: no questions")
-    questions = [
-        _question(name, row, key, f"{path}, id {key}") for key, row in zip(ids_of(usable), usable)
-    ]
-    return Benchmark(
-        name,
-        path,
-        hashlib.sha256(content).hexdigest(),
-        tuple(questions[:limit]),
-        len(rows) - len(usable),
-    )
+        raise ConfigError(f"{paths[0]}: no questions")
+    questions = []
+    for key, row in zip(ids_of(usable), usable):
+        try:
+            question = read_question(name, row, key)
+            # A row that cannot be judged is known before anything is asked.
+            score_answer(question.data_source, "", question.answer, question.scorer_extra)
+        except ConfigError as error:
+            raise ConfigError(f"{paths[0]}, id {key}: {error}") from None
+        questions.append(question)
+    left_out = len(rows) - len(usable)
+    return Benchmark(name, paths[0], digest.hexdigest(), tuple(questions[:limit]), left_out)
 
 
-def find(name: str, folder: Path) -> Path:
-    """The file of a benchmark. ``ConfigError`` with the names that are there."""
-    places = [
-        folder / f"{name}.json",
-        folder / f"{name}.jsonl",
-        folder / name / "data" / "data.json",
-    ]
-    for path in places:
-        if path.is_file():
-            return path
-    there = sorted({path.stem for path in (*folder.glob("*.json"), *folder.glob("*.jsonl"))})
-    raise ConfigError(
-        f"benchmark {name!r}: none of {', '.join(map(str, places))} is there; {folder} has"
-        f" {', '.join(there) or 'no such files'}"
-    )
+def normalized(row: Row) -> Row:
+    """The row without NumPy's types, its names in lower case with "_" for blanks."""
+    return {
+        str(name).strip().lower().replace(" ", "_"): value
+        for name, value in without_numpy(row).items()
+    }
 
 
-def parse(text: str, path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON list, or of JSON lines."""
-    try:
-        rows = (
-            json.loads(text)
-            if text.lstrip().startswith("[")
-            else [json.loads(line) for line in text.split("\n") if line.strip()]
-        )
-    except ValueError as wrong:
-        raise ConfigError(f"{path}: neither a JSON list nor JSON lines: {wrong}") from None
-    for number, row in enumerate(rows):
-        if not isinstance(row, dict):
-            raise ConfigError(
-                f"{path}, row {number}: {type(row).__name__}, not an object with question and"
-                " answer"
-            )
-    return rows
+def has_content(value: Any) -> bool:
+    return value not in (None, "", [], {})
 
 
-def ids_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def ids_of(rows: Sequence[Row]) -> list[str]:
     """The rows' ids: the first of ``IDS`` that tells them all apart, else their numbers (MedQA's
     file repeats its ids).
     """
     for name in IDS:
-        ids = [str(row.get(name)) for row in rows]
-        if all(row.get(name) is not None for row in rows) and len(set(ids)) == len(rows):
+        ids = [str(row[name]) for row in rows if has_content(row.get(name))]
+        if len(set(ids)) == len(rows):
             return ids
     return [str(number) for number in range(len(rows))]
 
 
-def _question(benchmark: str, row: dict[str, Any], key: str, where: str) -> Question:
-    text = next(
-        (row[name] for name in TEXTS if isinstance(row.get(name), str) and row[name].strip()), None
-    )
-    answer = next((row[name] for name in ANSWERS if row.get(name) not in (None, "", [])), None)
-    if text is None or answer is None:
-        missing, names = ("question", TEXTS) if text is None else ("answer", ANSWERS)
-        raise ConfigError(f"{where}: no {missing}; it is looked for under {', '.join(names)}")
-    text = INSTRUCTION.sub("", text).strip()
-    extra = {name.lower(): row[name] for name in KEPT if name in row}
-    options = next((row[name] for name in OPTIONS if row.get(name)), None)
+def read_question(benchmark: str, row: Row, key: str) -> Question:
+    """One normalized row. Raises ConfigError with the part that is missing or wrong."""
+    if row.get("reward_model") is not None:
+        return _training_question(benchmark, row, key)
+    text = question_text(row)
+    answer, options = _answer(row), _options(row)
+    extra = {name: row[name] for name in KEPT if row.get(name) is not None}
+    if isinstance(row.get("extra_info"), dict):
+        extra = {**row["extra_info"], **extra}
     if options is not None:
+        # An integer is a position, as in MMLU; a letter or a text is mapped by the scorer.
+        if isinstance(answer, int) and not isinstance(answer, bool):
+            answer = _option_at(options, answer)
         extra["options"] = options
         text, extra["shown"] = shuffle(text, options, ORDER, f"{benchmark}/{key}")
-    question = Question(
+    return Question(
         benchmark=benchmark,
         id=key,
         text=text,
@@ -181,8 +181,68 @@ def _question(benchmark: str, row: dict[str, Any], key: str, where: str) -> Ques
         data_source=str(row.get("data_source") or benchmark),
         extra=extra,
     )
-    try:  # a row that cannot be judged is known before anything is asked
-        score_answer(question.data_source, "", question.answer, {**extra, "question": text})
-    except ConfigError as wrong:
-        raise ConfigError(f"{where}: {wrong}") from None
-    return question
+
+
+def question_text(row: Row) -> str:
+    """The question of a normalized row, without the instruction about tags. Raises ConfigError
+    where there is none.
+    """
+    for name in TEXTS:
+        if isinstance(row.get(name), str) and row[name].strip():
+            return INSTRUCTION.sub("", row[name]).strip()
+    if has_content(row.get("prompt")):
+        return parse_prompt(row["prompt"]).prompt_text
+    raise ConfigError(f"no question; it is looked for under {', '.join(TEXTS)}")
+
+
+def _training_question(benchmark: str, row: Row, key: str) -> Question:
+    """A row in verl's form. The scorer reads the user's message alone, as in training."""
+    parsed = parse_row(row)
+    _check_gold(parsed.gold)
+    return Question(
+        benchmark=benchmark,
+        id=key,
+        text=parsed.question.prompt_text,
+        answer=parsed.gold,
+        data_source=parsed.data_source or benchmark,
+        extra=parsed.scorer_extra,
+    )
+
+
+def _answer(row: Row) -> Any:
+    for name in ANSWERS:
+        if has_content(row.get(name)):
+            _check_gold(row[name])
+            return row[name]
+    raise ConfigError(f"no answer; it is looked for under {', '.join(ANSWERS)}")
+
+
+def _check_gold(gold: Any) -> None:
+    if not has_answer(gold):
+        raise ConfigError(f"the gold answer is {gold!r}")
+    if isinstance(gold, str) and gold.strip() == HIDDEN:
+        raise ConfigError(
+            "the gold answer is '?': this split keeps its answers hidden; use the validation split"
+        )
+
+
+def _options(row: Row) -> Any:
+    """The row's options, or GPQA's columns as a list whose first is the correct one."""
+    for name in OPTIONS:
+        if has_content(row.get(name)):
+            return row[name]
+    incorrect = [row[name] for name in sorted(row) if name.startswith(INCORRECT)]
+    incorrect = [text for text in incorrect if has_content(text)]
+    if incorrect and has_content(row.get("correct_answer")):
+        return [row["correct_answer"], *incorrect]
+    return None
+
+
+def _option_at(options: Any, position: int) -> str:
+    """The option at a position, counted from 0."""
+    texts = list(read_options(options).values())
+    if not 0 <= position < len(texts):
+        raise ConfigError(
+            f"the gold answer {position} is no position of {len(texts)} options, counted from 0"
+        )
+    return texts[position]

@@ -126,7 +126,7 @@ async def score(
     """Reward and details of a trajectory's answer, by the scorer, and the judge, that training
     uses.
     """
-    extra = {**question.extra, "question": question.text}
+    extra = question.scorer_extra
     found, details = await judged_score(
         judge, question.data_source, trajectory.answer, question.answer, extra
     )

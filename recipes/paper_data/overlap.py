@@ -22,10 +22,12 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from agentflow_verl.core.errors import ConfigError
+from agentflow_verl.evaluation.data_files import find_files, read_rows
 from agentflow_verl.evaluation.leakage import numbers_in, runs_of, words
-from agentflow_verl.evaluation.questions import BENCHMARKS, INSTRUCTION, TEXTS, find, parse
+from agentflow_verl.evaluation.questions import BENCHMARKS, normalized, question_text
 
 NEAR = 0.8
 SHORTEST = 6
@@ -68,21 +70,20 @@ def read_benchmark(folder: Path, name: str) -> list[tuple[str, object]]:
     no file.
     """
     try:
-        path = find(name, folder)
+        [path, *_] = find_files(name, folder)
     except ConfigError:
         return []
-    rows = parse(path.read_text(encoding="utf-8"), path)
-    return [
-        (question_of(row, f"{path}, row {number}"), row.get("answer"))
-        for number, row in enumerate(rows)
-    ]
+    questions = []
+    for number, row in enumerate(map(normalized, read_rows(path))):
+        questions.append((question_of(row, f"{path}, row {number}"), row.get("answer")))
+    return questions
 
 
-def question_of(row: Mapping[str, object], where: str) -> str:
-    text = next((row[name] for name in TEXTS if isinstance(row.get(name), str)), None)
-    if text is None:
-        raise ConfigError(f"{where}: no question; it is looked for under {', '.join(TEXTS)}")
-    return EXAMPLE.sub("", INSTRUCTION.sub("", text)).strip()
+def question_of(row: dict[str, Any], where: str) -> str:
+    try:
+        return EXAMPLE.sub("", question_text(row)).strip()
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
 
 
 class Overlap:
