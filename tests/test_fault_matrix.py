@@ -29,6 +29,7 @@ from agentflow_verl.config.judge import JudgeConfig
 from agentflow_verl.config.limits import Limits
 from agentflow_verl.config.tool import ToolConfig
 from agentflow_verl.engines import openai_endpoint as endpoint
+from agentflow_verl.engines import token_engine
 from agentflow_verl.engines.openai_endpoint import EndpointEngine
 from agentflow_verl.engines.token_engine import TokenEngine
 from agentflow_verl.flow.loop import Flow
@@ -51,7 +52,7 @@ from tests.trainer.rollout.test_frozen_base import Policy
 COMPONENTS = ("policy", "base", "endpoint", "tool", "judge")
 EXPECTED = {
     "killed": Outcome.INFRA_ERROR,
-    "hung": Outcome.OUT_OF_TIME,
+    "hung": Outcome.INFRA_ERROR,
     "slow": Outcome.ANSWERED,
     "garbage": Outcome.INFRA_ERROR,
     "refusing": Outcome.INFRA_ERROR,
@@ -195,6 +196,7 @@ async def tool_behind(
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(token_engine, "PROBE_S", 0.5)
     monkeypatch.setattr(endpoint, "random", SimpleNamespace(uniform=lambda low, high: 0.01))
     monkeypatch.setattr(tool_server, "BACKOFF_S", (0.01, 0.01))
 

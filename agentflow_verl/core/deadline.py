@@ -1,43 +1,94 @@
-"""One wall-clock budget, handed down: trajectory, module call, tool call, sandbox."""
+"""One time budget, handed down: trajectory, module call, tool call, sandbox."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from agentflow_verl.core.errors import OutOfTime
 
 T = TypeVar("T")
 
+PAUSE_POLL_S = 0.25
+"""How often a wait whose clock stands still looks whether it runs again."""
+
+
+class Clock:
+    """A trajectory's own time in seconds: the process's monotonic clock less the pauses.
+
+    Whoever holds a trajectory up for reasons of its own, as a trainer does while it sends new
+    weights, pauses the clock. Pauses are named, may overlap, and count once.
+    """
+
+    def __init__(self, wall_clock: Callable[[], float] = time.monotonic):
+        self._wall_clock = wall_clock
+        self._reasons: set[str] = set()
+        self._paused_at = 0.0
+        self._earlier_s = 0.0
+
+    @property
+    def paused(self) -> bool:
+        return bool(self._reasons)
+
+    @property
+    def paused_s(self) -> float:
+        """Seconds of all pauses so far, the present one included."""
+        if not self._reasons:
+            return self._earlier_s
+        return self._earlier_s + self._wall_clock() - self._paused_at
+
+    def now(self) -> float:
+        wall = self._paused_at if self._reasons else self._wall_clock()
+        return wall - self._earlier_s
+
+    def pause(self, reason: str) -> None:
+        if not self._reasons:
+            self._paused_at = self._wall_clock()
+        self._reasons.add(reason)
+
+    def resume(self, reason: str) -> None:
+        """End the pause of that name. Harmless where there is none."""
+        if self._reasons == {reason}:
+            self._earlier_s = self.paused_s
+        self._reasons.discard(reason)
+
 
 @dataclass(frozen=True)
 class Deadline:
-    """A point on this process's monotonic clock, in seconds. It crosses a wire as ``remaining()``."""
+    """A point on a ``Clock``, in seconds. It crosses a wire as ``remaining()``."""
 
     at: float
+    clock: Clock = field(default_factory=Clock, repr=False, compare=False)
 
     @classmethod
-    def after(cls, seconds: float) -> Deadline:
-        return cls(time.monotonic() + seconds)
+    def after(cls, seconds: float, clock: Clock | None = None) -> Deadline:
+        clock = clock or Clock()
+        return cls(clock.now() + seconds, clock)
 
     def remaining(self) -> float:
         """Seconds left, never negative."""
-        return max(0.0, self.at - time.monotonic())
+        return max(0.0, self.at - self.clock.now())
 
     def within(self, seconds: float) -> Deadline:
         """The earlier of this deadline and one ``seconds`` from now."""
-        return Deadline(min(self.at, time.monotonic() + seconds))
+        return Deadline(min(self.at, self.clock.now() + seconds), self.clock)
 
     async def run(self, work: Awaitable[T], what: str) -> T:
         """Await ``work``; cancel it and raise ``OutOfTime`` naming ``what`` when the deadline
-        passes.
+        passes. A paused clock keeps it waiting.
         """
+        task = asyncio.ensure_future(work)
         try:
-            return await asyncio.wait_for(work, self.remaining())
-        except asyncio.TimeoutError:
-            if self.remaining() > 0:  # the work's own timeout, not ours
-                raise
-            raise OutOfTime(f"{what} ran past its deadline") from None
+            while not task.done() and (self.clock.paused or self.remaining() > 0):
+                shortest = PAUSE_POLL_S if self.clock.paused else 0.0
+                await asyncio.wait({task}, timeout=max(shortest, self.remaining()))
+        finally:  # also when the caller is cancelled: nothing keeps running for it
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+        if task.cancelled() and self.remaining() == 0:
+            raise OutOfTime(f"{what} ran past its deadline")
+        return task.result()

@@ -7,14 +7,21 @@ back are recorded as they are: no text is ever encoded again on the way to a tra
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from jinja2 import TemplateError
 
 from agentflow_verl.core.deadline import Deadline
 from agentflow_verl.core.errors import InfraError, OutOfTime, PromptTooLong
+from agentflow_verl.core.interruptions import Interruptions
 from agentflow_verl.engines.interface import Message, Reply
+
+PROBE_S = 10.0
+"""For one token from a server that ran past a deadline. A server that works but is this busy keeps
+everybody waiting, which is no more the model's doing than a hang.
+"""
 
 Generate = Callable[..., Awaitable[Any]]
 """``generate(request_id, *, prompt_ids, sampling_params)`` as verl's LLMServerClient has it,
@@ -36,6 +43,7 @@ class TokenEngine:
         template_kwargs: further arguments of the chat template, such as ``enable_thinking``.
         schema_sampling: the sampling parameters that hold a reply to a JSON schema, in the words
             of the server behind ``generate``. None: the engine is not ``structured``.
+        interruptions: when a trainer holds these servers up; None where none does.
     """
 
     def __init__(
@@ -48,6 +56,7 @@ class TokenEngine:
         response_limit: int,
         template_kwargs: Mapping[str, Any] | None = None,
         schema_sampling: SchemaSampling | None = None,
+        interruptions: Interruptions | None = None,
     ):
         self.name = name
         self.tokenizer = tokenizer
@@ -57,6 +66,7 @@ class TokenEngine:
         self.response_limit = response_limit
         self.template_kwargs = dict(template_kwargs or {})
         self.schema_sampling = schema_sampling
+        self.interruptions = interruptions or Interruptions()
 
     @property
     def structured(self) -> bool:
@@ -105,19 +115,56 @@ class TokenEngine:
         deadline: Deadline,
         schema: Mapping[str, Any] | None = None,
     ) -> Reply:
-        prompt_ids = await asyncio.to_thread(
-            self.encode, messages
-        )  # a millisecond of the event loop each thousand tokens
+        # a thousand tokens take a millisecond, in which the event loop would serve nobody
+        prompt_ids = await asyncio.to_thread(self.encode, messages)
         sampling = dict(self.sampling)
         if schema is not None and self.schema_sampling is not None:
             sampling |= self.schema_sampling(schema)
-        work = self.generate(trajectory, prompt_ids=prompt_ids, sampling_params=sampling)
+        with self._boundary():
+            try:
+                output = await self._generate(trajectory, prompt_ids, sampling, deadline)
+            except OutOfTime as late:
+                if await self._answers(trajectory, prompt_ids, deadline):
+                    raise
+                raise InfraError(f"{late}, and its server answers no other request") from late
+            return self._read(prompt_ids, output)
+
+    @contextmanager
+    def _boundary(self) -> Iterator[None]:
+        """Whatever the server or Ray raises or returns is not the model's doing."""
         try:
-            return self._read(prompt_ids, await deadline.run(work, f"engine {self.name}"))
+            yield
         except (OutOfTime, InfraError):
             raise
-        except Exception as fault:  # the boundary: whatever the server or Ray raises or returns is not the model's doing
+        except Exception as fault:
             raise InfraError(f"engine {self.name}: {type(fault).__name__}: {fault}") from fault
+
+    async def _generate(
+        self,
+        trajectory: str,
+        prompt_ids: list[int],
+        sampling: Mapping[str, Any],
+        deadline: Deadline,
+    ) -> Any:
+        work = self.generate(trajectory, prompt_ids=prompt_ids, sampling_params=dict(sampling))
+        with self.interruptions.waiting(deadline.clock):
+            return await deadline.run(work, f"engine {self.name}")
+
+    async def _answers(self, trajectory: str, prompt_ids: list[int], late: Deadline) -> bool:
+        """Whether the server that owes a reply still samples one token.
+
+        A reply that is long in coming, from a server that works, is what the model wrote or the
+        time that it used before: the budget's end. A server that hangs is an infrastructure fault.
+        """
+        one_token = {**self.sampling, "max_tokens": 1}
+        try:
+            # the same trajectory: its calls go to the same server
+            await self._generate(
+                trajectory, prompt_ids[:1], one_token, Deadline.after(PROBE_S, late.clock)
+            )
+        except Exception:  # a server that hangs, or one that has died meanwhile
+            return False
+        return True
 
     def _read(self, prompt_ids: list[int], output: Any) -> Reply:
         if not output.token_ids:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agentflow_verl.config.limits import Limits
-from agentflow_verl.core.deadline import Deadline
+from agentflow_verl.core.deadline import Clock, Deadline
 from agentflow_verl.core.errors import InfraError, MalformedOutput, OutOfTime
 from agentflow_verl.core.unicode import well_formed
 from agentflow_verl.engines.interface import Engine
@@ -41,7 +41,8 @@ class Flow:
         """One trajectory. Never raises for what it can record: every ending is an ``Outcome``."""
         started = time.monotonic()
         memory = Memory(self.limits.memory_tokens, self.engines["planner"].count)
-        deadline = Deadline.after(self.limits.time_budget_s)
+        clock = Clock()
+        deadline = Deadline.after(self.limits.time_budget_s, clock)
         caller = Caller(self.engines, trajectory_id, query, memory, deadline, began=started)
         replies: list[ModuleReply] = []
         answer, error = "", None
@@ -65,6 +66,8 @@ class Flow:
         finally:
             self.tools.end(caller.state)
         caller.timings["total"] = time.monotonic() - started
+        if clock.paused_s:  # in the total, and in the part that was held up; not in the budget
+            caller.timings["paused"] = clock.paused_s
         return Trajectory(
             id=trajectory_id,
             query=query,

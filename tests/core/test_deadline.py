@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
-from agentflow_verl.core.deadline import Deadline
+from agentflow_verl.core.deadline import Clock, Deadline
 from agentflow_verl.core.errors import OutOfTime
 
 
@@ -90,3 +91,57 @@ def test_within_never_extends():
 def test_remaining_is_never_negative():
     assert Deadline.after(-5).remaining() == 0
     assert 4 < Deadline.after(5).remaining() <= 5
+
+
+async def test_a_paused_clock_keeps_work_waiting_beyond_its_budget():
+    deadline = Deadline.after(0.2)
+    loop = asyncio.get_running_loop()
+    deadline.clock.pause("weights")
+    loop.call_later(0.6, deadline.clock.resume, "weights")
+    assert await deadline.run(asyncio.sleep(0.7, "result"), "work") == "result"
+    assert deadline.clock.paused_s > 0.5
+
+
+async def test_after_the_pause_the_rest_of_the_budget_counts():
+    deadline = Deadline.after(0.2)
+    started = time.monotonic()
+    loop = asyncio.get_running_loop()
+    deadline.clock.pause("weights")
+    loop.call_later(0.4, deadline.clock.resume, "weights")
+    with pytest.raises(OutOfTime):
+        await deadline.run(asyncio.Event().wait(), "work")
+    assert time.monotonic() - started >= 0.6
+
+
+async def test_a_pause_before_the_work_is_in_no_budget():
+    deadline = Deadline.after(60)
+    deadline.clock.pause("weights")
+    left = deadline.remaining()
+    await asyncio.sleep(0.05)
+    assert deadline.remaining() == deadline.within(100).remaining() == left
+    assert deadline.within(1).clock is deadline.clock
+
+
+def test_pauses_that_overlap_count_once():
+    seconds = [0.0]
+    clock = Clock(lambda: seconds[0])
+    for at, change, reason in (
+        (1, clock.pause, "first"),
+        (2, clock.pause, "second"),
+        (3, clock.resume, "first"),
+        (5, clock.resume, "second"),
+        (6, clock.resume, "second"),
+    ):
+        seconds[0] = at
+        change(reason)
+    assert (clock.paused_s, clock.now()) == (4, 2)
+
+
+async def test_work_of_a_cancelled_caller_is_cancelled():
+    work = Work()
+    caller = asyncio.create_task(Deadline.after(60).run(work(), "work"))
+    await asyncio.sleep(0.01)
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert work.ended == "cancelled"

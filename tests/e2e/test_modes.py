@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e import slow_update
 from tests.e2e.models import save_random
-from tests.e2e.runs import Run, train, write_questions
+from tests.e2e.runs import Run, logged, train, write_questions
 
 pytestmark = pytest.mark.slow
 
@@ -55,6 +56,28 @@ def test_separate_async_trains_with_rollout_servers_of_its_own(tmp_path: Path) -
         for metrics in run.metrics.values()
     )
     assert all(metrics["actor/grad_norm"] > 0 for metrics in run.metrics.values())
+
+
+def test_an_update_longer_than_the_budget_ends_no_trajectory(tmp_path, monkeypatch) -> None:
+    """colocate_async parks requests through the whole update. Three batches more than the step
+    needs are under way when the first begins.
+    """
+    budget_s, update_s = 90, 120
+    monkeypatch.setenv("VERL_USE_EXTERNAL_MODULES", "tests.e2e.slow_update")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setenv(slow_update.SECONDS, str(update_s))
+    run = two_steps(
+        tmp_path,
+        "trainer.v1.trainer_mode=agentflow_colocate_async",
+        "trainer.v1.colocate_async.num_warmup_batches=3",
+        f"agentflow.time_budget_s={budget_s}",
+    )
+    assert all(metrics["agentflow/outcome/out_of_time"] == 0 for metrics in run.metrics.values())
+    timings = [scored.trajectory.timings for scored in logged(run)]
+    paused = [part["paused"] for part in timings if "paused" in part]
+    print(f"{len(paused)} of {len(timings)} trajectories were paused, up to {max(paused):.0f} s")
+    assert max(paused) > budget_s
+    assert all(part["total"] - part.get("paused", 0) < budget_s for part in timings)
 
 
 def test_two_ranks_train_the_same_number_of_steps_on_all_rows(tmp_path: Path) -> None:

@@ -59,8 +59,9 @@ def newest(name: str) -> Callable[[psutil.Process], psutil.Process]:
 
 
 def test_a_driver_that_is_killed_goes_on_from_its_checkpoint_without_a_step_or_a_question_twice(
-    tmp_path: Path, hydra: None
-) -> None:  # noqa: F811
+    tmp_path: Path,
+    hydra: None,  # noqa: F811
+) -> None:
     """The questions of both runs together, in order, are those that verl's loader gives a run
     without a break.
     """

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from agentflow_verl.core.deadline import Deadline
 from agentflow_verl.core.errors import InfraError, OutOfTime, PromptTooLong
+from agentflow_verl.core.interruptions import Interruptions
+from agentflow_verl.engines import token_engine
 from agentflow_verl.engines.token_engine import TokenEngine
 from tests.engines import tokenizers
 
@@ -43,7 +45,8 @@ class Server:
         self.asked.append((request_id, list(prompt_ids), dict(sampling_params)))
         sampling_params["temperature"] = "spoilt"  # verl's server pops from what it is given
         try:
-            await (asyncio.Event().wait() if self.answer == "hang" else asyncio.sleep(0))
+            long = self.answer == "is long" and sampling_params.get("max_tokens") != 1
+            await (asyncio.Event().wait() if self.answer == "hang" or long else asyncio.sleep(0))
         except asyncio.CancelledError:
             self.cancelled = True
             raise
@@ -199,10 +202,34 @@ async def test_an_empty_reply_is_an_infra_error():
 
 
 async def test_a_deadline_cancels_the_request_at_its_source():
-    server = Server("hang")
+    server = Server("is long")
     with pytest.raises(OutOfTime, match="engine policy"):
         await ask(engine(server), seconds=0.05)
     assert server.cancelled
+
+
+async def test_a_server_that_hangs_is_a_fault_and_no_end_of_the_budget(monkeypatch):
+    monkeypatch.setattr(token_engine, "PROBE_S", 0.05)
+    server = Server("hang")
+    with pytest.raises(InfraError, match="engine policy ran past its deadline, and its server"):
+        await ask(engine(server), seconds=0.05)
+    asked_again = server.asked[-1]
+    assert asked_again[0] == server.asked[0][0], "the same trajectory, and so the same server"
+    assert (len(asked_again[1]), asked_again[2]["max_tokens"]) == (1, 1)
+
+
+async def test_a_call_that_the_trainer_holds_up_has_its_whole_budget_afterwards():
+    servers, server = Interruptions(), Server("is long")
+    servers.suspend()
+    deadline = Deadline.after(0.1)
+    held = engine(server, interruptions=servers)
+    call = asyncio.create_task(held.reply(MESSAGES, trajectory="g_0", deadline=deadline))
+    await asyncio.sleep(0.4)
+    assert not call.done()
+    servers.resume()
+    with pytest.raises(OutOfTime):
+        await call
+    assert deadline.clock.paused_s > 0.25
 
 
 async def test_a_cancelled_trajectory_cancels_the_request():

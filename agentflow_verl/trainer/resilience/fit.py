@@ -10,6 +10,7 @@ _compute_metrics           shows the step
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from agentflow_verl.trainer.logs import share_verls_log
 from agentflow_verl.trainer.progress import Progress
 from agentflow_verl.trainer.resilience.actor_watch import Watch
 from agentflow_verl.trainer.resilience.log_rollback import set_aside_groups, set_aside_steps
+from agentflow_verl.trainer.rollout.weight_sync import AnnouncingManager
 
 if TYPE_CHECKING:
     from verl.trainer.ppo.v1.trainer_base import PPOTrainer
@@ -47,6 +49,7 @@ class Recovering(PPOTrainer):
             return wait(*args)
 
         self.replay_buffer._wait_for_next_poll = watch_and_wait
+        self._announce_weight_updates(agent_loop_manager.agent_loop_workers)
         self.progress = Progress(self.total_training_steps)
         try:
             super().fit(agent_loop_manager)
@@ -56,6 +59,15 @@ class Recovering(PPOTrainer):
         finally:
             self.progress.close()
             agent_loop_manager.close()
+
+    def _announce_weight_updates(self, workers: Sequence[Any]) -> None:
+        """Put ``AnnouncingManager`` over the servers that trajectories wait for: in separate_async
+        the standalone ones. Its colocated ones turn requests away, which the client notices.
+        """
+        name = "standalone_checkpoint_manager"
+        if not hasattr(self, name):
+            name = "checkpoint_manager"
+        setattr(self, name, AnnouncingManager(getattr(self, name), workers))
 
     def _load_checkpoint(self) -> None:
         super()._load_checkpoint()

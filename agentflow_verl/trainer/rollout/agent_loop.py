@@ -55,6 +55,7 @@ class AgentflowLoop(AgentLoopBase):
             prompt_limit=self.rollout_config.prompt_length,
             response_limit=limit,
             template_kwargs=self.apply_chat_template_kwargs,
+            interruptions=self.services.interruptions,
         )
         return {
             module: policy if name == "policy" else self.services.engines[name]

@@ -23,6 +23,7 @@ from verl.workers.rollout.replica import RolloutReplica, TokenOutput, get_rollou
 
 from agentflow_verl.config.schema import AgentflowConfig
 from agentflow_verl.core.balancer import Replicas
+from agentflow_verl.core.interruptions import aborted, sent_again
 from agentflow_verl.core.server_errors import ServerFault
 from agentflow_verl.engines.token_engine import Generate
 from agentflow_verl.trainer.rollout.lora_sharing import can_share
@@ -96,6 +97,10 @@ def base_generate(servers: tuple[str, ...], policy: LLMServerClient) -> Generate
     return ReplicaClient(servers).generate if servers else partial(policy.generate, adapter=False)
 
 
+ABORTED = ("aborted", "abort")
+"""Stop reasons upon which verl's FullyAsyncLLMServerClient sends a request again, a second later."""
+
+
 class ReplicaClient:
     """Calls the frozen servers by their Ray names: a trajectory's first call goes where the fewest
     of this process are in flight, the rest of them to the same server, for its prefix cache, and to
@@ -146,12 +151,16 @@ class Abortable:
         return self
 
     async def remote(self, **arguments: Any) -> TokenOutput:
+        sent_again()
         call = self.server.generate.remote(**arguments)
         try:
-            return await call
+            output = await call
         except asyncio.CancelledError:
             ray.cancel(call)
             raise
+        if getattr(output, "stop_reason", None) in ABORTED:
+            aborted()
+        return output
 
 
 def abort_when_cancelled(client: LLMServerClient) -> LLMServerClient:

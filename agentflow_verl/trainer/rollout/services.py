@@ -11,6 +11,7 @@ from typing import Any
 from agentflow_verl.config.schema import AgentflowConfig
 from agentflow_verl.core import gc_tuning as garbage
 from agentflow_verl.core.http_session import new_session
+from agentflow_verl.core.interruptions import Interruptions
 from agentflow_verl.engines.interface import Engine
 from agentflow_verl.engines.openai_endpoint import EndpointEngine
 from agentflow_verl.engines.token_engine import Generate, TokenEngine
@@ -34,11 +35,13 @@ class Services:
         engines: Mapping[str, Engine],
         tools: ToolBox,
         log: TrajectoryLog | None,
+        interruptions: Interruptions | None = None,
     ):
         self.config = config
         self.engines = engines
         self.tools = tools
         self.log = log
+        self.interruptions = interruptions or Interruptions()
 
     @classmethod
     async def open(
@@ -49,12 +52,16 @@ class Services:
         tokenizer: Any,
         rollout_config: Any,
         template_kwargs: Mapping[str, Any],
+        interruptions: Interruptions | None = None,
+        base_is_policys: bool = False,
     ) -> Services:
         """Connect to everything that the manager started, and to what runs elsewhere.
 
         Args:
             tool_urls: URLs of the embedded tool servers, by name.
             base: asks the frozen base; not asked where no module is answered by it.
+            interruptions: of the policy's servers, by the trainer.
+            base_is_policys: whether the policy's servers answer as the base, too.
         """
         tools = await ToolBox.open(
             [
@@ -81,6 +88,7 @@ class Services:
                 prompt_limit=prompt_limits["base"],
                 response_limit=config.base.max_tokens,
                 template_kwargs=template_kwargs,
+                interruptions=interruptions if base_is_policys else None,
             )
         if config.endpoints:
             session = new_session()
@@ -97,4 +105,4 @@ class Services:
                 tokenizer=tokenizer.name_or_path,
             ).save(log.folder)
         garbage.settle()
-        return cls(config, engines, tools, log)
+        return cls(config, engines, tools, log, interruptions)

@@ -8,6 +8,7 @@ from typing import Any
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 
+from agentflow_verl.core.interruptions import Interruptions
 from agentflow_verl.trainer.rollout import agent_loop  # noqa: F401 - registers the loop in this process
 from agentflow_verl.trainer.rollout.frozen_base import abort_when_cancelled, base_generate
 from agentflow_verl.trainer.rollout.rows import FIELD, RECORD
@@ -24,6 +25,15 @@ class FlowWorker(_WorkerTQ):
 
     def __init__(self, config: Any, llm_client: Any, *args: Any, **kwargs: Any):
         super().__init__(config, abort_when_cancelled(llm_client), *args, **kwargs)
+        self.interruptions = Interruptions()
+
+    async def suspend_generation(self) -> None:
+        """The trainer is about to abort what the policy's servers generate."""
+        self.interruptions.suspend()
+
+    async def resume_generation(self) -> None:
+        """The policy's servers go on, with the weights of the update."""
+        self.interruptions.resume()
 
     async def generate_sequences(self, batch: Any) -> None:
         if not isinstance(self.tools, Services):
@@ -38,6 +48,8 @@ class FlowWorker(_WorkerTQ):
                 self.tokenizer,
                 self.rollout_config,
                 plain(template_kwargs) if template_kwargs else {},
+                self.interruptions,
+                base_is_policys=not runtime.base_servers,
             )
         await super().generate_sequences(batch)
 
