@@ -13,7 +13,7 @@ from agentflow_verl.flow.modules import MODULES
 from agentflow_verl.trainer.batching.dealing import BatchIndex
 from agentflow_verl.trajectories.records import Outcome
 
-PARTS = (*MODULES, "tools", "total")
+PARTS = (*MODULES, "tools", "paused", "total")
 
 
 def batch_metrics(
