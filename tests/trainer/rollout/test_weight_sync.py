@@ -105,7 +105,9 @@ async def test_the_second_that_verls_client_waits_after_an_abort_is_no_trajector
             stop_reason="aborted" if first else "completed",
         )
 
-    client = FullyAsyncLLMServerClient(OmegaConf.create({"actor_rollout_ref": {"rollout": {}}}))
+    client = FullyAsyncLLMServerClient(
+        OmegaConf.create({"actor_rollout_ref": {"rollout": {"name": "vllm"}}})
+    )
     server = SimpleNamespace(generate=Remote(generate))
 
     async def acquire(*_: Any, **__: Any) -> tuple[str, Any]:
