@@ -39,8 +39,9 @@ from agentflow_verl.tools.toolbox import ToolBox
 from agentflow_verl.trainer.batching.dealing import BatchIndex
 from agentflow_verl.trainer.metrics import batch_metrics
 from agentflow_verl.trainer.rollout.frozen_base import ReplicaClient, abort_when_cancelled
-from agentflow_verl.trainer.rollout.rows import FIELD, to_rows
-from agentflow_verl.trainer.rollout.worker import after_scoring, summarise
+from agentflow_verl.trainer.rollout.row_record import FIELD
+from agentflow_verl.trainer.rollout.rows import to_rows
+from agentflow_verl.trainer.rollout.worker import after_scoring
 from agentflow_verl.trajectories.records import Outcome, Trajectory
 from tests.engines import tokenizers
 from tests.flow.fakes import PLAN, STOP, ScriptedTools, engines
@@ -249,10 +250,9 @@ def assert_counted(trajectory: Trajectory) -> None:
     """The outcome is a metric, and an infra error teaches nothing."""
     rows = to_rows(trajectory, placeholder_id=0, policy_version=1)
     ours = [row.extra_fields[FIELD] for row in rows]
-    ours[-1]["summary"] = summarise(trajectory)
     index = BatchIndex.of([f"g_0_{number}" for number in range(len(rows))], [{}] * len(rows))
     nothing = torch.zeros(len(rows))
-    valid_R = torch.tensor([each["valid"] for each in ours])
+    valid_R = torch.tensor([each.valid for each in ours])
     metrics = batch_metrics(ours, index, valid_R, nothing, nothing, nothing)
     assert {
         name: value
@@ -260,5 +260,5 @@ def assert_counted(trajectory: Trajectory) -> None:
         if name.startswith("agentflow/outcome/") and value
     } == {f"agentflow/outcome/{trajectory.outcome.value}": 1.0}
     faulted = trajectory.outcome is Outcome.INFRA_ERROR
-    assert all(each["valid"] is not faulted for each in ours)
+    assert all(each.valid is not faulted for each in ours)
     assert not faulted or not any(any(row.response_mask) for row in rows)

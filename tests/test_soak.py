@@ -34,8 +34,9 @@ from agentflow_verl.tools.toolbox import ToolBox
 from agentflow_verl.trainer.batching.dealing import BatchIndex
 from agentflow_verl.trainer.metrics import batch_metrics
 from agentflow_verl.trainer.resilience.fault_limit import stop_on_faults
-from agentflow_verl.trainer.rollout.rows import FIELD, to_rows
-from agentflow_verl.trainer.rollout.worker import after_scoring, summarise
+from agentflow_verl.trainer.rollout.row_record import FIELD
+from agentflow_verl.trainer.rollout.rows import to_rows
+from agentflow_verl.trainer.rollout.worker import after_scoring
 from agentflow_verl.trajectories.records import Outcome, Trajectory
 from tests.engines import tokenizers
 from tests.flow.fakes import PLAN
@@ -180,14 +181,13 @@ async def test_every_trajectory_ends_once_and_faults_change_no_advantage():
     for trajectory, reward in found:
         rows = to_rows(trajectory, placeholder_id=0, policy_version=1)
         ours += [row.extra_fields[FIELD] for row in rows]
-        ours[-1]["summary"] = summarise(trajectory)
         keys += [f"{trajectory.id}_{number}" for number in range(len(rows))]
         rewards += [reward] * len(rows)
         tokens += [sum(row.response_mask) for row in rows]
     index = BatchIndex.of(keys, [{}] * len(keys))
     reward_R, valid_R, tokens_R = (
         torch.tensor(rewards),
-        torch.tensor([each["valid"] for each in ours]),
+        torch.tensor([each.valid for each in ours]),
         torch.tensor(tokens),
     )
     advantage_R = advantages(reward_R, index.trajectory_R, index.group_R, valid_R)

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from agentflow_verl.flow.modules import MODULES
 from agentflow_verl.trainer.batching.dealing import BatchIndex
+from agentflow_verl.trainer.rollout.row_record import RowRecord
 from agentflow_verl.trajectories.records import Outcome
 
 PARTS = (*MODULES, "tools", "paused", "total")
 
 
 def batch_metrics(
-    ours: Sequence[dict[str, Any]],
+    records: Sequence[RowRecord | None],
     index: BatchIndex,
     valid_R: Tensor,
     score_R: Tensor,
@@ -27,16 +27,20 @@ def batch_metrics(
     """Metrics of one batch.
 
     Args:
-        ours: the ``agentflow`` dictionary of each row; the last row of a trajectory also has its
-            ``summary``. score_R: outcome reward, before any penalty. mass_R: loss weight times
+        records: of each row; the last row of a trajectory also has its ``summary``. score_R: outcome reward, before any penalty. mass_R: loss weight times
             tokens: each row's share of the objective.
     """
-    last = [row for row, item in enumerate(ours) if "summary" in item and not index.padding_R[row]]
-    summaries = [ours[row]["summary"] for row in last]
+    last, summaries, outcomes = [], [], Counter[Outcome]()
+    for row, record in enumerate(records):
+        # padding is a copy of a row, record and all
+        if record is None or record.summary is None or index.padding_R[row]:
+            continue
+        last.append(row)
+        summaries.append(record.summary)
+        outcomes[record.outcome] += 1
     valid = [row for row in last if valid_R[row]]
-    outcomes = Counter(ours[row]["outcome"] for row in last)
-    calls = Counter(tool for summary in summaries for tool in summary["calls"])
-    turns = sum(summary["turns"] for summary in summaries)
+    calls = Counter(tool for summary in summaries for tool in summary.calls)
+    turns = sum(summary.turns for summary in summaries)
     total = max(1, len(last))
     metrics = {
         "agentflow/trajectories": len(last),
@@ -45,35 +49,35 @@ def batch_metrics(
         "agentflow/reward": _mean([float(score_R[row]) for row in valid]),
         "agentflow/turns": turns / total,
         "agentflow/planner_tokens_per_turn": (
-            sum(s["planner_tokens"] for s in summaries) / max(1, turns)
+            sum(s.planner_tokens for s in summaries) / max(1, turns)
         ),
         "agentflow/planner_tokens_per_trajectory": (
-            sum(s["planner_tokens"] for s in summaries) / total
+            sum(s.planner_tokens for s in summaries) / total
         ),
         "agentflow/tool_error_rate": (
-            sum(s["tool_errors"] for s in summaries) / max(1, sum(calls.values()))
+            sum(s.tool_errors for s in summaries) / max(1, sum(calls.values()))
         ),
         "agentflow/malformed_plan_rate": (
-            sum(s["malformed_plans"] for s in summaries) / max(1, turns)
+            sum(s.malformed_plans for s in summaries) / max(1, turns)
         ),
         "agentflow/malformed_call_rate": (
-            sum(s["malformed_calls"] for s in summaries) / max(1, turns)
+            sum(s.malformed_calls for s in summaries) / max(1, turns)
         ),
         "agentflow/malformed_verdict_rate": (
-            sum(s["malformed_verdicts"] for s in summaries) / max(1, turns)
+            sum(s.malformed_verdicts for s in summaries) / max(1, turns)
         ),
-        "agentflow/cut_replies": sum(s["cut_replies"] for s in summaries) / total,
+        "agentflow/cut_replies": sum(s.cut_replies for s in summaries) / total,
         "agentflow/objective_mass": float(mass_R.sum()),
     }
     metrics |= {
-        f"agentflow/outcome/{outcome.value}": outcomes[outcome.value] / total for outcome in Outcome
+        f"agentflow/outcome/{outcome.value}": outcomes[outcome] / total for outcome in Outcome
     }
     metrics |= {f"agentflow/calls/{tool}": count / total for tool, count in calls.items()}
     metrics |= {
-        f"agentflow/seconds/{part}": _mean([s["timings"].get(part, 0.0) for s in summaries])
+        f"agentflow/seconds/{part}": _mean([s.timings.get(part, 0.0) for s in summaries])
         for part in PARTS
     }
-    metrics |= _cache_metrics([s["cached_tokens"] for s in summaries])
+    metrics |= _cache_metrics([s.cached_tokens for s in summaries])
     metrics |= _group_metrics(valid, index, score_R, advantage_R)
     return metrics
 

@@ -51,7 +51,7 @@ from agentflow_verl.trainer.preflight.static import ESTIMATOR
 from agentflow_verl.trainer.resilience.fault_limit import stop_on_faults
 from agentflow_verl.trainer.resilience.fit import Recovering
 from agentflow_verl.trainer.rollout.lora_sharing import can_share, share_rollout
-from agentflow_verl.trainer.rollout.rows import FIELD
+from agentflow_verl.trainer.rollout.row_record import is_valid, read_records
 from agentflow_verl.trainer.rollout.runtime import plain
 
 ACTOR_ROLES = (Role.Actor, Role.ActorRollout, Role.ActorRolloutRef, Role.RefPolicy)
@@ -176,9 +176,9 @@ class FlowTrainer(Recovering):
             partition_id=batch.partition_id,
             select_fields=[*fields, "extra_fields"],
         )
-        ours = [item.get(FIELD, {}) for item in data.pop("extra_fields").tolist()]
+        records = read_records(data.pop("extra_fields").tolist())
         stop_on_faults(
-            [row for row, tag in zip(ours, batch.tags) if not tag.get("is_padding")],
+            [row for row, tag in zip(records, batch.tags) if not tag.get("is_padding")],
             self.config.agentflow.max_fault_rate,
         )
         response_mask = data["response_mask"]
@@ -201,7 +201,7 @@ class FlowTrainer(Recovering):
             metrics.update(correction_metrics)
 
         index = BatchIndex.of(batch.keys, batch.tags)
-        valid_R = ~index.padding_R & torch.tensor([item.get("valid", False) for item in ours])
+        valid_R = ~index.padding_R & torch.tensor([is_valid(record) for record in records])
         options = FlowGRPO(**plain(self.config.agentflow.flow_grpo))
         reward_R = self._trajectory_rewards(data, index)
         advantage_R = advantages(reward_R, index.trajectory_R, index.group_R, valid_R, options)
@@ -216,7 +216,7 @@ class FlowTrainer(Recovering):
         )
         metrics.update(
             batch_metrics(
-                ours,
+                records,
                 index,
                 valid_R,
                 data.batch["rm_scores"].sum(-1),

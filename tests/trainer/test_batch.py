@@ -26,8 +26,8 @@ from agentflow_verl.core.errors import InfraError
 from agentflow_verl.trainer import trainers as modes
 from agentflow_verl.trainer.actor_loss import LOSS_WEIGHT
 from agentflow_verl.trainer.rollout.reward_manager import FlowRewardManager
-from agentflow_verl.trainer.rollout.rows import FIELD, RECORD, to_rows
-from agentflow_verl.trainer.rollout.worker import FlowWorker, summarise
+from agentflow_verl.trainer.rollout.rows import RECORD, to_rows
+from agentflow_verl.trainer.rollout.worker import FlowWorker
 from agentflow_verl.trajectories.records import Outcome, Tokens, Trajectory, Turn
 from tests.config.test_hydra import composed, hydra  # noqa: F401 - a fixture, used by name
 from tests.flow_grpo import oracle
@@ -126,7 +126,6 @@ def _rows(reward: Any, lengths: Any) -> list[Any]:
         row.extra_fields.pop(RECORD, None)
         row.extra_fields["reward_extra_info"] = {"half": 0.5}
         row.reward_score = 0.0 if reward == FAULT else reward
-    rows[-1].extra_fields[FIELD]["summary"] = summarise(trajectory)
     return rows
 
 

@@ -10,7 +10,7 @@ import torch
 
 from agentflow_verl.trainer.batching.dealing import BatchIndex
 from agentflow_verl.trainer.metrics import MODULES, batch_metrics, policy_rollout_kl
-from agentflow_verl.trainer.rollout.worker import summarise
+from agentflow_verl.trainer.rollout.row_record import RowRecord, row_records
 from agentflow_verl.trajectories.records import (
     Call,
     ModuleReply,
@@ -76,28 +76,18 @@ class Batch:
         self, group: str, session: int, trajectory: Trajectory, score: float, advantage: float = 0.0
     ) -> None:
         rows = max(1, len(trajectory.turns)) if trajectory.outcome.valid else 1
-        for row in range(rows):
-            item: dict[str, Any] = {
-                "outcome": trajectory.outcome.value,
-                "valid": trajectory.outcome.valid,
-            }
-            if row == rows - 1:
-                item["summary"] = summarise(trajectory)
-            self._row(
-                f"{group}_{session}_{row}", item, {}, score, advantage, trajectory.outcome.valid
-            )
+        for row, record in enumerate(row_records(trajectory, rows)):
+            self._row(f"{group}_{session}_{row}", record, {}, score, advantage, record.valid)
 
     def pad(self, count: int) -> None:
         """verl's padding is a copy of the first row, summary and all, with a tag."""
         for number in range(count):
-            self._row(
-                f"pad_{number}_0", dict(self.ours[-1]), {"is_padding": True}, 99.0, 99.0, False
-            )
+            self._row(f"pad_{number}_0", self.ours[-1], {"is_padding": True}, 99.0, 99.0, False)
 
     def _row(
         self,
         key: str,
-        item: dict[str, Any],
+        item: RowRecord,
         tag: dict[str, Any],
         score: float,
         advantage: float,

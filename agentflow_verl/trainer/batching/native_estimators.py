@@ -19,7 +19,7 @@ from transfer_queue import KVBatchMeta
 from agentflow_verl.trainer.batching.dealing import BatchIndex
 from agentflow_verl.trainer.metrics import batch_metrics
 from agentflow_verl.trainer.resilience.fault_limit import stop_on_faults
-from agentflow_verl.trainer.rollout.rows import FIELD
+from agentflow_verl.trainer.rollout.row_record import is_valid, read_records
 
 WRITTEN = ("advantages", "returns", "token_level_rewards", "rollout_is_weights")
 
@@ -38,12 +38,12 @@ def without_faults(
         partition_id=batch.partition_id,
         select_fields=["response_mask", "rm_scores", "extra_fields"],
     )
-    ours = [item.get(FIELD, {}) for item in data.pop("extra_fields").tolist()]
+    records = read_records(data.pop("extra_fields").tolist())
     index = BatchIndex.of(batch.keys, batch.tags)
     stop_on_faults(
-        [row for row, padding in zip(ours, index.padding_R.tolist()) if not padding], fault_limit
+        [row for row, padding in zip(records, index.padding_R.tolist()) if not padding], fault_limit
     )
-    valid_R = ~index.padding_R & torch.tensor([row.get("valid", False) for row in ours])
+    valid_R = ~index.padding_R & torch.tensor([is_valid(record) for record in records])
     counts = counting(index, valid_R).tolist()
 
     done = estimate(
@@ -82,7 +82,7 @@ def without_faults(
     score_R = torch.tensor([float(row.sum()) for row in data["rm_scores"].unbind()])
     metrics.update(
         batch_metrics(
-            ours, index, valid_R, score_R, advantage_R, tokens_R / tokens_R.sum().clamp(min=1)
+            records, index, valid_R, score_R, advantage_R, tokens_R / tokens_R.sum().clamp(min=1)
         )
     )
     return KVBatchMeta(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics, AgentLoopOutput
 
+from agentflow_verl.trainer.rollout.row_record import FIELD, RowRecord, row_records
 from agentflow_verl.trajectories.records import Outcome, Tokens, Trajectory
 
-FIELD = "agentflow"  # key of our dictionary in AgentLoopOutput.extra_fields
-RECORD = (  # the whole Trajectory, on the last row, until the worker has logged it
-    "agentflow_trajectory"
-)
+# key of the whole Trajectory in the last row's extra_fields, until the worker has logged it
+RECORD = "agentflow_trajectory"
 
 
 def to_rows(
@@ -37,13 +36,18 @@ def to_rows(
         trained = 0
     else:
         trained = 1
-    rows = [_row(tokens, trajectory, trained, len(turns), policy_version) for tokens in turns]
+    rows = [
+        _row(tokens, trajectory, record, trained, policy_version)
+        for tokens, record in zip(turns, row_records(trajectory, len(turns)))
+    ]
+    for row in rows:
+        row.num_turns = len(turns)
     rows[-1].extra_fields[RECORD] = trajectory
     return rows
 
 
 def _row(
-    tokens: Tokens, trajectory: Trajectory, trained: int, turns: int, policy_version: int
+    tokens: Tokens, trajectory: Trajectory, record: RowRecord, trained: int, policy_version: int
 ) -> AgentLoopOutput:
     first = policy_version if tokens.weights_first is None else tokens.weights_first
     last = policy_version if tokens.weights_last is None else tokens.weights_last
@@ -52,7 +56,6 @@ def _row(
         response_ids=list(tokens.response_ids),
         response_mask=[trained] * len(tokens.response_ids),
         response_logprobs=list(tokens.logprobs) or None,
-        num_turns=turns,
         metrics=AgentLoopMetrics(
             generate_sequences=sum(
                 trajectory.timings.get(module, 0.0)
@@ -61,11 +64,7 @@ def _row(
             tool_calls=trajectory.timings.get("tools", 0.0),
         ),
         extra_fields={
-            FIELD: {
-                "id": trajectory.id,
-                "valid": trajectory.outcome.valid,
-                "outcome": trajectory.outcome.value,
-            },
+            FIELD: record,
             "global_steps": last,
             "min_global_steps": first,
             "max_global_steps": last,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Literal
 
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
@@ -11,11 +11,12 @@ from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 from agentflow_verl.core.interruptions import Interruptions
 from agentflow_verl.trainer.rollout import agent_loop  # noqa: F401 - registers the loop in this process
 from agentflow_verl.trainer.rollout.frozen_base import abort_when_cancelled, base_generate
-from agentflow_verl.trainer.rollout.rows import FIELD, RECORD
+from agentflow_verl.trainer.rollout.row_record import FIELD, row_records
+from agentflow_verl.trainer.rollout.rows import RECORD
 from agentflow_verl.trainer.rollout.runtime import Runtime, plain
 from agentflow_verl.trainer.rollout.services import Services
 from agentflow_verl.trajectories.log import ScoredTrajectory
-from agentflow_verl.trajectories.records import SCORER_FAILED, ModuleReply, Outcome, Trajectory
+from agentflow_verl.trajectories.records import SCORER_FAILED, Outcome, Trajectory
 
 _WorkerTQ = AgentLoopWorkerTQ.__ray_metadata__.modified_class  # the class behind verl's ray.remote
 
@@ -57,11 +58,10 @@ class FlowWorker(_WorkerTQ):
         """Put rows into TransferQueue. A faulted trajectory of a validation is only logged: verl
         would score it 0.
         """
-        ours = output[-1].extra_fields[FIELD]
-        ours["split"] = "val" if validate else "train"
+        set_records(output, output[-1].extra_fields[RECORD], "val" if validate else "train")
         if validate:
             await self._compute_score(output, row)
-        if not validate or ours["valid"]:
+        if not validate or output[-1].extra_fields[FIELD].valid:
             await super()._agent_loop_postprocess(output, validate, **row)
 
     async def _compute_score(self, outputs: list[AgentLoopOutput], kwargs: dict[str, Any]) -> None:
@@ -76,28 +76,31 @@ class FlowWorker(_WorkerTQ):
         last = outputs[-1]
         scores = last.extra_fields.get("reward_extra_info", {})
         trajectory = after_scoring(last.extra_fields.pop(RECORD), scores)
-        for output in outputs:
-            output.extra_fields[FIELD] |= {
-                "valid": trajectory.outcome.valid,
-                "outcome": trajectory.outcome.value,
-            }
-        last.extra_fields[FIELD]["summary"] = summarise(trajectory)
+        set_records(outputs, trajectory, last.extra_fields[FIELD].split)
         if self.tools.log is None:
             return
         scored = ScoredTrajectory(
             step=int(row["global_steps"]),
-            split=last.extra_fields[FIELD]["split"],
+            split=last.extra_fields[FIELD].split,
             group=str(row["uid"]),
             session=int(row["session_id"]),
             data_source=str(row.get("data_source", "")),
             ground_truth=_plain(row.get("reward_model", {}).get("ground_truth")),
-            reward=last.reward_score if last.extra_fields[FIELD]["valid"] else None,
+            reward=last.reward_score if trajectory.outcome.valid else None,
             scores=_plain(scores),
             trajectory=trajectory,
         )
         await asyncio.to_thread(
             self.tools.log.write, scored
         )  # a disk may be slow, and the loop has others to serve
+
+
+def set_records(
+    outputs: list[AgentLoopOutput], trajectory: Trajectory, split: Literal["train", "val"]
+) -> None:
+    """Say on every row of the trajectory how it ended."""
+    for output, record in zip(outputs, row_records(trajectory, len(outputs), split)):
+        output.extra_fields[FIELD] = record
 
 
 def after_scoring(trajectory: Trajectory, scores: dict[str, Any]) -> Trajectory:
@@ -108,47 +111,6 @@ def after_scoring(trajectory: Trajectory, scores: dict[str, Any]) -> Trajectory:
         return trajectory
     error = f"{SCORER_FAILED}: {scores.get('reason', 'it gives no reason')}"
     return trajectory.model_copy(update={"outcome": Outcome.INFRA_ERROR, "error": error})
-
-
-def summarise(trajectory: Trajectory) -> dict[str, Any]:
-    """What metrics need of a trajectory, small enough to travel with its last row."""
-    replies = trajectory.all_replies()
-    verdicts = [turn.verdict for turn in trajectory.turns if turn.verdict is not None]
-    return {
-        "turns": len(trajectory.turns),
-        "planner_tokens": sum(
-            len(turn.tokens.response_ids) for turn in trajectory.turns if turn.tokens is not None
-        ),
-        "calls": [
-            turn.call.tool
-            for turn in trajectory.turns
-            if turn.call is not None and turn.result is not None
-        ],
-        "tool_errors": sum(
-            turn.result.is_error for turn in trajectory.turns if turn.result is not None
-        ),
-        "malformed_plans": sum(turn.plan is None for turn in trajectory.turns),
-        "malformed_calls": sum(
-            turn.plan is not None and turn.error is not None for turn in trajectory.turns
-        ),
-        "malformed_verdicts": sum(not verdict.parsed for verdict in verdicts),
-        "cut_replies": sum(reply.cut for reply in replies),
-        "cached_tokens": cached_tokens(replies),
-        "timings": dict(trajectory.timings),
-        "error": trajectory.error,
-    }
-
-
-def cached_tokens(replies: list[ModuleReply]) -> dict[str, tuple[int, int]]:
-    """By engine: prompt tokens that its prefix cache served, and prompt tokens in all, where it
-    tells the first.
-    """
-    found: dict[str, tuple[int, int]] = {}
-    for reply in replies:
-        if reply.cached_tokens is not None:
-            cached, prompt = found.get(reply.engine, (0, 0))
-            found[reply.engine] = (cached + reply.cached_tokens, prompt + reply.prompt_tokens)
-    return found
 
 
 def _plain(value: Any) -> Any:

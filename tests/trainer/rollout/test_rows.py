@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentflow_verl.trainer.batching.dealing import BatchIndex, deal, plan_steps
-from agentflow_verl.trainer.rollout.rows import FIELD, RECORD, to_rows
+from agentflow_verl.trainer.rollout.row_record import FIELD
+from agentflow_verl.trainer.rollout.rows import RECORD, to_rows
 from agentflow_verl.trajectories.records import Outcome, Tokens, Trajectory, Turn
 
 PLACEHOLDER = 99
@@ -55,7 +56,7 @@ def test_rows_come_out_of_verls_own_conversion_unchanged():
     assert columns["response_mask"].tolist() == [1, 1]
     assert columns["rollout_log_probs"].tolist() == [-0.5, -0.5]
     assert columns["rm_scores"].tolist() == [0.0, 1.0]
-    assert columns["extra_fields"][FIELD]["id"] == "g_0"
+    assert columns["extra_fields"][FIELD].id == "g_0"
 
 
 def test_the_record_travels_on_the_last_row_alone():
@@ -68,7 +69,7 @@ def test_the_record_travels_on_the_last_row_alone():
 def test_a_malformed_turn_is_trained_like_any_other():
     whole = trajectory(tokens(response=(1,)), tokens(response=(2,)), outcome=Outcome.MALFORMED)
     assert [row.response_mask for row in rows_of(whole)] == [[1], [1]]
-    assert all(row.extra_fields[FIELD]["valid"] for row in rows_of(whole))
+    assert all(row.extra_fields[FIELD].valid for row in rows_of(whole))
 
 
 def assert_placeholder(rows, valid: bool) -> None:
@@ -79,7 +80,7 @@ def assert_placeholder(rows, valid: bool) -> None:
         [0],
     )
     assert row.response_logprobs == [0.0]
-    assert row.extra_fields[FIELD]["valid"] is valid
+    assert row.extra_fields[FIELD].valid is valid
     assert RECORD in row.extra_fields
 
 

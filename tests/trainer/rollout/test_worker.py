@@ -11,7 +11,8 @@ import pytest
 
 from agentflow_verl.config import schema
 from agentflow_verl.trainer.rollout import worker as worker_module
-from agentflow_verl.trainer.rollout.rows import FIELD, to_rows
+from agentflow_verl.trainer.rollout.row_record import FIELD
+from agentflow_verl.trainer.rollout.rows import to_rows
 from agentflow_verl.trainer.rollout.services import Services
 from agentflow_verl.trainer.rollout.worker import FlowWorker
 from agentflow_verl.trajectories.log import TrajectoryLog, read_log
@@ -79,7 +80,7 @@ async def test_a_trajectory_is_scored_logged_and_stored_once(worker, validate):
         SCORED,
     )
     assert worker.stored == [output] and worker.asked == 1
-    assert [row.extra_fields[FIELD]["valid"] for row in output] == [True, True]
+    assert [row.extra_fields[FIELD].valid for row in output] == [True, True]
 
 
 @pytest.mark.parametrize("validate", [False, True])
@@ -91,11 +92,11 @@ async def test_a_scorer_that_fails_is_a_fault_of_the_trajectory(worker, validate
     assert (entry.reward, entry.trajectory.outcome) == (None, Outcome.INFRA_ERROR)
     assert entry.trajectory.error == "the scorer failed: InfraError: no judge"
     for row in output:
-        assert (row.extra_fields[FIELD]["valid"], row.extra_fields[FIELD]["outcome"]) == (
+        assert (row.extra_fields[FIELD].valid, row.extra_fields[FIELD].outcome) == (
             False,
-            "infra_error",
+            Outcome.INFRA_ERROR,
         )
-    assert output[-1].extra_fields[FIELD]["summary"]["error"] == entry.trajectory.error, (
+    assert output[-1].extra_fields[FIELD].summary.error == entry.trajectory.error, (
         "which stops a run where it is the rule"
     )
     assert len(worker.stored) == (0 if validate else 1), "a validation would count it as a 0"
