@@ -70,6 +70,7 @@ def test_an_update_longer_than_the_budget_ends_no_trajectory(tmp_path, monkeypat
         tmp_path,
         "trainer.v1.trainer_mode=agentflow_colocate_async",
         "trainer.v1.colocate_async.num_warmup_batches=3",
+        "actor_rollout_ref.rollout.max_num_seqs=2",  # so that they do not all end at once
         f"agentflow.time_budget_s={budget_s}",
     )
     assert all(metrics["agentflow/outcome/out_of_time"] == 0 for metrics in run.metrics.values())
