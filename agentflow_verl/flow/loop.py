@@ -11,7 +11,7 @@ from typing import Any
 
 from agentflow_verl.config.limits import Limits
 from agentflow_verl.core.deadline import Clock, Deadline
-from agentflow_verl.core.errors import InfraError, MalformedOutput, OutOfTime
+from agentflow_verl.core.errors import InfraError, MalformedOutput, OutOfTime, PromptTooLong
 from agentflow_verl.core.unicode import well_formed
 from agentflow_verl.engines.interface import Engine
 from agentflow_verl.flow.answer import extract_answer
@@ -118,7 +118,11 @@ class Flow:
         if tool is None:
             names = ", ".join(spec.name for spec in self.tools.specs)
             raise MalformedOutput(f"there is no tool {plan.tool!r}; the tools are {names}")
-        command = await caller.execute(tool, plan.context, plan.sub_goal)
+        try:
+            command = await caller.execute(tool, plan.context, plan.sub_goal)
+        except PromptTooLong as wrong:
+            await caller.check_room_for(tool)
+            raise MalformedOutput(f"the context and sub-goal are too long: {wrong}") from wrong
         parts["call"] = call = Call(
             tool=tool.name, arguments=parse_arguments(command.text, tool.parameters)
         )

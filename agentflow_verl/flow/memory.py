@@ -2,7 +2,8 @@
 
 One memory belongs to one trajectory. Rendering is append-only while it fits its budget, so that an
 engine's prefix cache serves the earlier turns; over budget the oldest results are shortened first,
-then the oldest turns are reduced to their sub-goal. A turn's text is counted once; counting happens
+then the oldest turns are reduced to their sub-goal, and that is
+shortened too. A turn's text is counted once; counting happens
 on another thread, it would hold up the event loop.
 """
 
@@ -17,15 +18,21 @@ from agentflow_verl.trajectories.records import Turn
 CUT = " […]"
 SEPARATOR = "\n\n"
 NOTHING = "None yet."
+# (result_chars, plan_chars), step by step; the last bounds a turn whatever the planner wrote
+SHORTER = ((600, None), (150, None), (0, None), (0, 200), (0, 40))
 
 
-def describe(turn: Turn, result_chars: int | None = None) -> str:
-    """One turn as text. ``result_chars`` limits the result; None keeps it whole, 0 drops everything
-    but the sub-goal.
+def describe(turn: Turn, result_chars: int | None = None, plan_chars: int | None = None) -> str:
+    """One turn as text.
+
+    Args:
+        result_chars: limit of the result; None keeps it whole, 0 drops all but the plan's lines.
+        plan_chars: limit of the sub-goal and of the tool's name, each.
     """
     lines = [f"Turn {turn.index + 1}"]
     if turn.plan is not None:
-        lines += [f"Sub-goal: {turn.plan.sub_goal}", f"Tool: {turn.plan.tool}"]
+        lines.append(f"Sub-goal: {shorten(turn.plan.sub_goal, plan_chars)}")
+        lines.append(f"Tool: {shorten(turn.plan.tool, plan_chars)}")
     if result_chars == 0:
         return "\n".join(lines)
     if turn.call is not None:
@@ -79,11 +86,11 @@ class Memory:
             return text
         texts = [describe(turn) for turn in self.turns]
         total = sum(map(self._size, texts))
-        for limit in (600, 150, 0):
+        for result_chars, plan_chars in SHORTER:
             for position, turn in enumerate(self.turns):
                 if total <= budget:
                     break
-                shorter = describe(turn, limit)
+                shorter = describe(turn, result_chars, plan_chars)
                 total += self._size(shorter) - self._size(texts[position])
                 texts[position] = shorter
         return SEPARATOR.join(texts)

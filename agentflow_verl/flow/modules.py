@@ -9,13 +9,14 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any
 
 from agentflow_verl.core.deadline import Deadline
 from agentflow_verl.core.errors import PromptTooLong
 from agentflow_verl.engines.interface import Engine, Reply
 from agentflow_verl.flow import prompts
-from agentflow_verl.flow.memory import Memory
+from agentflow_verl.flow.memory import Memory, shorten
 from agentflow_verl.flow.parse import without_reasoning
 from agentflow_verl.tools.session import TrajectoryState
 from agentflow_verl.tools.types import ToolSpec
@@ -79,6 +80,14 @@ class Caller:
             sub_goal=sub_goal,
         )
 
+    async def check_room_for(self, tool: ToolSpec) -> None:
+        """Raise PromptTooLong where the tool's own description is too long for the executor.
+
+        The reply is thrown away: no engine says more cheaply what fits.
+        """
+        await self.execute(tool, "", "")
+        self.replies.pop()
+
     async def verify(self) -> Reply:
         return await self._ask("verifier")
 
@@ -93,8 +102,8 @@ class Caller:
     async def _ask(
         self, module: str, answer: Mapping[str, Any] | None = None, **fields: str
     ) -> Reply:
-        """Ask ``module``'s engine; where the prompt is over its limit, with less and less of the
-        memory.
+        """Ask ``module``'s engine; where the prompt is over its limit, with less and less of what
+        was written before: the memory and the analysis.
 
         Args:
             answer: JSON schema of the reply, for an engine that can hold to one.
@@ -108,8 +117,11 @@ class Caller:
                     if prompt.shows_memory
                     else ""
                 )
+                analysis = self.analysis
+                if prompt.shows_memory:
+                    analysis = shorten(analysis, ceil(len(analysis) * share))
                 messages = prompt.render(
-                    query=self.query, analysis=self.analysis, memory=memory, **fields
+                    query=self.query, analysis=analysis, memory=memory, **fields
                 )
                 try:
                     reply = await engine.reply(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import transfer_queue as tq
 
 from agentflow_verl.core.errors import ConfigError
-from agentflow_verl.trainer.rollout.row_record import FIELD
+from agentflow_verl.trainer.rollout.row_record import is_valid, read_record
 
 if TYPE_CHECKING:
     from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
@@ -67,7 +67,7 @@ def _values(
         extra = getattr(
             extra, "data", extra
         )  # as verl reads it: wrapped or not, by how it was stored
-        if extra[FIELD].valid:
+        if is_valid(read_record(extra)):
             values[key.split("_")[0]].append(_metric(buffer.filter_groups_metric, score, extra))
     return values
 

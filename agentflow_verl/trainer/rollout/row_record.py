@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from agentflow_verl.trajectories.records import ModuleReply, Outcome, Record, Trajectory
@@ -31,7 +31,8 @@ class TrajectorySummary(Record):
 class RowRecord(Record):
     """In ``extra_fields[FIELD]`` of every row but verl's padding.
 
-    A pydantic model, which TransferQueue pickles: a dataclass would come back as a plain dict.
+    verl dumps it to a dict on the way (``AgentLoopOutput.as_dict``): ``read_record`` makes it a
+    record again.
     """
 
     id: str
@@ -47,9 +48,15 @@ class RowRecord(Record):
         return self.outcome.valid
 
 
-def read_records(extra_fields: Sequence[Mapping[str, Any]]) -> list[RowRecord | None]:
-    """The record of each row; None for padding."""
-    return [fields.get(FIELD) for fields in extra_fields]
+def read_record(extra_fields: Mapping[str, Any]) -> RowRecord | None:
+    """The record of a row; None for padding."""
+    found = extra_fields.get(FIELD)
+    return None if found is None else RowRecord.model_validate(found)
+
+
+def read_records(extra_fields: Iterable[Mapping[str, Any]]) -> list[RowRecord | None]:
+    """As ``read_record``, for each row."""
+    return [read_record(fields) for fields in extra_fields]
 
 
 def is_valid(record: RowRecord | None) -> bool:

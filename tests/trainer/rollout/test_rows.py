@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentflow_verl.trainer.batching.dealing import BatchIndex, deal, plan_steps
-from agentflow_verl.trainer.rollout.row_record import FIELD
+from agentflow_verl.trainer.rollout.row_record import FIELD, read_record
 from agentflow_verl.trainer.rollout.rows import RECORD, to_rows
 from agentflow_verl.trajectories.records import Outcome, Tokens, Trajectory, Turn
 
@@ -56,7 +56,7 @@ def test_rows_come_out_of_verls_own_conversion_unchanged():
     assert columns["response_mask"].tolist() == [1, 1]
     assert columns["rollout_log_probs"].tolist() == [-0.5, -0.5]
     assert columns["rm_scores"].tolist() == [0.0, 1.0]
-    assert columns["extra_fields"][FIELD].id == "g_0"
+    assert read_record(columns["extra_fields"]).id == "g_0"
 
 
 def test_the_record_travels_on_the_last_row_alone():
