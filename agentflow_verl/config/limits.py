@@ -16,3 +16,17 @@ class Limits(ConfigModel):
     """Wall clock of the whole trajectory, in seconds."""
     memory_tokens: int = Field(2048, ge=64, strict=True)
     """What earlier turns may take of a prompt, in tokens."""
+
+
+class ValidationLimits(ConfigModel):
+    """Limits of a validation's trajectories, such as the paper's 10 turns where it trains with 3.
+    What is None is as in training.
+    """
+
+    max_turns: Count | None = None
+    time_budget_s: Seconds | None = None
+    memory_tokens: int | None = Field(None, ge=64, strict=True)
+
+    def over(self, training: Limits) -> Limits:
+        """``training``'s limits with these in their place."""
+        return training.model_copy(update=self.model_dump(exclude_none=True))

@@ -11,7 +11,7 @@ from agentflow_verl.config.base import ConfigModel, Count, Temperature, nearest,
 from agentflow_verl.config.endpoint import EndpointConfig
 from agentflow_verl.config.flow_grpo import FlowGRPO
 from agentflow_verl.config.judge import JudgeConfig
-from agentflow_verl.config.limits import Limits
+from agentflow_verl.config.limits import Limits, ValidationLimits
 from agentflow_verl.config.tool import ToolConfig
 from agentflow_verl.core.errors import ConfigError
 
@@ -53,6 +53,8 @@ class AgentflowConfig(Limits):
     tools: dict[str, ToolConfig] = {}
     judge: JudgeConfig = JudgeConfig()
     flow_grpo: FlowGRPO = FlowGRPO()
+    val: ValidationLimits = ValidationLimits()
+    """Limits of their own for the trajectories of a validation."""
     trajectory_dir: str | None = None
     """Folder for the trajectories, one JSON line each; None writes none."""
 
@@ -71,6 +73,11 @@ class AgentflowConfig(Limits):
     def limits(self) -> Limits:
         """The limits alone."""
         return Limits(**{name: getattr(self, name) for name in Limits.model_fields})
+
+    @property
+    def val_limits(self) -> Limits:
+        """The limits of a validation's trajectories."""
+        return self.val.over(self.limits)
 
     @property
     def judge_endpoint(self) -> EndpointConfig | None:

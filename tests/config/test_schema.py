@@ -174,6 +174,13 @@ def test_a_loaded_config_cannot_be_changed():
         config.max_turns = 5
 
 
+def test_a_validation_has_the_limits_of_training_but_for_those_of_its_own():
+    config = load({**GOOD, "max_turns": 3, "time_budget_s": 60, "val": {"max_turns": 10}})
+    assert config.val_limits == Limits(max_turns=10, time_budget_s=60)
+    assert config.limits == Limits(max_turns=3, time_budget_s=60)
+    assert load(GOOD).val_limits == load(GOOD).limits
+
+
 def test_the_limits_of_a_trajectory_stand_at_the_top_level():
     assert load({**GOOD, "max_turns": 7}).limits == Limits(max_turns=7)
 

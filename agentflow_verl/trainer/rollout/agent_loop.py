@@ -4,6 +4,7 @@ turn out.
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import Any
 
 from verl.experimental.agent_loop.agent_loop import (
@@ -20,6 +21,9 @@ from agentflow_verl.flow.question import parse_prompt
 from agentflow_verl.trainer.rollout.rows import to_rows
 from agentflow_verl.trainer.rollout.services import Services
 
+# Set by FlowWorker in the task of each trajectory: verl tells no agent loop whether it validates.
+validating: ContextVar[bool] = ContextVar("validating", default=False)
+
 
 @register("agentflow")
 class AgentflowLoop(AgentLoopBase):
@@ -35,9 +39,9 @@ class AgentflowLoop(AgentLoopBase):
         """One trajectory. A fault is an outcome of the trajectory, never an exception: verl would
         fail the group.
         """
-        flow = Flow(
-            self._engines(sampling_params), self.services.tools, self.services.config.limits
-        )
+        config = self.services.config
+        limits = config.val_limits if validating.get() else config.limits
+        flow = Flow(self._engines(sampling_params), self.services.tools, limits)
         query = question_of(row["raw_prompt"])
         trajectory = await flow.run(query, f"{row['uid']}_{row['session_id']}")
         eos = self.tokenizer.eos_token_id

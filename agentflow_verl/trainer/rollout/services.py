@@ -97,12 +97,15 @@ class Services:
             }
         log = TrajectoryLog(Path(config.trajectory_dir)) if config.trajectory_dir else None
         if log is not None:
-            Setup(
+            setup = Setup(
                 limits=config.limits,
                 tools=tools.specs,
                 prompt_limits=prompt_limits,
                 template=dict(template_kwargs),
                 tokenizer=tokenizer.name_or_path,
-            ).save(log.folder)
+            )
+            setup.save(log.folder)
+            # a replay takes the setup that lies nearest to the trajectory
+            setup.model_copy(update={"limits": config.val_limits}).save(log.folder / "val")
         garbage.settle()
         return cls(config, engines, tools, log, interruptions)

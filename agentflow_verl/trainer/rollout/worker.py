@@ -9,7 +9,7 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 
 from agentflow_verl.core.interruptions import Interruptions
-from agentflow_verl.trainer.rollout import agent_loop  # noqa: F401 - registers the loop in this process
+from agentflow_verl.trainer.rollout.agent_loop import validating
 from agentflow_verl.trainer.rollout.frozen_base import abort_when_cancelled, base_generate
 from agentflow_verl.trainer.rollout.row_record import FIELD, row_records
 from agentflow_verl.trainer.rollout.rows import RECORD
@@ -53,6 +53,13 @@ class FlowWorker(_WorkerTQ):
                 base_is_policys=not runtime.base_servers,
             )
         await super().generate_sequences(batch)
+
+    async def _run_agent_loop(
+        self, sampling_params: dict[str, Any], trajectory: dict[str, Any], **row: Any
+    ) -> Any:
+        """verl's, which knows whether it validates, but tells no agent loop."""
+        validating.set(trajectory["validate"])  # each trajectory runs in a task of its own
+        return await super()._run_agent_loop(sampling_params, trajectory, **row)
 
     async def _agent_loop_postprocess(self, output: Any, validate: bool, **row: Any) -> None:
         """Put rows into TransferQueue. A faulted trajectory of a validation is only logged: verl
