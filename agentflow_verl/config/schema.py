@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -55,6 +55,10 @@ class AgentflowConfig(Limits):
     flow_grpo: FlowGRPO = FlowGRPO()
     val: ValidationLimits = ValidationLimits()
     """Limits of their own for the trajectories of a validation."""
+    log_level: Literal["WARNING", "INFO"] = "WARNING"
+    """WARNING: the terminal shows steps and warnings; what verl, vLLM and Ray print goes to
+    ``run.log`` in ``trainer.default_local_dir``. INFO: it shows everything.
+    """
     trajectory_dir: str | None = None
     """Folder for the trajectories, one JSON line each; None writes none."""
 

@@ -8,11 +8,12 @@ program.
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from verl.plugin.platform.platform_manager import set_platform
@@ -21,18 +22,21 @@ from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.trainer.cpu.platform import CpuPlatform, answer_to_vllm
 from agentflow_verl.trainer.preflight import static as checks
 from agentflow_verl.trainer.preflight.reachable import check_reach
-from agentflow_verl.trainer.progress import note_terminal
 from agentflow_verl.trainer.resilience.cleanup import (
     sweep_after_this_process,
     sweep_shared_memory,
     use_own_temporary_folder,
 )
+from agentflow_verl.trainer.terminal import MARK, QuietTerminal, verl_is_loud
 
-logger = logging.getLogger(__name__)
+LOG = "run.log"  # in the run's folder
 
 
 class LaunchCallback(Callback):
     """``hydra.callbacks.agentflow`` of config/agentflow.yaml."""
+
+    def __init__(self) -> None:
+        self.terminal: QuietTerminal | None = None
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         if config.trainer.device == "cpu":
@@ -40,17 +44,30 @@ class LaunchCallback(Callback):
             set_platform(CpuPlatform())
             answer_to_vllm()
         try:
-            check_reach(checks.check(config))
+            settings = checks.check(config)
+            check_reach(settings)
         except ConfigError as wrong:
-            print(f"agentflow: {wrong}", file=sys.stderr)
+            print(f"{MARK}{wrong}", file=sys.stderr)
             raise SystemExit(2) from None
-        note_terminal()
-        self._sweeper = sweep_after_this_process(
-            use_own_temporary_folder()
-        )  # Hydra calls on_job_end for no job that is interrupted or killed
+        # Hydra calls on_job_end for no job that is interrupted or killed
+        self._sweeper = sweep_after_this_process(use_own_temporary_folder())
+        if settings.log_level == "WARNING" and not verl_is_loud(os.environ):
+            self._be_quiet(Path(config.trainer.default_local_dir) / LOG)
 
-    def on_job_end(self, config: DictConfig, **_: Any) -> None:
+    def _be_quiet(self, log: Path) -> None:
+        print(f"{MARK}starting; verl, vLLM and Ray write to {log}", flush=True)
+        self.terminal = QuietTerminal(log)
+        self.terminal.start()
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         import ray
 
         ray.shutdown()
         sweep_shared_memory()
+        if self.terminal is not None:
+            self.terminal.close()
+        run = config.trainer.default_local_dir
+        if job_return.status is JobStatus.COMPLETED:
+            print(f"{MARK}done; look at what it did: agentflow view {run}", flush=True)
+        elif self.terminal is not None:
+            print(f"{MARK}the run failed; all that was printed: {self.terminal.log}", flush=True)

@@ -27,8 +27,9 @@ def batch_metrics(
     """Metrics of one batch.
 
     Args:
-        records: of each row; the last row of a trajectory also has its ``summary``. score_R: outcome reward, before any penalty. mass_R: loss weight times
-            tokens: each row's share of the objective.
+        records: of each row; the last row of a trajectory also has its ``summary``.
+        score_R: outcome reward, before any penalty.
+        mass_R: loss weight times tokens: each row's share of the objective.
     """
     last, summaries, outcomes = [], [], Counter[Outcome]()
     for row, record in enumerate(records):

@@ -49,11 +49,12 @@ def compute_score(data_source, solution_str, ground_truth, extra_info=None, **kw
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its exit code, output, logged metrics by step, folder, the temporary folder
-    that it was given, and the inodes in /dev/shm that its processes were seen to use: other runs
-    and tests have theirs."""
+    """A finished run: its exit code, what its terminal showed, that and its log, logged metrics by
+    step, folder, the temporary folder that it was given, and the inodes in /dev/shm that its
+    processes were seen to use: other runs and tests have theirs."""
 
     code: int
+    shown: str
     output: str
     metrics: dict[int, dict[str, float]]
     folder: Path
@@ -155,7 +156,7 @@ def train(
         "TMPDIR": str(temporary),
         "VERL_FILE_LOGGER_PATH": str(log),
     }
-    output = folder / f"output-{log.stem}.txt"
+    output, run_log = folder / f"output-{log.stem}.txt", folder / "run.log"
     with output.open("w") as file:
         process = subprocess.Popen(
             command, stdout=file, stderr=subprocess.STDOUT, env=environment, cwd=folder
@@ -174,9 +175,7 @@ def train(
         try:
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise AssertionError(
-                f"the run did not end within {timeout} s:\n{output.read_text()[-3000:]}"
-            ) from None
+            raise AssertionError(f"the run did not end within {timeout} s: see {run_log}") from None
         finally:
             ended.set()
             if process.poll() is None:  # the tests were interrupted
@@ -186,6 +185,7 @@ def train(
     return Run(
         code,
         output.read_text(),
+        output.read_text() + (run_log.read_text() if run_log.exists() else ""),
         {entry["step"]: entry["data"] for entry in entries},
         folder,
         temporary,

@@ -66,6 +66,16 @@ def test_every_step_is_logged(run: Run) -> None:
     assert all(metrics["agentflow/optimizer_steps"] == 1 for metrics in run.metrics.values())
 
 
+def test_the_terminal_shows_the_steps_and_what_to_do_next(run: Run) -> None:
+    lines = run.shown.splitlines()
+    assert lines[0] == f"agentflow: starting; verl, vLLM and Ray write to {run.folder}/run.log"
+    steps = [line for line in lines if line.startswith("agentflow: step ")]
+    assert [step.split()[2] for step in steps] == ["1/2", "2/2"]
+    assert lines[-1] == f"agentflow: done; look at what it did: agentflow view {run.folder}"
+    assert len(lines) <= 10, run.shown
+    assert "vllm" in run.output
+
+
 def test_the_whole_loop_ran_with_the_real_tool(run: Run) -> None:
     turns = [
         turn

@@ -1,13 +1,10 @@
-"""What a user sees of a run: one line a step, or one line that is updated where there is a
-terminal.
-"""
+"""What a user sees of a run: one line per step."""
 
 from __future__ import annotations
 
 import pytest
 
-from agentflow_verl.trainer import progress
-from agentflow_verl.trainer.progress import TERMINAL, Progress, duration, note_terminal
+from agentflow_verl.trainer.progress import Progress, duration
 
 METRICS = {
     "timing_s/step": 20.0,
@@ -28,17 +25,16 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch):
-    monkeypatch.delenv(TERMINAL, raising=False)
+def clock():
     return Clock()
 
 
-def test_a_log_gets_one_line_a_step(clock, capsys):
+def test_each_step_is_one_line(clock, capsys):
     shown = Progress(9, clock)
     shown.show(3, METRICS)
     line = (
         "agentflow: step 3/9 | success 41.2% | reward 0.500 | answered 75%, out_of_turns 25% | 20.0"
-        " s a step | 2:00 left\n"
+        " s per step | 2:00 left\n"
     )
     assert capsys.readouterr().out == line
 
@@ -48,7 +44,7 @@ def test_time_left_is_by_the_mean_of_this_runs_steps_validation_included(clock):
     shown.show(6, METRICS)
     clock.now += 40.0
     shown.show(7, METRICS)
-    assert "30.0 s a step | 1:30 left" in shown.line(7, METRICS)
+    assert "30.0 s per step | 1:30 left" in shown.line(7, METRICS)
 
 
 def test_the_last_step_leaves_nothing(clock, capsys):
@@ -58,32 +54,17 @@ def test_the_last_step_leaves_nothing(clock, capsys):
 
 def test_metrics_that_another_estimator_does_not_log_are_left_out(clock, capsys):
     Progress(2, clock).show(1, {"timing_s/step": 5.0})
-    assert capsys.readouterr().out == "agentflow: step 1/2 | 5.0 s a step | 0:05 left\n"
+    assert capsys.readouterr().out == "agentflow: step 1/2 | 5.0 s per step | 0:05 left\n"
 
 
-def test_a_terminal_gets_rays_bar_from_the_resumed_step_on(clock, capsys, monkeypatch):
-    monkeypatch.setenv(TERMINAL, "1")
-    states = []
-    monkeypatch.setattr(
-        progress.tqdm_ray.tqdm,
-        "_dump_state",
-        lambda bar, force_flush=False: states.append((bar.n, bar._desc)),
-    )
-    shown = Progress(9, clock)
-    shown.show(5, METRICS)
-    shown.show(6, METRICS)
-    shown.close()
-    assert [n for n, _ in states if n] == [5, 5, 6, 6, 6]
-    assert states[-1][1].startswith("step 6/9 | success 41.2%")
-    assert capsys.readouterr().out == ""
-
-
-@pytest.mark.parametrize(("terminal", "noted"), [(True, "1"), (False, "0")])
-def test_the_launcher_notes_whether_there_is_a_terminal(terminal, noted, monkeypatch):
-    monkeypatch.setenv(TERMINAL, "")
-    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal, raising=False)
-    note_terminal()
-    assert progress.os.environ[TERMINAL] == noted
+def test_a_validation_stands_in_the_line_of_its_step(clock, capsys):
+    validated = {
+        "val-core/maths/reward/mean@1": 0.5,
+        "val-core/qa/reward/mean@1": 0.7,
+        "val-aux/qa/reward/std@1": 9.0,
+    }
+    Progress(2, clock).show(1, {**METRICS, **validated})
+    assert "| validation reward 0.600 |" in capsys.readouterr().out
 
 
 def test_durations_read_as_clocks():

@@ -19,7 +19,7 @@ from ray.exceptions import RayActorError
 from transfer_queue import KVBatchMeta
 
 from agentflow_verl.core.errors import InfraError
-from agentflow_verl.trainer.logs import share_verls_log
+from agentflow_verl.trainer.logs import log_beside_verl
 from agentflow_verl.trainer.progress import Progress
 from agentflow_verl.trainer.resilience.actor_watch import Watch
 from agentflow_verl.trainer.resilience.log_rollback import set_aside_groups, set_aside_steps
@@ -37,7 +37,7 @@ class Recovering(PPOTrainer):
     """The mixin."""
 
     def __init__(self, *args: Any, **kwargs: Any):
-        share_verls_log()
+        log_beside_verl()
         super().__init__(*args, **kwargs)
 
     def fit(self, agent_loop_manager: Any) -> None:
@@ -57,7 +57,6 @@ class Recovering(PPOTrainer):
             watch.explain()  # names what died; faults of trajectories are its consequence
             raise
         finally:
-            self.progress.close()
             agent_loop_manager.close()
 
     def _announce_weight_updates(self, workers: Sequence[Any]) -> None:
