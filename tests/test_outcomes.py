@@ -22,7 +22,7 @@ from agentflow_verl.trajectories.log import ScoredTrajectory
 from agentflow_verl.trajectories.records import Outcome, Trajectory
 from tests.flow.fakes import CONTINUE, PLAN, Hang, ScriptedEngine, ScriptedTools, engines
 
-LONG = "word " * 5000
+LONG = "word " * 2000  # within what is read of a plan
 
 
 def tool_error(text: str) -> ToolResult:
