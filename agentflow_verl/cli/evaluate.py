@@ -139,7 +139,7 @@ def evaluate(options: Namespace) -> None:
     """Run or resume an evaluation and write its report. Raises ConfigError or InfraError."""
     benchmarks = _benchmarks(options)
     wanted = settings.Settings.from_args(options)
-    folder = store.Store(options.out)
+    folder = store.Store(options.out, options.umask)
     if folder.complete(wanted.recorded(), benchmarks, options.trials):
         report.write(options.out, *store.open_run(options.out))
         return
@@ -172,7 +172,9 @@ async def _evaluate(
         session.judging(wanted, options.out) as judge,
     ):
         header = folder.begin(_header(options, wanted, opened), benchmarks)
-        Setup(limits=wanted.config.limits, tools=opened.tools.specs).save(folder.log.folder)
+        Setup(limits=wanted.config.limits, tools=opened.tools.specs).save(
+            folder.log.folder, options.umask
+        )
         results = folder.results()
         planned = store.jobs(benchmarks, options.trials)
         before = [results.scored[job.id] for job in planned if job.id in results.scored]

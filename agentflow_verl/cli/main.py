@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 from agentflow_verl import __version__
 from agentflow_verl.core.errors import ConfigError, InfraError
+from agentflow_verl.core.private_files import PRIVATE, parse_umask
 
 # Exit statuses. 2 is also argparse's, 130 the shell's for Ctrl-C.
 WRONG_USE = 2
@@ -69,8 +70,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that ``arguments`` name; returns the process's exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     name = next((word for word in words if word in COMMANDS), "")
+    options = _parser(name).parse_args(words)
+    # Trajectories, answers and reports are nobody else's by default.
+    before = os.umask(options.umask)
     try:
-        options = _parser(name).parse_args(words)
+        return _run(name, options)
+    finally:
+        os.umask(before)
+
+
+def _run(name: str, options: argparse.Namespace) -> int:
+    try:
         status: int = options.run(options)
     except ConfigError as error:
         return _fail(name, str(error), WRONG_USE)
@@ -96,12 +106,26 @@ def _parser(name: str) -> argparse.ArgumentParser:
         prog="agentflow", description="Train, measure and inspect a tool-using agent with verl."
     )
     parser.add_argument("--version", action="version", version=f"agentflow_verl {__version__}")
+    parser.add_argument(
+        "--umask",
+        type=_umask,
+        default=PRIVATE,
+        metavar="DIGITS",
+        help="of the files that a command writes, such as 022 (default: 077, for you alone)",
+    )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for known, command in COMMANDS.items():
         subparser = subparsers.add_parser(known, help=command.summary)
         if known == name:
             command.load(subparser)
     return parser
+
+
+def _umask(text: str) -> int:
+    try:
+        return parse_umask(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _missing_package(error: ModuleNotFoundError) -> str:

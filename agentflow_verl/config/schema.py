@@ -14,6 +14,7 @@ from agentflow_verl.config.judge import JudgeConfig
 from agentflow_verl.config.limits import Limits, ValidationLimits
 from agentflow_verl.config.tool import ToolConfig
 from agentflow_verl.core.errors import ConfigError
+from agentflow_verl.core.private_files import parse_umask
 
 BUILT_IN_ENGINES = ("policy", "base")
 
@@ -61,6 +62,8 @@ class AgentflowConfig(Limits):
     """
     trajectory_dir: str | None = None
     """Folder for the trajectories, one JSON line each; None writes none."""
+    umask: str = "077"
+    """Of the files and folders made there, three octal digits; "022" lets everybody read them."""
 
     @field_validator("tools", mode="before")
     @classmethod
@@ -72,6 +75,12 @@ class AgentflowConfig(Limits):
         for name, node in tools.items():
             named[name] = {**node, "name": name} if isinstance(node, Mapping) else node
         return named
+
+    @field_validator("umask")
+    @classmethod
+    def _check_umask(cls, umask: str) -> str:
+        parse_umask(umask)
+        return umask
 
     @property
     def limits(self) -> Limits:

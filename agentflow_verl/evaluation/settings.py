@@ -26,7 +26,7 @@ from agentflow_verl.core.errors import ConfigError
 PAPER_TURNS = 10  # the paper evaluates with 10 turns and trains with 3
 PAPER_TEMPERATURE = 0.7  # its planner's, when evaluating
 JUDGE = "judge"  # its endpoint's name where the command line gives it
-NOT_READ = ("flow_grpo", "trajectory_dir", "max_fault_rate")  # of a training run's node
+NOT_READ = ("flow_grpo", "trajectory_dir", "max_fault_rate", "umask")  # of a training run's node
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from agentflow_verl.core.errors import ConfigError
+from agentflow_verl.core.private_files import PRIVATE
 from agentflow_verl.evaluation.leakage import guarded
 from agentflow_verl.evaluation.questions import Benchmark, Question
 from agentflow_verl.trajectories.log import ScoredTrajectory, TrajectoryLog, read_log
@@ -74,9 +75,9 @@ class Results:
 class Store:
     """One run's folder."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, umask: int = PRIVATE):
         self.folder = folder
-        self.log = TrajectoryLog(folder / LOG)
+        self.log = TrajectoryLog(folder / LOG, umask)
 
     @property
     def header(self) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from agentflow_verl.core.errors import ConfigError
+from agentflow_verl.core.private_files import PRIVATE, append_private, make_private_folder
 from agentflow_verl.trajectories.records import Record, Trajectory
 
 
@@ -31,11 +32,13 @@ class ScoredTrajectory(Record):
 
 class TrajectoryLog:
     """Scored trajectories as JSON lines: ``{folder}/{train|val}/step_{N}/{worker}.jsonl``.
-    ``write`` may be called from any thread.
+    ``write`` may be called from any thread. Files and folders are private unless ``umask`` says
+    otherwise.
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, umask: int = PRIVATE):
         self.folder = folder
+        self.umask = umask
         self.worker = f"{os.uname().nodename}-{os.getpid()}"
         self._one_at_a_time = threading.Lock()
 
@@ -43,8 +46,8 @@ class TrajectoryLog:
         path = self.folder / scored.split / f"step_{scored.step:06d}" / f"{self.worker}.jsonl"
         line = scored.model_dump_json() + "\n"
         with self._one_at_a_time:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a", encoding="utf-8") as file:
+            make_private_folder(path.parent, self.umask)
+            with append_private(path, self.umask) as file:
                 file.write(line)
 
 

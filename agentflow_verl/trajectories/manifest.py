@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agentflow_verl.config.limits import Limits
+from agentflow_verl.core.private_files import PRIVATE, make_private_folder
 from agentflow_verl.tools.toolbox import tool_key
 from agentflow_verl.tools.types import ToolSpec
 from agentflow_verl.trajectories.records import Outcome, Record, Trajectory
@@ -27,9 +28,9 @@ class Setup(Record):
     template: dict[str, Any] = {}
     tokenizer: str = ""
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, umask: int = PRIVATE) -> None:
         """Write it into ``folder``. Several processes may do so at once."""
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(folder, umask)
         draft = folder / f"{FILE}.{os.getpid()}"
         draft.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
         draft.replace(folder / FILE)

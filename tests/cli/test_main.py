@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from agentflow_verl import __version__
 from agentflow_verl.cli.main import COMMANDS, main
 from tests.evaluation.fakes import endpoint
+from tests.view.logs import scored, trajectory, write
 
 ROOT = Path(__file__).resolve().parents[2]
 NOT_IN_A_LIGHT_INSTALL = (
@@ -75,6 +77,7 @@ def test_a_parser_is_built_without_importing_the_commands():
             "agentflow_verl.cli.main",
             "agentflow_verl.core",
             "agentflow_verl.core.errors",
+            "agentflow_verl.core.private_files",
         ]
     )
 
@@ -209,3 +212,24 @@ def test_a_reader_that_has_had_enough_is_no_error(tmp_path):
     process.stdout.close()
     error = process.stderr.read()
     assert (process.wait(60), error) == (0, b"")
+
+
+@pytest.mark.parametrize(("words", "mode"), [((), 0o600), (("--umask", "022"), 0o644)])
+def test_what_a_command_writes_is_its_users_alone_unless_told_otherwise(tmp_path, words, mode):
+    write(tmp_path / "run", scored(trajectory()))
+    page = tmp_path / "pages" / "view.html"
+    umask = os.umask(0o022)
+    try:
+        assert main([*words, "view", str(tmp_path / "run"), "--out", str(page)]) == 0
+        assert os.umask(umask) == 0o022, "the caller's umask is restored"
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE(page.stat().st_mode) == mode
+    assert stat.S_IMODE(page.parent.stat().st_mode) == mode | 0o100 | (mode & 0o044) >> 2
+
+
+@pytest.mark.parametrize("umask", ["8", "22", "999", "-22", "u=rw"])
+def test_an_umask_that_is_none_is_refused(umask, capsys):
+    with pytest.raises(SystemExit):
+        main([f"--umask={umask}", "view", "run"])
+    assert "three octal digits" in capsys.readouterr().err

@@ -12,6 +12,7 @@ from agentflow_verl.config.schema import AgentflowConfig
 from agentflow_verl.core import gc_tuning as garbage
 from agentflow_verl.core.http_session import new_session
 from agentflow_verl.core.interruptions import Interruptions
+from agentflow_verl.core.private_files import parse_umask
 from agentflow_verl.engines.interface import Engine
 from agentflow_verl.engines.openai_endpoint import EndpointEngine
 from agentflow_verl.engines.token_engine import Generate, TokenEngine
@@ -95,8 +96,10 @@ class Services:
             engines |= {
                 name: EndpointEngine(name, node, session) for name, node in config.endpoints.items()
             }
-        log = TrajectoryLog(Path(config.trajectory_dir)) if config.trajectory_dir else None
-        if log is not None:
+        log = None
+        if config.trajectory_dir:
+            umask = parse_umask(config.umask)
+            log = TrajectoryLog(Path(config.trajectory_dir), umask)
             setup = Setup(
                 limits=config.limits,
                 tools=tools.specs,
@@ -104,8 +107,8 @@ class Services:
                 template=dict(template_kwargs),
                 tokenizer=tokenizer.name_or_path,
             )
-            setup.save(log.folder)
+            setup.save(log.folder, umask)
             # a replay takes the setup that lies nearest to the trajectory
-            setup.model_copy(update={"limits": config.val_limits}).save(log.folder / "val")
+            setup.model_copy(update={"limits": config.val_limits}).save(log.folder / "val", umask)
         garbage.settle()
         return cls(config, engines, tools, log, interruptions)
