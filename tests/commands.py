@@ -26,7 +26,7 @@ from omegaconf import DictConfig
 
 from agentflow_verl.cli import main as cli
 from agentflow_verl.config import schema
-from agentflow_verl.trainer.rollout.runtime import plain
+from agentflow_verl.trainer.rollout.worker_settings import resolve_node
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
@@ -197,7 +197,7 @@ def composed(overrides: list[str], config_name: str = "agentflow") -> DictConfig
 
 
 def settings(config: DictConfig) -> schema.AgentflowConfig:
-    return schema.load(plain(config.agentflow))
+    return schema.load(resolve_node(config.agentflow))
 
 
 def run_file(path: Path) -> None:

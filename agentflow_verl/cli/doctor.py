@@ -190,10 +190,10 @@ def registries(config: DictConfig) -> Iterator[Line]:
 def run_checks(config: DictConfig, state: dict) -> Iterator[Line]:
     """What launch.py checks; without a model and data yet, only the agentflow node."""
     from agentflow_verl.trainer.preflight import static as checks
-    from agentflow_verl.trainer.rollout.runtime import plain
+    from agentflow_verl.trainer.rollout.worker_settings import resolve_node
 
     if config.actor_rollout_ref.model.path == DEFAULT_MODEL:
-        state["settings"] = schema.load(plain(config.agentflow))
+        state["settings"] = schema.load(resolve_node(config.agentflow))
         yield "agentflow node", "valid (no model named: data and folders not checked)"
         return
     state["settings"] = checks.check(config)

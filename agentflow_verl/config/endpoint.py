@@ -30,7 +30,7 @@ class EndpointConfig(ConfigModel):
     without.
     """
     seed: int | None = None
-    """With it, each call samples with a seed that follows from this, its trajectory and its prompt."""
+    """With it, each call samples with a seed derived from this, its trajectory and its prompt."""
 
     @property
     def urls(self) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ BUILT_IN_ENGINES = ("policy", "base")
 
 
 class EnginesConfig(ConfigModel):
-    """Which engine answers each module: ``policy``, ``base``, or a name of ``agentflow.endpoints``."""
+    """Which engine answers each module: ``policy``, ``base`` or one of ``agentflow.endpoints``."""
 
     analyst: str = "base"
     planner: str = "policy"
@@ -106,7 +106,7 @@ class AgentflowConfig(Limits):
 
 
 def load(node: Mapping[str, Any]) -> AgentflowConfig:
-    """Validate a plain ``agentflow`` mapping. Raises ConfigError for the first thing that is wrong."""
+    """Validate an ``agentflow`` mapping. Raises ConfigError for the first thing that is wrong."""
     config = validate(AgentflowConfig, dict(node), "agentflow")
     known = (*BUILT_IN_ENGINES, *config.endpoints)
     for module, engine in config.engines.model_dump().items():

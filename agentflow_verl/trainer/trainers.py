@@ -49,16 +49,16 @@ from agentflow_verl.trainer.cpu import platform as cpu
 from agentflow_verl.trainer.metrics import batch_metrics, policy_rollout_kl
 from agentflow_verl.trainer.preflight.static import ESTIMATOR
 from agentflow_verl.trainer.resilience.fault_limit import stop_on_faults
-from agentflow_verl.trainer.resilience.fit import Recovering
+from agentflow_verl.trainer.resilience.resumable_trainer import ResumableTrainer
 from agentflow_verl.trainer.rollout.lora_sharing import can_share, share_rollout
 from agentflow_verl.trainer.rollout.row_record import is_valid, read_records
-from agentflow_verl.trainer.rollout.runtime import plain
+from agentflow_verl.trainer.rollout.worker_settings import resolve_node
 
 ACTOR_ROLES = (Role.Actor, Role.ActorRollout, Role.ActorRolloutRef, Role.RefPolicy)
 POLL_S = 0.1
 
 
-class FlowTrainer(Recovering):
+class FlowTrainer(ResumableTrainer):
     """The mixin. ``base_mode`` is what verl's own code must see as ``trainer_mode`` (it compares it
     with "sync").
     """
@@ -202,7 +202,7 @@ class FlowTrainer(Recovering):
 
         index = BatchIndex.of(batch.keys, batch.tags)
         valid_R = ~index.padding_R & torch.tensor([is_valid(record) for record in records])
-        options = FlowGRPO(**plain(self.config.agentflow.flow_grpo))
+        options = FlowGRPO(**resolve_node(self.config.agentflow.flow_grpo))
         reward_R = self._trajectory_rewards(data, index)
         advantage_R = advantages(reward_R, index.trajectory_R, index.group_R, valid_R, options)
         weight_R = weights(

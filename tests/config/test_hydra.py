@@ -18,7 +18,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
 from agentflow_verl.config import schema
-from agentflow_verl.trainer.rollout.runtime import Runtime, plain
+from agentflow_verl.trainer.rollout.worker_settings import WorkerSettings, resolve_node
 
 PLATFORMS = ("accelerator", "cpu")
 
@@ -36,7 +36,7 @@ def composed(*overrides: str) -> DictConfig:
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_the_config_composes_and_passes_its_schema(platform):
     config = composed(f"platform={platform}")
-    settings = schema.load(plain(config.agentflow))
+    settings = schema.load(resolve_node(config.agentflow))
     assert settings.engines == schema.EnginesConfig()
     assert config.algorithm.adv_estimator == "flow_grpo"
     assert config.trainer.v1.trainer_mode == "agentflow_sync"
@@ -44,7 +44,7 @@ def test_the_config_composes_and_passes_its_schema(platform):
 
 
 def test_the_shipped_values_are_the_schemas_defaults():
-    settings = schema.load(plain(composed().agentflow))
+    settings = schema.load(resolve_node(composed().agentflow))
     defaults = schema.AgentflowConfig()
     differing = {
         name
@@ -68,12 +68,12 @@ def test_an_unknown_key_of_the_command_line_is_refused_by_hydra_or_by_the_schema
         composed("agentflow.max_turn=2")
     added = composed("+agentflow.max_turn=2")
     with pytest.raises(schema.ConfigError, match="did you mean 'max_turns'"):
-        schema.load(plain(added.agentflow))
+        schema.load(resolve_node(added.agentflow))
 
 
 def test_trajectories_follow_the_run_folder():
     config = composed("trainer.default_local_dir=/runs/a")
-    assert schema.load(plain(config.agentflow)).trajectory_dir == "/runs/a/trajectories"
+    assert schema.load(resolve_node(config.agentflow)).trajectory_dir == "/runs/a/trajectories"
 
 
 def test_the_base_model_is_one_override():
@@ -96,14 +96,14 @@ def test_the_classes_that_the_config_names_exist():
 
 def test_what_the_manager_hands_to_workers_arrives(tmp_path):
     config = composed(f"trainer.default_local_dir={tmp_path}")
-    runtime = Runtime(
-        schema.load(plain(config.agentflow)),
+    runtime = WorkerSettings(
+        schema.load(resolve_node(config.agentflow)),
         {"python_coder": ("http://a/mcp", "http://b/mcp")},
         ("one", "two"),
     )
     runtime.store(config)
     travelled = OmegaConf.create(OmegaConf.to_yaml(config))
-    assert Runtime.of(travelled) == runtime
+    assert WorkerSettings.from_config(travelled) == runtime
 
 
 # ---- in processes of their own, with nothing in the environment that could help ----

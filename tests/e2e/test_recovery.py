@@ -133,7 +133,7 @@ def test_a_part_that_dies_ends_the_run_with_one_reason(
         timeout=900,
     )
     assert run.code not in (0, -signal.SIGKILL), run.output[-4000:]
-    assert said in run.output and "it goes on from its last checkpoint" in run.output, run.output[
+    assert said in run.output and "it rerun the same command to resume" in run.output, run.output[
         -4000:
     ]
     assert os.listdir(folder / "trajectories" / "train")

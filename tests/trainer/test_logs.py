@@ -13,7 +13,7 @@ from verl.utils.logging_utils import configure_verl_logging
 from agentflow_verl.trainer.logs import log_beside_verl
 configure_verl_logging()
 logging.getLogger().setLevel(logging.ERROR)
-ours = logging.getLogger("agentflow_verl.trainer.resilience.fit")
+ours = logging.getLogger("agentflow_verl.trainer.resilience.resumable_trainer")
 ours.warning("not read")
 log_beside_verl()
 ours.warning("resumed")

@@ -71,7 +71,7 @@ class RayCheckpointEngine(CheckpointEngine):
     async def send_weights(
         self, weights: Iterator[tuple[str, torch.Tensor]], global_steps: int | None = None
     ) -> None:
-        """Every rank walks ``weights``, since gathering them is collective; the master sends them."""
+        """Every rank walks ``weights``, as gathering them is collective; the master sends them."""
         part, size = {}, 0
         for name, weight in weights:
             if self.is_master:

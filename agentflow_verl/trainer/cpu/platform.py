@@ -30,7 +30,7 @@ def chosen() -> bool:
 
 
 def register() -> None:
-    """Make the platform known to verl; in its processes also what stands behind the name ``vllm``."""
+    """Make the platform known to verl, and in its processes what answers to the name ``vllm``."""
     PlatformRegistry.register(platform=NAME)(CpuPlatform)
     if chosen():
         answer_to_vllm()

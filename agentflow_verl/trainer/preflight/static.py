@@ -16,7 +16,7 @@ from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.trainer.preflight.rows import check_data
 from agentflow_verl.trainer.rollout.frozen_base import base_replicas
 from agentflow_verl.trainer.rollout.lora_sharing import serves_adapter
-from agentflow_verl.trainer.rollout.runtime import plain
+from agentflow_verl.trainer.rollout.worker_settings import resolve_node
 
 ESTIMATOR = "flow_grpo"
 MODES = ("agentflow_sync", "agentflow_colocate_async", "agentflow_separate_async")
@@ -188,4 +188,4 @@ def _resolved(config: DictConfig, key: str) -> dict[str, Any]:
             f"{key}: there must be a node of settings, not {node!r}; start from --config-name"
             " agentflow"
         )
-    return plain(node)
+    return resolve_node(node)

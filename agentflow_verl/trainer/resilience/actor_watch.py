@@ -2,8 +2,8 @@
 
 An agent-loop worker that is killed leaves its questions ``running`` in TransferQueue, and verl's
 replay buffer polls until none is. So each poll also looks at the Ray actors that trajectories need.
-The run then ends with one line that names what died; started again with the same command it goes on
-from its checkpoint (resume.py).
+The run then ends with one line that names what died; rerun with the same command it resumes
+from its checkpoint (resumable_trainer.py).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ EVERY_S = 2.0
 logger = logging.getLogger(__name__)
 
 
-class Watch:
+class ActorWatch:
     """Asks each actor whether it lives. A busy one answers late, which says nothing; only a dead
     one answers with an error.
     """
@@ -61,7 +61,7 @@ class Watch:
         cause = " ".join(str(dead).split())
         reason = (
             f"the {name} died ({cause[:300]}). Nothing was learnt from this batch; "
-            "start the run again with the same command: it goes on from its last checkpoint"
+            "rerun the same command to resume from the last checkpoint"
         )
         logger.error(reason)
         return InfraError(reason)

@@ -67,9 +67,8 @@ def make_base(config: DictConfig, replicas: int, reply_limit: int) -> list[Rollo
 
     class FrozenReplica(get_rollout_replica_class(rollout.name)):
         def get_ray_class_with_init_args(self) -> RayClassWithInitArgs:
-            return RayClassWithInitArgs(
-                cls=ray.remote(Worker)
-            )  # verl's own loads an engine to receive weights
+            # verl's own worker loads an engine to receive weights, which never come
+            return RayClassWithInitArgs(cls=ray.remote(Worker))
 
     suffix = f"agentflow_base_{uuid4().hex[:8]}"
     return [
@@ -98,7 +97,8 @@ def base_generate(servers: tuple[str, ...], policy: LLMServerClient) -> Generate
 
 
 ABORTED = ("aborted", "abort")
-"""Stop reasons upon which verl's FullyAsyncLLMServerClient sends a request again, a second later."""
+"""Stop reasons after which verl's FullyAsyncLLMServerClient sends a request again, a second later.
+"""
 
 
 class ReplicaClient:

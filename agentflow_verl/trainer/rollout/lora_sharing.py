@@ -21,9 +21,8 @@ from verl.workers.rollout.replica import (
 )
 
 SWITCHES = ("vllm",)  # the rollout engines that this was run with
-_adapter: ContextVar[bool] = ContextVar(
-    "adapter", default=True
-)  # each request is a task, with a context of its own
+# each request is a task, with a context of its own
+_adapter: ContextVar[bool] = ContextVar("adapter", default=True)
 
 
 def serves_adapter(actor_rollout_ref: Any) -> bool:
@@ -68,16 +67,15 @@ def with_switch(replica_class: type[RolloutReplica]) -> type[RolloutReplica]:
     class SwitchingReplica(replica_class):
         def __init__(self, *arguments: Any, **named: Any):
             super().__init__(*arguments, **named)
-            server = (
-                self.server_class.__ray_metadata__.modified_class
-            )  # the class behind verl's ray.remote
+            # the class behind verl's ray.remote
+            server = self.server_class.__ray_metadata__.modified_class
             self.server_class = ray.remote(type("SwitchingServer", (AdapterSwitch, server), {}))
 
     return SwitchingReplica
 
 
 def share_rollout(config: DictConfig) -> None:
-    """From now on ``rollout.name`` means, in this process, replicas that can leave the adapter off."""
+    """Make ``rollout.name`` mean, in this process, replicas that can leave the adapter off."""
     name = config.actor_rollout_ref.rollout.name
     replica_class = with_switch(get_rollout_replica_class(name))
     RolloutReplicaRegistry.register(name, lambda: replica_class)

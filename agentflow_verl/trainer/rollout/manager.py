@@ -16,8 +16,8 @@ from verl.utils.ray_utils import auto_await
 from agentflow_verl.config import schema
 from agentflow_verl.tools.embedded.supervisor import Supervisor
 from agentflow_verl.trainer.rollout.frozen_base import base_replicas, make_base, server_name
-from agentflow_verl.trainer.rollout.runtime import Runtime, plain
 from agentflow_verl.trainer.rollout.worker import FlowWorker
+from agentflow_verl.trainer.rollout.worker_settings import WorkerSettings, resolve_node
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class FlowManager(AgentLoopManagerTQ):
     @auto_await
     async def create(cls, *args: Any, **kwargs: Any) -> FlowManager:
         manager = cls(*args, **kwargs)
-        settings = schema.load(plain(manager.config.agentflow))
+        settings = schema.load(resolve_node(manager.config.agentflow))
         try:
             if count := base_replicas(manager.config, settings):
                 manager.replicas = make_base(manager.config, count, settings.base.max_tokens)
@@ -53,7 +53,9 @@ class FlowManager(AgentLoopManagerTQ):
         first asked.
         """
         tool_urls = await asyncio.to_thread(self._start_tools, settings)
-        Runtime(settings, tool_urls, tuple(map(server_name, self.replicas))).store(self.config)
+        WorkerSettings(settings, tool_urls, tuple(map(server_name, self.replicas))).store(
+            self.config
+        )
         await self._init_agent_loop_workers()
 
     def _start_tools(self, settings: schema.AgentflowConfig) -> dict[str, tuple[str, ...]]:

@@ -22,7 +22,7 @@ from agentflow_verl.flow.question import parse_row
 from agentflow_verl.rewards.judge.client import Judge
 from agentflow_verl.rewards.judge.client import score as judged_score
 from agentflow_verl.trainer.rollout.rows import RECORD
-from agentflow_verl.trainer.rollout.runtime import plain
+from agentflow_verl.trainer.rollout.worker_settings import resolve_node
 from agentflow_verl.trajectories.records import Trajectory
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,9 @@ class FlowRewardManager(RewardManagerBase):
         self.custom = (
             compute_score if config.reward.custom_reward_function.path is not None else None
         )
-        self.settings = schema.load(plain(config.agentflow)) if "agentflow" in config else None
+        self.settings = (
+            schema.load(resolve_node(config.agentflow)) if "agentflow" in config else None
+        )
         self.judge: Judge | None = None
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:

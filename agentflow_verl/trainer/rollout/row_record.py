@@ -1,4 +1,4 @@
-"""What travels with a row of verl's batch: how its trajectory ended, and what metrics need of it."""
+"""What travels with a row of verl's batch: its trajectory's outcome, and what metrics need."""
 
 from __future__ import annotations
 

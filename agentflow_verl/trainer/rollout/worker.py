@@ -13,16 +13,17 @@ from agentflow_verl.trainer.rollout.agent_loop import validating
 from agentflow_verl.trainer.rollout.frozen_base import abort_when_cancelled, base_generate
 from agentflow_verl.trainer.rollout.row_record import FIELD, row_records
 from agentflow_verl.trainer.rollout.rows import RECORD
-from agentflow_verl.trainer.rollout.runtime import Runtime, plain
 from agentflow_verl.trainer.rollout.services import Services
+from agentflow_verl.trainer.rollout.worker_settings import WorkerSettings, resolve_node
 from agentflow_verl.trajectories.log import ScoredTrajectory
 from agentflow_verl.trajectories.records import SCORER_FAILED, Outcome, Trajectory
 
-_WorkerTQ = AgentLoopWorkerTQ.__ray_metadata__.modified_class  # the class behind verl's ray.remote
+# the class behind verl's ray.remote, which cannot be subclassed itself
+_WorkerTQ = AgentLoopWorkerTQ.__ray_metadata__.modified_class
 
 
 class FlowWorker(_WorkerTQ):
-    """verl's worker with ``Services`` in the place of its tools, and a log of scored trajectories."""
+    """verl's worker with ``Services`` in place of its tools, and a log of scored trajectories."""
 
     def __init__(self, config: Any, llm_client: Any, *args: Any, **kwargs: Any):
         super().__init__(config, abort_when_cancelled(llm_client), *args, **kwargs)
@@ -39,7 +40,7 @@ class FlowWorker(_WorkerTQ):
     async def generate_sequences(self, batch: Any) -> None:
         if not isinstance(self.tools, Services):
             runtime, template_kwargs = (
-                Runtime.of(self.config),
+                WorkerSettings.from_config(self.config),
                 self.config.data.get("apply_chat_template_kwargs"),
             )
             self.tools = await Services.open(
@@ -48,7 +49,7 @@ class FlowWorker(_WorkerTQ):
                 base_generate(runtime.base_servers, self.llm_client),
                 self.tokenizer,
                 self.rollout_config,
-                plain(template_kwargs) if template_kwargs else {},
+                resolve_node(template_kwargs) if template_kwargs else {},
                 self.interruptions,
                 base_is_policys=not runtime.base_servers,
             )
@@ -97,9 +98,8 @@ class FlowWorker(_WorkerTQ):
             scores=_plain(scores),
             trajectory=trajectory,
         )
-        await asyncio.to_thread(
-            self.tools.log.write, scored
-        )  # a disk may be slow, and the loop has others to serve
+        # a disk may be slow, and the event loop has other trajectories to serve
+        await asyncio.to_thread(self.tools.log.write, scored)
 
 
 def set_records(

@@ -17,7 +17,6 @@ from agentflow_verl.trainer.trainers import (
     FlowTrainerSeparateAsync,
     FlowTrainerSync,
 )
-
 from tests.trainer.preflight.runs import make_row, write_rows
 
 

@@ -13,7 +13,7 @@ import ray
 from ray.exceptions import RayActorError
 
 from agentflow_verl.core.errors import InfraError
-from agentflow_verl.trainer.resilience.actor_watch import Watch
+from agentflow_verl.trainer.resilience.actor_watch import ActorWatch
 from agentflow_verl.trainer.rollout.manager import FlowManager
 
 
@@ -33,7 +33,7 @@ def cluster() -> Iterator[None]:
     ray.shutdown()
 
 
-def check_for(watch: Watch, seconds: float) -> None:
+def check_for(watch: ActorWatch, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         watch.check()
@@ -43,11 +43,11 @@ def check_for(watch: Watch, seconds: float) -> None:
 def test_a_killed_actor_is_named_with_what_to_do():
     living, killed = Worker.remote(), Worker.remote()
     pid = ray.get(killed.pid.remote())
-    watch = Watch({"agent-loop worker 0": living, "agent-loop worker 1": killed}, every_s=0.05)
+    watch = ActorWatch({"agent-loop worker 0": living, "agent-loop worker 1": killed}, every_s=0.05)
     check_for(watch, 0.5)
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(
-        InfraError, match="the agent-loop worker 1 died .* goes on from its last checkpoint"
+        InfraError, match="the agent-loop worker 1 died .* rerun the same command to resume"
     ):
         check_for(watch, 60)
 
@@ -56,13 +56,13 @@ def test_a_busy_actor_is_not_a_dead_one():
     busy = Worker.remote()
     ray.get(busy.pid.remote())
     busy.wait.remote()
-    check_for(Watch({"worker": busy}, every_s=0.05), 1.0)
+    check_for(ActorWatch({"worker": busy}, every_s=0.05), 1.0)
 
 
 def test_a_call_that_failed_is_explained_by_the_actor_that_died():
     living, killed = Worker.remote(), Worker.remote()
     ray.get([living.pid.remote(), killed.pid.remote()])
-    watch = Watch({"frozen base server 0": living, "frozen base server 1": killed})
+    watch = ActorWatch({"frozen base server 0": living, "frozen base server 1": killed})
     watch.explain()
     ray.kill(killed)
     with pytest.raises(RayActorError):

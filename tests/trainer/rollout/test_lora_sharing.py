@@ -18,7 +18,7 @@ from agentflow_verl.config import schema
 from agentflow_verl.trainer.cpu.platform import answer_to_vllm
 from agentflow_verl.trainer.rollout.frozen_base import base_replicas
 from agentflow_verl.trainer.rollout.lora_sharing import AdapterSwitch, can_share
-from agentflow_verl.trainer.rollout.runtime import plain
+from agentflow_verl.trainer.rollout.worker_settings import resolve_node
 
 LORA = "actor_rollout_ref.model.lora_rank=8"
 
@@ -50,13 +50,13 @@ def test_the_base_needs_no_servers_where_the_policys_hold_the_adapter_apart(
 ):
     config = composed(*overrides)
     assert can_share(config.actor_rollout_ref) is shared
-    assert base_replicas(config, schema.load(plain(config.agentflow))) == replicas
+    assert base_replicas(config, schema.load(resolve_node(config.agentflow))) == replicas
 
 
 def test_no_servers_are_started_for_a_base_that_no_module_asks():
     slots = [f"agentflow.engines.{module}=policy" for module in schema.EnginesConfig.model_fields]
     config = composed(*slots)
-    assert base_replicas(config, schema.load(plain(config.agentflow))) == 0
+    assert base_replicas(config, schema.load(resolve_node(config.agentflow))) == 0
 
 
 # ---- the request ----

@@ -15,7 +15,7 @@ KEY = "agentflow_runtime"  # a node of the run's own, beside ``agentflow``
 
 
 @dataclass(frozen=True)
-class Runtime:
+class WorkerSettings:
     """Read by every worker. Strings only, so that it travels in a DictConfig."""
 
     agentflow: schema.AgentflowConfig
@@ -23,11 +23,11 @@ class Runtime:
     base_servers: tuple[str, ...]
 
     @classmethod
-    def of(cls, config: DictConfig) -> Runtime:
-        """The runtime that ``store`` put into ``config``."""
-        node = plain(config[KEY])
+    def from_config(cls, config: DictConfig) -> WorkerSettings:
+        """The settings that ``store`` put into ``config``."""
+        node = resolve_node(config[KEY])
         urls = {name: tuple(urls) for name, urls in node["tool_urls"].items()}
-        return cls(schema.load(plain(config.agentflow)), urls, tuple(node["base_servers"]))
+        return cls(schema.load(resolve_node(config.agentflow)), urls, tuple(node["base_servers"]))
 
     def store(self, config: DictConfig) -> None:
         with open_dict(config):
@@ -37,6 +37,7 @@ class Runtime:
             }
 
 
-def plain(node: DictConfig) -> dict[str, Any]:
-    """A node as plain, resolved Python."""
-    return OmegaConf.to_container(node, resolve=True)
+def resolve_node(node: DictConfig) -> dict[str, Any]:
+    """A node of the configuration as a dict, its interpolations resolved."""
+    resolved: dict[str, Any] = OmegaConf.to_container(node, resolve=True)
+    return resolved

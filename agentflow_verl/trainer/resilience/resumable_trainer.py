@@ -1,10 +1,13 @@
-"""A run from its start or its checkpoint to its end: a mixin over verl's PPOTrainer, part of
-modes.py.
+"""A run from its start or its checkpoint to its end: a mixin over verl's PPOTrainer.
 
-fit                        watches the processes that trajectories need, shows progress, closes what the manager started
-_load_checkpoint           says where the run goes on, and sets aside what was logged after that
-_reissue_inflight_prompts  asynchronous modes: sets aside what was logged of questions that are asked again
-_compute_metrics           shows the step
+It overrides four methods of verl's:
+
+    fit                        watches the processes that trajectories need, announces weight
+                               updates to the workers, closes what the manager started
+    _load_checkpoint           says where the run resumes, sets aside what was logged after that
+    _reissue_inflight_prompts  in the asynchronous modes, sets aside what was logged of questions
+                               that are asked again
+    _compute_metrics           shows the step
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from transfer_queue import KVBatchMeta
 from agentflow_verl.core.errors import InfraError
 from agentflow_verl.trainer.logs import log_beside_verl
 from agentflow_verl.trainer.progress import Progress
-from agentflow_verl.trainer.resilience.actor_watch import Watch
+from agentflow_verl.trainer.resilience.actor_watch import ActorWatch
 from agentflow_verl.trainer.resilience.log_rollback import set_aside_groups, set_aside_steps
 from agentflow_verl.trainer.rollout.weight_sync import AnnouncingManager
 
@@ -33,7 +36,7 @@ else:  # verl's trainers import ours (plugin.py), which import this module: no c
 logger = logging.getLogger(__name__)
 
 
-class Recovering(PPOTrainer):
+class ResumableTrainer(PPOTrainer):
     """The mixin."""
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -41,7 +44,7 @@ class Recovering(PPOTrainer):
         super().__init__(*args, **kwargs)
 
     def fit(self, agent_loop_manager: Any) -> None:
-        watch = Watch(agent_loop_manager.actors())
+        watch = ActorWatch(agent_loop_manager.actors())
         wait = self.replay_buffer._wait_for_next_poll
 
         def watch_and_wait(*args: Any) -> float:
