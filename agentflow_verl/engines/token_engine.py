@@ -7,6 +7,8 @@ back are recorded as they are: no text is ever encoded again on the way to a tra
 from __future__ import annotations
 
 import asyncio
+import copy
+import zlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -67,6 +69,18 @@ class TokenEngine:
         self.template_kwargs = dict(template_kwargs or {})
         self.schema_sampling = schema_sampling
         self.interruptions = interruptions or Interruptions()
+        self.seed_key: str | None = None
+
+    def seeded(self, key: str) -> TokenEngine:
+        """This engine for one trajectory: each call samples with a seed that follows from ``key``
+        and its prompt.
+
+        The prompt is in it: with one seed for all of a trajectory, each of its turns would draw the
+        same numbers.
+        """
+        engine = copy.copy(self)
+        engine.seed_key = key
+        return engine
 
     @property
     def structured(self) -> bool:
@@ -118,6 +132,8 @@ class TokenEngine:
         # a thousand tokens take a millisecond, in which the event loop would serve nobody
         prompt_ids = await asyncio.to_thread(self.encode, messages)
         sampling = dict(self.sampling)
+        if self.seed_key is not None:
+            sampling["seed"] = zlib.crc32(f"{self.seed_key}/{prompt_ids}".encode())
         if schema is not None and self.schema_sampling is not None:
             sampling |= self.schema_sampling(schema)
         with self._boundary():

@@ -68,7 +68,7 @@ def test_every_step_is_logged(run: Run) -> None:
 
 def test_the_terminal_shows_the_steps_and_what_to_do_next(run: Run) -> None:
     lines = run.shown.splitlines()
-    assert lines[0] == f"agentflow: starting; verl, vLLM and Ray write to {run.folder}/run.log"
+    assert f"agentflow: starting; verl, vLLM and Ray write to {run.folder}/run.log" in lines
     steps = [line for line in lines if line.startswith("agentflow: step ")]
     assert [step.split()[2] for step in steps] == ["1/2", "2/2"]
     assert lines[-1] == f"agentflow: done; look at what it did: agentflow view {run.folder}"

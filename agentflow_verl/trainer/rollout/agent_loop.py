@@ -41,13 +41,22 @@ class AgentflowLoop(AgentLoopBase):
         """
         config = self.services.config
         limits = config.val_limits if validating.get() else config.limits
-        flow = Flow(self._engines(sampling_params), self.services.tools, limits)
+        engines = self._engines(sampling_params)
+        if self.rollout_config.full_determinism:
+            engines = seeded(engines, self._seed_key(row))
+        flow = Flow(engines, self.services.tools, limits)
         query = question_of(row["raw_prompt"])
         trajectory = await flow.run(query, f"{row['uid']}_{row['session_id']}")
         eos = self.tokenizer.eos_token_id
         return to_rows(
             trajectory, placeholder_id=eos, policy_version=max(0, int(row["global_steps"]) - 1)
         )
+
+    def _seed_key(self, row: dict[str, Any]) -> str:
+        """The same in each run with this seed. verl's uid is drawn anew in each."""
+        split = "val" if validating.get() else "train"
+        place = (row["global_steps"], row.get("index", 0), row["session_id"])
+        return "/".join(map(str, (self.rollout_config.seed, split, *place)))
 
     def _engines(self, sampling_params: dict[str, Any]) -> dict[str, Engine]:
         limit = self.rollout_config.response_length
@@ -70,3 +79,15 @@ class AgentflowLoop(AgentLoopBase):
 def question_of(raw_prompt: Any) -> str:
     """The question of a dataset row as every module's prompt shows it (flow/question.py)."""
     return parse_prompt(raw_prompt).prompt_text
+
+
+def seeded(engines: dict[str, Engine], key: str) -> dict[str, Engine]:
+    """``engines``, of which those asked in tokens sample by ``key``.
+
+    verl's ``rollout.full_determinism`` alone gives every request of a server one seed: all
+    trajectories of a group would be the same, and none would teach anything.
+    """
+    by_key = {}
+    for module, engine in engines.items():
+        by_key[module] = engine.seeded(key) if isinstance(engine, TokenEngine) else engine
+    return by_key

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agentflow_verl.config.schema import AgentflowConfig
-from agentflow_verl.core import gc_tuning as garbage
+from agentflow_verl.core import gc_tuning
 from agentflow_verl.core.http_session import new_session
 from agentflow_verl.core.interruptions import Interruptions
 from agentflow_verl.core.private_files import parse_umask
@@ -110,5 +110,5 @@ class Services:
             setup.save(log.folder, umask)
             # a replay takes the setup that lies nearest to the trajectory
             setup.model_copy(update={"limits": config.val_limits}).save(log.folder / "val", umask)
-        garbage.settle()
+        gc_tuning.settle()
         return cls(config, engines, tools, log, interruptions)
