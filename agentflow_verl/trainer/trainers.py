@@ -18,7 +18,6 @@ did not end in a fault.
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,8 +42,8 @@ from verl.workers.utils.padding import response_to_nested
 from agentflow_verl.flow_grpo import FlowGRPO, advantages, weights
 from agentflow_verl.trainer.actor_loss import LOSS_WEIGHT, with_flow_loss
 from agentflow_verl.trainer.batching.dealing import BatchIndex, deal, plan_steps, rows_per_rank
-from agentflow_verl.trainer.batching.filtering import without_signal
 from agentflow_verl.trainer.batching.native_estimators import without_faults
+from agentflow_verl.trainer.batching.replay_buffer import flow_replay_buffer
 from agentflow_verl.trainer.cpu import platform as cpu
 from agentflow_verl.trainer.metrics import batch_metrics, policy_rollout_kl
 from agentflow_verl.trainer.preflight.static import ESTIMATOR
@@ -55,7 +54,6 @@ from agentflow_verl.trainer.rollout.row_record import is_valid, read_records
 from agentflow_verl.trainer.rollout.worker_settings import resolve_node
 
 ACTOR_ROLES = (Role.Actor, Role.ActorRollout, Role.ActorRolloutRef, Role.RefPolicy)
-POLL_S = 0.1
 
 
 class FlowTrainer(ResumableTrainer):
@@ -83,10 +81,22 @@ class FlowTrainer(ResumableTrainer):
         super()._setup()
 
     def _build_replay_buffer(self) -> Any:
-        buffer = super()._build_replay_buffer()
-        buffer.poll_interval = POLL_S
-        buffer._dapo_filtered_keys = partial(without_signal, buffer)
-        return buffer
+        """verl's buffer with our sampling. Its warning that max_num_gen_batches is ignored would be
+        wrong here (trainer_base.py:205): verl reads a 0.
+        """
+        filter_groups = self.config.algorithm.filter_groups
+        limit = filter_groups.max_num_gen_batches
+        filter_groups.max_num_gen_batches = 0
+        try:
+            buffer = super()._build_replay_buffer()
+        finally:
+            filter_groups.max_num_gen_batches = limit
+        return flow_replay_buffer(
+            buffer,
+            rollout_n=self.config.actor_rollout_ref.rollout.n,
+            max_fault_rate=self.config.agentflow.max_fault_rate,
+            max_num_gen_batches=limit,
+        )
 
     def _init_resource_pool_mgr(self) -> None:
         super()._init_resource_pool_mgr()

@@ -415,20 +415,27 @@ def test_verl_key_error_that_loses_trajectories_of_several_turns():
 # ---- group filtering ----
 
 
-def buffer_of(metric: str = "reward") -> tuple[Any, list[int]]:
+def buffer_of(
+    metric: str = "reward",
+    *overrides: str,
+    mode: str = "sync",
+    refilled: Any = MIXED["a"],
+) -> tuple[Any, list[int]]:
     """verl's own replay buffer as our trainer builds it, and how many prompts it asked for."""
     trainer = bare(
-        "sync",
+        mode,
         "algorithm.filter_groups.enable=true",
         f"algorithm.filter_groups.metric={metric}",
         "data.train_batch_size=2",
+        *overrides,
     )
-    trainer.trainer_mode = "agentflow_sync"
+    trainer.trainer_mode = f"agentflow_{mode}"
     asked: list[int] = []
 
     def refill(count: int) -> None:
         asked.append(count)
-        put({f"new{len(asked)}x{number}": MIXED["a"] for number in range(count)})
+        assert len(asked) < 50, "groups are asked for without end"
+        put({f"new{len(asked)}x{number}": refilled for number in range(count)})
 
     trainer._add_prompts_to_generate = refill
     return trainer._build_replay_buffer(), asked
@@ -466,3 +473,80 @@ def test_a_figure_that_the_reward_does_not_give_is_named():
     buffer._sync_metadata_from_transfer_queue()
     with pytest.raises(Exception, match="filter_groups.metric=f1: the reward gives reward, half"):
         buffer._dapo_filtered_keys("train")
+
+
+MODES = ["sync", "colocate_async"]
+DOWN = [(FAULT, (1,)), (FAULT, (2,)), (1.0, (1,))]
+EASY = [(1.0, (1,)), (1.0, (2,)), (1.0, (1,))]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_run_whose_servers_are_down_ends_although_its_groups_are_filtered(mode):
+    """Groups of faults are evicted and asked again: counted over a batch, there would be no fault."""
+    put({"x": DOWN, "y": DOWN})
+    buffer, _ = buffer_of(mode=mode, refilled=DOWN)
+    with pytest.raises(InfraError, match=r"of \d+ trajectories .* the last: the server is gone"):
+        buffer.sample(global_steps=1, partition_id="train", batch_size=2)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_faults_count_over_what_was_sampled_also_where_a_batch_was_filled(mode):
+    """Six faults of 10 (or, as the asynchronous buffer refills at once, 14): none in the batch."""
+    mixed = [(1.0, (1,)), (0.0, (1,))]
+    groups = {"x": [(FAULT, (1,))] * 3, "y": [(FAULT, (1,))] * 3, "a": mixed, "b": mixed}
+    put(groups)
+    buffer, _ = buffer_of("reward", "agentflow.max_fault_rate=0.4", mode=mode, refilled=mixed)
+    with pytest.raises(InfraError, match="6 of (10|14) trajectories"):
+        buffer.sample(global_steps=1, partition_id="train", batch_size=2)
+    clear()
+    put(groups)
+    buffer, _ = buffer_of("reward", "agentflow.max_fault_rate=0.8", mode=mode, refilled=mixed)
+    batch, _ = buffer.sample(global_steps=1, partition_id="train", batch_size=2)
+    assert len({key.split("_")[0] for key in batch.keys}) == 2
+    assert buffer.sampled.trajectories == 0, "the next batch is counted from nothing"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_more_batches_are_generated_for_one_than_allowed(mode):
+    put({"x": EASY, "y": EASY})
+    limit = "algorithm.filter_groups.max_num_gen_batches=3"
+    buffer, asked = buffer_of("reward", limit, mode=mode, refilled=EASY)
+    with pytest.raises(InfraError, match=r"max_num_gen_batches=3: \d+ groups .* batch of 2, and 0"):
+        buffer.sample(global_steps=1, partition_id="train", batch_size=2)
+    assert 3 * 2 <= 2 + sum(asked) <= 4 * 2
+
+
+def test_groups_that_failed_for_good_are_faults_too():
+    """Their agent loop raised, so no row tells of it, and the asynchronous buffer asks again."""
+    trainer = bare("colocate_async", "data.train_batch_size=2")
+    asked: list[int] = []
+
+    def fail(count: int) -> None:
+        asked.append(count)
+        assert len(asked) < 50, "groups are asked for without end"
+        for number in range(count):
+            tag = {"is_prompt": True, "status": "failure", "global_steps": 1}
+            tq.kv_put(key=f"f{len(asked)}x{number}", partition_id="train", tag=tag)
+
+    fail(2)
+    trainer._add_prompts_to_generate = fail
+    buffer = trainer._build_replay_buffer()
+    with pytest.raises(InfraError, match="the agent loop raised"):
+        buffer.sample(global_steps=1, partition_id="train", batch_size=2)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_rows_come_in_the_order_of_the_data_however_fast_they_were(mode):
+    """The fastest groups always came first, so they always were in the first optimizer step."""
+    names = ["g3", "g1", "g4", "g0", "g2"]
+    for name in names:
+        tag = {"is_prompt": True, "status": "running", "global_steps": 1}
+        tq.kv_put(key=name, partition_id="train", tag=tag)
+    for name in reversed(names):  # the last question is answered first
+        put({name: [MIXED["a"][0], MIXED["a"][1]]})
+    trainer = bare(mode, "data.train_batch_size=5")
+    trainer._add_prompts_to_generate = None
+    buffer = trainer._build_replay_buffer()
+    batch, _ = buffer.sample(global_steps=1, partition_id="train", batch_size=4)
+    each = ["0_0", "1_0", "1_1", "1_2"]
+    assert batch.keys == [f"{name}_{row}" for name in names[:4] for row in each]

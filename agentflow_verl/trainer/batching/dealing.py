@@ -16,9 +16,15 @@ from torch import Tensor
 from verl.utils.seqlen_balancing import calculate_workload, get_seqlen_balanced_partitions
 
 
+def split_key(key: str) -> tuple[str, int, int]:
+    """uid, session and turn of a row's key."""
+    uid, session, turn = key.rsplit("_", 2)
+    return uid, int(session), int(turn)
+
+
 @dataclass(frozen=True)
 class BatchIndex:
-    """Who is who in a batch: integer ids, one entry a row (suffix R)."""
+    """Who is who in a batch: integer ids, one entry per row (suffix R)."""
 
     group_R: Tensor
     trajectory_R: Tensor

@@ -9,67 +9,69 @@ pass. Here faults are left out, and a group with fewer than two valid trajectori
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import transfer_queue as tq
 
 from agentflow_verl.core.errors import ConfigError
-from agentflow_verl.trainer.rollout.row_record import is_valid, read_record
+from agentflow_verl.trainer.resilience.fault_limit import fault_of
+from agentflow_verl.trainer.rollout.row_record import read_record
 
 if TYPE_CHECKING:
     from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
-REWARD = (
-    "reward"  # verl's FILTER_GROUPS_REWARD_METRIC, which tests/trainer/test_upstream.py compares
-)
+REWARD = "reward"  # replay_buffer.py:31, FILTER_GROUPS_REWARD_METRIC
+NO_COMPARISON = math.nan  # what a group without two valid trajectories is counted under
 
 
-def without_signal(buffer: ReplayBuffer, partition_id: str) -> tuple[set[str], Counter]:
-    """Finished groups that cannot teach anything, and how many of them there are by value.
+@dataclass
+class FinishedGroup:
+    """The trajectories of one prompt, as far as filtering must know them."""
 
-    Stands in for ``ReplayBuffer._dapo_filtered_keys`` (verl/trainer/ppo/v1/replay_buffer.py:261)
-    and fills the same cache, since a finished group does not change. A group without two valid
-    trajectories counts under value nan.
-    """
-    if partition_id == "val" or buffer.filter_groups_metric is None:
-        return set(), Counter()
-    known = buffer._dapo_classification_cache[partition_id]
-    finished = buffer.finished_keys[partition_id]
-    for uid in known.keys() - finished:
-        del known[uid]
-    values = _values(buffer, partition_id, finished - known.keys())
-    for uid in finished - known.keys():
-        valid = values[uid]
-        known[uid] = math.nan if len(valid) < 2 else valid[0] if len(set(valid)) == 1 else None
-    filtered = {uid: value for uid, value in known.items() if value is not None}
-    return set(filtered), Counter(filtered.values())
+    trajectories: int = 0
+    values: list[float] = field(default_factory=list)
+    """The configured metric of each valid trajectory."""
+    faults: list[str] = field(default_factory=list)
+    """The error of each trajectory that ended in an infrastructure fault."""
 
 
-def _values(
+def shared_value(values: Sequence[float]) -> float | None:
+    """The value that makes a group uninformative; None for a group that is kept."""
+    if len(values) < 2:
+        return NO_COMPARISON
+    return values[0] if len(set(values)) == 1 else None
+
+
+def read_groups(
     buffer: ReplayBuffer, partition_id: str, uids: set[str]
-) -> defaultdict[str, list[float]]:
-    """The metric of each valid trajectory, by group. It stands on every row of a trajectory: its
+) -> dict[str, FinishedGroup]:
+    """Each of ``uids`` with its trajectories. What is read stands on every row of a trajectory: its
     first is read.
     """
-    values: defaultdict[str, list[float]] = defaultdict(list)
+    groups = {uid: FinishedGroup() for uid in uids}
     keys = [
         key
         for key in buffer.partitions[partition_id]
         if key.split("_")[0] in uids and key.endswith("_0")
     ]
     if not keys:
-        return values
+        return groups
     data = tq.kv_batch_get(
         keys=keys, partition_id=partition_id, select_fields=["rm_scores", "extra_fields"]
     )
-    for key, score, extra in zip(keys, data["rm_scores"], data["extra_fields"]):
-        extra = getattr(
-            extra, "data", extra
-        )  # as verl reads it: wrapped or not, by how it was stored
-        if is_valid(read_record(extra)):
-            values[key.split("_")[0]].append(_metric(buffer.filter_groups_metric, score, extra))
-    return values
+    for key, score, stored in zip(keys, data["rm_scores"], data["extra_fields"]):
+        # as verl reads it (replay_buffer.py:293): wrapped or not, by how it was stored
+        extra = getattr(stored, "data", stored)
+        group = groups[key.split("_")[0]]
+        group.trajectories += 1
+        record = read_record(extra)
+        if record is not None and record.valid:
+            group.values.append(_metric(buffer.filter_groups_metric, score, extra))
+        else:
+            group.faults.append(fault_of(record))
+    return groups
 
 
 def _metric(name: str, score: Any, extra: dict[str, Any]) -> float:

@@ -45,13 +45,7 @@ class ResumableTrainer(PPOTrainer):
 
     def fit(self, agent_loop_manager: Any) -> None:
         watch = ActorWatch(agent_loop_manager.actors())
-        wait = self.replay_buffer._wait_for_next_poll
-
-        def watch_and_wait(*args: Any) -> float:
-            watch.check()
-            return wait(*args)
-
-        self.replay_buffer._wait_for_next_poll = watch_and_wait
+        self.replay_buffer.before_wait = watch.check
         self._announce_weight_updates(agent_loop_manager.agent_loop_workers)
         self.progress = Progress(self.total_training_steps)
         try:
