@@ -22,7 +22,7 @@ from agentflow_verl.trainer.rollout.row_record import read_record
 if TYPE_CHECKING:
     from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
-REWARD = "reward"  # replay_buffer.py:31, FILTER_GROUPS_REWARD_METRIC
+REWARD = "reward"  # FILTER_GROUPS_REWARD_METRIC, verl/trainer/ppo/v1/replay_buffer.py:31
 NO_COMPARISON = math.nan  # what a group without two valid trajectories is counted under
 
 
