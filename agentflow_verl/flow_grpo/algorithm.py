@@ -4,12 +4,16 @@
     J = 1/N sum_g 1/G_g sum_i 1/T_i sum_t 1/|a_it| sum_j [ min(ρ A_i, clip(ρ, 1-ε, 1+ε) A_i) - β KL_itj ]
     A_i = (R_i - mean_k R_k) / (std_k R_k + eps)      over the G_g valid trajectories k of group g
 
-A row is one planner turn. Shape suffixes: R rows, I trajectories, G groups, L response tokens. Ids
-are integers in any order; rows of one trajectory need not be neighbours. A trajectory that is not
-valid (an infrastructure fault, a padding row) is in no statistic and has weight 0; so has every row
-of a group with fewer than ``min_group`` valid trajectories. Statistics are computed in float64
-whatever comes in.
-"""
+A row is one planner turn. Shape suffixes: R rows, I trajectories, G groups, S optimizer steps, L
+response tokens. Ids are integers in any order; rows of one trajectory need not be neighbours. A
+trajectory that is not valid (an infrastructure fault, a padding row) is in no statistic and has
+weight 0; so has every row of a group with fewer than ``min_group`` valid trajectories. Statistics
+are computed in float64 whatever comes in.
+
+Top to bottom: who is in which group (``GroupStatistics``), the advantage A_i, the weight
+1/(N G_g T_i |a_it|), and J itself. The trainer computes the first three once per batch and J per
+micro-batch, where the weights make the sum independent of how rows are split.
+"""  # noqa: E501 - the equation is one line
 
 from __future__ import annotations
 
@@ -17,6 +21,68 @@ import torch
 from torch import Tensor
 
 from agentflow_verl.config.flow_grpo import FlowGRPO
+
+
+class GroupStatistics:
+    """Mean, deviation and size of each group over its valid trajectories.
+
+    By scatter operations: linear in rows, and no loop over groups.
+
+    Args:
+        reward_R: the trajectory's outcome reward, the same on each of its rows.
+        trajectory_R: trajectory id.
+        group_R: group (prompt) id.
+        valid_R: bool.
+    """
+
+    def __init__(
+        self,
+        reward_R: Tensor,
+        trajectory_R: Tensor,
+        group_R: Tensor,
+        valid_R: Tensor,
+        options: FlowGRPO,
+    ):
+        valid_R = valid_R.bool()
+        # The reward of a fault may be anything, nan too, and nan times 0 is nan.
+        self.reward_R = torch.where(valid_R, reward_R.double(), 0.0)
+        self.group_R, groups = _as_positions(group_R)
+        trajectory_R, trajectories = _as_positions(trajectory_R)
+        is_valid_R = valid_R.double()
+
+        zero_I = self.reward_R.new_zeros(trajectories)
+        zero_G = self.reward_R.new_zeros(groups)
+        self.turns_R = zero_I.index_add(0, trajectory_R, is_valid_R)[trajectory_R]
+        # Sums to 1 over the rows of a valid trajectory, so sums over rows count trajectories.
+        trajectory_share_R = is_valid_R / self.turns_R.clamp(min=1)
+        self.size_G = zero_G.index_add(0, self.group_R, trajectory_share_R).round()
+
+        member_R = trajectory_share_R if options.statistic == "trajectory" else is_valid_R
+        self.count_G = zero_G.index_add(0, self.group_R, member_R)
+        total_G = zero_G.index_add(0, self.group_R, member_R * self.reward_R)
+        self.mean_G = total_G / self.count_G.clamp(min=1)
+        deviation_R = self.reward_R - self.mean_G[self.group_R]
+        square_G = zero_G.index_add(0, self.group_R, member_R * deviation_R**2)
+        # Unbiased, as verl's GRPO (torch.std): the divisor is one less than the members.
+        self.std_G = (square_G / (self.count_G.round() - 1).clamp(min=1)).sqrt()
+
+        kept_G = self.size_G >= options.min_group
+        if not options.keep_zero_variance:
+            kept_G = kept_G & self._has_signal(valid_R, zero_G)
+        self.kept_G = kept_G.double()
+        self.counted_R = is_valid_R * self.kept_G[self.group_R]
+
+    def _has_signal(self, valid_R: Tensor, zero_G: Tensor) -> Tensor:
+        """Whether two rewards of a group differ. By extremes: a deviation of equal rewards may be
+        1e-17 and not 0.
+        """
+        lowest_R = torch.where(valid_R, self.reward_R, torch.inf)
+        highest_R = torch.where(valid_R, self.reward_R, -torch.inf)
+        low_G = torch.full_like(zero_G, torch.inf)
+        high_G = torch.full_like(zero_G, -torch.inf)
+        low_G = low_G.scatter_reduce(0, self.group_R, lowest_R, "amin")
+        high_G = high_G.scatter_reduce(0, self.group_R, highest_R, "amax")
+        return high_G > low_G
 
 
 def advantages(
@@ -27,22 +93,17 @@ def advantages(
     options: FlowGRPO = FlowGRPO(),
 ) -> Tensor:
     """A_i of each row's trajectory, float64 (R,). 0 where the row is not valid or its group too
-    small.
-
-    Args:
-        reward_R: the trajectory's outcome reward, the same on each of its rows.
-        trajectory_R: trajectory id.
-        group_R: group (prompt) id.
-        valid_R: bool.
+    small. Arguments as for ``GroupStatistics``.
     """
-    members = _Members(reward_R, trajectory_R, group_R, valid_R, options)
-    centred_R = members.reward_R - members.mean_G[members.group_R]
-    count_R = members.count_G[members.group_R]
+    group = GroupStatistics(reward_R, trajectory_R, group_R, valid_R, options)
+    centred_R = group.reward_R - group.mean_G[group.group_R]
     if options.leave_one_out:
+        # R_i less the mean of the others is n / (n - 1) times R_i less the mean of all.
+        count_R = group.count_G[group.group_R]
         centred_R = centred_R * count_R / (count_R - 1).clamp(min=1)
     if options.std:
-        centred_R = centred_R / (members.std_G[members.group_R] + options.eps)
-    return centred_R * members.counts_R
+        centred_R = centred_R / (group.std_G[group.group_R] + options.eps)
+    return centred_R * group.counted_R
 
 
 def weights(
@@ -61,24 +122,30 @@ def weights(
 
     Args:
         tokens_R: |a|, trained tokens of the row. A row with none has weight 0 but still counts in
-            T_i. step_R: optimizer step the row's group belongs to; N is counted within it. None:
-            one step.
+            T_i.
+        step_R: optimizer step that the row's group belongs to; N is counted within it. None: one
+            step.
     """
-    members = _Members(reward_R, trajectory_R, group_R, valid_R, options)
-    zero_G = torch.zeros_like(members.size_G)
+    group = GroupStatistics(reward_R, trajectory_R, group_R, valid_R, options)
+    zero_G = torch.zeros_like(group.size_G)
     if options.trajectory_weight:
-        share_R = 1 / (members.turns_R.clamp(min=1) * members.size_G[members.group_R].clamp(min=1))
+        size_R = group.size_G[group.group_R]
+        share_R = 1 / (group.turns_R.clamp(min=1) * size_R.clamp(min=1))
     else:
-        turns_G = zero_G.index_add(0, members.group_R, members.counts_R)
-        share_R = 1 / turns_G[members.group_R].clamp(min=1)
-    step_R = torch.zeros_like(members.group_R) if step_R is None else _index(step_R)[0]
-    step_G = torch.zeros_like(members.size_G, dtype=torch.long).scatter(0, members.group_R, step_R)
-    groups_S = zero_G.new_zeros(int(step_R.max()) + 1 if len(step_R) else 0).index_add(
-        0, step_G, members.kept_G
-    )
-    per_group_R = share_R / groups_S[step_R].clamp(min=1)
+        turns_G = zero_G.index_add(0, group.group_R, group.counted_R)
+        share_R = 1 / turns_G[group.group_R].clamp(min=1)
+
+    if step_R is None:
+        step_R = torch.zeros_like(group.group_R)
+    step_R, steps = _as_positions(step_R)
+    step_G = torch.zeros_like(group.size_G, dtype=torch.long)
+    step_G = step_G.scatter(0, group.group_R, step_R)
+    groups_S = zero_G.new_zeros(steps).index_add(0, step_G, group.kept_G)
+    share_R = share_R / groups_S[step_R].clamp(min=1)
+
     tokens_R = tokens_R.double()
-    return torch.where(tokens_R > 0, members.counts_R * per_group_R / tokens_R.clamp(min=1), 0.0)
+    per_token_R = group.counted_R * share_R / tokens_R.clamp(min=1)
+    return torch.where(tokens_R > 0, per_token_R, 0.0)
 
 
 def objective(
@@ -92,75 +159,49 @@ def objective(
     ref_logprob_RL: Tensor | None = None,
     beta: float = 0.0,
 ) -> Tensor:
-    """J itself, to be maximised: a scalar with the dtype of ``logprob_RL``.
-
-    The KL term is the k3 estimator of KL(π_θ || π_ref), r - 1 - log r with r = π_ref/π_θ (GRPO,
-    arXiv 2402.03300).
-    """
-    masked_RL = (
-        mask_RL == 0
-    )  # what such a token holds must reach neither value nor gradient, however large its ratio
-    ratio_RL = (logprob_RL - old_logprob_RL).masked_fill(masked_RL, 0.0).exp()
+    """J itself, to be maximised: a scalar with the dtype of ``logprob_RL``."""
+    # What a masked token holds must reach neither value nor gradient, however large its ratio: it
+    # is filled before the exponential, since inf times 0 is nan.
+    log_ratio_RL = (logprob_RL - old_logprob_RL).masked_fill(mask_RL == 0, 0.0)
+    ratio_RL = log_ratio_RL.exp()
+    clipped_RL = ratio_RL.clamp(1 - clip_low, 1 + clip_high)
     advantage_R1 = advantage_R.to(logprob_RL.dtype).unsqueeze(-1)
-    gain_RL = torch.minimum(
-        ratio_RL * advantage_R1, ratio_RL.clamp(1 - clip_low, 1 + clip_high) * advantage_R1
-    )
+    gain_RL = torch.minimum(ratio_RL * advantage_R1, clipped_RL * advantage_R1)
     if ref_logprob_RL is not None and beta:
-        log_ratio_RL = (ref_logprob_RL - logprob_RL).masked_fill(masked_RL, 0.0)
-        gain_RL = gain_RL - beta * (log_ratio_RL.exp() - 1 - log_ratio_RL)
+        gain_RL = gain_RL - beta * kl_to_reference(logprob_RL, ref_logprob_RL, mask_RL)
     return (gain_RL * mask_RL * weight_R.to(logprob_RL.dtype).unsqueeze(-1)).sum()
 
 
-class _Members:
-    """Group statistics over valid members, by scatter: linear in rows, no loop over them."""
+def kl_to_reference(logprob_RL: Tensor, ref_logprob_RL: Tensor, mask_RL: Tensor) -> Tensor:
+    """KL(π_θ || π_ref) per token in nats, by the k3 estimator: r - 1 - log r with r = π_ref/π_θ
+    (GRPO, arXiv 2402.03300). 0 where masked.
 
-    def __init__(
-        self,
-        reward_R: Tensor,
-        trajectory_R: Tensor,
-        group_R: Tensor,
-        valid_R: Tensor,
-        options: FlowGRPO,
-    ):
-        self.reward_R = torch.where(
-            valid_R.bool(), reward_R.double(), 0.0
-        )  # a fault's reward may be anything, nan too
-        self.group_R, groups = _index(group_R)
-        trajectory_R, trajectories = _index(trajectory_R)
-        valid_R = valid_R.bool().double()
-
-        turns_I = self.reward_R.new_zeros(trajectories).index_add(0, trajectory_R, valid_R)
-        self.turns_R = turns_I[trajectory_R]
-        each_R = valid_R / self.turns_R.clamp(min=1)  # sums to 1 over a valid trajectory's rows
-        zero_G = self.reward_R.new_zeros(groups)
-        self.size_G = zero_G.index_add(0, self.group_R, each_R).round()
-
-        member_R = each_R if options.statistic == "trajectory" else valid_R
-        self.count_G = zero_G.index_add(0, self.group_R, member_R)
-        safe_G = self.count_G.clamp(min=1)
-        self.mean_G = zero_G.index_add(0, self.group_R, member_R * self.reward_R) / safe_G
-        deviation_R = self.reward_R - self.mean_G[self.group_R]
-        square_G = zero_G.index_add(0, self.group_R, member_R * deviation_R**2)
-        self.std_G = (square_G / (self.count_G.round() - 1).clamp(min=1)).sqrt()
-
-        kept_G = self.size_G >= options.min_group
-        if not options.keep_zero_variance:
-            low_G = torch.full_like(zero_G, torch.inf).scatter_reduce(
-                0, self.group_R, _where(valid_R, self.reward_R, torch.inf), "amin"
-            )
-            high_G = torch.full_like(zero_G, -torch.inf).scatter_reduce(
-                0, self.group_R, _where(valid_R, self.reward_R, -torch.inf), "amax"
-            )
-            kept_G = kept_G & (high_G > low_G)
-        self.kept_G = kept_G.double()
-        self.counts_R = valid_R * self.kept_G[self.group_R]
+    Not capped: verl's ``low_var_kl`` ends at 10 nats, beyond which its gradient is 0 and a token
+    that has run away is not pulled back.
+    """
+    log_ratio_RL = (ref_logprob_RL - logprob_RL).masked_fill(mask_RL == 0, 0.0)
+    return log_ratio_RL.exp() - 1 - log_ratio_RL
 
 
-def _where(valid_R: Tensor, value_R: Tensor, other: float) -> Tensor:
-    return torch.where(valid_R > 0, value_R, torch.full_like(value_R, other))
+def trajectory_importance(
+    old_logprob_RL: Tensor,
+    rollout_logprob_RL: Tensor,
+    mask_RL: Tensor,
+    trajectory_R: Tensor,
+    threshold: float,
+) -> Tensor:
+    """min(π_old(i) / π_rollout(i), threshold) of each row's trajectory i, float64 (R,): the product
+    over the tokens of all its turns, where verl's ``rollout_is=sequence`` takes those of one row.
+    """
+    log_ratio_RL = (old_logprob_RL - rollout_logprob_RL).double().masked_fill(mask_RL == 0, 0.0)
+    trajectory_R, trajectories = _as_positions(trajectory_R)
+    log_ratio_I = log_ratio_RL.new_zeros(trajectories)
+    log_ratio_I = log_ratio_I.index_add(0, trajectory_R, log_ratio_RL.sum(-1))
+    # Within verl's bounds (rollout_corr_helper.py, SAFETY_BOUND), so that exp cannot overflow.
+    return log_ratio_I.clamp(-20, 20).exp().clamp(max=threshold)[trajectory_R]
 
 
-def _index(id_R: Tensor) -> tuple[Tensor, int]:
+def _as_positions(id_R: Tensor) -> tuple[Tensor, int]:
     """Ids as 0..n-1, and n."""
     unique, position_R = torch.unique(id_R, return_inverse=True)
     return position_R, len(unique)

@@ -23,25 +23,25 @@ from verl.workers.utils.losses import ppo_loss
 from verl.workers.utils.padding import no_padding_2_padding
 
 from agentflow_verl.trainer.cpu import platform as cpu
+from agentflow_verl.trainer.policy_losses import SUM, kl_loss, weighted_policy_loss
 
 LOSS_WEIGHT = "agentflow_loss_weight"
-# verl's agg_loss: masked sum, times the data-parallel size that FSDP's gradient mean divides by
-SUM = "token-sum"
 
 
 def flow_grpo_loss(
     config: Any, model_output: dict[str, Any], data: TensorDict, dp_group: Any = None
-) -> tuple[torch.Tensor, dict]:
+) -> tuple[torch.Tensor, dict[str, Any]]:
     """-J of flow_grpo/algorithm.py for a micro-batch: to be summed over micro-batches and averaged
     over ranks.
 
-    Same signature and same metrics as verl's ``ppo_loss``. The clipped ratio (with dual clip and
-    rollout-correction weights) is verl's policy loss function; it is linear in the advantage, so
-    the weight goes in with it.
+    Same signature and same metrics as verl's ``ppo_loss`` (verl/workers/utils/losses.py). The
+    clipped ratio, with dual clip and rollout-correction weights, is verl's policy loss function.
     """
     log_prob = no_padding_2_padding(model_output["log_probs"], data)
     entropy = model_output.get("entropy")
-    entropy = None if entropy is None else no_padding_2_padding(entropy, data)
+    if entropy is not None:
+        entropy = no_padding_2_padding(entropy, data)
+    # verl leaves the sizes of the mini-batch here for agg_loss; the weights stand in their place.
     config.global_batch_info.clear()
     config.global_batch_info.update(dp_size=data["dp_size"])
     fields = ["response_mask", "old_log_probs", "advantages", LOSS_WEIGHT]
@@ -49,12 +49,15 @@ def flow_grpo_loss(
     data = data.select(*fields).to_padded_tensor()
     mask, weight = data["response_mask"].to(bool), data[LOSS_WEIGHT].to(log_prob.dtype)
 
-    policy_loss, clip_metrics = get_policy_loss_fn(config.policy_loss.get("loss_mode", "vanilla"))(
+    mode = config.policy_loss.get("loss_mode", "vanilla")
+    policy_loss, clip_metrics = weighted_policy_loss(
+        get_policy_loss_fn(mode),
+        mode,
         old_log_prob=data["old_log_probs"],
         log_prob=log_prob,
-        advantages=data["advantages"].to(log_prob.dtype) * weight,
+        advantages=data["advantages"].to(log_prob.dtype),
+        weight=weight,
         response_mask=mask,
-        loss_agg_mode=SUM,
         config=config,
         rollout_is_weights=data.get("rollout_is_weights", None),
     )
@@ -72,15 +75,21 @@ def flow_grpo_loss(
         loss = loss - config.entropy_coeff * entropy_mean
         metrics["actor/entropy_loss"] = Metric(value=entropy_mean, aggregation=AggregationType.SUM)
     if config.use_kl_loss:
-        kl = weighted_sum(
-            kl_penalty(
-                logprob=log_prob, ref_logprob=data["ref_log_prob"], kl_penalty=config.kl_loss_type
-            )
-        )
+        kl = weighted_sum(_kl(config.kl_loss_type, log_prob, data["ref_log_prob"], mask))
         loss = loss + config.kl_loss_coef * kl
         metrics["kl_loss"] = Metric(value=kl, aggregation=AggregationType.SUM)
         metrics["kl_coef"] = config.kl_loss_coef
     return loss, metrics
+
+
+def _kl(
+    kind: str, log_prob: torch.Tensor, ref_log_prob: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
+    """KL per token: the paper's without verl's cap, any other kind as verl computes it."""
+    ours = kl_loss(kind, log_prob, ref_log_prob, mask)
+    if ours is not None:
+        return ours
+    return kl_penalty(logprob=log_prob, ref_logprob=ref_log_prob, kl_penalty=kind)
 
 
 def choose_loss(

@@ -1,14 +1,14 @@
 """verl's V1 trainer modes with the paper's objective: ``agentflow_sync`` and its asynchronous
 siblings.
 
-One mixin over verl's three trainers. Beside what recovery.py does it changes six things, each a
-method of verl's PPOTrainer:
+One mixin over verl's three trainers. Beside what resilience/fit.py does it changes six things, each
+a method of verl's PPOTrainer (trainer/verl_api.py says why each):
 
-    _setup                   with a LoRA adapter, rollout servers that can leave it off (trainer/rollout/lora_sharing.py)
-    _build_replay_buffer     polls ten times a second (verl's 2 s are 2 s of idle a step), and filters by valid trajectories
-    _init_resource_pool_mgr  the actor worker is ours (actor.py), which holds the loss
+    _setup                   with a LoRA adapter, rollout servers that can leave it off
+    _build_replay_buffer     ours: filters by valid trajectories, counts faults, keeps the data's order
+    _init_resource_pool_mgr  the actor worker is ours (actor_loss.py), which holds the loss
     _balance_batch           rows are dealt to optimizer steps by group, not by row count
-    _compute_advantage       over trajectories, with the loss weight of each row beside the advantage
+    _compute_advantage       over trajectories, with the loss weight of each row beside it
     _update_actor            as many mini-batches as the groups need
 
 With any other ``algorithm.adv_estimator`` the last three are verl's own, over the trajectories that

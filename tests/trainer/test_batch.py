@@ -482,7 +482,7 @@ EASY = [(1.0, (1,)), (1.0, (2,)), (1.0, (1,))]
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_run_whose_servers_are_down_ends_although_its_groups_are_filtered(mode):
-    """Groups of faults are evicted and asked again: counted over a batch, there would be no fault."""
+    """Groups of faults are evicted and asked again: in the batch alone there is no fault."""
     put({"x": DOWN, "y": DOWN})
     buffer, _ = buffer_of(mode=mode, refilled=DOWN)
     with pytest.raises(InfraError, match=r"of \d+ trajectories .* the last: the server is gone"):

@@ -127,7 +127,7 @@ def our_classes() -> list[type]:
 
 
 def test_methods_that_override_verls_are_in_the_table():
-    """All but those that verl leaves abstract or keeps in verl/plugin: they are there for plugins."""
+    """All but those that verl leaves abstract or keeps in verl/plugin, which are for plugins."""
     listed, missing, seen = verl_api.names(), [], set()
     for ours in our_classes():
         verls = [

@@ -7,8 +7,8 @@ verl knows a sampled batch by its keys in TransferQueue. Four things are changed
     _materialize_batch    rows come in the data's order; verl's come in the order they were finished
     _wait_for_next_poll   each wait first looks whether the processes behind the run are alive
 
-and what is sampled is counted (``SampledFaults``), so that a run whose servers are down ends although
-each group of faults is evicted and asked again.
+and what is sampled is counted (``SampledFaults``), so that a run whose servers are down ends
+although each group of faults is evicted and asked again.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class FlowReplayBuffer(ReplayBuffer):
         partition_id: str,
         eviction_reasons: tuple[set[str], set[str], set[str], Counter[float]],
     ) -> tuple[set[str], int, int, dict[str, Any]]:
-        """verl's, with the sessions of failed groups counted: their loop raised, so no row tells."""
+        """verl's, with the sessions of failed groups counted: their loop raised and left no row."""
         failed = eviction_reasons[2]
         for _ in failed:
             self.sampled.add_group(
