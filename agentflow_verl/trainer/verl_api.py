@@ -100,6 +100,7 @@ TRAINER = Owner(
         Name("kl_ctrl_in_reward", "read", 127, "the coefficient of algorithm.use_kl_in_reward"),
         Name("role_worker_mapping", "read", 791, "the actor worker's class is exchanged in it"),
         Name("replay_buffer", "read", 131, "the watch is set on it"),
+        Name("checkpoint_manager", "replaced", 383, "ours tells workers of weight updates"),
         Name("global_steps", "read", 851, "shown, and the seed of the shuffle"),
         Name("total_training_steps", "read", 771, "shown"),
     ),
@@ -170,6 +171,7 @@ LOOP_WORKER = Owner(
             file="verl/trainer/ppo/v1/agent_loop_tq.py",
         ),
         Name("_compute_score", "overridden", 967, "scores a trajectory once, then logs it"),
+        Name("_run_agent_loop", "overridden", 661, "knows whether the trajectory is validation"),
         Name("config", "read", 498, "the run's configuration"),
         Name("rollout_config", "read", 504, "token limits"),
         Name("llm_client", "read", 499, "the policy's servers"),
@@ -327,6 +329,16 @@ FSDP_ENGINE = Owner(
     ),
 )
 
+WEIGHT_SYNC = Owner(
+    "verl.checkpoint_engine.base",
+    "CheckpointEngineManager",
+    "verl/checkpoint_engine/base.py",
+    (
+        Name("abort_replicas", "overridden", 477, "the pause is not charged to trajectories"),
+        Name("resume_generation_replicas", "overridden", 487, "the pause ends"),
+    ),
+)
+
 REWARD_MANAGER = Owner(
     "verl.experimental.reward_loop.reward_manager.base",
     "RewardManagerBase",
@@ -354,6 +366,7 @@ OWNERS: tuple[Owner, ...] = (
     ACTOR_WORKER,
     TRAINING_WORKER,
     FSDP_ENGINE,
+    WEIGHT_SYNC,
     REWARD_MANAGER,
 )
 
