@@ -33,7 +33,7 @@ from agentflow_verl.engines import token_engine
 from agentflow_verl.engines.openai_endpoint import EndpointEngine
 from agentflow_verl.engines.token_engine import TokenEngine
 from agentflow_verl.flow.loop import Flow
-from agentflow_verl.rewards.judge.client import Judge, score
+from agentflow_verl.rewards.judge.client import Judge, score_with_judge
 from agentflow_verl.tools import tool_client as tool_server
 from agentflow_verl.tools.toolbox import ToolBox
 from agentflow_verl.trainer.batching.dealing import BatchIndex
@@ -229,7 +229,9 @@ async def test_a_broken_judge_is_an_infra_error_and_no_wrong_answer(fault):
     async with chat_server(fault, verdict(True)) as (config, session):
         judge = Judge(JudgeConfig(mode="alone", timeout_s=budget_s(fault)), config, session)
         try:
-            await asyncio.wait_for(score(judge, "maths", trajectory.answer, "4", {}), NEVER_S)
+            await asyncio.wait_for(
+                score_with_judge(judge, "maths", trajectory.answer, "4", {}), NEVER_S
+            )
             said = {"scored": 1.0}
         except Exception as broken:  # what the reward manager does with it
             said = {"scored": 0.0, "reason": f"{type(broken).__name__}: {broken}"}

@@ -28,7 +28,7 @@ from agentflow_verl.engines.token_engine import TokenEngine
 from agentflow_verl.flow.loop import Flow
 from agentflow_verl.flow.modules import MODULES
 from agentflow_verl.flow_grpo.algorithm import advantages, weights
-from agentflow_verl.rewards.judge.client import Judge, score
+from agentflow_verl.rewards.judge.client import Judge, score_with_judge
 from agentflow_verl.tools import tool_client as tool_server
 from agentflow_verl.tools.toolbox import ToolBox
 from agentflow_verl.trainer.batching.dealing import BatchIndex
@@ -143,7 +143,7 @@ async def soak() -> list[tuple[Trajectory, float]]:
             if trajectory.outcome.valid:
                 try:
                     reward = (
-                        await score(
+                        await score_with_judge(
                             judge, "maths", trajectory.answer, "4", {"question": trajectory.id}
                         )
                     )[0].value

@@ -12,6 +12,7 @@ from agentflow_verl.config.endpoint import EndpointConfig
 from agentflow_verl.config.flow_grpo import FlowGRPO
 from agentflow_verl.config.judge import JudgeConfig
 from agentflow_verl.config.limits import Limits, ValidationLimits
+from agentflow_verl.config.reward import RewardConfig
 from agentflow_verl.config.tool import ToolConfig
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.core.private_files import parse_umask
@@ -53,6 +54,7 @@ class AgentflowConfig(Limits):
     endpoints: dict[str, EndpointConfig] = {}
     tools: dict[str, ToolConfig] = {}
     judge: JudgeConfig = JudgeConfig()
+    reward: RewardConfig = RewardConfig()
     flow_grpo: FlowGRPO = FlowGRPO()
     val: ValidationLimits = ValidationLimits()
     """Limits of their own for the trajectories of a validation."""

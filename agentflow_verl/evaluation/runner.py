@@ -19,8 +19,7 @@ from agentflow_verl.evaluation.leakage import GuardedTools, QuestionIndex
 from agentflow_verl.evaluation.questions import Question
 from agentflow_verl.evaluation.store import SPLIT, Job
 from agentflow_verl.flow.loop import Flow
-from agentflow_verl.rewards.judge.client import Judge
-from agentflow_verl.rewards.judge.client import score as judged_score
+from agentflow_verl.rewards.judge.client import Judge, score_with_judge
 from agentflow_verl.tools.interface import Tools
 from agentflow_verl.trajectories.log import ScoredTrajectory
 from agentflow_verl.trajectories.records import Outcome, Trajectory
@@ -126,8 +125,12 @@ async def score(
     """Reward and details of a trajectory's answer, by the scorer, and the judge, that training
     uses.
     """
-    extra = question.scorer_extra
-    found, details = await judged_score(
-        judge, question.data_source, trajectory.answer, question.answer, extra
+    found, details = await score_with_judge(
+        judge,
+        question.data_source,
+        trajectory.answer,
+        question.answer,
+        question.scorer_extra,
+        qa_match="exact",
     )
     return found.value, {**details, "exact": found.exact}

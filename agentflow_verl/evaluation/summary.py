@@ -113,10 +113,16 @@ def _benchmark(
             fmean(entry.reward or 0.0 for entry in entries if entry.session == trial)
             for trial in trials
         ],
-        "f1": fmean(entry.scores.get("f1", entry.reward) for entry in entries),
+        **{figure: _mean_figure(entries, figure) for figure in ("em", "f1", "lenient")},
         "judge": _judge(entries),
         **figures_of(entries, prices),
     }
+
+
+def _mean_figure(entries: Sequence[ScoredTrajectory], figure: str) -> float | None:
+    """The mean of a figure that only short answers have; None where no entry has it."""
+    found = [entry.scores[figure] for entry in entries if entry.scores.get(figure) is not None]
+    return fmean(found) if found else None
 
 
 def _judge(entries: Sequence[ScoredTrajectory]) -> dict[str, Any] | None:

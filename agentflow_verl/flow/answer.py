@@ -61,7 +61,7 @@ CHINESE_PHRASE = re.compile(
 WRAPPED = re.compile(r"\\(?:text|textbf|mathbf|mathrm|textrm|bf)\s?\{([^{}]*)\}", re.DOTALL)
 FENCED = re.compile(r"(```|~~~)[ \t]*[\w+-]*[ \t]*\n(.*?)\n?[ \t]*\1", re.DOTALL)
 FENCE_LINE = re.compile(r"\s*(?:```|~~~)[\w+-]*\s*|\s*[-*_=]{3,}\s*")
-EMPHASIS = ("**", "__", "*", "_", "`", "~~")
+EMPHASIS = ("```", "**", "__", "*", "_", "`", "~~")
 PLEASANTRY = re.compile(
     r"[\W_]*(?:i hope|hope this|let me know|please (?:let|note)|feel free|thank you|thanks|if you (?:have|need|want)"
     r"|is there anything|good luck|q\.?e\.?d\.?[\W_]*$)",
@@ -76,10 +76,18 @@ REASON = re.compile(
 )
 STATEMENT = re.compile(
     r"(?<!\bwho)(?<!\bwhich)(?<!\bthat)(?<!\bwhat)(?<!\bthere)\s(?:is|are|was|were|equals?|is equal to|equal to"
-    r"|comes? to|amounts? to|totals?|gives|becomes)\s(?:(?:therefore|thus|hence|then|equal to|exactly|simply|now"
+    r"|comes? to|amounts? to|totals|gives|becomes)(?=[\s:])\s*:?\s*(?:(?:therefore|thus|hence|then|equal to|exactly|simply|now"
     r"|indeed)\s)?(?::\s?)?"
 )
 EQUATION = re.compile(r"(?<![<>!:=\\])=(?!=)")
+RESULT = re.compile(
+    r"[\W_]{0,8}(?:the\s+)?(?:final\s+)?(?:result|solution|output|value|total|sum)\s*[:：]\s*(.+)$",
+    re.IGNORECASE,
+)
+AGENT = re.compile(
+    r"^(?:\w+(?:ed|en)\s+by|made by|built by|(?:born|located|situated|founded|released|held|published|found)"
+    r"\s+(?:in|on|at))\s+"
+)
 VERDICT = re.compile(r"\W*(?:yes|no|true|false)\b", re.IGNORECASE)
 SENTENCE_START = re.compile(
     r"\W*(?:so|thus|hence|therefore|then|finally|in conclusion|this|that|the|these|those|it|he|she|they|we|its|their"
@@ -198,7 +206,7 @@ def last_statement(text: str) -> str:
 
 
 def without_bullet(line: str) -> str:
-    return re.sub(r"^(?:[-*•]|#{1,6})\s+", "", line)
+    return re.sub(r"^(?:[-*•]\s+(?![\d.])|#{1,6}\s+)", "", line)
 
 
 def last_sentence(line: str) -> str:
@@ -233,6 +241,8 @@ def stated_value(sentence: str) -> str:
     equations = list(EQUATION.finditer(value or body))
     if equations and (value or SENTENCE_START.match(body) or body.rstrip().endswith(".")):
         value = (value or body)[equations[-1].end() :]
+    named = RESULT.match(body) if not value else None
+    value = named.group(1) if named else AGENT.sub("", value.strip())
     return without_emphasis(value.strip().rstrip(".!。"))
 
 

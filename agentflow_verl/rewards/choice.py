@@ -45,7 +45,7 @@ LEAD = re.compile(
 BRACKETED_LETTER = re.compile(r"[(\[]\s?([A-Za-z])\s?[)\]]")
 LETTER = re.compile(r"([A-Za-z])(?![A-Za-z0-9'’])")
 AFTER_LETTER = re.compile(
-    r"\s*(?:$|[.):\],;/|=]|[-–—](?=\s)|\(|(?:because|since|as|due|for|given|not|unlike|and|or|but|rather|instead"
+    r"\s*(?:$|[.):\],;/|=]|[-–—](?=\s)|\(|(?:because|since|as|due|though|although|while|whereas|for|given|not|unlike|and|or|but|rather|instead"
     r"|is|was|would|\+|&)(?![a-z]))",
     re.IGNORECASE,
 )
@@ -67,6 +67,12 @@ NEGATION = re.compile(
 )
 FURTHER = re.compile(
     r"(?:[(\[]|\b(?:and|or|also|possibly|perhaps|maybe|then|both)\s|[,;/&+]\s?)\s*\(?([A-Za-z])(?![A-Za-z0-9'’])"
+)
+LETTER_BESIDE_TEXT = re.compile(r"([A-Z])\s+(\S.*)", re.DOTALL)
+UNDECIDED = re.compile(r"\b(?:or|maybe|perhaps) not\b", re.IGNORECASE)
+CONCLUDED = re.compile(r"[,;.]\s+(?:so|therefore|thus|hence|consequently)\b,?\s+", re.IGNORECASE)
+LEADING_REASON = re.compile(
+    r"^[\W_]*(?:because|since|as|given that|although|though|while)\b[^,;]*[,;]\s*", re.IGNORECASE
 )
 MARKUP = re.compile(r"\\(?:text|textbf|mathbf|mathrm|boxed)(?![a-zA-Z])|[{}$`]|\*\*|__|\\[()\[\]]")
 SEGMENT_END = re.compile(r"[,;:.!?()\[\]–—]|\s-\s")
@@ -222,6 +228,10 @@ def named_option(answer: str, options: dict[str, str], gold: set[str]) -> tuple[
         if letter in options:
             return letter, "names the letter"
         return None, f"there is no option {letter}"
+    text = conclusion(text)
+    beside = LETTER_BESIDE_TEXT.match(text)
+    if beside and beside.group(1) in options and options_with_words(options, beside.group(2)):
+        return check_label(beside.group(1), beside.group(2), options)
     stated = stated_letter(text)
     if stated and stated[0] in options:
         return check_label(*stated, options)
@@ -229,6 +239,14 @@ def named_option(answer: str, options: dict[str, str], gold: set[str]) -> tuple[
     if len(same) == 1:
         return same[0], "names the option's words"
     return option_in_sentence(text, options)
+
+
+def conclusion(text: str) -> str:
+    """``text`` without a reason before the answer: "Because hydrogen burns, B", "not A, so B"."""
+    concluded = CONCLUDED.search(text)
+    if concluded:
+        return text[concluded.end() :]
+    return LEADING_REASON.sub("", text, count=1)
 
 
 def named_without_options(text: str, gold: set[str]) -> tuple[str | None, str]:
@@ -281,12 +299,19 @@ def check_label(letter: str, rest: str, options: dict[str, str]) -> tuple[str | 
         if letter in whole:
             return letter, "names the letter and its text"
         return None, f"the letter {letter} and the text disagree"
-    statement = REASON.split(rest, maxsplit=1)[0]
+    statement = without_reason(rest)
     if further_letters(statement, letter) & set(options):
         return None, "names more than one option"
-    if names_other_text(REASON.split(content, maxsplit=1)[0], letter, options):
+    if names_other_text(without_reason(content), letter, options):
         return None, f"the letter {letter} and the text disagree"
     return letter, "names the letter"
+
+
+def without_reason(rest: str) -> str:
+    """What follows a letter up to the reason for it."""
+    if re.match(r"\W*as\b(?! well)", rest, re.IGNORECASE):
+        return ""
+    return REASON.split(rest, maxsplit=1)[0]
 
 
 def further_letters(statement: str, letter: str) -> set[str]:
@@ -312,6 +337,8 @@ def names_other_text(statement: str, letter: str, options: dict[str, str]) -> bo
 
 def option_in_sentence(text: str, options: dict[str, str]) -> tuple[str | None, str]:
     """The one option whose text a sentence holds outside of its reason and of what it denies."""
+    if UNDECIDED.search(text):
+        return None, "decides for no option"
     statement = REASON.split(text, maxsplit=1)[0]
     held = options_within(statement, options)
     if not held and statement != text and not NEGATION.search(text):

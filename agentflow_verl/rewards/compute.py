@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from agentflow_verl.config.reward import QaMatch
 from agentflow_verl.flow.answer import extract_answer
 from agentflow_verl.rewards.registry import scorer, scorer_name
 from agentflow_verl.rewards.score import GroundTruth, Score, as_list, gold_answers
 
-RESERVED = frozenset({"answer", "ground_truth"})
+RESERVED = frozenset({"answer", "ground_truth", "qa_match"})
 ALIAS_KEYS = ("answer_aliases", "aliases")
 
 
@@ -25,9 +26,12 @@ def score_answer(
     answer: str,
     ground_truth: GroundTruth,
     extra_info: Mapping[str, Any] | None = None,
+    *,
+    qa_match: QaMatch | None = None,
 ) -> tuple[Score, str]:
     """Score an already extracted answer; returns the score and the scorer's name.
 
+    ``qa_match`` is the reward of short answers (``config/reward.py``; the lenient match where None).
     ``extra_info["scorer"]`` names the scorer where the data source alone does not.
 
     Raises:
@@ -40,8 +44,11 @@ def score_answer(
     name = extra.get("scorer") or scorer_name(data_source)
     judge = scorer(name)
     context = {key: value for key, value in extra.items() if key not in RESERVED}
+    context["data_source"] = str(data_source)
+    if qa_match is not None and name == "qa":
+        context["qa_match"] = qa_match
     golds = with_aliases(ground_truth, extra)
-    return judge(answer, golds, **{**context, "data_source": str(data_source)}), name
+    return judge(answer, golds, **context), name
 
 
 def with_aliases(ground_truth: GroundTruth, extra: Mapping[str, Any]) -> GroundTruth:
@@ -61,11 +68,11 @@ def compute_score(
 ) -> dict[str, Any]:
     """The reward of one response, in verl's shape.
 
-    ``score`` is the outcome reward and ``acc`` the same; ``f1`` is the token overlap where the
-    scorer defines one and the exact match elsewhere (verl averages the column over mixed data
-    sources, so it is never empty); ``scorer`` names the rule; ``pred`` is the extracted answer,
-    which verl's majority vote reads; ``reason`` what decided. Other keywords that verl passes (a
-    judge's address and tokenizer) are not used.
+    ``score`` is the outcome reward and ``acc`` the same; ``em``, ``f1`` and ``lenient`` are the
+    figures of short answers, None elsewhere, so that no other reward is averaged under their names;
+    ``scorer`` names the rule; ``pred`` is the extracted answer, which verl's majority vote reads;
+    ``reason`` what decided. Other keywords that verl passes (a judge's address and tokenizer) are
+    not used.
 
     Raises:
         ConfigError, InfraError: as ``score_answer``.
@@ -75,8 +82,7 @@ def compute_score(
     return {
         "score": score.value,
         "acc": score.value,
-        "f1": score.exact if score.f1 is None else score.f1,
+        **score.details,
         "scorer": name,
         "pred": answer[:500],
-        "reason": score.reason,
     }

@@ -23,23 +23,35 @@ SOLUTION_MARK = "####"
 class Score:
     """One judged answer.
 
-    ``value`` is the outcome reward, 0.0 or 1.0. ``exact`` is 1.0 when the answer equals a gold
-    answer under the scorer's rule. ``f1`` is the token overlap in [0, 1] where the scorer defines
-    one, else None. ``reason`` says in a few words what decided.
+    ``value`` is the outcome reward in [0, 1]; ``reason`` says in a few words what decided. Short
+    answers also have the figures that their benchmarks report, whichever of them is the reward:
+    ``em`` and ``f1``, SQuAD's exact match and token F1 (``qa/squad.py``), and ``lenient``, the match
+    of ``qa/match.py``. They are None for every other scorer.
     """
 
     value: float
-    exact: float
-    f1: float | None
     reason: str
+    em: float | None = None
+    f1: float | None = None
+    lenient: float | None = None
+
+    @property
+    def exact(self) -> float:
+        """The standard exact match where there is one, else the scorer's own verdict."""
+        return self.value if self.em is None else self.em
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """The figures beside the reward; verl leaves the ones that are None out of its means."""
+        return {"em": self.em, "f1": self.f1, "lenient": self.lenient, "reason": self.reason}
 
 
-def right(reason: str, f1: float | None = None) -> Score:
-    return Score(1.0, 1.0, f1, reason)
+def right(reason: str) -> Score:
+    return Score(1.0, reason)
 
 
-def wrong(reason: str, f1: float | None = None) -> Score:
-    return Score(0.0, 0.0, f1, reason)
+def wrong(reason: str) -> Score:
+    return Score(0.0, reason)
 
 
 def as_list(value: Any) -> list[Any]:

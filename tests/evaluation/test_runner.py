@@ -87,10 +87,10 @@ async def test_a_fault_that_stays_is_not_a_zero(caplog):
 
 
 async def test_a_scorer_that_fails_is_a_fault(monkeypatch):
-    async def broken(*_):
+    async def broken(*_, **__):
         raise InfraError("the judge does not answer")
 
-    monkeypatch.setattr(runner, "judged_score", broken)
+    monkeypatch.setattr(runner, "score_with_judge", broken)
     found = await run(JOBS[:1], attempts=1)
     assert (found[0].reward, found[0].trajectory.outcome) == (None, Outcome.INFRA_ERROR)
     assert "the judge does not answer" in found[0].trajectory.error

@@ -33,7 +33,7 @@ FILLER = r"(?:\s+(?:exactly|precisely|the|a|an|number|value|of|total|target|resu
 TARGETS = [
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
-        rf"\btarget\b(?:\s+(?:number|value|result|sum|of|is|equals?|to))*\s*[:=]?\s*{COUNT}",
+        rf"\b(?:target|goal|aim)\b(?:\s+(?:number|value|result|sum|of|is|equals?|to))*\s*[:=]?\s*{COUNT}",
         rf"\b(?:equals?|equal(?:ling|ing)?|evaluat(?:es?|ing)|equates?|result(?:s|ing)?|sums?|add(?:s|ing)?|comes?|totals?"
         rf"|totalling|amounts?|works?\s+out|arriv(?:es?|ing)\s+at|yields?|yielding|giv(?:es?|ing)|produc(?:es?|ing)"
         rf"|obtain(?:s|ing)?|reach(?:es|ing)?|hits?|gets?|getting|mak(?:es?|ing)|form(?:s|ing)?|creat(?:es?|ing)"
@@ -45,7 +45,7 @@ TARGETS = [
     )
 ]
 LISTED = re.compile(
-    r"\b(?:numbers?|digits?|integers?|cards?|values?)\b(?:\s+(?:are|is|below|given|following|provided|available))*\s*[:=]?\s*"
+    r"\b(?:numbers?|digits?|integers?|cards?|values?|using|use|with|from|given|combine)\b(?:\s+(?:are|is|below|given|following|provided|available))*\s*[:=]?\s*"
     r"((?:\d{1,9}\s*(?:,\s*and\s+|,\s*|\s+and\s+|\s+))+(?:and\s+)?\d{1,9})(?![\d.]*\d)",
     re.IGNORECASE,
 )

@@ -16,6 +16,7 @@ import asyncio
 import json
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ import aiohttp
 
 from agentflow_verl.config.endpoint import EndpointConfig
 from agentflow_verl.config.judge import JudgeConfig
+from agentflow_verl.config.reward import QaMatch, RewardConfig
 from agentflow_verl.core.deadline import Deadline
 from agentflow_verl.core.disk_cache import ResultCache, digest_of
 from agentflow_verl.core.errors import InfraError, MalformedOutput, OutOfTime
@@ -139,28 +141,28 @@ class Judge:
             await self.cache.close()
 
 
-async def score(
+async def score_with_judge(
     judge: Judge | None,
     data_source: str,
     answer: str,
     ground_truth: GroundTruth,
     extra: Mapping[str, Any],
+    *,
+    qa_match: QaMatch = RewardConfig().qa_match,
 ) -> tuple[Score, dict[str, Any]]:
     """The score of an extracted answer by rule, and by the judge where there is one; with it, what
     each said.
 
-    The details are ``scorer``, ``f1`` and ``reason``, and with a judge ``rule`` and ``judge`` (0 or
+    ``qa_match`` is the reward of short answers. The details are ``scorer`` and ``Score.details``, and with a judge ``rule`` and ``judge`` (0 or
     1; where no judge was asked, both are the rule's), ``judged`` and ``disagree``.
 
     Raises:
         ConfigError, InfraError: as ``score_answer`` and ``Judge.verdict``.
     """
-    ruled, name = await asyncio.to_thread(score_answer, data_source, answer, ground_truth, extra)
-    details = {
-        "scorer": name,
-        "f1": ruled.exact if ruled.f1 is None else ruled.f1,
-        "reason": ruled.reason,
-    }
+    ruled, name = await asyncio.to_thread(
+        score_answer, data_source, answer, ground_truth, extra, qa_match=qa_match
+    )
+    details = {"scorer": name, **ruled.details}
     if judge is None:
         return ruled, details
     judged = (
@@ -173,7 +175,8 @@ async def score(
         correct, analysis = await judge.verdict(
             name, str(extra.get("question", "")), answer, ground_truth, extra
         )
-        final = Score(float(correct), ruled.exact, ruled.f1, f"judge: {analysis[:MAX_REASON]}")
+        reason = f"judge: {analysis[:MAX_REASON]}"
+        final = replace(ruled, value=float(correct), reason=reason)
         details["reason"] = final.reason
     disagree = float(final.value != ruled.value)
     return final, {

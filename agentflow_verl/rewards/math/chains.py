@@ -9,6 +9,7 @@ from agentflow_verl.rewards.math.numbers import parse_quantity
 
 RELATION = re.compile(r"(?<![<>!:=\\])=(?!=)")
 APPROXIMATELY = re.compile(r"\\(?:approx|simeq|cong)(?![a-zA-Z])|≈")
+ALTERNATIVES = re.compile(r"\bor\b|\\lor|\\vee|(?:,|\band\b|;)\s*\$?[a-zA-Z]\s*=")
 FUNCTIONS = re.compile(
     r"\\?(?:frac|sqrt|cdot|times|div|binom|pi|gcd|lcm|max|min|log|ln|exp|sin|cos|tan|infty|left|right"
     r"|pm|circ|text\s?\{[^{}]*\}|mathrm\s?\{[^{}]*\}|sum|prod|bmod|mod|lfloor|rfloor|lceil|rceil)"
@@ -25,6 +26,8 @@ class Chain:
 
 def split_chain(text: str) -> Chain | None:
     """The chain that ``text`` is, None where it has no equals sign outside of brackets."""
+    if ALTERNATIVES.search(text):
+        return None
     exact = APPROXIMATELY.split(text)[0].strip() or text
     members = [member.strip() for member in split_outside_brackets(exact)]
     if len(members) == 1:

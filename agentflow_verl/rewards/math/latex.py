@@ -27,6 +27,11 @@ SPACING = re.compile(
     r"\\(?:displaystyle|left|right|limits|big|Big|bigg|Bigg|quad|qquad)(?![a-zA-Z])|\\[!;:]|~"
 )
 FRACTIONS = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
+SHORT_FRACTION = re.compile(
+    r"\\frac\s*(?:\{([^{}]*)\}|([0-9a-zA-Z]))\s*(?:\{([^{}]*)\}|([0-9a-zA-Z]))"
+)
+SCIENTIFIC = re.compile(r"(?<![0-9a-zA-Z.])([0-9]+(?:\.[0-9]+)?)[eE]([-+]?[0-9]+)(?![0-9a-zA-Z.])")
+ARTICLE = re.compile(r"(?i)^(?:the|an?)\s+(?=[0-9])")
 WRAPPERS = [
     re.compile(pattern, re.DOTALL)
     for pattern in (
@@ -62,14 +67,14 @@ ROOT_CALL = re.compile(r"(?<![\\a-zA-Z])(sqrt|cbrt)\s*\(")
 ROOT_SIGN = re.compile(r"([√∛])\s*(?:\{([^{}]*)\}|([0-9]+|[a-zA-Z]))")
 ROOT_SIGN_CALL = re.compile(r"([√∛])\s*\(")
 ROOT_IN_WORDS = re.compile(r"(?i)(?:the )?(square|cube) root of (?:\{([^{}]*)\}|([0-9]+|[a-z])\b)")
-NAMES = re.compile(r"(?<![\\a-zA-Z])(pi|sin|cos|tan|log|ln|exp|gcd|lcm|max|min)(?![a-zA-Z])")
+NAMES = re.compile(r"(?<![\\a-zA-Z])([Pp]i|sin|cos|tan|log|ln|exp|gcd|lcm|max|min)(?![a-zA-Z])")
 TIMES = re.compile(r"(?<=[0-9a-zA-Z)\]}!])\s*\*\s*(?=[0-9a-zA-Z(\\\-{])")
 
 
 def clean_answer(text: str) -> str:
     """``text`` without wrappers and sentence marks; the one ``$…$`` of a sentence stands for it."""
     text = "".join(sign for sign in text if unicodedata.category(sign) != "Cf")
-    text = FRACTIONS.sub(r"\\frac", SPACING.sub(" ", without_marks(text)))
+    text = full_fractions(SPACING.sub(" ", without_marks(text)))
     for _ in range(4):
         inner = unwrapped(text)
         if inner is None:
@@ -82,7 +87,16 @@ def clean_answer(text: str) -> str:
     text = text.translate(SIGN_TABLE).strip()
     for pattern, name in SET_NAMES:
         text = pattern.sub(name, text)
-    return text.strip()
+    return ARTICLE.sub("", text.strip())
+
+
+def full_fractions(text: str) -> str:
+    r"""``text`` with ``\dfrac12`` and its like as ``\frac{1}{2}``."""
+
+    def braced(match: re.Match[str]) -> str:
+        return rf"\frac{{{match[1] or match[2]}}}{{{match[3] or match[4]}}}"
+
+    return SHORT_FRACTION.sub(braced, FRACTIONS.sub(r"\\frac", text))
 
 
 def unwrapped(text: str) -> str | None:
@@ -109,7 +123,8 @@ def to_latex(text: str) -> str:
     text = ROOT_SIGN.sub(lambda match: root(match[1], match[2] or match[3] or ""), text)
     text = braced_calls(text, ROOT_SIGN_CALL)
     text = braced_calls(braced_calls(text, ROOT_COMMAND), ROOT_CALL)
-    text = NAMES.sub(r"\\\1 ", text.replace("**", "^"))
+    text = SCIENTIFIC.sub(r"\1 \\cdot 10^{\2}", text)
+    text = NAMES.sub(lambda match: rf"\{match[1].lower()} ", text.replace("**", "^"))
     return TIMES.sub(r" \\cdot ", text)
 
 

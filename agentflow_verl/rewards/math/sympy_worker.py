@@ -36,6 +36,12 @@ ATOM = re.compile(
 ALTERNATIVES = re.compile(
     r"\\text(?:rm)?\s?\{\s*or\s*\}|\\lor(?![a-zA-Z])|\\vee(?![a-zA-Z])|\bor\b"
 )
+RELATION = re.compile(r"[<>]|\\(?:le|ge|leq|geq|lt|gt|ne|neq|leqslant|geqslant)(?![a-zA-Z])")
+ALTERNATIVES_OF_SETS = re.compile(ALTERNATIVES.pattern + r"|\\cup(?![a-zA-Z])")
+CONDITIONS = re.compile(
+    r"\\text(?:rm)?\s?\{\s*and\s*\}|\\land(?![a-zA-Z])|\\wedge(?![a-zA-Z])|\band\b"
+    r"|,(?=\s*[a-zA-Z]\s*=)"
+)
 LONG_DECIMAL = re.compile(r"-?\s?[0-9]*\.([0-9]{6,})")
 
 
@@ -109,13 +115,22 @@ class Comparison:
 
     def parse(self, latex: str) -> list[Any]:
         """The expression of ``latex``; alternatives ("x<1 or x>2") are one set or one list."""
-        parts = [part.strip() for part in ALTERNATIVES.split(latex) if part.strip()]
-        if len(parts) > 1:
-            found = [self.parse_one(part) for part in parts]
+        separators = ALTERNATIVES_OF_SETS if RELATION.search(latex) else ALTERNATIVES
+        for separator, combine in ((separators, sympy.Union), (CONDITIONS, self.conjunction)):
+            parts = [part.strip() for part in separator.split(latex) if part.strip()]
+            if len(parts) < 2:
+                continue
+            found = [self.parse(part) for part in parts]
             sets = [solution_set(part[0]) for part in found if part]
-            if len(sets) == len(parts):
-                return sets if None in sets else [sympy.Union(*sets)]
+            if len(sets) == len(parts) and None not in sets:
+                return [combine(*sets)]
         return self.parse_one(latex)
+
+    @staticmethod
+    def conjunction(*sets: Any) -> Any:
+        """The values that meet all conditions; a list of values is their union ("x=1, x=2")."""
+        lists = all(isinstance(values, sympy.FiniteSet) for values in sets)
+        return sympy.Union(*sets) if lists else sympy.Intersection(*sets)
 
     def parse_one(self, latex: str) -> list[Any]:
         from math_verify import parse

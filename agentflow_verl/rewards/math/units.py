@@ -29,7 +29,7 @@ POWERS = {"square": "2", "sq": "2", "squared": "2", "cubic": "3", "cubed": "3", 
 GENERIC = frozenset({"unit"})
 NAMES = {
     "centimeter": "cm", "centimetre": "cm", "meter": "m", "metre": "m", "kilometer": "km", "kilometre": "km",
-    "millimeter": "mm", "millimetre": "mm", "foot": "ft", "feet": "ft", "inche": "inch", "inches": "inch",
+    "millimeter": "mm", "millimetre": "mm", "foot": "ft", "feet": "ft", "inche": "inch", "in": "inch",
     "mile": "mi", "gram": "g", "kilogram": "kg", "hour": "h", "hr": "h", "minute": "min", "second": "sec", "s": "sec",
     "degree": "deg", "liter": "l", "litre": "l", "yard": "yd", "pound": "lb", "milliliter": "ml", "millilitre": "ml",
     "dollar": "usd", "buck": "usd", "euro": "eur", "yen": "jpy", "rupee": "inr", "cent": "usd/100", "¢": "usd/100",

@@ -1,13 +1,13 @@
-"""Short-answer question answering: normalised exact match against any gold answer, and token F1.
+"""Short-answer question answering: a lenient match, beside SQuAD's exact match and F1.
 
-Exact match after SQuAD (Rajpurkar et al. 2016, arXiv 1606.05250), with the wording of
-``wording.py`` in place of its plain normaliser: accents, numbers in words, thousands separators,
-units, ranges and dates in the common orders agree. F1 is SQuAD's over the same words, and 0 where
-one side is a bare yes or no and the other is not (as HotpotQA does).
+``score_short_answer`` always computes all three; ``qa_match`` (``agentflow.reward.qa_match``) says
+which is the reward. Reported figures are the exact match and F1 of ``squad.py``.
 
-Also right: a gold answer without its parenthetical ("582 feet (177 m)"), a bare number where the
+The lenient match accepts what is equal to any gold answer in the wording of ``normalize.py``:
+accents, numbers in words, thousands separators, units, money, ranges and dates in the common orders
+agree. Also a gold answer without its parenthetical ("582 feet (177 m)"), a bare number where the
 gold adds only a unit, "Yes, both are …" for yes, and the same letters with other blanks ("Ye-jin",
-"Yejin").
+"Yejin"). A date that may be read in two ways ("4/5/1999") matches neither.
 
 Blind spots, all of them scored 0 unless listed as an alias: other names for the same thing (USA and
 United States), part or extension of a name (John de Mol without Jr.), Roman numerals, years in
@@ -18,12 +18,13 @@ transliterations. "3 and 5" counts as the range 3 to 5.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from functools import lru_cache
 from typing import Any
 
+from agentflow_verl.config.reward import QaMatch
 from agentflow_verl.rewards.qa.normalize import NUMBER, UNITS, canonical_words, dates_in
-from agentflow_verl.rewards.score import GroundTruth, Score, gold_answers, right, wrong
+from agentflow_verl.rewards.qa.squad import squad_exact_match, squad_f1
+from agentflow_verl.rewards.score import GroundTruth, Score, gold_answers
 
 MAX_CHARS = 2_000
 
@@ -35,32 +36,48 @@ MEASURES = UNITS.keys() - {"bc", "ad"}
 VERDICTS = frozenset({"yes", "no"})
 
 
-def score_short_answer(answer: str, ground_truth: GroundTruth, **extra: Any) -> Score:
-    """1 when ``answer`` matches any gold answer exactly after normalisation; ``f1`` is the best
-    over them.
+def score_short_answer(
+    answer: str, ground_truth: GroundTruth, *, qa_match: QaMatch = "lenient", **extra: Any
+) -> Score:
+    """The reward that ``qa_match`` names, with all three figures; the best over the gold answers.
 
     Raises:
         ConfigError: there is no gold answer.
     """
     golds = gold_answers(ground_truth)
     if len(answer) > MAX_CHARS:
-        return wrong(f"longer than {MAX_CHARS} characters", 0.0)
+        return Score(0.0, f"longer than {MAX_CHARS} characters", 0.0, 0.0, 0.0)
     if not answer.strip():
-        return wrong("empty answer", 0.0)
-    for gold in golds:
-        why = agree(answer, gold)
-        if why:
-            return right(why, 1.0)
-    return wrong("matches no gold answer", max(token_f1(answer, gold) for gold in golds))
+        return Score(0.0, "empty answer", 0.0, 0.0, 0.0)
+    why = next(filter(None, (lenient_match(answer, gold) for gold in golds)), "")
+    figures = {
+        "exact": squad_exact_match(answer, golds),
+        "f1": squad_f1(answer, golds),
+        "lenient": float(bool(why)),
+    }
+    reason = {
+        "exact": "equal after SQuAD's normalisation"
+        if figures["exact"]
+        else "matches no gold answer",
+        "f1": f"token F1 {figures['f1']:.2f}",
+        "lenient": why or "matches no gold answer",
+    }
+    return Score(
+        value=figures[qa_match],
+        reason=reason[qa_match],
+        em=figures["exact"],
+        f1=figures["f1"],
+        lenient=figures["lenient"],
+    )
 
 
-def agree(answer: str, gold: str) -> str:
+def lenient_match(answer: str, gold: str) -> str:
     """Why the two are the same answer, or ""."""
-    given, wanted = read(answer), read(gold)
+    given, wanted = reading_of(answer), reading_of(gold)
     if not wanted.words:
         return "same signs" if answer.strip() == gold.strip() else ""
     if len(wanted.words) == 1 and wanted.words[0] in VERDICTS:
-        return "same verdict" if verdict(answer, given.words) == wanted.words[0] else ""
+        return "same verdict" if opening_verdict(answer, given.words) == wanted.words[0] else ""
     if wanted.dates and given.dates:
         return "same date" if wanted.dates & given.dates else ""
     if given.words == wanted.words or with_pounds(given.words, wanted.words) == wanted.words:
@@ -76,8 +93,8 @@ def agree(answer: str, gold: str) -> str:
     ):
         return "same number, unit left out"
     shorter = PARENTHETICAL.sub(" ", gold).strip() if "(" in gold else ""
-    if shorter and shorter != gold and read(shorter).words:
-        return agree(answer, shorter)
+    if shorter and shorter != gold and reading_of(shorter).words:
+        return lenient_match(answer, shorter)
     return ""
 
 
@@ -100,11 +117,11 @@ class Reading:
 
 
 @lru_cache(maxsize=4096)
-def read(text: str) -> Reading:
+def reading_of(text: str) -> Reading:
     return Reading(text)
 
 
-def verdict(answer: str, words: list[str]) -> str:
+def opening_verdict(answer: str, words: list[str]) -> str:
     """The yes or no that opens ``answer``, or "" when it opens with neither or says both."""
     if words in (["yes"], ["no"]):
         return words[0]
@@ -112,12 +129,3 @@ def verdict(answer: str, words: list[str]) -> str:
     if not match or VERDICTS <= set(words):
         return ""
     return match.group(1).lower()
-
-
-def token_f1(answer: str, gold: str) -> float:
-    """Harmonic mean of word precision and recall, in [0, 1]."""
-    given, wanted = read(answer).words, read(gold).words
-    if given != wanted and (VERDICTS & {" ".join(given), " ".join(wanted)}):
-        return 0.0
-    shared = sum((Counter(given) & Counter(wanted)).values())
-    return 2 * shared / (len(given) + len(wanted)) if shared else 0.0

@@ -193,7 +193,7 @@ def currency_before(match: re.Match[str]) -> str:
 
 
 def amount_follows(match: re.Match[str]) -> bool:
-    return re.match(r"\s?[-−]?\d", match.string[match.end() :]) is not None
+    return re.match(r"\s*[-−]?\d", match.string[match.end() :]) is not None
 
 
 def digits(number: str) -> str:

@@ -17,10 +17,10 @@ from verl import DataProto
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
 from agentflow_verl.config import schema
+from agentflow_verl.config.reward import RewardConfig
 from agentflow_verl.core.http_session import new_session
 from agentflow_verl.flow.question import parse_row
-from agentflow_verl.rewards.judge.client import Judge
-from agentflow_verl.rewards.judge.client import score as judged_score
+from agentflow_verl.rewards.judge.client import Judge, score_with_judge
 from agentflow_verl.trainer.rollout.rows import RECORD
 from agentflow_verl.trainer.rollout.worker_settings import resolve_node
 from agentflow_verl.trajectories.records import Trajectory
@@ -50,6 +50,7 @@ class FlowRewardManager(RewardManagerBase):
         self.settings = (
             schema.load(resolve_node(config.agentflow)) if "agentflow" in config else None
         )
+        self.reward = RewardConfig() if self.settings is None else self.settings.reward
         self.judge: Judge | None = None
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
@@ -79,8 +80,13 @@ class FlowRewardManager(RewardManagerBase):
         parsed = parse_row(asked, PROMPT)
         source, truth, extra = parsed.data_source, parsed.gold, parsed.scorer_extra
         if self.custom is None:
-            score, details = await judged_score(
-                self._open_judge(), source, trajectory.answer, truth, extra
+            score, details = await score_with_judge(
+                self._open_judge(),
+                source,
+                trajectory.answer,
+                truth,
+                extra,
+                qa_match=self.reward.qa_match,
             )
             return {"score": score.value, **details}
         extra["trajectory"] = trajectory

@@ -19,7 +19,7 @@ from agentflow_verl.config.endpoint import EndpointConfig
 from agentflow_verl.config.judge import JudgeConfig
 from agentflow_verl.core.errors import ConfigError, InfraError, MalformedOutput
 from agentflow_verl.engines import openai_endpoint as endpoint
-from agentflow_verl.rewards.judge.client import Judge, score
+from agentflow_verl.rewards.judge.client import Judge, score_with_judge
 from agentflow_verl.rewards.judge.prompt import SCHEMA, messages, read_verdict
 from tests.rewards.judge.judge_server import JudgeServer, hangs, says, status, verdict
 
@@ -71,9 +71,11 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_the_fallback_is_asked_only_where_the_rule_says_no(served):
     server, make = served
     judge = make()
-    exact, said = await score(judge, "nq", "Mark Twain", ["Mark Twain"], QUESTION)
+    exact, said = await score_with_judge(judge, "nq", "Mark Twain", ["Mark Twain"], QUESTION)
     assert (exact.value, said["judged"], len(server.bodies)) == (1.0, 0.0, 0)
-    other, said = await score(judge, "nq", "Mr Clemens, called Twain", ["Mark Twain"], QUESTION)
+    other, said = await score_with_judge(
+        judge, "nq", "Mr Clemens, called Twain", ["Mark Twain"], QUESTION
+    )
     assert (other.value, said["rule"], said["judge"], said["judged"], said["disagree"]) == (
         1.0,
         0.0,
@@ -82,14 +84,16 @@ async def test_the_fallback_is_asked_only_where_the_rule_says_no(served):
         1.0,
     )
     assert said["reason"] == "judge: as the accepted answer" and 0.0 < said["f1"] < 1.0
-    wrong, said = await score(judge, "nq", "Jane Austen", ["Mark Twain"], QUESTION)
+    wrong, said = await score_with_judge(judge, "nq", "Jane Austen", ["Mark Twain"], QUESTION)
     assert (wrong.value, said["judged"], said["disagree"]) == (0.0, 1.0, 0.0)
 
 
 async def test_alone_it_decides_against_the_rule_too(served):
     server, make = served
     server.script = [says(verdict(False, "another man"))]
-    found, said = await score(make("alone"), "nq", "Mark Twain", ["Mark Twain"], QUESTION)
+    found, said = await score_with_judge(
+        make("alone"), "nq", "Mark Twain", ["Mark Twain"], QUESTION
+    )
     assert (found.value, said["rule"], said["judge"], said["disagree"]) == (0.0, 1.0, 0.0, 1.0)
 
 
@@ -97,26 +101,26 @@ async def test_alone_it_decides_against_the_rule_too(served):
 async def test_no_judge_is_asked_about_an_exact_rule_or_an_empty_answer(served, mode):
     server, make = served
     judge = make(mode)
-    assert (await score(judge, "gameof24", "8*3", {"numbers": [8, 3, 1, 1]}, QUESTION))[
+    assert (await score_with_judge(judge, "gameof24", "8*3", {"numbers": [8, 3, 1, 1]}, QUESTION))[
         0
     ].value == 0.0
-    assert (await score(judge, "nq", "  ", ["Mark Twain"], QUESTION))[1]["judged"] == 0.0
+    assert (await score_with_judge(judge, "nq", "  ", ["Mark Twain"], QUESTION))[1]["judged"] == 0.0
     assert server.bodies == []
 
 
 async def test_without_a_judge_the_rule_decides():
-    found, said = await score(None, "nq", "Mark Twain", ["Mark Twain"], QUESTION)
-    assert found.value == 1.0 and set(said) == {"scorer", "f1", "reason"}
+    found, said = await score_with_judge(None, "nq", "Mark Twain", ["Mark Twain"], QUESTION)
+    assert found.value == 1.0 and set(said) == {"scorer", "em", "f1", "lenient", "reason"}
 
 
 async def test_equal_answers_are_asked_once_even_at_the_same_time(served):
     server, make = served
     judge = make()
     found = await asyncio.gather(
-        *(score(judge, "nq", "Clemens", ["Mark Twain"], QUESTION) for _ in range(20))
+        *(score_with_judge(judge, "nq", "Clemens", ["Mark Twain"], QUESTION) for _ in range(20))
     )
     assert len(server.bodies) == judge.asked == 1 and {one.value for one, _ in found} == {0.0}
-    await score(judge, "nq", "Clemens", ["Mark Twain"], {"question": "And who drew it?"})
+    await score_with_judge(judge, "nq", "Clemens", ["Mark Twain"], {"question": "And who drew it?"})
     assert judge.asked == 2
 
 
@@ -124,7 +128,7 @@ async def test_a_caller_that_ends_leaves_the_verdict_to_the_others(served):
     server, make = served
     judge = make()
     calls = [
-        asyncio.ensure_future(score(judge, "nq", "Clemens", ["Mark Twain"], QUESTION))
+        asyncio.ensure_future(score_with_judge(judge, "nq", "Clemens", ["Mark Twain"], QUESTION))
         for _ in range(2)
     ]
     while not server.bodies:
@@ -136,10 +140,10 @@ async def test_a_caller_that_ends_leaves_the_verdict_to_the_others(served):
 async def test_verdicts_outlive_the_process(served, tmp_path):
     server, make = served
     first = make(cache_dir=tmp_path)
-    await score(first, "nq", "M. T.", ["Mark Twain"], QUESTION)
+    await score_with_judge(first, "nq", "M. T.", ["Mark Twain"], QUESTION)
     await first.close()
     second = make("alone", cache_dir=tmp_path)
-    found, said = await score(second, "nq", "M. T.", ["Mark Twain"], QUESTION)
+    found, said = await score_with_judge(second, "nq", "M. T.", ["Mark Twain"], QUESTION)
     assert (found.value, said["reason"], second.asked, len(server.bodies)) == (
         1.0,
         "judge: as the accepted answer",
@@ -147,7 +151,7 @@ async def test_verdicts_outlive_the_process(served, tmp_path):
         1,
     )
     third = make(cache_dir=tmp_path, model="another")
-    await score(third, "nq", "M. T.", ["Mark Twain"], QUESTION)
+    await score_with_judge(third, "nq", "M. T.", ["Mark Twain"], QUESTION)
     assert third.asked == 1
 
 
@@ -155,7 +159,10 @@ async def test_requests_at_once_are_limited(served):
     server, make = served
     judge = make(concurrency=3)
     await asyncio.gather(
-        *(score(judge, "nq", f"answer {number}", ["Mark Twain"], QUESTION) for number in range(20))
+        *(
+            score_with_judge(judge, "nq", f"answer {number}", ["Mark Twain"], QUESTION)
+            for number in range(20)
+        )
     )
     assert server.most == 3 and len(server.bodies) == 20
 
@@ -163,18 +170,20 @@ async def test_requests_at_once_are_limited(served):
 async def test_the_verdict_is_asked_for_by_schema_until_the_endpoint_refuses_it(served):
     server, make = served
     judge = make()
-    await score(judge, "nq", "one", ["Mark Twain"], QUESTION)
+    await score_with_judge(judge, "nq", "one", ["Mark Twain"], QUESTION)
     assert server.bodies[-1]["response_format"]["json_schema"]["schema"] == SCHEMA
     server.script = [status(400, "response_format is not supported")]
-    assert (await score(judge, "nq", "two", ["Mark Twain"], QUESTION))[1]["judged"] == 1.0
-    await score(judge, "nq", "three", ["Mark Twain"], QUESTION)
+    assert (await score_with_judge(judge, "nq", "two", ["Mark Twain"], QUESTION))[1][
+        "judged"
+    ] == 1.0
+    await score_with_judge(judge, "nq", "three", ["Mark Twain"], QUESTION)
     assert ["response_format" in body for body in server.bodies] == [True, True, False, False]
 
 
 async def test_a_reply_without_a_verdict_is_asked_for_again_once(served):
     server, make = served
     server.script = [says("I think it is right.")]
-    found, _ = await score(make(), "nq", "M. T.", ["Mark Twain"], QUESTION)
+    found, _ = await score_with_judge(make(), "nq", "M. T.", ["Mark Twain"], QUESTION)
     assert found.value == 1.0 and len(server.bodies) == 2
     assert [message["role"] for message in server.bodies[1]["messages"]] == [
         "system",
@@ -201,18 +210,20 @@ async def test_a_judge_that_gives_no_verdict_is_a_fault_and_can_be_asked_again(s
     judge = make()
     server.script = list(script)
     with pytest.raises(InfraError):
-        await score(judge, "nq", "M. T.", ["Mark Twain"], QUESTION)
+        await score_with_judge(judge, "nq", "M. T.", ["Mark Twain"], QUESTION)
     server.script = []
-    assert (await score(judge, "nq", "M. T.", ["Mark Twain"], QUESTION))[0].value == 1.0
+    assert (await score_with_judge(judge, "nq", "M. T.", ["Mark Twain"], QUESTION))[0].value == 1.0
 
 
 async def test_a_judge_that_is_silent_or_not_there_is_a_fault(served):
     server, make = served
     server.script = [hangs]
     with pytest.raises(InfraError, match="more than 0.3 s"):
-        await score(make(timeout_s=0.3), "nq", "M. T.", ["Mark Twain"], QUESTION)
+        await score_with_judge(make(timeout_s=0.3), "nq", "M. T.", ["Mark Twain"], QUESTION)
     with pytest.raises(InfraError, match="endpoint judge"):
-        await score(make(base_url="http://127.0.0.1:9/v1"), "nq", "M. T.", ["Mark Twain"], QUESTION)
+        await score_with_judge(
+            make(base_url="http://127.0.0.1:9/v1"), "nq", "M. T.", ["Mark Twain"], QUESTION
+        )
 
 
 def test_an_answer_cannot_leave_its_place_in_the_prompt():
