@@ -23,7 +23,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         nargs="+",
         type=Path,
         metavar="RUN_DIR",
-        help="a folder with trajectories/; several are compared",
+        help="a folder with trajectories/, or what agentflow solve --json wrote; several are"
+        " compared",
     )
     parser.add_argument(
         "--out", type=Path, help="the page (default: view.html in the first folder)"
@@ -48,10 +49,15 @@ def run(options: Namespace) -> int:
             except KeyboardInterrupt:
                 pass
         return 0
-    path = options.out or options.folders[0] / "view.html"
+    path = options.out or default_page(options.folders[0])
     count = write(options.folders, options.tokenizer, path)
     print(f"{path}: {count} trajectories, {path.stat().st_size / 1e6:.1f} MB")
     return 0
+
+
+def default_page(source: Path) -> Path:
+    """view.html in a folder; beside a file, under its name."""
+    return source.with_suffix(".html") if source.is_file() else source / "view.html"
 
 
 def write(folders: Sequence[Path], tokenizer: Path | None, path: Path) -> int:

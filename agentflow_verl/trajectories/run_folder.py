@@ -3,12 +3,15 @@ a tokenizer.
 
 A log is read once, line by line, into small ``Entry`` records; the lines themselves stay on disk
 until they are shown. ``refresh`` reads only what was appended since, so a live run can be followed.
+What cannot be read is left out and said in ``notes``: one bad file costs its part, not the run.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,12 +22,23 @@ import yaml
 from pydantic import ValidationError
 
 from agentflow_verl.core.errors import ConfigError
+from agentflow_verl.core.unicode import well_formed
 from agentflow_verl.trajectories.log import ScoredTrajectory
-from agentflow_verl.trajectories.records import Outcome
+from agentflow_verl.trajectories.records import Outcome, Trajectory
+from agentflow_verl.trajectories.safe_files import (
+    MAX_LINE_BYTES,
+    Unreadable,
+    complete_lines,
+    open_regular,
+    read_bounded,
+)
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val")
+MAX_METRICS_BYTES = 256 << 20  # of one file
+MAX_CONFIG_BYTES = 4 << 20
+BAD_LINES = 20  # of a metrics file before the rest of it is left alone
 
 
 @dataclass(frozen=True)
@@ -43,6 +57,7 @@ class Entry:
     reward: float | None
     query: str
     answer: str
+    error: str | None
     outcome: Outcome
     turns: int
     rows: int  # turns that the planner replied to: rows of the update
@@ -51,109 +66,220 @@ class Entry:
     timings: dict[str, float]  # seconds by part
 
     def read(self) -> ScoredTrajectory:
-        """The whole trajectory, from disk."""
-        with self.path.open("rb") as file:
+        """The whole trajectory, from disk. Raises Unreadable where it is no longer there."""
+        with open_regular(self.path) as file:
             file.seek(self.offset)
-            return ScoredTrajectory.model_validate_json(file.read(self.size))
+            content = file.read(self.size)
+        try:
+            return parse_scored(content)
+        except ValidationError:
+            raise Unreadable("it changed on disk since the log was read") from None
 
 
 class Run:
-    """A folder with a trajectory log in ``trajectories/``, or that folder itself. Raises
-    ConfigError where there is no folder.
+    """A folder with a trajectory log in ``trajectories/``, that folder itself, or one file: of the
+    log, or what ``agentflow solve --json`` wrote. Raises ConfigError where there is neither.
     """
 
     def __init__(self, folder: Path):
-        if not folder.is_dir():
+        if not folder.is_dir() and not folder.is_file():
             raise ConfigError(
                 f"{folder}: there is no such folder; name the one that a run wrote its"
                 " trajectories to"
             )
         self.folder = folder.resolve()
-        bare = any((self.folder / split).is_dir() for split in SPLITS)
-        self.log = self.folder if bare else self.folder / "trajectories"
-        self.name = (
-            self.folder.parent.name
-            if bare and self.folder.name == "trajectories"
-            else self.folder.name
-        )
+        self.file = self.folder if self.folder.is_file() else None
+        is_log = any((self.folder / split).is_dir() for split in SPLITS)
+        self.log = self.folder if is_log or self.file else self.folder / "trajectories"
+        named = self.folder
+        if is_log and self.folder.name == "trajectories":
+            named = self.folder.parent
+        self.name = well_formed(named.name)
         self.entries: list[Entry] = []
         self.curves: dict[str, dict[int, float]] = {}
+        self._notes: dict[Path, str] = {}
         self._read: dict[Path, int] = {}  # bytes of each file that were read
+        self._bad_lines: Counter[Path] = Counter()
+
+    @property
+    def notes(self) -> list[str]:
+        """What could not be read, one line per file."""
+        return [f"{well_formed(str(path))}: {reason}" for path, reason in self._notes.items()]
 
     def refresh(self) -> bool:
         """Read what was appended. Whether there was anything."""
         before = sum(self._read.values())
+        if self.file is not None:
+            self._read_log(self.file)
+            return sum(self._read.values()) > before
         for split in SPLITS:
             for path in sorted((self.log / split).glob("step_*/*.jsonl")):
-                self.entries += (
-                    entry
-                    for offset, line in self._new_lines(path)
-                    if (entry := _entry(path, offset, line))
-                )
+                self._read_log(path)
         for path in sorted(self.folder.glob("*.jsonl")):
-            for _, line in self._new_lines(path):
-                self._note_metrics(path, line)
+            self._read_metrics(path)
         return sum(self._read.values()) > before
 
-    def _new_lines(self, path: Path) -> Iterator[tuple[int, bytes]]:
-        """Complete lines after those that were read, with their offsets. A line still being written
-        waits.
-        """
-        offset = self._read.get(path, 0)
-        with path.open("rb") as file:
-            file.seek(offset)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                yield offset, line
-                offset += len(line)
-                self._read[path] = offset
+    def note(self, path: Path, reason: str) -> None:
+        """Remember why a file, or a part of it, is left out; said once in the log."""
+        if path not in self._notes:
+            logger.warning("%s: %s", well_formed(str(path)), reason)
+        self._notes[path] = reason
 
-    def _note_metrics(self, path: Path, line: bytes) -> None:
+    def _read_log(self, path: Path) -> None:
+        if path.suffix == ".json":
+            self._read_single(path)
+            return
+        broken = 0
+        for offset, line in self._new_lines(path):
+            entry = None if line is None else parse_entry(path, offset, line)
+            if entry is None:
+                broken += 1
+                self.note(path, f"{broken} lines are no trajectories, the last at byte {offset}")
+            else:
+                self.entries.append(entry)
+
+    def _read_single(self, path: Path) -> None:
+        """A file of one trajectory, over several lines."""
+        if path in self._read:
+            return
+        try:
+            content = read_bounded(path, MAX_LINE_BYTES)
+        except Unreadable as error:
+            self.note(path, str(error))
+            return
+        self._read[path] = len(content)
+        entry = parse_entry(path, 0, content)
+        if entry is None:
+            self.note(path, "not a trajectory")
+        else:
+            self.entries.append(entry)
+
+    def _read_metrics(self, path: Path) -> None:
+        for offset, line in self._new_lines(path):
+            if offset > MAX_METRICS_BYTES:
+                self.note(path, f"only its first {MAX_METRICS_BYTES >> 20} MB are read")
+                return
+            if self._bad_lines[path] > BAD_LINES:
+                return
+            if line is None or not self._add_metrics(line):
+                self._bad_lines[path] += 1
+                self.note(path, "has lines that are no metrics of verl's file logger")
+
+    def _new_lines(self, path: Path) -> Iterator[tuple[int, bytes | None]]:
+        """Complete lines after those that were read, with their offsets; None for one that is too
+        long. A line still being written waits.
+        """
+        try:
+            file = open_regular(path)
+        except Unreadable as error:
+            self.note(path, str(error))
+            return
+        with file:
+            for offset, line, after in complete_lines(file, self._read.get(path, 0)):
+                yield offset, line
+                self._read[path] = after
+
+    def _add_metrics(self, line: bytes) -> bool:
+        """Whether the line was one of verl's file logger."""
         try:
             row = json.loads(line)
             step, data = int(row["step"]), dict(row["data"])
-        except (ValueError, KeyError, TypeError):
-            logger.warning("%s: a line is no metrics of verl's file logger; left out", path)
-            return
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+            return False
         for name, value in data.items():
             if isinstance(value, (int, float)):
-                self.curves.setdefault(name, {})[step] = value
+                self.curves.setdefault(well_formed(str(name)), {})[step] = as_float(value)
+        return True
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """What Hydra wrote; empty where it wrote nothing here."""
+        """What Hydra wrote; empty where it wrote nothing here that can be read."""
+        if self.file is not None:
+            return {}
         path = next(self.folder.glob("**/.hydra/config.yaml"), None)
-        return {} if path is None else yaml.safe_load(path.read_text(encoding="utf-8"))
+        if path is None:
+            return {}
+        try:
+            content = yaml.safe_load(read_bounded(path, MAX_CONFIG_BYTES))
+        except (Unreadable, yaml.YAMLError, UnicodeError, ValueError) as error:
+            self.note(path, str(error).splitlines()[0])
+            return {}
+        except RecursionError:
+            self.note(path, "nested too deeply")
+            return {}
+        if not isinstance(content, dict):
+            self.note(path, "not a mapping")
+            return {}
+        return content
+
+    def option(self, *keys: str) -> Any:
+        """One option of the run's configuration; None where it is not set."""
+        node: Any = self.config
+        for key in keys:
+            node = node.get(key) if isinstance(node, dict) else None
+        return node
 
     @cached_property
     def tokenizer(self) -> Path | None:
         """The tokenizer that was saved with the run's weights, or that of the model it started
         from.
         """
-        model = Path(str(self.config.get("actor_rollout_ref", {}).get("model", {}).get("path", "")))
+        if self.file is not None:
+            return None
+        model = Path(str(self.option("actor_rollout_ref", "model", "path") or ""))
         saved = next(self.folder.glob("**/tokenizer.json"), model / "tokenizer.json")
-        return saved if saved.is_file() else None
+        try:
+            return saved if saved.is_file() else None
+        except (OSError, ValueError):  # a path that is too long, or holds a zero byte
+            return None
 
 
-def _entry(path: Path, offset: int, line: bytes) -> Entry | None:
+def as_float(value: float) -> float:
+    """An integer may be larger than any float."""
     try:
-        scored = ScoredTrajectory.model_validate_json(line)
-    except ValidationError as wrong:
-        logger.warning(
-            "%s, byte %d: not a trajectory, left out: %s", path, offset, wrong.errors()[0]["msg"]
-        )
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def parse_scored(content: bytes) -> ScoredTrajectory:
+    """A line of the log, or a trajectory alone, which has no score. Raises ValidationError."""
+    try:
+        return ScoredTrajectory.model_validate_json(content)
+    except ValidationError as error:
+        try:
+            trajectory = Trajectory.model_validate_json(content)
+        except ValidationError:
+            raise error from None
+    return ScoredTrajectory(
+        step=0,
+        split="val",
+        group=trajectory.id,
+        session=0,
+        data_source="",
+        trajectory=trajectory,
+    )
+
+
+def parse_entry(path: Path, offset: int, content: bytes) -> Entry | None:
+    """None where the bytes are no trajectory."""
+    try:
+        scored = parse_scored(content)
+    except ValidationError:
         return None
     trajectory = scored.trajectory
-    sampled = [
-        len(turn.tokens.response_ids)
-        for turn in trajectory.turns
-        if turn.tokens is not None and turn.tokens.response_ids
-    ]
+    sampled = []
+    for turn in trajectory.turns:
+        if turn.tokens is not None and turn.tokens.response_ids:
+            sampled.append(len(turn.tokens.response_ids))
+    called = []
+    for turn in trajectory.turns:
+        if turn.call is not None and turn.result is not None:
+            called.append(turn.call.tool)
     return Entry(
         path=path,
         offset=offset,
-        size=len(line),
+        size=len(content),
         step=scored.step,
         split=scored.split,
         group=scored.group,
@@ -163,14 +289,11 @@ def _entry(path: Path, offset: int, line: bytes) -> Entry | None:
         reward=scored.reward,
         query=trajectory.query,
         answer=trajectory.answer,
+        error=trajectory.error,
         outcome=trajectory.outcome,
         turns=len(trajectory.turns),
         rows=len(sampled),
         tokens=sum(sampled),
-        tools=tuple(
-            turn.call.tool
-            for turn in trajectory.turns
-            if turn.call is not None and turn.result is not None
-        ),
+        tools=tuple(called),
         timings=trajectory.timings,
     )

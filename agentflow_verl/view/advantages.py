@@ -7,7 +7,7 @@ which would take seconds to load before a page is written. A test holds the two 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -25,31 +25,44 @@ class Estimator:
     eps: float = 1e-6
 
     @classmethod
-    def of(cls, config: dict[str, Any]) -> Estimator | None:
-        """That of a run's Hydra config; None where another estimator did the work."""
-        if config.get("algorithm", {}).get("adv_estimator", "flow_grpo") != "flow_grpo":
+    def from_config(cls, config: Mapping[str, Any]) -> Estimator | None:
+        """That of a run's Hydra config; None where another estimator did the work, or where an
+        option is of another type.
+        """
+        if _option(config, "algorithm", "adv_estimator") not in (None, "flow_grpo"):
             return None
-        given = config.get("agentflow", {}).get("flow_grpo", {})
-        return cls(
-            **{field.name: given[field.name] for field in fields(cls) if field.name in given}
-        )
+        given = _option(config, "agentflow", "flow_grpo")
+        options = {}
+        for field in fields(cls):
+            if isinstance(given, Mapping) and field.name in given:
+                value, default = given[field.name], getattr(cls, field.name)
+                if isinstance(default, float) and type(value) is int:
+                    value = float(value)
+                if type(value) is not type(default):
+                    return None
+                options[field.name] = value
+        return cls(**options)
 
     def advantages(self, rewards: Sequence[float], turns: Sequence[int]) -> list[float]:
         """A_i of a group's valid trajectories, which took ``turns`` rows each. All 0 where they are
         too few.
         """
-        if len(rewards) < self.min_group:
+        if len(rewards) < max(2, self.min_group):
             return [0.0] * len(rewards)
         share = turns if self.statistic == "turn" else [1] * len(rewards)
         count = sum(share)
         mean = sum(part * reward for part, reward in zip(share, rewards)) / count
-        variance = sum(part * (reward - mean) ** 2 for part, reward in zip(share, rewards)) / (
-            count - 1
-        )
-        scale = (count / (count - 1) if self.leave_one_out else 1.0) / (
-            math.sqrt(variance) + self.eps if self.std else 1.0
-        )
+        squares = sum(part * (reward - mean) ** 2 for part, reward in zip(share, rewards))
+        scale = count / (count - 1) if self.leave_one_out else 1.0
+        if self.std:
+            scale /= math.sqrt(squares / (count - 1)) + self.eps
         return [(reward - mean) * scale for reward in rewards]
+
+
+def _option(config: Any, *keys: str) -> Any:
+    for key in keys:
+        config = config.get(key) if isinstance(config, Mapping) else None
+    return config
 
 
 def advantages_of(members: Sequence[Entry], estimator: Estimator | None) -> list[float | None]:

@@ -10,9 +10,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from agentflow_verl.core.unicode import well_formed
 from agentflow_verl.flow.memory import describe
 from agentflow_verl.trajectories.log import ScoredTrajectory
 from agentflow_verl.trajectories.records import ModuleReply, Tokens, Trajectory, Turn
+from agentflow_verl.trajectories.safe_files import read_bounded
+
+MAX_TOKENIZER_BYTES = 256 << 20
+MOST_TOKENS = 1 << 32  # ids above are no tokens of any tokenizer
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,21 @@ class Pack:
             }
         )
 
+    def add_missing(self, reason: str) -> None:
+        """A trajectory that can no longer be read keeps its place."""
+        self.trajectories.append(
+            {
+                "id": "",
+                "analysis": "",
+                "error": f"This trajectory cannot be read: {reason}",
+                "scores": [],
+                "turns": [],
+                "replies": [],
+                "spans": [],
+                "recorded": False,
+            }
+        )
+
     def content(self) -> dict[str, Any]:
         return {"trajectories": self.trajectories, "pieces": self.pieces.of(self.ids)}
 
@@ -121,22 +141,40 @@ def difference(before: Sequence[int], ids: Sequence[int]) -> list[Any]:
 
 
 class Pieces:
-    """The text of single tokens. Without a tokenizer there is none, and the page shows ids."""
+    """The text of single tokens. Where there is no tokenizer, or one that cannot be read, there is
+    none: the page shows ids, and ``notes`` say why.
+    """
 
     def __init__(self, path: Path | None):
-        self.tokenizer = None
+        self.tokenizer: Any = None
+        self.notes: list[str] = []
         if path is not None:
-            from tokenizers import Tokenizer  # comes with transformers; a log can be read without
+            self._load(path)
 
-            self.tokenizer = Tokenizer.from_file(str(path))
+    def _load(self, path: Path) -> None:
+        try:
+            from tokenizers import Tokenizer  # comes with transformers; a log can be read without
+        except ModuleNotFoundError:
+            self.notes.append(f"{path}: not read, since tokenizers is not installed")
+            return
+        try:
+            content = read_bounded(path, MAX_TOKENIZER_BYTES)
+            self.tokenizer = Tokenizer.from_buffer(content)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        # A panic of the Rust library is no Exception.
+        except BaseException as error:
+            self.notes.append(f"{path}: {well_formed(str(error))}")
 
     def of(self, ids: Iterable[int]) -> dict[int, str]:
+        """The texts of these tokens, as far as the tokenizer knows them."""
         if self.tokenizer is None:
             return {}
-        return {
-            token: self.tokenizer.decode([token], skip_special_tokens=False)
-            for token in sorted(ids)
-        }
+        texts = {}
+        for token in sorted(ids):
+            if 0 <= token < MOST_TOKENS:
+                texts[token] = self.tokenizer.decode([token], skip_special_tokens=False)
+        return texts
 
 
 def _named(values: dict[str, Any]) -> list[tuple[str, str]]:

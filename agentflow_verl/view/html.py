@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from agentflow_verl.core.unicode import well_formed
 from agentflow_verl.view.index import Index
 
 PAGE = Path(__file__).parent / "page"
@@ -63,7 +64,7 @@ def page(title: str, index: Index | None) -> Iterator[str]:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon"'
         ' href="data:,">\n'
     )
-    yield f"<title>{html.escape(title)}</title>\n<style>{style}</style>\n</head>\n<body>\n"
+    yield f"<title>{html.escape(well_formed(title))}</title>\n<style>{style}</style>\n</head>\n<body>\n"
     yield '<noscript>This page needs JavaScript.</noscript>\n<div id="app"></div>\n'
     if index is not None:
         yield block("index", index.packed())

@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
+from agentflow_verl.core.unicode import well_formed
 from agentflow_verl.trajectories.records import Outcome
 from agentflow_verl.trajectories.run_folder import Entry, Run
+from agentflow_verl.trajectories.safe_files import Unreadable
 from agentflow_verl.view.advantages import Estimator, advantages_of
 from agentflow_verl.view.detail import Pack, Pieces
 
@@ -42,7 +44,10 @@ class Chunk:
         """The trajectories, read from disk, as compressed JSON."""
         pack = Pack(self.pieces)
         for entry in self.entries:
-            pack.add(entry.read())
+            try:
+                pack.add(entry.read())
+            except Unreadable as error:
+                pack.add_missing(str(error))
         return compress(pack.content())
 
 
@@ -59,15 +64,10 @@ class Index:
 
     def add(self, run: Run, pieces: Pieces) -> None:
         """Append a run: ordered by split, step, group, and a trajectory's number in it."""
-        self.runs.append(
-            {
-                "name": run.name,
-                "curves": {
-                    name: sorted(curve.items()) for name, curve in sorted(run.curves.items())
-                },
-            }
-        )
-        estimator = Estimator.of(run.config)
+        estimator = Estimator.from_config(run.config)
+        curves = {name: sorted(curve.items()) for name, curve in sorted(run.curves.items())}
+        notes = [*run.notes, *pieces.notes]
+        self.runs.append({"name": run.name, "curves": curves, "notes": notes})
         for groups in batches(in_order(run.entries)):
             for place, members in groups:
                 self.groups.append(self._group(members[0], place))
@@ -112,6 +112,7 @@ class Index:
             "reward": entry.reward,
             "advantage": advantage,
             "answer": entry.answer,
+            "error": entry.error,
             "turns": entry.turns,
             "tokens": entry.tokens,
             "tools": entry.tools,
@@ -158,7 +159,7 @@ def compress(value: Any) -> bytes:
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except ValueError:  # JSON has no nan
         text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"))
-    return gzip.compress(text.encode(), 6, mtime=0)
+    return gzip.compress(well_formed(text).encode(), 6, mtime=0)
 
 
 def _finite(value: Any) -> Any:

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -20,7 +21,12 @@ from agentflow_verl.view.html import page
 from agentflow_verl.view.index import Index
 
 EVERY_S = 2.0  # the least time between two looks at the disk
+IDLE_S = 60.0  # a connection on which nothing comes is closed
 LOCAL = ("127.0.0.1", "localhost")
+GZIP = "application/gzip"
+MOST_FIELDS = 16  # of a query
+
+Answer = tuple[HTTPStatus, bytes, str]
 
 
 class Live:
@@ -50,41 +56,24 @@ class Live:
             self._looked = time.monotonic()
 
 
+class Server(ThreadingHTTPServer):
+    """Threads end with the process. A browser that went away is no error."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
+
 def server(runs: Sequence[Run], pieces: Sequence[Pieces], port: int) -> ThreadingHTTPServer:
     """Bound to 127.0.0.1; port 0 takes a free one. ``serve_forever`` runs it."""
     live = Live(runs, pieces)
     title = ", ".join(run.name for run in runs)
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            # Another site's page may name this server by a domain of its own; its host gives it
-            # away.
-            if urlsplit(f"//{self.headers.get('Host', '')}").hostname not in LOCAL:
-                return self._send(HTTPStatus.FORBIDDEN)
-            url = urlsplit(self.path)
-            asked = {name: values[-1] for name, values in parse_qs(url.query).items()}
-            if url.path == "/":
-                return self._send(
-                    HTTPStatus.OK, "".join(page(title, None)).encode(), "text/html; charset=utf-8"
-                )
-            if url.path == "/index":
-                live.refresh()
-                if asked.get("have") == str(live.version):
-                    return self._send(HTTPStatus.NO_CONTENT)
-                return self._send(HTTPStatus.OK, live.packed)
-            if url.path == "/chunk":
-                version, index = live.version, live.index
-                number = asked.get("number", "")
-                if not number.isdecimal() or int(number) >= len(index.chunks):
-                    return self._send(HTTPStatus.NOT_FOUND)
-                if asked.get("version") != str(version):
-                    return self._send(HTTPStatus.GONE)
-                return self._send(HTTPStatus.OK, index.chunks[int(number)].packed())
-            self._send(HTTPStatus.NOT_FOUND)
+        timeout = IDLE_S
 
-        def _send(
-            self, status: HTTPStatus, body: bytes = b"", kind: str = "application/gzip"
-        ) -> None:
+        def do_GET(self) -> None:
+            status, body, kind = respond(live, title, self.headers.get("Host", ""), self.path)
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
@@ -95,6 +84,45 @@ def server(runs: Sequence[Run], pieces: Sequence[Pieces], port: int) -> Threadin
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """A line a request would hide what matters."""
+            """One line per request would hide what matters."""
 
-    return ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    return Server(("127.0.0.1", port), Handler)
+
+
+def respond(live: Live, title: str, host: str, target: str) -> Answer:
+    """Status, body and content type of one request."""
+    try:
+        name = urlsplit(f"//{host}").hostname
+        url = urlsplit(target)
+        query = parse_qs(url.query, max_num_fields=MOST_FIELDS)
+    except ValueError:  # such as an address with one bracket
+        return _empty(HTTPStatus.BAD_REQUEST)
+    # Another site's page may name this server by a domain of its own; its host gives it away.
+    if name not in LOCAL:
+        return _empty(HTTPStatus.FORBIDDEN)
+    values = {field: given[-1] for field, given in query.items()}
+    if url.path == "/":
+        body = "".join(page(title, None)).encode()
+        return HTTPStatus.OK, body, "text/html; charset=utf-8"
+    if url.path == "/index":
+        live.refresh()
+        if values.get("have") == str(live.version):
+            return _empty(HTTPStatus.NO_CONTENT)
+        return HTTPStatus.OK, live.packed, GZIP
+    if url.path == "/chunk":
+        return _chunk(live, values.get("version", ""), values.get("number", ""))
+    return _empty(HTTPStatus.NOT_FOUND)
+
+
+def _chunk(live: Live, version: str, number: str) -> Answer:
+    current, index = str(live.version), live.index
+    # The length first: int() refuses a text of thousands of digits.
+    if not number.isdecimal() or len(number) > 9 or int(number) >= len(index.chunks):
+        return _empty(HTTPStatus.NOT_FOUND)
+    if version != current:
+        return _empty(HTTPStatus.GONE)
+    return HTTPStatus.OK, index.chunks[int(number)].packed(), GZIP
+
+
+def _empty(status: HTTPStatus) -> Answer:
+    return status, b"", GZIP

@@ -54,16 +54,16 @@ def test_they_are_the_algorithms(group, options):
         float(expected_R[[number for _, number in rows].index(number)])
         for number in range(len(group))
     ]
-    estimator = Estimator.of({"agentflow": {"flow_grpo": options.model_dump()}})
+    estimator = Estimator.from_config({"agentflow": {"flow_grpo": options.model_dump()}})
     assert estimator.advantages(*zip(*group)) == pytest.approx(expected, abs=1e-9)
 
 
 def test_defaults_are_the_algorithms_and_another_estimator_has_none_of_ours():
     usual = FlowGRPO().model_dump()
-    assert dataclasses.asdict(Estimator.of({})) == {
+    assert dataclasses.asdict(Estimator.from_config({})) == {
         field.name: usual[field.name] for field in dataclasses.fields(Estimator)
     }
-    assert Estimator.of({"algorithm": {"adv_estimator": "grpo"}}) is None
+    assert Estimator.from_config({"algorithm": {"adv_estimator": "grpo"}}) is None
     assert advantages_of(entries(RUN)[:4], None) == [None] * 4
 
 

@@ -88,13 +88,13 @@ def test_the_run_page_agrees_with_the_log(page):
         ]
         for step in (1, 24)
     ]
-    assert figures_of(page, "Tool calls a trajectory") == mix
+    assert figures_of(page, "Tool calls per trajectory") == mix
     planner = [
         mean_of("train", step, lambda line: line["trajectory"]["timings"]["planner"])
         for step in (1, 24)
     ]
     assert [
-        float(row[2].removesuffix(" s")) for row in figures_of(page, "Time a trajectory")
+        float(row[2].removesuffix(" s")) for row in figures_of(page, "Time per trajectory")
     ] == pytest.approx(planner, abs=0.006)
 
 

@@ -8,9 +8,15 @@ export function outcomeMark(row) {
   return h("span", { class: `outcome ${row.outcome}` }, words(row.outcome));
 }
 
+/** The answer; where a trajectory failed, its reason stands beside it. */
+export function answerMark(row) {
+  const answer = row.answer ? text(row.answer, "strong") : h("span", { class: "muted" }, "none");
+  return [answer, row.error && h("div", { class: "bad reason" }, row.error)];
+}
+
 /** The outcome reward, with a sign that needs no colour. */
 export function rewardMark(reward) {
-  if (reward === null) return h("span", { class: "muted", title: "not scored: an infrastructure fault" }, "not scored");
+  if (reward === null) return h("span", { class: "muted", title: "not scored" }, "not scored");
   const good = reward >= GOOD_REWARD;
   return h("span", { class: good ? "good" : "bad" }, good ? "✓ " : "✗ ", figure(reward));
 }
@@ -62,7 +68,7 @@ export function column(row, detail, most) {
     h("dl", { class: "facts" }, field("Reward", rewardMark(row.reward)), field("Advantage", advantageMark(row.advantage, most)),
       field("Tokens", figure(row.tokens)), field("Time", seconds(row.seconds.at(-1)))),
     detail.turns.map(turnInBrief),
-    h("section", { class: "answer" }, h("h4", {}, "Answer"), row.answer ? text(row.answer, "strong") : h("p", { class: "muted" }, detail.error ?? "none")));
+    h("section", { class: "answer" }, h("h4", {}, "Answer"), answerMark(row)));
 }
 
 export function columns(rows, details) {

@@ -20,7 +20,7 @@ export function runPage({ parts }) {
   const run = store.runs[number];
   if (!run) throw new Missing(`there is no run ${parts[0]}`);
   const rows = rowsOf(number);
-  if (!rows.length) return [h("h1", {}, run.name), h("p", { class: "muted" }, "No trajectories yet. This page follows the run.")];
+  if (!rows.length) return [h("h1", {}, run.name), h("p", { class: "muted" }, "No trajectories yet. This page follows the run."), notes(run)];
   const by = { train: stepsOf(rows, "train"), val: stepsOf(rows, "val") };
   const open = (split) => (step) => (location.hash = address("list", [], { run: number, split, from: step, to: step }));
   const main = by.train.size ? "train" : "val";
@@ -31,13 +31,19 @@ export function runPage({ parts }) {
       learning("Success", successOf, percent, by, open(main)),
       learning("Reward", rewardOf, figure, by, open(main)),
       overSteps("Outcomes", by[main], store.outcomes.map((name) => [words(name), (some) => mean(some.map((row) => +(row.outcome === name)))]), percent, "stack", open(main), [0, 1]),
-      overSteps("Tool calls a trajectory", by[main], store.tools.map((name) => [name, (some) => mean(some.map((row) => row.tools.filter((tool) => tool === name).length))]), figure, "lines", open(main)),
+      overSteps("Tool calls per trajectory", by[main], store.tools.map((name) => [name, (some) => mean(some.map((row) => row.tools.filter((tool) => tool === name).length))]), figure, "lines", open(main)),
       turnHistogram(rows),
-      overSteps("Time a trajectory", by[main], store.parts.slice(0, -1).map((name, at) => [name, (some) => mean(some.map((row) => row.seconds[at]))]), seconds, "stack", open(main)),
-      overSteps("Planner tokens a trajectory", by[main], [["tokens", (some) => mean(some.map((row) => row.tokens))]], figure, "lines", open(main)),
+      overSteps("Time per trajectory", by[main], store.parts.slice(0, -1).map((name, at) => [name, (some) => mean(some.map((row) => row.seconds[at]))]), seconds, "stack", open(main)),
+      overSteps("Planner tokens per trajectory", by[main], [["tokens", (some) => mean(some.map((row) => row.tokens))]], figure, "lines", open(main)),
       by.train.size > 0 && overSteps("Groups whose rewards differ", by.train, [["groups", signalOf]], percent, "lines", open("train"), [0, 1]),
       metricPicker(run)),
-    sources(rows, by)];
+    sources(rows, by),
+    notes(run)];
+}
+
+/** Files of the run's folder that could not be read: they cost this panel, not the page. */
+function notes(run) {
+  return run.notes.length > 0 && h("section", { class: "panel" }, h("h2", {}, "Not read"), run.notes.map((note) => h("p", { class: "note bad" }, note)));
 }
 
 function stepsOf(rows, split) {
@@ -66,9 +72,9 @@ function keyFigures(rows, { train, val }) {
     ["Held-out success", percent(last), checkpoints.length > 1 ? `${percent(first)} at step ${checkpoints[0]}` : ""],
     ["Training success", percent(newest === undefined ? null : successOf(train.get(newest))), newest === undefined ? "" : `step ${newest}`],
     ["Trajectories", figure(rows.length), `${figure(new Set(rows.map((row) => row.group)).size)} groups`],
-    ["Turns", figure(mean(rows.map((row) => row.turns))), "a trajectory"],
-    ["Planner tokens", figure(mean(rows.map((row) => row.tokens)), 1), "a trajectory"],
-    ["Time", seconds(mean(rows.map((row) => row.seconds.at(-1)))), "a trajectory"],
+    ["Turns", figure(mean(rows.map((row) => row.turns))), "per trajectory"],
+    ["Planner tokens", figure(mean(rows.map((row) => row.tokens)), 1), "per trajectory"],
+    ["Time", seconds(mean(rows.map((row) => row.seconds.at(-1)))), "per trajectory"],
     ["Faults", figure(faults), "left out of the loss"],
   ];
   return h("dl", { class: "key-figures panel" }, items.map(([name, value, note]) => h("div", {}, h("dt", {}, name), h("dd", {}, value), h("small", {}, note))));

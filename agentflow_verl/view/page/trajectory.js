@@ -2,7 +2,7 @@
 import { Missing, detailsOf, findGroup, groupLink, rowAddress } from "./data.js";
 import { figure, h, seconds, table } from "./dom.js";
 import { trail } from "./group.js";
-import { advantageMark, argumentsOf, field, outcomeMark, resultMark, rewardMark, text, verdictMark } from "./parts.js";
+import { advantageMark, answerMark, argumentsOf, field, outcomeMark, resultMark, rewardMark, text, verdictMark } from "./parts.js";
 import { timeline } from "./timeline.js";
 import { folded, tokenStrip } from "./tokens.js";
 
@@ -18,13 +18,14 @@ export async function trajectoryPage({ parts }) {
     h("h1", { class: "question" }, group.query),
     h("dl", { class: "facts panel" },
       field("Outcome", outcomeMark(row)), field("Reward", rewardMark(row.reward)), field("Advantage", advantageMark(row.advantage)),
-      field("Answer", text(row.answer || "none", "strong")), field("Truth", text(group.truth, "strong")),
+      field("Answer", answerMark(row)), field("Truth", text(group.truth, "strong")),
       field("Turns", figure(row.turns)), field("Planner tokens", figure(row.tokens)), field("Time", seconds(row.seconds.at(-1)))),
     detail.error && h("p", { class: "note bad" }, detail.error),
     timeline(detail, row.seconds.at(-1)),
     detail.analysis && h("section", { class: "panel" }, h("h2", {}, "Analysis"), text(detail.analysis)),
     detail.turns.map((turn) => turnPanel(turn, detail.pieces, trained, row.advantage)),
     h("section", { class: "panel answer" }, h("h2", {}, "Answer"), row.answer ? text(row.answer, "strong") : h("p", { class: "muted" }, "none"),
+      detail.error && h("p", { class: "note bad" }, detail.error),
       detail.scores.length > 0 && h("dl", { class: "facts" }, detail.scores.map(([name, value]) => field(name, value))), replies(detail.replies))];
 }
 
