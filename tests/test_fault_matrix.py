@@ -28,13 +28,14 @@ from agentflow_verl.config.endpoint import EndpointConfig
 from agentflow_verl.config.judge import JudgeConfig
 from agentflow_verl.config.limits import Limits
 from agentflow_verl.config.tool import ToolConfig
-from agentflow_verl.engines import openai_endpoint as endpoint
+from agentflow_verl.core import retry
+from agentflow_verl.core.retry import RetryPolicy
 from agentflow_verl.engines import token_engine
 from agentflow_verl.engines.openai_endpoint import EndpointEngine
 from agentflow_verl.engines.token_engine import TokenEngine
 from agentflow_verl.flow.loop import Flow
 from agentflow_verl.rewards.judge.client import Judge, score_with_judge
-from agentflow_verl.tools import tool_client as tool_server
+from agentflow_verl.tools import tool_client
 from agentflow_verl.tools.toolbox import ToolBox
 from agentflow_verl.trainer.batching.dealing import BatchIndex
 from agentflow_verl.trainer.metrics import batch_metrics
@@ -183,7 +184,7 @@ async def tool_behind(
             "slow": late,
             "garbage": faults.not_json,
         }
-        server.faults = [broken[fault]] * 3 if fault in broken else []
+        server.faults = [broken[fault]] * 6 if fault in broken else []
         if fault == "refusing":
             await server.stop()
         yield Flow(
@@ -198,8 +199,8 @@ async def tool_behind(
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(token_engine, "PROBE_S", 0.5)
-    monkeypatch.setattr(endpoint, "random", SimpleNamespace(uniform=lambda low, high: 0.01))
-    monkeypatch.setattr(tool_server, "BACKOFF_S", (0.01, 0.01))
+    monkeypatch.setattr(retry, "random", SimpleNamespace(uniform=lambda low, high: 0.01))
+    monkeypatch.setattr(tool_client, "RETRY", RetryPolicy(first_pause_s=0.01))
 
 
 BEHIND = {

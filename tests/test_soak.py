@@ -21,15 +21,16 @@ from agentflow_verl.config.endpoint import EndpointConfig
 from agentflow_verl.config.judge import JudgeConfig
 from agentflow_verl.config.limits import Limits
 from agentflow_verl.config.tool import ToolConfig
+from agentflow_verl.core import retry
 from agentflow_verl.core.errors import InfraError
-from agentflow_verl.engines import openai_endpoint as endpoint
+from agentflow_verl.core.retry import RetryPolicy
 from agentflow_verl.engines.openai_endpoint import EndpointEngine
 from agentflow_verl.engines.token_engine import TokenEngine
 from agentflow_verl.flow.loop import Flow
 from agentflow_verl.flow.modules import MODULES
 from agentflow_verl.flow_grpo.algorithm import advantages, weights
 from agentflow_verl.rewards.judge.client import Judge, score_with_judge
-from agentflow_verl.tools import tool_client as tool_server
+from agentflow_verl.tools import tool_client
 from agentflow_verl.tools.toolbox import ToolBox
 from agentflow_verl.trainer.batching.dealing import BatchIndex
 from agentflow_verl.trainer.metrics import batch_metrics
@@ -101,8 +102,8 @@ class Tool(FaultyServer):
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "random", SimpleNamespace(uniform=lambda low, high: 0.01))
-    monkeypatch.setattr(tool_server, "BACKOFF_S", (0.01, 0.01))
+    monkeypatch.setattr(retry, "random", SimpleNamespace(uniform=lambda low, high: 0.01))
+    monkeypatch.setattr(tool_client, "RETRY", RetryPolicy(first_pause_s=0.01))
 
 
 async def soak() -> list[tuple[Trajectory, float]]:

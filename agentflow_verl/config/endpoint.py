@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
 
 from agentflow_verl.config.base import ConfigModel, Count, Seconds, Temperature, Url
 
@@ -25,12 +27,29 @@ class EndpointConfig(ConfigModel):
     """Further attempts, for faults of the endpoint only."""
     temperature: Temperature = 0.0
     max_tokens: Count = 1024
+    """Longest reply, in tokens. Sent as ``max_completion_tokens`` to an endpoint that refuses the
+    older name.
+    """
+    chat_template_kwargs: dict[str, Any] = {}
+    """Further arguments of the server's chat template, such as ``enable_thinking: false``."""
+    extra_body: dict[str, Any] = {}
+    """Further fields of each request, as they are; they overrule the others. A field that is null
+    is left out.
+    """
     structured: bool = False
     """Send a reply's JSON schema where the caller has one. A server that refuses it is asked
     without.
     """
     seed: int | None = None
     """With it, each call samples with a seed derived from this, its trajectory and its prompt."""
+
+    @field_validator("extra_body")
+    @classmethod
+    def _check_extra_body(cls, extra_body: dict[str, Any]) -> dict[str, Any]:
+        fixed = sorted({"model", "messages", "stream", "n"} & set(extra_body))
+        if fixed:
+            raise ValueError(f"{fixed[0]!r} is set by agentflow and cannot be replaced")
+        return extra_body
 
     @property
     def urls(self) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ class FlowGRPO(ConfigModel):
     does.
     """
     std: bool = True
-    """Divide by the group's unbiased standard deviation, as verl's GRPO does. False only centres."""
+    """Divide by the group's unbiased standard deviation, as verl's GRPO does; False centres."""
     leave_one_out: bool = False
     """Centre each reward on the mean of the *other* members (RLOO): scales by n / (n - 1)."""
     trajectory_weight: bool = True

@@ -17,7 +17,8 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from agentflow_verl.core.limits import settle, settled
+import anyio
+
 from agentflow_verl.core.server_errors import NoReplica, ServerFault
 
 FAILURES_TO_OPEN = 3
@@ -70,7 +71,7 @@ class Replicas:
 
     def __init__(self, urls: Sequence[str]) -> None:
         self._all = [_Replica(url) for url in urls]
-        self._waiters: set[asyncio.Future[bool]] = set()
+        self._answered = asyncio.Event()
         self._homes: OrderedDict[str, str] = OrderedDict()
 
     def another(self, than: Collection[str]) -> bool:
@@ -132,12 +133,8 @@ class Replicas:
         until_try = min(replica.next_try for replica in self._all) - now
         if until_try >= seconds:
             return False
-        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)
-        try:
-            await settled(waiter, max(0.0, until_try))
-        finally:
-            self._waiters.discard(waiter)
+        with anyio.move_on_after(max(0.0, until_try)):
+            await self._answered.wait()
         return True
 
     def _willing(self) -> list[_Replica]:
@@ -145,8 +142,8 @@ class Replicas:
         return [replica for replica in self._all if not replica.open or now >= replica.next_try]
 
     def _wake(self) -> None:
-        for waiter in self._waiters:
-            settle(waiter, True)
+        self._answered.set()
+        self._answered.clear()  # those that wait now have been released
 
 
 def _now() -> float:

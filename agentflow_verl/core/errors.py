@@ -4,7 +4,12 @@ ConfigError        the user's configuration: one line, before anything starts
 MalformedOutput    the model's text: an observation, or the outcome ``malformed`` (scored)
 OutOfTime          the trajectory's budget: the outcome ``out_of_time`` (scored)
 InfraError         not the model's fault: the outcome ``infra_error`` (leaves statistics and loss)
+
+What decides between the last two is who chose what takes the time: a program or a page that the
+model chose uses up its budget, a server of the run that does not answer is infrastructure.
 """
+
+from __future__ import annotations
 
 
 class AgentflowError(Exception):
@@ -20,7 +25,15 @@ class MalformedOutput(AgentflowError):
 
 
 class OutOfTime(AgentflowError):
-    """A deadline passed. The work behind it has been cancelled at its source."""
+    """A deadline passed. The work behind it has been cancelled at its source.
+
+    ``waited_s`` is the time that was spent, or would have to be, on waiting for a server of the
+    run; 0 where the model's own work took it.
+    """
+
+    def __init__(self, message: str, waited_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.waited_s = waited_s
 
 
 class InfraError(AgentflowError):
@@ -30,4 +43,11 @@ class InfraError(AgentflowError):
 class PromptTooLong(InfraError):
     """A prompt is over its engine's limit even with an empty memory: the data or the limit is at
     fault.
+
+    ``tokens`` and ``limit`` are in tokens, None where the engine does not say.
     """
+
+    def __init__(self, message: str, tokens: int | None = None, limit: int | None = None) -> None:
+        super().__init__(message)
+        self.tokens = tokens
+        self.limit = limit

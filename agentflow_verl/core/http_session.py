@@ -9,6 +9,7 @@ run twice never meets a stale one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -43,17 +44,22 @@ def new_single_use_session() -> aiohttp.ClientSession:
 
 @asynccontextmanager
 async def post(
-    session: aiohttp.ClientSession, url: str, **options: Any
+    session: aiohttp.ClientSession, url: str, timeout_s: float, **options: Any
 ) -> AsyncIterator[aiohttp.ClientResponse]:
     """``session.post`` that is sent again where a kept connection was closed before any answer.
 
     Only for requests that may be repeated, unless ``session`` is a single-use one. A session that
-    was not made here tells nothing about its connections: with it nothing is sent again.
+    was not made here tells nothing about its connections: with it nothing is sent again. Raises
+    what aiohttp raises; ``asyncio.TimeoutError`` after ``timeout_s`` seconds.
     """
+    # aiohttp rounds timeouts above ceil_threshold up to whole seconds; a deadline is exact.
+    timeout = aiohttp.ClientTimeout(total=timeout_s, ceil_threshold=math.inf)
     while True:
         connection = _Connection()
         try:
-            response = await session.post(url, trace_request_ctx=connection, **options)
+            response = await session.post(
+                url, timeout=timeout, trace_request_ctx=connection, **options
+            )
             break
         except aiohttp.ClientConnectorError:
             raise

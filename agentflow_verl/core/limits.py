@@ -1,4 +1,4 @@
-"""How much one server may be asked from this process: calls at once, calls a second.
+"""How much one server may be asked from this process: calls at once, calls per second.
 
 Both waits end at a deadline and survive cancellation. ``asyncio.wait_for`` is not used for them:
 before Python 3.12 it swallows a cancellation that arrives together with the result, and the call of
@@ -8,55 +8,52 @@ a trajectory that ended would go on.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from agentflow_verl.core.deadline import Deadline
+import anyio
+
+from agentflow_verl.core.deadline import PAUSE_POLL_S, Deadline
 from agentflow_verl.core.errors import OutOfTime
 
 
 class Slots:
-    """A counting semaphore, first come first served."""
+    """At most ``count`` holders at once, first come first served."""
 
     def __init__(self, count: int) -> None:
-        self._free = count
-        self._waiters: deque[asyncio.Future[bool]] = deque()
+        self._limiter = anyio.CapacityLimiter(count)
 
     @asynccontextmanager
     async def one(self, deadline: Deadline, what: str) -> AsyncIterator[None]:
         """Hold a slot. Raises ``OutOfTime`` if none comes free before the deadline."""
-        await self._take(deadline, what)
+        started = asyncio.get_running_loop().time()
+        # A limiter lends by holder, by default the task; a task may hold several slots.
+        holder = object()
+        while not await self._take(holder, deadline):
+            if not deadline.clock.paused and deadline.remaining() <= 0:
+                waited_s = asyncio.get_running_loop().time() - started
+                raise OutOfTime(f"{what}: no free slot before the deadline", waited_s)
         try:
             yield
         finally:
-            self._give()
+            self._limiter.release_on_behalf_of(holder)
 
-    async def _take(self, deadline: Deadline, what: str) -> None:
-        if self._free > 0:
-            self._free -= 1
-            return
-        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
+    async def _take(self, holder: object, deadline: Deadline) -> bool:
+        """Take a slot; False if none came free in the time left, or while the clock stood still."""
         try:
-            granted = await settled(waiter, deadline.remaining())
-        except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled() and waiter.result():
-                self._give()
-            raise
-        if not granted:
-            raise OutOfTime(f"{what}: no free slot before the deadline")
-
-    def _give(self) -> None:
-        while self._waiters:
-            if settle(self._waiters.popleft(), True):
-                return
-        self._free += 1
+            self._limiter.acquire_on_behalf_of_nowait(holder)
+            return True
+        except anyio.WouldBlock:
+            shortest_s = PAUSE_POLL_S if deadline.clock.paused else 0.0
+            with anyio.move_on_after(max(shortest_s, deadline.remaining())):
+                await self._limiter.acquire_on_behalf_of(holder)
+                return True
+        return False
 
 
 class Pace:
-    """At most ``per_s`` calls a second, evenly spaced; ``None`` sets no pace. A call that gives up
-    wastes its turn.
+    """At most ``per_s`` calls per second, evenly spaced; ``None`` sets no pace. A call that gives
+    up wastes its turn.
     """
 
     def __init__(self, per_s: float | None) -> None:
@@ -72,24 +69,27 @@ class Pace:
         now = asyncio.get_running_loop().time()
         at = max(now, self._next)
         if at - now >= deadline.remaining():
-            raise OutOfTime(f"{what}: the rate limit leaves no call before the deadline")
+            message = f"{what}: the rate limit leaves no call before the deadline"
+            raise OutOfTime(message, waited_s=at - now)
         self._next = at + self._interval
         if at > now:
             await asyncio.sleep(at - now)
 
 
-async def settled(waiter: asyncio.Future[bool], seconds: float) -> bool:
-    """What the waiter is set to, ``False`` if nobody has set it within ``seconds``."""
-    timer = asyncio.get_running_loop().call_later(seconds, settle, waiter, False)
-    try:
-        return await waiter
-    finally:
-        timer.cancel()
+class AnswerTimes:
+    """How long a server takes to answer, to tell one that hangs from one that is short of time."""
 
+    FACTOR = 2.0
 
-def settle(waiter: asyncio.Future[bool], value: bool) -> bool:
-    """Set the waiter unless it is set or cancelled already; whether it was this call that set it."""
-    if waiter.done():
-        return False
-    waiter.set_result(value)
-    return True
+    def __init__(self) -> None:
+        self._slowest_s = 0.0
+
+    def note(self, seconds: float) -> None:
+        """It answered after this time."""
+        self._slowest_s = max(self._slowest_s, seconds)
+
+    def is_hang(self, waited_s: float) -> bool:
+        """Whether a wait without an answer is the server's fault: longer than twice its slowest
+        answer so far. One that has never answered gets no credit.
+        """
+        return waited_s > self.FACTOR * self._slowest_s

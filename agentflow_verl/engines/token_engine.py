@@ -108,7 +108,9 @@ class TokenEngine:
         if len(ids) > self.prompt_limit:
             raise PromptTooLong(
                 f"engine {self.name}: the prompt has {len(ids)} tokens, the limit is"
-                f" {self.prompt_limit}"
+                f" {self.prompt_limit}",
+                tokens=len(ids),
+                limit=self.prompt_limit,
             )
         return ids
 

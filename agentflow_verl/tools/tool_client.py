@@ -1,34 +1,27 @@
-"""One configured tool server: its limits, its cache, what happens when a call fails.
-
-Every attempt takes a slot, goes to the URL with the fewest calls in flight, and gives the slot back
-before any back-off, so that a failing call does not hold up the others.
+"""One configured tool server as its client sees it: calls with retries, the cache of results, what
+the server keeps for a trajectory.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Iterable
 from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 from agentflow_verl.config.tool import ToolConfig
-from agentflow_verl.core.balancer import Replicas
 from agentflow_verl.core.deadline import Deadline
 from agentflow_verl.core.disk_cache import ResultCache, digest_of
 from agentflow_verl.core.errors import InfraError, OutOfTime
-from agentflow_verl.core.limits import Pace, Slots
-from agentflow_verl.core.server_errors import NoReplica, ServerFault
+from agentflow_verl.core.retry import RetryPolicy
+from agentflow_verl.core.server_pool import ServerPool
 from agentflow_verl.tools.mcp.client import McpClient
 from agentflow_verl.tools.session import Kept, TrajectoryState
 from agentflow_verl.tools.types import ToolResult, ToolSpec, cut
 
-ATTEMPTS = 3
-# Half a second, then two, both give or take a half; a URL that has not failed this call is asked
-# without a pause.
-BACKOFF_S = (0.5, 2.0)
-FAREWELL_S = 2.0
+RETRY = RetryPolicy(attempts=3)
+END_TIMEOUT_S = 2.0
 
 T = TypeVar("T")
 
@@ -57,13 +50,11 @@ class ToolServer:
         self.config = config
         self._client = client
         self._cache = cache
-        self._slots = Slots(config.concurrency)
-        self._pace = Pace(config.calls_per_s)
-        self._replicas = Replicas(config.urls)
+        self._pool = ServerPool(config.urls, config.concurrency, RETRY, config.calls_per_s)
         self._homes: dict[str, str] = {}
 
     async def list_tools(self, deadline: Deadline) -> dict[str, tuple[ToolSpec, ...]]:
-        """What each URL lists. Raises ``InfraError`` naming the first URL that cannot be reached."""
+        """The tools by URL. Raises ``InfraError`` naming the first that cannot be reached."""
         listings = await wait_all(
             self._client.list_tools(url, deadline) for url in self.config.urls
         )
@@ -106,7 +97,7 @@ class ToolServer:
         if kept is None:
             return
         try:
-            deadline = Deadline.after(FAREWELL_S)
+            deadline = Deadline.after(END_TIMEOUT_S)
             await self._client.call_tool(
                 kept.url,
                 kept.tool,
@@ -127,71 +118,36 @@ class ToolServer:
         deadline: Deadline,
         state: TrajectoryState | None,
     ) -> ToolResult:
-        what = f"tool {spec.name}"
         repeatable = spec.repeatable and state is None
-        failed: set[str] = set()
-        failure: InfraError | None = None
-        attempt = 0
         kept = state.at.get(self.config.name) if state else None
-        while True:
-            try:
-                async with self._slots.one(deadline, what):
-                    await self._pace.turn(deadline, what)
-                    with self._replicas.one(
-                        failed, only=kept.url if kept and kept.kept else None
-                    ) as url:
-                        attempt += 1
-                        meta = None
-                        if state:
-                            kept = state.at[self.config.name] = Kept(
-                                url, spec.name, arguments, bool(kept and kept.kept)
-                            )
-                            meta = state.meta(kept)
-                        result = await self._client.call_tool(
-                            url,
-                            spec.name,
-                            arguments,
-                            deadline,
-                            self.config.timeout_s,
-                            meta,
-                            repeatable=repeatable,
-                        )
-                        if kept:
-                            kept.kept = result.state_kept
-                        return result if attempt == 1 else replace(result, attempts=attempt)
-            except OutOfTime:
-                if failure is not None:
-                    raise failure from None
-                raise
-            except NoReplica as none:
-                failure = failure or InfraError(f"{what}: {none}")
-                if not await self._replicas.wait(deadline.remaining()):
-                    raise failure from None
-            except ServerFault as fault:
-                failure = fault
-                failed.add(url)
-                logger.warning("attempt %d of %d: %s", attempt, ATTEMPTS, fault)
-                pause = self._pause(fault, attempt, failed)
-                end = self._end(repeatable, fault, attempt, pause >= deadline.remaining())
-                if end:
-                    raise InfraError(f"{fault} (attempt {attempt}, {end})") from fault
-                await asyncio.sleep(pause)
 
-    def _pause(self, fault: ServerFault, attempt: int, failed: set[str]) -> float:
-        """Seconds until the next attempt: none if it can go elsewhere."""
-        if self._replicas.another(than=failed):
-            return 0.0
-        backoff = BACKOFF_S[min(attempt, len(BACKOFF_S)) - 1]
-        return max(backoff * random.uniform(0.5, 1.5), fault.retry_after_s * random.uniform(1, 1.5))
+        async def send(url: str) -> ToolResult:
+            meta = None
+            if state is not None:
+                had_state = kept is not None and kept.kept
+                sent = state.at[self.config.name] = Kept(url, spec.name, arguments, had_state)
+                meta = state.meta(sent)
+            result = await self._client.call_tool(
+                url,
+                spec.name,
+                arguments,
+                deadline,
+                self.config.timeout_s,
+                meta,
+                repeatable=repeatable,
+            )
+            if state is not None:
+                sent.kept = result.state_kept
+            return result
 
-    @staticmethod
-    def _end(repeatable: bool, fault: ServerFault, attempt: int, late: bool) -> str | None:
-        """Why there is no further attempt, ``None`` if there is one."""
-        if attempt == ATTEMPTS:
-            return "giving up"
-        if fault.reached and not repeatable:
-            return "not repeated: it may have changed something"
-        return "no time for another" if late else None
+        result, attempts = await self._pool.call(
+            f"tool {spec.name}",
+            send,
+            deadline,
+            repeatable=repeatable,
+            only=kept.url if kept is not None and kept.kept else None,
+        )
+        return replace(result, attempts=attempts)
 
     def _digest(self, spec: ToolSpec, arguments: dict[str, Any]) -> str | None:
         """The cache entry of this call, ``None`` if it has none.

@@ -1,4 +1,4 @@
-"""The ``agentflow:`` node: what is wrong is one line that says where, and what was probably meant."""
+"""The ``agentflow:`` node: a mistake is one line that says where, and what was probably meant."""
 
 from __future__ import annotations
 

@@ -17,8 +17,9 @@ from agentflow_verl.config.tool import ToolConfig
 from agentflow_verl.core import balancer as module
 from agentflow_verl.core.balancer import Replicas
 from agentflow_verl.core.errors import InfraError
+from agentflow_verl.core.retry import RetryPolicy
 from agentflow_verl.core.server_errors import NoReplica, ServerFault
-from agentflow_verl.tools import tool_client as server_module
+from agentflow_verl.tools import tool_client
 from agentflow_verl.tools.toolbox import ToolBox
 from tests.tools.servers import EchoProcess, echo_process, soon
 
@@ -134,7 +135,7 @@ def test_a_call_goes_where_the_fewest_are_in_flight_whichever_have_ended(events)
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(server_module, "BACKOFF_S", (0.02, 0.02))
+    monkeypatch.setattr(tool_client, "RETRY", RetryPolicy(first_pause_s=0.02))
     monkeypatch.setattr(module, "COOL_DOWN_S", (0.1, 0.4))
 
 

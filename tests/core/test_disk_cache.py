@@ -21,7 +21,8 @@ from agentflow_verl.core import disk_cache as module
 from agentflow_verl.core.deadline import Deadline
 from agentflow_verl.core.disk_cache import ResultCache, digest_of
 from agentflow_verl.core.errors import ConfigError, InfraError
-from agentflow_verl.tools import tool_client as server_module
+from agentflow_verl.core.retry import RetryPolicy
+from agentflow_verl.tools import tool_client
 from agentflow_verl.tools.toolbox import ToolBox
 from tests.tools.faults import status_500
 from tests.tools.servers import FaultyServer, send_result, soon
@@ -148,7 +149,7 @@ async def test_errors_are_not_kept(search, tmp_path, monkeypatch):
             {"isError": True, "content": [{"type": "text", "text": "try later"}]},
         )
 
-    monkeypatch.setattr(server_module, "BACKOFF_S", (0.01, 0.01))
+    monkeypatch.setattr(tool_client, "RETRY", RetryPolicy(first_pause_s=0.01))
     search.faults = [refuse, *[status_500] * 3]
     assert (await ask(search, tmp_path)).is_error
     with pytest.raises(InfraError):

@@ -16,9 +16,9 @@ from aiohttp.test_utils import TestServer
 
 from agentflow_verl.config.endpoint import EndpointConfig
 from agentflow_verl.core import balancer as replicas
+from agentflow_verl.core import retry
 from agentflow_verl.core.deadline import Deadline
 from agentflow_verl.core.errors import InfraError
-from agentflow_verl.engines import openai_endpoint as endpoint
 from agentflow_verl.engines.interface import Reply
 from agentflow_verl.engines.openai_endpoint import EndpointEngine
 from agentflow_verl.flow.loop import Flow
@@ -80,7 +80,7 @@ async def served() -> AsyncIterator[tuple[list[Node], Maker]]:
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint.random, "uniform", lambda low, high: 0.01)
+    monkeypatch.setattr(retry.random, "uniform", lambda low, high: 0.01)
 
 
 async def ask(engine: EndpointEngine, trajectory: str = "t0", **more: Any) -> Reply:
@@ -117,7 +117,7 @@ async def test_a_url_that_refuses_is_replaced_at_once_and_the_trajectory_stays_w
 ):
     nodes, make = served
     monkeypatch.setattr(
-        endpoint.random, "uniform", lambda low, high: pytest.fail("nobody has to wait")
+        retry.random, "uniform", lambda low, high: pytest.fail("nobody has to wait")
     )
     engine = make()
     await ask(engine)
@@ -142,7 +142,7 @@ async def test_where_all_fail_the_fault_is_named_after_the_attempts(served):
     nodes, make = served
     for node in nodes:
         node.status = 503
-    with pytest.raises(InfraError, match="endpoint judge: HTTP 503 after 3 attempts"):
+    with pytest.raises(InfraError, match="endpoint judge: HTTP 503 .attempt 3, giving up"):
         await ask(make(retries=2))
     assert [len(node.bodies) for node in nodes] == [1, 1, 1]
 

@@ -19,9 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentflow_verl.config.endpoint import EndpointConfig
+from agentflow_verl.core import retry
+from agentflow_verl.core import server_pool as pool
 from agentflow_verl.core.deadline import Deadline
 from agentflow_verl.core.errors import ConfigError, InfraError, OutOfTime, PromptTooLong
-from agentflow_verl.engines import openai_endpoint as endpoint
 from agentflow_verl.engines.interface import Reply
 from agentflow_verl.engines.openai_endpoint import EndpointEngine
 
@@ -113,7 +114,7 @@ async def served() -> AsyncIterator[tuple[Endpoint, Callable[..., EndpointEngine
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint.random, "uniform", lambda low, high: 0.01)
+    monkeypatch.setattr(retry.random, "uniform", lambda low, high: 0.01)
 
 
 async def ask(engine: EndpointEngine, seconds: float = 20.0) -> Reply:
@@ -217,7 +218,7 @@ async def test_a_fault_is_tried_again(served, fault):
 async def test_a_fault_that_stays_is_an_infra_error(served, fault, named):
     script, make = served
     script.script = [fault]
-    with pytest.raises(InfraError, match=f"endpoint judge: .*{named}.* after 3 attempts"):
+    with pytest.raises(InfraError, match=f"endpoint judge: .*{named}.*attempt 3, giving up"):
         await ask(make())
     assert len(script.bodies) == 3
 
@@ -269,9 +270,9 @@ async def test_the_server_may_say_when_to_come_back(served, monkeypatch):
         *(status(429, **{"Retry-After": after}) for after in ("7", "999", "soon")),
         good,
     ]
-    monkeypatch.setattr(endpoint.asyncio, "sleep", sleep)
+    monkeypatch.setattr(pool.asyncio, "sleep", sleep)
     await ask(make(retries=3), seconds=100.0)
-    assert waited[:2] == [7.0, 30.0]
+    assert waited[:2] == pytest.approx([7.0, 30.0], abs=0.1)
     assert waited[2] < 1
 
 
@@ -286,7 +287,7 @@ async def never(request: web.Request) -> web.Response:
 async def test_a_deadline_ends_the_request_at_the_server_too(served):
     script, make = served
     script.script = [never]
-    with pytest.raises(OutOfTime, match="endpoint judge"):
+    with pytest.raises(InfraError, match="endpoint judge: no answer before the deadline"):
         await ask(make(), seconds=0.1)
     for _ in range(100):
         if script.cancelled:
@@ -303,16 +304,176 @@ async def test_time_that_runs_out_after_a_fault_is_the_endpoints_fault(
     not end.
     """
     script, make = served
-    monkeypatch.setattr(endpoint.random, "uniform", lambda low, high: pause)
+    monkeypatch.setattr(retry.random, "uniform", lambda low, high: pause)
     script.script = [status(503), then]
-    with pytest.raises(InfraError, match="endpoint judge: HTTP 503"):
+    with pytest.raises(InfraError, match="endpoint judge: (HTTP 503|no answer)"):
         await ask(make(), seconds=0.5)
+
+
+def after(seconds: float) -> Answer:
+    async def slow(request: web.Request) -> web.Response:
+        await asyncio.sleep(seconds)
+        return await good(request)
+
+    return slow
+
+
+async def test_endpoint_that_is_given_less_time_than_it_took_before_is_not_at_fault(served):
+    """The trajectory came late: what used its budget up was before this call."""
+    script, make = served
+    script.script = [after(0.5), never]
+    engine = make()
+    await ask(engine)
+    with pytest.raises(OutOfTime, match="endpoint judge: no answer before the deadline"):
+        await ask(engine, seconds=0.2)
+
+
+async def test_endpoint_that_is_silent_for_longer_than_it_ever_took_is_at_fault(served):
+    script, make = served
+    script.script = [good, never]
+    engine = make()
+    await ask(engine)
+    with pytest.raises(InfraError, match="endpoint judge: no answer before the deadline"):
+        await ask(engine, seconds=2.0)
+
+
+async def test_deadline_that_passed_before_the_call_is_the_trajectorys(served):
+    script, make = served
+    with pytest.raises(OutOfTime):
+        await ask(make(), seconds=-1.0)
+    assert not script.bodies
+
+
+async def test_waiting_for_a_slot_of_an_endpoint_that_hangs_is_the_endpoints_fault(served):
+    script, make = served
+    script.script = [never]
+    engine = make(concurrency=1)
+    waiting = [asyncio.create_task(ask(engine, seconds=0.3)) for _ in range(3)]
+    ended = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(end) for end in ended] == [InfraError] * 3
 
 
 async def test_one_slow_attempt_is_given_up_for_the_next(served):
     script, make = served
     script.script = [never, good]
     assert (await ask(make(timeout_s=0.2))).text == "4"
+
+
+# ---- parameters ----
+
+
+def refuses(answer: str | dict[str, Any], *names: str, code: int = 400) -> Answer:
+    """Answers with this error while the request has any of the parameters."""
+    text = answer if isinstance(answer, str) else json.dumps(answer)
+
+    async def picky(request: web.Request) -> web.Response:
+        if set(names) & set(await request.json()):
+            return web.Response(status=code, text=text)
+        return await good(request)
+
+    return picky
+
+
+OPENAI = {
+    "error": {
+        "message": "Unsupported value: 'temperature' does not support 0.0 with this model.",
+        "type": "invalid_request_error",
+        "param": "temperature",
+        "code": "unsupported_value",
+    }
+}
+FASTAPI = {
+    "detail": [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "no", "input": 1}]
+}
+ECHO = {
+    "detail": [{"loc": ["body", "seed"], "msg": "no", "input": {"temperature": 0, "max_tokens": 3}}]
+}
+
+
+@pytest.mark.parametrize(
+    ("answer", "refused", "code"),
+    [
+        (OPENAI, "temperature", 400),
+        (FASTAPI, "seed", 422),
+        (ECHO, "seed", 422),
+        ({"object": "error", "message": {"detail": FASTAPI["detail"]}}, "seed", 422),
+        ({"error": {"message": "property 'seed' is unsupported", "param": None}}, "seed", 400),
+        ("Unrecognized request argument supplied: seed", "seed", 400),
+        ({"message": "max_tokens: unknown field", "code": 400}, "max_tokens", 400),
+    ],
+)
+async def test_refused_parameter_is_left_out_from_then_on_and_said_once(
+    served, caplog, answer, refused, code
+):
+    script, make = served
+    script.script = [refuses(answer, refused, code=code)]
+    engine = make(seed=1, retries=0)
+    for _ in range(3):
+        assert (await ask(engine)).text == "4"
+    every = {"model", "messages", "temperature", "max_tokens", "seed"}
+    assert [set(body) for body in script.bodies] == [every, *[every - {refused}] * 3]
+    assert caplog.text.count(f"endpoint judge refuses {refused}") == 1
+
+
+async def test_several_refused_parameters_are_found_one_by_one(served):
+    script, make = served
+
+    async def picky(request: web.Request) -> web.Response:
+        for name in ("seed", "temperature"):
+            if name in await request.json():
+                return web.Response(status=400, text=f"unknown argument {name}")
+        return await good(request)
+
+    script.script = [picky]
+    await ask(make(seed=1, retries=0))
+    assert set(script.bodies[-1]) == {"model", "messages", "max_tokens"}
+
+
+async def test_reply_limit_goes_by_its_newer_name_where_that_is_asked_for(served, caplog):
+    script, make = served
+    answer = "'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+    script.script = [refuses(answer, "max_tokens")]
+    engine = make(max_tokens=77, retries=0)
+    for _ in range(2):
+        await ask(engine)
+    assert [body.get("max_completion_tokens") for body in script.bodies] == [None, 77, 77]
+    assert caplog.text.count("takes max_tokens as max_completion_tokens") == 1
+
+
+async def test_error_that_names_no_parameter_drops_none(served):
+    script, make = served
+    script.script = [refuses({"detail": [{"loc": ["body", "messages"], "msg": "x"}]}, "model")]
+    with pytest.raises(InfraError, match="HTTP 400"):
+        await ask(make(seed=1))
+    assert len(script.bodies) == 1
+
+
+async def test_limit_beyond_the_context_is_a_prompt_too_long_and_drops_nothing(served):
+    script, make = served
+    text = "'max_tokens' is too large: 99. This model's maximum context length is 64 tokens"
+    script.script = [refuses(text, "model")]
+    with pytest.raises(PromptTooLong):
+        await ask(make())
+    assert len(script.bodies) == 1
+
+
+async def test_what_the_configuration_adds_is_sent_as_it_is(served):
+    script, make = served
+    engine = make(
+        chat_template_kwargs={"enable_thinking": False},
+        extra_body={"top_k": 20, "reasoning": {"effort": "low"}, "temperature": None},
+    )
+    await ask(engine)
+    (body,) = script.bodies
+    assert body["chat_template_kwargs"] == {"enable_thinking": False}
+    assert (body["top_k"], body["reasoning"]) == (20, {"effort": "low"})
+    assert "temperature" not in body
+
+
+@pytest.mark.parametrize("name", ["messages", "model", "stream", "n"])
+def test_what_agentflow_sets_itself_cannot_be_added(name):
+    with pytest.raises(ValueError, match=f"'{name}' is set by agentflow"):
+        EndpointConfig(base_url="http://x/v1", model="m", extra_body={name: 1})
 
 
 # ---- load ----
@@ -335,7 +496,7 @@ async def test_no_more_requests_in_flight_than_configured(served):
 async def test_waiting_for_the_next_attempt_holds_no_slot(served, monkeypatch):
     script, make = served
     monkeypatch.setattr(
-        endpoint.random, "uniform", lambda low, high: 4.0
+        retry.random, "uniform", lambda low, high: 4.0
     )  # the failed one waits for a second
     script.script = [status(503), good]
     engine = make(concurrency=1)
@@ -427,7 +588,7 @@ def test_any_json_is_a_typed_reply_or_a_fault(payload):
             return payload
 
     class Session:
-        def post(self, *_: object, **__: object) -> Response:
+        async def post(self, *_: object, **__: object) -> Response:
             return Response()
 
     engine = EndpointEngine(

@@ -84,7 +84,7 @@ def test_an_outage_is_reported_and_mended_by_the_same_command(
 ):
     monkeypatch.setattr(runner, "PAUSE_S", 0.0)
     monkeypatch.setattr(
-        "agentflow_verl.engines.openai_endpoint.random.uniform", lambda low, high: 0.001
+        "agentflow_verl.core.retry.random.uniform", lambda low, high: 0.001
     )
     out = tmp_path / "out"
     with endpoint() as model:
@@ -135,7 +135,7 @@ def test_an_outage_of_the_judge_leaves_trajectories_missing_and_the_next_run_goe
 ):
     monkeypatch.setattr(runner, "PAUSE_S", 0.0)
     monkeypatch.setattr(
-        "agentflow_verl.engines.openai_endpoint.random.uniform", lambda low, high: 0.001
+        "agentflow_verl.core.retry.random.uniform", lambda low, high: 0.001
     )
     out = tmp_path / "out"
     with endpoint() as model, endpoint(lambda body: '{"analysis": "", "correct": true}') as judge:

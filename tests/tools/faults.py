@@ -107,7 +107,8 @@ async def drip(writer, request_id, pause_s=0.05):
     }
     body = json.dumps(text).encode()
     writer.write(
-        f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+        + f"Content-Length: {len(body)}\r\n\r\n".encode()
     )
     for byte in body:
         writer.write(bytes([byte]))

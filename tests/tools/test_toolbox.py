@@ -10,7 +10,7 @@ import pytest
 
 from agentflow_verl.config.tool import ToolConfig
 from agentflow_verl.core.deadline import Deadline
-from agentflow_verl.core.errors import ConfigError, MalformedOutput, OutOfTime
+from agentflow_verl.core.errors import ConfigError, InfraError, MalformedOutput, OutOfTime
 from agentflow_verl.core.limits import Slots
 from agentflow_verl.tools.toolbox import ToolBox
 from tests.tools.servers import FaultyServer, echo_process, soon
@@ -133,11 +133,22 @@ async def test_no_more_calls_run_at_once_than_configured(echo):
 
 async def test_waiting_for_a_slot_ends_at_the_deadline(echo):
     async with await open_echo(echo, concurrency=1) as tools:
+        await tools.call("Slow_Tool", {"seconds": 1}, soon())
         first = asyncio.ensure_future(tools.call("Slow_Tool", {"seconds": 1}, soon()))
         await asyncio.sleep(0.1)
         with pytest.raises(OutOfTime, match="no free slot"):
             await tools.call("echo", {"text": "x"}, Deadline.after(0.2))
         assert (await first).text == "slept"
+
+
+async def test_waiting_for_a_slot_for_longer_than_the_server_ever_took_is_the_servers_fault(echo):
+    async with await open_echo(echo, concurrency=1) as tools:
+        await tools.call("echo", {"text": "x"}, soon())
+        first = asyncio.ensure_future(tools.call("Slow_Tool", {"seconds": 8}, soon()))
+        await asyncio.sleep(0.1)
+        with pytest.raises(InfraError, match="no free slot"):
+            await tools.call("echo", {"text": "x"}, Deadline.after(3))
+        first.cancel()
 
 
 async def test_a_cancelled_call_gives_its_slot_back(echo):

@@ -112,7 +112,7 @@ class ServerProcess:
             connection.close()
 
     def exited(self) -> bool:
-        """Whether the process has ended (or was never started). It is not reaped yet: see ``end``."""
+        """Whether the process has ended or was never started. ``end`` reaps it."""
         if self._process is None or self._process.returncode is not None:
             return True
         try:

@@ -9,7 +9,7 @@ Two generations of the protocol are spoken, decided once a server by its answer 
 ``server/discover``:
 
     2026-07-28   stateless: every request carries its version and capabilities, there is no session
-    2025-11-25   and older: ``initialize`` first, then a session id on every request if the server gave one
+    2025-11-25   and older: ``initialize`` first, then the session id that the server may have given
 
 The time left travels in the request (``agentflow/remaining_s``, seconds): a server in JSON mode
 never notices that its client went away, so it has to keep the limit itself.
@@ -102,19 +102,22 @@ class McpClient:
         meta: Mapping[str, Any] | None = None,
         repeatable: bool = True,
     ) -> ToolResult:
-        """Call a tool once; ``meta`` travels with the request. One that is not ``repeatable`` is sent
-        on a connection of its own: on a kept one, a server that is gone and one that died while it
-        ran the tool look alike.
+        """Call a tool once; ``meta`` travels with the request. One that is not ``repeatable`` is
+        sent on a connection of its own: on a kept one, a server that is gone and one that died
+        while it ran the tool look alike.
 
-        The server is told the smaller of the deadline's rest and ``timeout_s`` and answers in its
-        contract when that passes. Raises ``OutOfTime`` at the deadline, ``ServerFault`` where the
-        server fails, or is silent ``GRACE_S`` after ``timeout_s``, and ``MalformedOutput`` for
-        arguments that cannot be sent as JSON.
+        The server is told the smaller of the deadline's rest and ``timeout_s``, and answers with an
+        error result when that passes: what the model chose may take too long. It gets ``GRACE_S``
+        more for that answer, at the deadline too. Raises ``OutOfTime`` past the deadline, with the
+        time waited where there was no answer, ``ServerFault`` where the server fails or is silent
+        after ``timeout_s``, and ``MalformedOutput`` for arguments that cannot be sent as JSON.
         """
         started = asyncio.get_running_loop().time()
         what = f"tool {name} at {url}"
+        if deadline.remaining() <= 0:
+            raise OutOfTime(f"{what}: called after the deadline")
         limit = deadline if timeout_s is None else deadline.within(timeout_s)
-        patience = deadline if timeout_s is None else deadline.within(timeout_s + GRACE_S)
+        patience = Deadline.after(limit.remaining() + GRACE_S)
         params = {
             "name": name,
             "arguments": arguments,
@@ -130,6 +133,8 @@ class McpClient:
                 " for less."
             )
             return ToolResult(name, text, is_error=True, truncated=True, seconds=_since(started))
+        if deadline.remaining() <= 0:
+            raise OutOfTime(f"{what}: answered after the deadline")
         if reply.error is not None and reply.error.get("code") == _INVALID_PARAMS:
             # MCP reports unknown tools and arguments that its own checks refuse this way: the
             # model's to correct.
@@ -185,6 +190,7 @@ class McpClient:
     ) -> Reply:
         """One request and its answer, with every way of failing sorted into the taxonomy."""
         patience = patience or deadline
+        started = asyncio.get_running_loop().time()
         request_id = next(self._ids)
         peer = None
         try:
@@ -201,7 +207,8 @@ class McpClient:
         except asyncio.TimeoutError:
             self._farewell(url, peer, request_id)
             if deadline.remaining() <= 0.005:  # a timer may fire a moment before its time
-                raise OutOfTime(f"{what}: no answer before the deadline") from None
+                waited_s = _since(started)
+                raise OutOfTime(f"{what}: no answer before the deadline", waited_s) from None
             raise ServerFault(
                 f"{what}: no answer within its time limit", reached=peer is not None
             ) from None

@@ -19,7 +19,7 @@ _SERVER_INFO = "io.modelcontextprotocol/serverInfo"
 
 
 def to_spec(tool: Mapping[str, Any], server: str = "") -> ToolSpec:
-    """A tool as ``tools/list`` gives it. Raises ``KeyError`` or ``TypeError`` where it is not one."""
+    """A tool of ``tools/list``. Raises ``KeyError`` or ``TypeError`` where it is not one."""
     name, schema, meta = tool["name"], tool["inputSchema"], tool.get("_meta") or {}
     hints = tool.get("annotations") or {}
     if not isinstance(name, str) or not name or not isinstance(schema, dict):

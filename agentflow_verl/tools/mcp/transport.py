@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import aiohttp
 
 from agentflow_verl.core import http_session
+from agentflow_verl.core.retry import retry_after_s
 
 MAX_REPLY_BYTES = 4 * 1024 * 1024
 _ACCEPT = "application/json, text/event-stream"
@@ -75,8 +75,6 @@ async def post(
     Raises ``TransportError``, ``ReplyTooLarge``, or ``asyncio.TimeoutError`` after ``timeout_s``
     seconds.
     """
-    # aiohttp rounds timeouts above ceil_threshold up to whole seconds; a deadline is exact.
-    timeout = aiohttp.ClientTimeout(total=timeout_s, ceil_threshold=math.inf)
     headers = {
         "Content-Type": "application/json",
         "Accept": _ACCEPT,
@@ -85,7 +83,7 @@ async def post(
     }
     try:
         async with http_session.post(
-            session, url, data=message, headers=headers, timeout=timeout, allow_redirects=False
+            session, url, timeout_s, data=message, headers=headers, allow_redirects=False
         ) as response:
             try:
                 return await _read(response)
@@ -125,13 +123,13 @@ async def _read(response: aiohttp.ClientResponse) -> Reply:
         message = _decode(body)
     except TransportError:
         message = None
-    retry_after_s = _seconds(response.headers.get("Retry-After", ""))
+    after_s = retry_after_s(response.headers.get("Retry-After"))
     return _reply(
         response.status,
         message if isinstance(message, dict) else {},
         session_id,
         excerpt,
-        retry_after_s,
+        after_s,
     )
 
 
@@ -195,11 +193,6 @@ def _decode(body: bytes) -> Any:
     except (ValueError, RecursionError):
         start = _short(body[:_EXCERPT].decode("utf-8", "replace"))
         raise TransportError(f"not JSON: {start or 'empty body'}") from None
-
-
-def _seconds(retry_after: str) -> float:
-    """``Retry-After`` in seconds (RFC 9110, section 10.2.3); its other form, a date, is not read."""
-    return float(retry_after) if retry_after.isdecimal() and len(retry_after) < 7 else 0.0
 
 
 def _short(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The supervisor with real processes: start, restart on the same URL, stop, and nobody left behind."""
+"""The supervisor with real processes: start, restart on the same URL, stop, nobody left behind."""
 
 from __future__ import annotations
 
@@ -179,7 +179,8 @@ def test_servers_outlive_the_thread_that_started_them():
 
 SUPERVISING = f"""
 import json, signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored in what it starts with &
+# A shell has it ignored in what it starts with &.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from agentflow_verl.config.tool import ToolConfig
 from agentflow_verl.tools.embedded.supervisor import Supervisor
 command = ({sys.executable!r}, {ECHO_SERVER!r})
