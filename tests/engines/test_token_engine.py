@@ -1,4 +1,4 @@
-"""Token in, token out: what is sent is what is recorded, and what comes back is recorded as it is."""
+"""Token in, token out: what is sent and what comes back is recorded as it is."""
 
 from __future__ import annotations
 
