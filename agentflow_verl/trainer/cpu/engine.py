@@ -21,9 +21,8 @@ class CpuTrainingWorker(TrainingWorker):
 
     def __init__(self, config: Any):
         ranks = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", 1)))
-        torch.set_flush_denormal(
-            True
-        )  # Adam's moments of rare tokens decay into denormals, which are slow on a CPU
+        # Adam's moments of rare tokens decay into denormals, which are slow on a CPU
+        torch.set_flush_denormal(True)
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks))
         if not dist.is_initialized():
             dist.init_process_group(

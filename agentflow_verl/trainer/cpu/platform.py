@@ -42,9 +42,8 @@ def answer_to_vllm() -> None:
     """
     if not any(isinstance(finder, _VllmAlias) for finder in sys.meta_path):
         sys.meta_path.append(_VllmAlias())
-        os.environ.setdefault(
-            "VLLM_TARGET_DEVICE", "cpu"
-        )  # vLLM looks for "cpu" in a version that the alias hides
+        # vLLM looks for "cpu" in a version that the alias hides
+        os.environ.setdefault("VLLM_TARGET_DEVICE", "cpu")
 
 
 def register_rollout() -> None:

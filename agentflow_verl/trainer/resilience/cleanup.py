@@ -44,12 +44,11 @@ def use_own_temporary_folder() -> Path:
     removes it.
     """
     system = tempfile.gettempdir()
-    os.environ.setdefault(
-        "RAY_TMPDIR", os.environ.get("TMPDIR", "/tmp")
-    )  # else Ray would miss a cluster started before
-    os.environ.setdefault(
-        "TORCHINDUCTOR_CACHE_DIR", f"{system}/torchinductor_{getpass.getuser()}"
-    )  # shared by runs
+    # else Ray would miss a cluster that was started before
+    os.environ.setdefault("RAY_TMPDIR", os.environ.get("TMPDIR", "/tmp"))
+    # kernels that torch compiled are shared by runs
+    compiled = f"{system}/torchinductor_{getpass.getuser()}"
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", compiled)
     folder = tempfile.mkdtemp(prefix="agentflow-", dir=system)
     os.environ["TMPDIR"] = tempfile.tempdir = folder
     return Path(folder)

@@ -1,4 +1,4 @@
-"""The trajectory log of a run that goes on: no step twice, nothing deleted.
+"""The trajectory log of a run that resumes: no step twice, nothing deleted.
 
 verl saves a checkpoint every ``trainer.save_freq`` steps and resumes from the last. The steps after
 it were logged and run again, so their trajectories are moved to ``set_aside/{number}`` beside
@@ -26,16 +26,8 @@ def set_aside_steps(log: Path, step: int, validates: bool) -> int:
         step: the step of the checkpoint, 0 for a run from scratch.
         validates: whether the run begins with a validation, which is logged under ``step`` itself.
     """
-    again = [
-        (split, first)
-        for split, first in (("train", step + 1), ("val", step if validates else step + 1))
-    ]
-    late = [
-        path
-        for split, first in again
-        for path in sorted((log / split).glob("step_*/*.jsonl"))
-        if _step(path) >= first
-    ]
+    late = _logged_from(log / "train", step + 1)
+    late += _logged_from(log / "val", step if validates else step + 1)
     if not late:
         return 0
     target = _new_folder(log)
@@ -43,7 +35,7 @@ def set_aside_steps(log: Path, step: int, validates: bool) -> int:
         _move(path, target / path.relative_to(log))
     steps = sorted({_step(path) for path in late})
     logger.warning(
-        "the run goes on after step %d: trajectories logged for step %s are in %s",
+        "the run resumes after step %d: trajectories logged for step %s are in %s",
         step,
         ", ".join(map(str, steps)),
         target,
@@ -56,15 +48,15 @@ def set_aside_groups(log: Path, groups: Set[str]) -> int:
     moved = 0
     target: Path | None = None
     for path in sorted((log / "train").glob("step_*/*.jsonl")):
-        lines = [line for line in path.read_text(encoding="utf-8").split("\n") if line]
-        again = [
-            line for line in lines if ScoredTrajectory.model_validate_json(line).group in groups
-        ]
+        again, others = [], []
+        for line in filter(None, path.read_text(encoding="utf-8").split("\n")):
+            group = ScoredTrajectory.model_validate_json(line).group
+            (again if group in groups else others).append(line)
         if not again:
             continue
         target = target or _new_folder(log)
         _write(target / path.relative_to(log), again)
-        _write(path, [line for line in lines if line not in set(again)])
+        _write(path, others)
         moved += len(again)
     if moved:
         logger.warning(
@@ -75,6 +67,11 @@ def set_aside_groups(log: Path, groups: Set[str]) -> int:
             target,
         )
     return moved
+
+
+def _logged_from(folder: Path, first: int) -> list[Path]:
+    """The files of step ``first`` and later."""
+    return [path for path in sorted(folder.glob("step_*/*.jsonl")) if _step(path) >= first]
 
 
 def _step(path: Path) -> int:

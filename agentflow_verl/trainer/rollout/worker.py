@@ -39,19 +39,17 @@ class FlowWorker(_WorkerTQ):
 
     async def generate_sequences(self, batch: Any) -> None:
         if not isinstance(self.tools, Services):
-            runtime, template_kwargs = (
-                WorkerSettings.from_config(self.config),
-                self.config.data.get("apply_chat_template_kwargs"),
-            )
+            settings = WorkerSettings.from_config(self.config)
+            template_kwargs = self.config.data.get("apply_chat_template_kwargs")
             self.tools = await Services.open(
-                runtime.agentflow,
-                runtime.tool_urls,
-                base_generate(runtime.base_servers, self.llm_client),
+                settings.agentflow,
+                settings.tool_urls,
+                base_generate(settings.base_servers, self.llm_client),
                 self.tokenizer,
                 self.rollout_config,
                 resolve_node(template_kwargs) if template_kwargs else {},
                 self.interruptions,
-                base_is_policys=not runtime.base_servers,
+                base_is_policys=not settings.base_servers,
             )
         await super().generate_sequences(batch)
 
