@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tqdm import tqdm
-
 from agentflow_verl.trainer.terminal import MARK
 from agentflow_verl.trajectories.records import Outcome
 
@@ -29,7 +27,7 @@ class Progress:
         else:
             self._seconds.append(now - self._shown_at)
         self._shown_at = now
-        tqdm.write(MARK + self.line(step, metrics))  # standard output, past verl's own bar
+        print(MARK + self.line(step, metrics), flush=True)  # verl's bar is on standard error
 
     def line(self, step: int, metrics: Mapping[str, Any]) -> str:
         """Step, success, reward, rates of the outcomes that occurred, the reward of a validation,

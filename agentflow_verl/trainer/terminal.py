@@ -9,7 +9,7 @@ still writes when the driver ends blocks on nothing, and a killed run leaves its
 from __future__ import annotations
 
 import atexit
-import contextlib
+import io
 import os
 import re
 import sys
@@ -56,8 +56,8 @@ class QuietTerminal:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         self._offset = os.fstat(file).st_size  # a run that resumes appends
-        with contextlib.suppress(AttributeError):  # a test's own stream
-            # a stream that was no terminal would keep a step's line back until its buffer is full
+        if isinstance(sys.stdout, io.TextIOWrapper):  # and no stream of a test
+            # one that was no terminal would keep a step's line back until its buffer is full
             sys.stdout.reconfigure(line_buffering=True)
         _flush()
         self._saved = os.dup(1), os.dup(2)

@@ -54,7 +54,7 @@ def use_own_temporary_folder() -> Path:
     return Path(folder)
 
 
-def sweep_after_this_process(folder: Path) -> subprocess.Popen:
+def sweep_after_this_process(folder: Path) -> subprocess.Popen[bytes]:
     """Start the sweeper. It holds the read end of a pipe whose other end closes with this process.
     Removes ``folder``.
     """
@@ -146,7 +146,7 @@ def _ours(folder: Path) -> dict[Path, int]:
 
 def _mapped_inodes() -> set[int]:
     """By number, not by name: glibc maps a new semaphore under another name than it then gets."""
-    inodes = set()
+    inodes: set[int] = set()
     for maps in Path("/proc").glob("[0-9]*/maps"):
         try:
             lines = maps.read_text(errors="replace").splitlines()
