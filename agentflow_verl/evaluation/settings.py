@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from agentflow_verl.config import schema
 from agentflow_verl.core.errors import ConfigError
+from agentflow_verl.engines.model_folder import check_architecture, check_model_folder
 
 PAPER_TURNS = 10  # the paper evaluates with 10 turns and trains with 3
 PAPER_TEMPERATURE = 0.7  # its planner's, when evaluating
@@ -106,16 +107,20 @@ class Settings:
 
 def sources(given: Namespace, used: set[str]) -> dict[str, Source]:
     """Where ``policy`` and ``base`` are, as far as modules use them."""
+    needs_template = "--chat-template" not in given.vllm_args
     if given.endpoint is not None:
         base = Source(checked_url("--endpoint", given.endpoint), given.model)
     elif given.model is not None:
-        base = Source(checked_model("--model", given.model))
+        base = Source(checked_model("--model", given.model, needs_template))
     else:
         base = None
     planner = base
     if given.planner is not None:
-        checked = checked_url if "://" in given.planner else checked_model
-        planner = Source(checked("--planner", given.planner), given.planner_model)
+        if "://" in given.planner:
+            place = checked_url("--planner", given.planner)
+        else:
+            place = checked_model("--planner", given.planner, needs_template)
+        planner = Source(place, given.planner_model)
     elif given.planner_model is not None and base is not None:
         planner = Source(base.place, given.planner_model)
     found = {"policy": planner, "base": base}
@@ -192,16 +197,15 @@ def checked_url(option: str, place: str) -> str:
     return place.rstrip("/")
 
 
-def checked_model(option: str, place: str) -> str:
-    """A folder must hold weights that vLLM can load; what is no folder is taken for a hub's name."""
+def checked_model(option: str, place: str, needs_template: bool = True) -> str:
+    """A folder must hold a whole model; what is no folder is taken for a hub's name."""
     folder = Path(place).expanduser()
     if folder.is_dir():
-        if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
-            raise ConfigError(
-                f"{option} {place}: no *.safetensors or *.bin there; a checkpoint of verl's is"
-                " merged first: python -m verl.model_merger merge --backend fsdp --local_dir"
-                " CHECKPOINT/actor --target_dir FOLDER"
-            )
+        try:
+            model = check_model_folder(folder, needs_template=needs_template)
+            check_architecture(model, "vllm")
+        except ConfigError as wrong:
+            raise ConfigError(f"{option}: {wrong}") from None
         return str(folder.resolve())
     if place.startswith((".", "/", "~")):
         raise ConfigError(f"{option} {place}: there is no such folder")

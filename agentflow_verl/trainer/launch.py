@@ -20,8 +20,7 @@ from verl.plugin.platform.platform_manager import set_platform
 
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.trainer.cpu.platform import CpuPlatform, answer_to_vllm
-from agentflow_verl.trainer.preflight import static as checks
-from agentflow_verl.trainer.preflight.reachable import check_reach
+from agentflow_verl.trainer.preflight.checks import prepare_run
 from agentflow_verl.trainer.resilience.cleanup import (
     sweep_after_this_process,
     sweep_shared_memory,
@@ -44,8 +43,7 @@ class LaunchCallback(Callback):
             set_platform(CpuPlatform())
             answer_to_vllm()
         try:
-            settings = checks.check(config)
-            check_reach(settings)
+            settings = prepare_run(config)
         except ConfigError as wrong:
             print(f"{MARK}{wrong}", file=sys.stderr)
             raise SystemExit(2) from None

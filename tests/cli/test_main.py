@@ -31,6 +31,7 @@ NOT_IN_A_LIGHT_INSTALL = (
     "verl",
     "vllm",
 )
+from tests.engines.model_folders import write_model
 
 
 def in_a_light_install(*words: str) -> subprocess.CompletedProcess[str]:
@@ -90,7 +91,7 @@ def test_a_command_is_loaded_in_a_light_install(command):
 
 
 def test_a_model_folder_without_vllm_names_the_extra(tmp_path):
-    (tmp_path / "model.safetensors").touch()
+    write_model(tmp_path)
     run = in_a_light_install("solve", "Why?", "--model", str(tmp_path))
     assert run.returncode == 2
     assert run.stderr.count("\n") == 1

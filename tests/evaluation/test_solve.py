@@ -23,6 +23,7 @@ from agentflow_verl.evaluation.solve import Step, WatchedEngine, solve
 from agentflow_verl.flow.modules import MODULES
 from agentflow_verl.tools.toolbox import ToolBox
 from agentflow_verl.trajectories.records import Trajectory
+from tests.engines.model_folders import write_model
 from tests.evaluation.fakes import endpoint
 from tests.flow.fakes import ANSWER, CALL, PLAN, PYTHON, STOP, ScriptedTools, engines
 from tests.tools.servers import echo_process
@@ -163,7 +164,7 @@ async def test_the_python_interface_is_the_same_flow():
 
 
 def test_an_adapter_is_asked_at_the_server_of_its_base(tmp_path):
-    (tmp_path / "model.safetensors").touch()
+    write_model(tmp_path)
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     found = settings.Settings.from_args(

@@ -15,6 +15,7 @@ from agentflow_verl.cli.main import main
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.evaluation.session import versions
 from agentflow_verl.evaluation.vllm_server import VllmServer
+from tests.engines.model_folders import write_model, write_safetensors
 from tests.evaluation.fakes import SUMS, write_questions
 from tests.evaluation.runs import report, stopped, without_times
 from tests.tools.servers import alive, echo_process, wait_until
@@ -135,8 +136,8 @@ def test_a_model_and_a_planner_are_served_evaluated_and_ended_with_the_run(
     )
     folders = {name: stand_in / name for name in ("frozen", "planner")}
     for name, folder in folders.items():
-        folder.mkdir()
-        (folder / "model.safetensors").write_text(name)
+        write_model(folder)
+        write_safetensors(folder / "model.safetensors", name)
     data = write_questions(stand_in / "data", sums=SUMS)
     with echo_process() as echo:
         given = ["eval", "--benchmarks", "sums", "--data", str(data), "--model", str(folders["frozen"]), "--planner", str(folders["planner"]),

@@ -5,6 +5,8 @@ what to do.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from agentflow_verl.config import schema
 from agentflow_verl.core.errors import ConfigError
+from agentflow_verl.trainer.preflight.model import check_model
 from agentflow_verl.trainer.preflight.rows import check_data
+from agentflow_verl.trainer.preflight.run_lock import check_unlocked
 from agentflow_verl.trainer.rollout.frozen_base import base_replicas
 from agentflow_verl.trainer.rollout.lora_sharing import serves_adapter
 from agentflow_verl.trainer.rollout.worker_settings import resolve_node
@@ -22,23 +26,36 @@ ESTIMATOR = "flow_grpo"
 MODES = ("agentflow_sync", "agentflow_colocate_async", "agentflow_separate_async")
 
 
+def load_settings(config: DictConfig) -> schema.AgentflowConfig:
+    """The validated ``agentflow`` node."""
+    with named_errors():
+        return schema.load(_resolved(config, "agentflow"))
+
+
 def check(config: DictConfig) -> schema.AgentflowConfig:
-    """All checks, cheapest first. Returns the validated ``agentflow`` node."""
-    try:
-        settings = schema.load(_resolved(config, "agentflow"))
+    """Nodes and files, without asking whether values fit each other (checks.py has the whole list).
+    Returns the validated ``agentflow`` node.
+    """
+    settings = load_settings(config)
+    with named_errors():
         check_keys(settings)
         check_planner(settings)
         check_algorithm(config)
-        check_model(config)
         check_adapter(config)
-        check_data(config)
         check_folders(config, settings)
         check_devices(config, settings)
-    except (
-        OmegaConfBaseException
-    ) as wrong:  # a mandatory value that is missing, an interpolation that leads nowhere
-        raise ConfigError(f"{wrong.full_key}: {str(wrong).splitlines()[0]}") from None
+        check_model(config)
+        check_data(config)
     return settings
+
+
+@contextmanager
+def named_errors() -> Iterator[None]:
+    """A value that is missing, or an interpolation that leads nowhere, as a ConfigError."""
+    try:
+        yield
+    except OmegaConfBaseException as wrong:
+        raise ConfigError(f"{wrong.full_key}: {str(wrong).splitlines()[0]}") from None
 
 
 def check_keys(settings: schema.AgentflowConfig) -> None:
@@ -93,24 +110,6 @@ def check_algorithm(config: DictConfig) -> None:
         )
 
 
-def check_model(config: DictConfig) -> None:
-    path = config.actor_rollout_ref.model.path
-    if path is None:
-        raise ConfigError(
-            "actor_rollout_ref.model.path is not set: name a model folder or a hub id"
-        )
-    if "://" in path:  # verl fetches it
-        return
-    folder = Path(path).expanduser()
-    looks_local = path.startswith(("/", "./", "../", "~")) or path.count("/") != 1
-    if looks_local and not folder.is_dir():
-        raise ConfigError(f"actor_rollout_ref.model.path: there is no folder {path}")
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        raise ConfigError(
-            f"actor_rollout_ref.model.path: {path} has no config.json, so it is not a model folder"
-        )
-
-
 def check_adapter(config: DictConfig) -> None:
     """To servers of their own verl sends the checkpoint and leaves the adapter behind
     (engine_workers.py:777).
@@ -140,6 +139,7 @@ def check_folders(config: DictConfig, settings: schema.AgentflowConfig) -> None:
             probe.unlink()
         except OSError as wrong:
             raise ConfigError(f"{key}: cannot write to {name} ({wrong.strerror})") from None
+        check_unlocked(Path(name), key)
 
 
 def check_devices(config: DictConfig, settings: schema.AgentflowConfig) -> None:

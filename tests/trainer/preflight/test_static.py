@@ -17,6 +17,7 @@ from agentflow_verl.trainer.trainers import (
     FlowTrainerSeparateAsync,
     FlowTrainerSync,
 )
+from tests.engines.model_folders import write_model
 from tests.trainer.preflight.runs import make_row, write_rows
 
 
@@ -29,9 +30,7 @@ def hydra() -> Iterator[None]:
 @pytest.fixture
 def good(tmp_path: Path) -> list[str]:
     """Overrides of a run that could start here."""
-    model = tmp_path / "model"
-    model.mkdir()
-    (model / "config.json").write_text("{}")
+    model = write_model(tmp_path / "model")
     write_rows(tmp_path / "train.parquet", [make_row()] * 4)
     write_rows(tmp_path / "test.parquet", [make_row()])
     return [

