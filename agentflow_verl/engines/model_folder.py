@@ -126,7 +126,7 @@ def _vllm_architectures(source: str) -> frozenset[str]:
 
 
 def _known_to_transformers(architecture: str) -> bool:
-    """Whether transformers has it as a causal model: engines run these without code of their own."""
+    """Whether transformers has it as a causal model; engines run these by its code."""
     root = _package_folder("transformers")
     if root is None:
         return True

@@ -15,6 +15,7 @@ import pytest
 
 from agentflow_verl import __version__
 from agentflow_verl.cli.main import COMMANDS, main
+from tests.engines.model_folders import write_model
 from tests.evaluation.fakes import endpoint
 from tests.view.logs import scored, trajectory, write
 
@@ -31,7 +32,6 @@ NOT_IN_A_LIGHT_INSTALL = (
     "verl",
     "vllm",
 )
-from tests.engines.model_folders import write_model
 
 
 def in_a_light_install(*words: str) -> subprocess.CompletedProcess[str]:

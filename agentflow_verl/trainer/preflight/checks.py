@@ -1,4 +1,4 @@
-"""The one list of checks that a run makes before Ray and ``agentflow doctor`` shows, cheapest first.
+"""The list of checks that a run makes before Ray and ``agentflow doctor`` shows, cheapest first.
 
 Each check raises ConfigError in one line: what is wrong, where, and what to do.
 """
@@ -55,7 +55,7 @@ def ask(check: Check, config: DictConfig, settings: AgentflowConfig) -> None:
 
 
 def prepare_run(config: DictConfig) -> AgentflowConfig:
-    """All checks, then the lock on the run's folder. Raises ConfigError for the first that fails."""
+    """All checks, then the lock on the run's folder. Raises ConfigError for the first failure."""
     settings = static.load_settings(config)
     for check in CHECKS:
         ask(check, config, settings)

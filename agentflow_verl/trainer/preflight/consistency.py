@@ -41,7 +41,7 @@ def check_lengths(config: DictConfig, settings: AgentflowConfig) -> None:
     limit = config.actor_rollout_ref.rollout.max_model_len
     if limit is not None and needed > limit:
         raise ConfigError(
-            f"{said}, above actor_rollout_ref.rollout.max_model_len={limit}: lower them, or raise it"
+            f"{said}, above actor_rollout_ref.rollout.max_model_len={limit}: lower them or raise it"
         )
     longest = context_length(read_model_config(config))
     if longest is not None and needed > longest:
@@ -169,8 +169,8 @@ def _is_installed(package: str) -> bool:
 
 
 def _python_file(path: str, option: str) -> Path | None:
-    """The file of a module as verl names it: a path, ``file://path`` or ``pkg://module``; None where
-    the module is not a plain file.
+    """The file of a module as verl names it (a path, ``file://path`` or ``pkg://module``); None
+    where the module is not a plain file.
     """
     if path.startswith("pkg://"):
         module = path.removeprefix("pkg://").replace("/", ".")

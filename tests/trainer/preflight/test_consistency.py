@@ -3,45 +3,26 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import verl  # noqa: F401 - registers the search path
-from hydra import compose, initialize_config_module
 
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.trainer.preflight import checks, consistency, static
 from tests.engines.model_folders import write_model
-from tests.trainer.preflight.runs import make_row, write_rows
+from tests.trainer.preflight.runs import good_run, make_config
 
 FUNCTION = "reward.custom_reward_function"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def hydra() -> Iterator[None]:
-    with initialize_config_module("verl.trainer.config", version_base=None):
-        yield
-
-
 @pytest.fixture
 def good(tmp_path: Path) -> list[str]:
-    """Overrides of a run that could start here, endpoints and tool servers aside."""
-    rows = write_rows(tmp_path / "rows.parquet", [make_row()] * 4)
-    return [
-        "platform=cpu",
-        f"actor_rollout_ref.model.path={write_model(tmp_path / 'model')}",
-        f"data.train_files={rows}",
-        f"data.val_files={rows}",
-        "data.train_batch_size=4",
-        "actor_rollout_ref.actor.ppo_mini_batch_size=4",
-        f"trainer.default_local_dir={tmp_path}/run",
-    ]
+    return good_run(tmp_path)
 
 
 def ask_all(*overrides: str) -> None:
     """The whole list, but for what asks a server."""
-    config = compose("agentflow", list(overrides))
+    config = make_config(*overrides)
     settings = static.load_settings(config)
     for check in checks.CHECKS[:-1]:
         checks.ask(check, config, settings)

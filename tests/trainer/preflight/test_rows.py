@@ -22,7 +22,7 @@ from agentflow_verl.trainer.preflight.rows import RowCheck, check_data
 from tests.trainer.preflight.runs import make_row, write_rows
 
 
-def make_config(train: Any, val: Any = None, **data: Any) -> Any:
+def data_config(train: Any, val: Any = None, **data: Any) -> Any:
     node = {
         "train_files": train,
         "val_files": train if val is None else val,
@@ -36,7 +36,7 @@ def make_config(train: Any, val: Any = None, **data: Any) -> Any:
 
 def refusal(train: Any, val: Any = None, **data: Any) -> str:
     with pytest.raises(ConfigError) as raised:
-        check_data(make_config(train, val, **data))
+        check_data(data_config(train, val, **data))
     assert "\n" not in str(raised.value)
     return str(raised.value)
 
@@ -53,7 +53,7 @@ def row_refusal(tmp_path: Path, *, ending: str = ".parquet", **changes: Any) -> 
 @pytest.mark.parametrize("ending", [".parquet", ".json", ".jsonl"])
 def test_all_files_that_verl_reads_are_checked(tmp_path, ending):
     path = write_rows(tmp_path / f"train{ending}", [make_row()] * 3)
-    check_data(make_config(str(path)))
+    check_data(data_config(str(path)))
     row_refusal(tmp_path, ending=ending, prompt=[{"role": "user", "content": " "}])
 
 
@@ -91,7 +91,7 @@ def test_a_file_without_rows_is_refused(tmp_path):
 def test_the_training_files_fill_a_batch_together(tmp_path):
     one = str(write_rows(tmp_path / "one.parquet", [make_row()] * 3))
     two = str(write_rows(tmp_path / "two.parquet", [make_row()] * 2))
-    check_data(make_config([one, two], train_batch_size=5))
+    check_data(data_config([one, two], train_batch_size=5))
     assert "the 2 files have 5 rows, fewer than the 6" in refusal([one, two], train_batch_size=6)
     assert f"{one} has 3 rows, fewer than the 4" in refusal(one, train_batch_size=4)
     assert "data.train_max_samples=1" in refusal(one, train_max_samples=1)
@@ -113,7 +113,7 @@ def test_the_training_files_fill_a_batch_together(tmp_path):
 @pytest.mark.parametrize("ending", [".parquet", ".jsonl"])
 def test_prompts_as_people_have_them_are_accepted(tmp_path, prompt, ending):
     path = write_rows(tmp_path / f"train{ending}", [make_row(prompt=prompt)] * 3)
-    check_data(make_config(str(path)))
+    check_data(data_config(str(path)))
 
 
 def test_prompts_that_verl_would_drop_by_their_length_are_refused(tmp_path):
@@ -141,14 +141,14 @@ def test_golds_as_people_have_them_are_accepted(tmp_path, source, gold, ending):
         reward_model={"style": "rule", "ground_truth": gold},
         extra_info={"options": ["iron", "zinc"]},
     )
-    check_data(make_config(str(write_rows(tmp_path / f"train{ending}", [row] * 3))))
+    check_data(data_config(str(write_rows(tmp_path / f"train{ending}", [row] * 3))))
 
 
 def test_golds_of_several_types_in_one_json_file_are_read_as_verl_hands_them_on(tmp_path):
     golds = ["2", 3, ["a", "b"], {"target": ["x"]}]
     rows = [make_row(reward_model={"ground_truth": gold}) for gold in golds]
     path = write_rows(tmp_path / "train.jsonl", rows)
-    check_data(make_config(str(path)))
+    check_data(data_config(str(path)))
     write_rows(path, [*rows, make_row(reward_model={"ground_truth": None})])
     assert "row 4: reward_model.ground_truth is None" in refusal(str(path))
 
@@ -169,7 +169,7 @@ def test_a_gold_that_a_json_reader_made_a_date_is_refused(tmp_path):
     assert "type datetime: write it as a string" in refusal(
         str(write_rows(tmp_path / "train.jsonl", rows))
     )
-    check_data(make_config(str(write_rows(tmp_path / "train.parquet", rows))))
+    check_data(data_config(str(write_rows(tmp_path / "train.parquet", rows))))
     dated = [make_row(reward_model={"ground_truth": datetime.date(2024, 5, 1)})] * 3
     assert "type date: write it as a string" in refusal(
         str(write_rows(tmp_path / "dated.parquet", dated))
@@ -231,7 +231,7 @@ def test_an_unknown_data_source_is_told_every_way_out(tmp_path):
 @pytest.mark.parametrize("older", [False, True])
 def test_a_function_of_the_users_own_needs_neither_scorer_nor_gold(tmp_path, older):
     rows = [make_row(data_source="riddles", reward_model={"ground_truth": None})] * 2
-    config = make_config(str(write_rows(tmp_path / "train.parquet", rows)))
+    config = data_config(str(write_rows(tmp_path / "train.parquet", rows)))
     with pytest.raises(ConfigError):
         check_data(config)
     node = config if older else config.reward
@@ -244,21 +244,21 @@ def test_a_scorer_that_the_user_registered_reads_golds_as_it_likes(tmp_path, mon
         registry, "SCORERS", {**registry.SCORERS, "vibes": lambda *_, **__: right("")}
     )
     rows = [make_row(extra_info={"scorer": "vibes"}, reward_model={"ground_truth": None})] * 2
-    check_data(make_config(str(write_rows(tmp_path / "train.parquet", rows))))
+    check_data(data_config(str(write_rows(tmp_path / "train.parquet", rows))))
 
 
 def test_categories_are_read_as_their_values(tmp_path):
     table = pa.Table.from_pylist([make_row()] * 3)
     encoded = table.column("data_source").dictionary_encode()
     pq.write_table(table.set_column(0, "data_source", encoded), tmp_path / "train.parquet")
-    check_data(make_config(str(tmp_path / "train.parquet")))
+    check_data(data_config(str(tmp_path / "train.parquet")))
 
 
 def test_a_long_file_says_how_far_it_is(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(row_checks, "REPORT_EVERY_S", 0.0)
     path = write_rows(tmp_path / "train.parquet", [make_row()] * 3)
     with caplog.at_level("INFO"):
-        check_data(make_config(str(path)))
+        check_data(data_config(str(path)))
     assert f"data.train_files: {path}: 3 of 3 rows checked" in caplog.text
 
 
@@ -275,7 +275,7 @@ def test_plain_rows_are_settled_without_a_python_object_each(tmp_path, monkeypat
     ]
     monkeypatch.setattr(RowCheck, "check_row", lambda *_: pytest.fail("read by itself"))
     for number, rows in enumerate(plain_rows):
-        check_data(make_config(str(write_rows(tmp_path / f"{number}.parquet", rows * 3))))
+        check_data(data_config(str(write_rows(tmp_path / f"{number}.parquet", rows * 3))))
 
 
 texts = st.sampled_from([None, "", " ", "\u2003", "a", "[{", "\x1c"])
