@@ -1,4 +1,4 @@
-"""A run whose tool servers or endpoints elsewhere do not answer says so before anything is started."""
+"""A run whose tool servers or endpoints elsewhere do not answer says so before it starts."""
 
 from __future__ import annotations
 
