@@ -22,7 +22,7 @@ OPERATION = re.compile(
     r"(?<=[0-9a-zA-Z)}!])\s*[-+*/^]|!|\\(?:times|cdot|div|frac|sqrt|binom|[a-z]?log|ln)"
 )
 NAMED = re.compile(
-    r"\\?(?:gcd|lcm|max|min|sum|prod|int|lim|mod|lfloor|lceil|floor|ceil|det|sqrt|binom)(?![a-zA-Z])"
+    r"√|\\?(?:gcd|lcm|max|min|sum|prod|int|lim|mod|lfloor|lceil|floor|ceil|det|sqrt|binom)(?![a-zA-Z])"
 )
 UNWORKED = re.compile(
     r"\\?(?:gcd|lcm|hcf|max|min|sum|prod|int|lim|bmod|pmod|mod|lfloor|lceil|floor|ceil|det)(?![a-zA-Z])",
