@@ -14,7 +14,7 @@ class RewardConfig(ConfigModel):
 
     qa_match: QaMatch = "lenient"
     """The training reward of short answers. ``exact`` is SQuAD's exact match and ``f1`` its token
-    F1, which reported figures use. ``lenient`` also accepts other wordings of the same number, date,
-    amount or name (``rewards/qa/match.py`` lists them). It is the default because exact match
+    F1, which reported figures use. ``lenient`` also accepts other wordings of the same number,
+    date, amount or name (``rewards/qa/match.py`` lists them). It is the default because exact match
     punishes right answers for their wording, and F1 pays for wrong answers that share words.
     """

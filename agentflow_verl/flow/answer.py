@@ -12,8 +12,8 @@ The rule, first match wins:
 
 What a tag holds is read once more by 2 to 4, so ``<answer>The answer is \boxed{7}.</answer>`` gives
 7. Reasoning up to the last ``</think>`` is left out when text follows it. Invisible characters,
-fences, emphasis marks and a ``\text{…}`` around the whole answer are dropped. Only the last ``TAIL``
-characters are read. The work is linear in their number.
+fences, emphasis marks and a ``\text{…}`` around the whole answer are dropped. Only the last
+``TAIL`` characters are read. The work is linear in their number.
 """
 
 from __future__ import annotations
@@ -32,13 +32,15 @@ CUT_CLOSE = re.compile(
     r"(?:<|＜|&lt;)[ \t]*(?:[/\\][ \t]*(?:a(?:n(?:s(?:w(?:er?)?)?)?)?)?)?[ \t]*$", re.IGNORECASE
 )
 PLACEHOLDER = re.compile(
-    r"[\W_]*(?:and|to|or|up to|until|(?:the |my |your |a )?(?:final |short |correct )?answers?(?: here| goes here)?"
+    r"[\W_]*(?:and|to|or|up to|until|(?:the |my |your |a )?(?:final |short |correct "
+    r")?answers?(?: here| goes here)?"
     r"|(?:the )?tags?|[\W_]*)[\W_]*",
     re.IGNORECASE,
 )
 MENTION = re.compile(
     r"[`'\")\]”’]*\s*(?:and|or|to|tags?|elements?|blocks?|sections?|markers?|delimiters?|fields?|pairs?|above|below"
-    r"|is|was|are|were|holds?|contains?|means|shows|marks|denotes|tells|stands|states|gives)\b(?![ \t]*[:=])",
+    r"|is|was|are|were|holds?|contains?|means|shows|marks|denotes|tells|stands|states"
+    r"|gives)\b(?![ \t]*[:=])",
     re.IGNORECASE,
 )
 END_OF_REASONING = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
@@ -63,20 +65,24 @@ FENCED = re.compile(r"(```|~~~)[ \t]*[\w+-]*[ \t]*\n(.*?)\n?[ \t]*\1", re.DOTALL
 FENCE_LINE = re.compile(r"\s*(?:```|~~~)[\w+-]*\s*|\s*[-*_=]{3,}\s*")
 EMPHASIS = ("```", "**", "__", "*", "_", "`", "~~")
 PLEASANTRY = re.compile(
-    r"[\W_]*(?:i hope|hope this|let me know|please (?:let|note)|feel free|thank you|thanks|if you (?:have|need|want)"
+    r"[\W_]*(?:i hope|hope this|let me know|please (?:let|note)|feel free|thank you|thanks|if "
+    r"you (?:have|need|want)"
     r"|is there anything|good luck|q\.?e\.?d\.?[\W_]*$)",
     re.IGNORECASE,
 )
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"“(\[$\\*])|(?<=[。！？])\s*(?=\S)")
 ABBREVIATION = re.compile(r"(?:\b[A-Z]|\b(?:Mr|Mrs|Ms|Dr|St|Jr|Sr|vs|No|Prof|etc|e\.g|i\.e))\.$")
 REASON = re.compile(
-    r"[\s,;(–—-]+(?:because|since|as (?:it|the|they|he|she|this|we|shown|stated|given)|which|who|where|so that"
+    r"[\s,;(–—-]+(?:because|since|as (?:it|the|they|he|she|this|we|shown|stated|given)|which"
+    r"|who|where|so that"
     r"|given that|due to|based on|according to|due to)\b.*$",
     re.IGNORECASE | re.DOTALL,
 )
 STATEMENT = re.compile(
-    r"(?<!\bwho)(?<!\bwhich)(?<!\bthat)(?<!\bwhat)(?<!\bthere)\s(?:is|are|was|were|equals?|is equal to|equal to"
-    r"|comes? to|amounts? to|totals|gives|becomes)(?=[\s:])\s*:?\s*(?:(?:therefore|thus|hence|then|equal to|exactly|simply|now"
+    r"(?<!\bwho)(?<!\bwhich)(?<!\bthat)(?<!\bwhat)(?<!\bthere)\s(?:is|are|was|were|equals?|is "
+    r"equal to|equal to"
+    r"|comes? to|amounts? to|totals|gives|becomes)(?=[\s:])\s*:?\s*(?:(?:therefore|thus|hence"
+    r"|then|equal to|exactly|simply|now"
     r"|indeed)\s)?(?::\s?)?"
 )
 EQUATION = re.compile(r"(?<![<>!:=\\])=(?!=)")
@@ -85,12 +91,14 @@ RESULT = re.compile(
     re.IGNORECASE,
 )
 AGENT = re.compile(
-    r"^(?:\w+(?:ed|en)\s+by|made by|built by|(?:born|located|situated|founded|released|held|published|found)"
+    r"^(?:\w+(?:ed|en)\s+by|made by|built by|(?:born|located|situated|founded|released|held"
+    r"|published|found)"
     r"\s+(?:in|on|at))\s+"
 )
 VERDICT = re.compile(r"\W*(?:yes|no|true|false)\b", re.IGNORECASE)
 SENTENCE_START = re.compile(
-    r"\W*(?:so|thus|hence|therefore|then|finally|in conclusion|this|that|the|these|those|it|he|she|they|we|its|their"
+    r"\W*(?:so|thus|hence|therefore|then|finally|in conclusion|this|that|the|these|those|it|he"
+    r"|she|they|we|its|their"
     r"|his|her|our|my|after|from|using|by|since|because|according|based|as|for|in|on|there|overall)\b",
     re.IGNORECASE,
 )
@@ -142,7 +150,9 @@ def in_tags(text: str) -> str | None:
 
 
 def is_mention(content: str, is_closed: bool) -> bool:
-    """Whether the text only speaks of the tags: "between <answer> and </answer>", "the <answer> tag"."""
+    """Whether the text only speaks of the tags: "between <answer> and </answer>", "the <answer>
+    tag".
+    """
     if is_closed:
         return len(content) < 60 and PLACEHOLDER.fullmatch(content) is not None
     return MENTION.match(content) is not None
@@ -224,7 +234,8 @@ def last_sentence(line: str) -> str:
 
 
 def stated_value(sentence: str) -> str:
-    """The value that a sentence states: what follows its last "is" or "=", without a reason behind it.
+    """The value that a sentence states: what follows its last "is" or "=", without a reason behind
+    it.
 
     "" where the sentence states none, or opens with a verdict ("Yes, both are American").
     """

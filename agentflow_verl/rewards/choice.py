@@ -6,7 +6,8 @@ within a short sentence.
 
 A letter that the answer states ("B because …", "the correct option is (B)") decides: options that
 its reason mentions do not count. What directly follows the letter is its text, and another option's
-text there is a contradiction. What is denied ("not B", "B is wrong", "unlike hydrogen") is not named.
+text there is a contradiction. What is denied ("not B", "B is wrong", "unlike hydrogen") is not
+named.
 
 Blind spots: options whose text is itself a letter of another option are read as text first; without
 options only letters and equal texts match.
@@ -34,11 +35,14 @@ ALONE = re.compile(
 )
 LEAD = re.compile(
     r"[\W_]*(?:(?:so|thus|hence|therefore|finally|overall|well|probably|clearly)\b[\s,]*"
-    r"|(?:i(?:'m| am| would| will|'d|'ll)?\s+(?:think|believe|guess|say|choose|pick|select|go with|going with|conclude"
+    r"|(?:i(?:'m| am| would| will|'d|'ll)?\s+(?:think|believe|guess|say|choose|pick|select|go "
+    r"with|going with|conclude"
     r"|sure|confident|answer)\b(?:\s+(?:that|for))?\s*[:,]?\s*)"
-    r"|(?:it|this|that)(?:\s+(?:is|must be|should be|has to be|would be)|'s)\s+(?:most likely\s+|probably\s+|clearly\s+)?"
+    r"|(?:it|this|that)(?:\s+(?:is|must be|should be|has to be|would be)|'s)\s+(?:most "
+    r"likely\s+|probably\s+|clearly\s+)?"
     r"|(?:the|my|our)?\s*(?:(?:single|one|only|most|best|correct|right|final|likely|appropriate|accurate)\s+)*"
-    r"(?:answer|option|choice|letter)(?:\s+(?:choice|option|letter))?\s*(?:(?:is|would be|must be|should be)\b)?[\s:=–—-]*"
+    r"(?:answer|option|choice|letter)(?:\s+(?:choice|option|letter))?\s*(?:(?:is|would be"
+    r"|must be|should be)\b)?[\s:=–—-]*"
     r"(?:(?:most likely|probably|clearly|therefore|thus|option|choice|letter)\s+)*)*[\W_]*",
     re.IGNORECASE,
 )
@@ -51,18 +55,23 @@ AFTER_LETTER = re.compile(
 )
 ARTICLE_OR_PRONOUN = frozenset("AaIi")
 REASON = re.compile(
-    r"\b(?:because|since|due to|for the reason|given that|so that|whereas|while|unlike|although|though|even though"
-    r"|rather than|instead of|as opposed to|in contrast|compared (?:to|with)|but not|and not|not|isn't|aren't|neither"
-    r"|nor|never|excluding|except|which|whose|as (?!well)(?=\w+ (?:is|are|was|has|have|can|does|will|would)\b))\b",
+    r"\b(?:because|since|due to|for the reason|given that|so that|whereas|while|unlike"
+    r"|although|though|even though"
+    r"|rather than|instead of|as opposed to|in contrast|compared (?:to|with)|but not|and not"
+    r"|not|isn't|aren't|neither"
+    r"|nor|never|excluding|except|which|whose|as (?!well)(?=\w+ (?:is|are|was|has|have|can"
+    r"|does|will|would)\b))\b",
     re.IGNORECASE,
 )
 DENIED = re.compile(
-    r"\s*(?:\bis\s+(?:not|wrong|incorrect|false|never|ruled out|excluded)|\bisn't|\bwas\s+(?:not|wrong)|\bcannot\b"
+    r"\s*(?:\bis\s+(?:not|wrong|incorrect|false|never|ruled out|excluded)|\bisn't"
+    r"|\bwas\s+(?:not|wrong)|\bcannot\b"
     r"|\bcan't\b|\bwould (?:not|be wrong))",
     re.IGNORECASE,
 )
 NEGATION = re.compile(
-    r"\b(?:not|never|neither|nor|isn't|aren't|wasn't|cannot|can't|rule out|exclude|except|without)\b",
+    r"\b(?:not|never|neither|nor|isn't|aren't|wasn't|cannot|can't|rule out|exclude|except"
+    r"|without)\b",
     re.IGNORECASE,
 )
 FURTHER = re.compile(
@@ -262,7 +271,9 @@ def named_without_options(text: str, gold: set[str]) -> tuple[str | None, str]:
 
 
 def stated_letter(text: str) -> tuple[str, str] | None:
-    """The letter that opens ``text``, perhaps after "the correct answer is", and what follows it."""
+    """The letter that opens ``text``, perhaps after "the correct answer is", and what follows
+    it.
+    """
     lead = LEAD.match(text)
     start = lead.end() if lead else 0
     bracket_start = start - 1 if start and text[start - 1 : start] in ("(", "[") else start
@@ -290,7 +301,9 @@ def stated_letter(text: str) -> tuple[str, str] | None:
 
 
 def check_label(letter: str, rest: str, options: dict[str, str]) -> tuple[str | None, str]:
-    """A letter followed by text: the text must not be another option's, nor name further letters."""
+    """A letter followed by text: the text must not be another option's, nor name further
+    letters.
+    """
     if DENIED.match(rest):
         return None, f"denies {letter}"
     content = rest.lstrip(" .):]*_-–—(,;")
@@ -321,7 +334,9 @@ def further_letters(statement: str, letter: str) -> set[str]:
 
 
 def names_other_text(statement: str, letter: str, options: dict[str, str]) -> bool:
-    """Whether what stands directly behind a letter is the text of another option and not its own."""
+    """Whether what stands directly behind a letter is the text of another option and not its
+    own.
+    """
     held = options_within(statement, options)
     if not held or letter in held:
         return False

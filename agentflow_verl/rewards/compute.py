@@ -31,8 +31,8 @@ def score_answer(
 ) -> tuple[Score, str]:
     """Score an already extracted answer; returns the score and the scorer's name.
 
-    ``qa_match`` is the reward of short answers (``config/reward.py``; the lenient match where None).
-    ``extra_info["scorer"]`` names the scorer where the data source alone does not.
+    ``qa_match`` is the reward of short answers (``config/reward.py``; the lenient match where
+    None). ``extra_info["scorer"]`` names the scorer where the data source alone does not.
 
     Raises:
         ConfigError: unknown data source or scorer, or a row without what the scorer needs.

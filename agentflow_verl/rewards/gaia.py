@@ -4,7 +4,8 @@ leaderboard's scorer).
 The gold answer decides how both are read:
 
     a number       equal numbers; ``$``, ``%`` and thousands separators do not count
-    a list         as many items, in the gold's order, divided by "," or ";", each a number or a text
+    a list         as many items, in the gold's order, divided by "," or ";", each a number or
+                   a text
     a text         equal without blanks, letter case, punctuation and width
 
 Differs from the leaderboard's where that one is read as meant and not as written: "1,234" is a

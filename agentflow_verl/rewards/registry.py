@@ -52,9 +52,12 @@ DATA_SOURCES: dict[str, str] = {
     for source in sources.split()
 }
 BEGINNINGS = {
-    "searchr1_": "qa", "hotpotqa": "qa", "2wiki": "qa", "musique": "qa", "bamboogle": "qa", "aime": "maths",
-    "amc": "maths", "deepmath": "maths", "gsm8k": "maths", "numina": "maths", "gpqa": "choice", "medqa": "choice",
-    "mmlu": "choice", "countdown": "game24", "gameof24": "game24", "game24": "game24", "gaia": "gaia",
+    "searchr1_": "qa", "hotpotqa": "qa", "2wiki": "qa", "musique": "qa", "bamboogle": "qa",
+    "aime": "maths",
+    "amc": "maths", "deepmath": "maths", "gsm8k": "maths", "numina": "maths", "gpqa": "choice",
+    "medqa": "choice",
+    "mmlu": "choice", "countdown": "game24", "gameof24": "game24", "game24": "game24",
+    "gaia": "gaia",
 }  # fmt: skip
 
 

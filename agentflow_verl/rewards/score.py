@@ -12,7 +12,8 @@ from agentflow_verl.core.errors import ConfigError
 GroundTruth = Union[str, int, float, "list[str]", "dict[str, Any]"]
 
 GOLD_KEYS = (
-    "target", "answers", "answer", "final_answer", "value", "text", "aliases", "answer_aliases", "normalized_aliases",
+    "target", "answers", "answer", "final_answer", "value", "text", "aliases", "answer_aliases",
+    "normalized_aliases",
     "possible_answers",
 )  # fmt: skip
 SOLUTION_MARK = "####"
@@ -25,8 +26,8 @@ class Score:
 
     ``value`` is the outcome reward in [0, 1]; ``reason`` says in a few words what decided. Short
     answers also have the figures that their benchmarks report, whichever of them is the reward:
-    ``em`` and ``f1``, SQuAD's exact match and token F1 (``qa/squad.py``), and ``lenient``, the match
-    of ``qa/match.py``. They are None for every other scorer.
+    ``em`` and ``f1``, SQuAD's exact match and token F1 (``qa/squad.py``), and ``lenient``, the
+    match of ``qa/match.py``. They are None for every other scorer.
     """
 
     value: float

@@ -2,7 +2,8 @@
 earns nothing.
 
     text, shown = shuffle(question, ["A. iron", "B. zinc", "C. lead"], seed=0, key="gpqa/17")
-    choice.score_choice("B", "A. iron", options=[…], shown=shown)      # "B" is read in the order that was shown
+    choice.score_choice("B", "A. iron", options=[…], shown=shown)
+    # "B" is read in the order that was shown
 
 ``shown`` names the option behind each letter: "CAB" puts option C under the letter A. The row keeps
 its own options and gold answer; only what the model reads changes, and the scorer maps its letter

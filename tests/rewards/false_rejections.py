@@ -1,9 +1,11 @@
-"""How often the scorers reject a right answer: ``python -m tests.rewards.false_rejections --folder DIR``.
+"""How often the scorers reject a right answer: ``python -m tests.rewards.false_rejections --folder
+DIR``.
 
 DIR holds benchmark files as AgentFlow publishes them (NAME.json, a list of rows with ``answer`` and
-``query`` or ``question``, perhaps ``options``). Every gold answer is scored as a response would give
-it, and ``PARAPHRASES`` other ways to say it for ``--rows`` rows drawn over all files. Prints a table,
-and each rejection with the scorer's reason. Exit status 1 when a gold answer itself is rejected.
+``query`` or ``question``, perhaps ``options``). Every gold answer is scored as a response would
+give it, and ``PARAPHRASES`` other ways to say it for ``--rows`` rows drawn over all files. Prints a
+table, and each rejection with the scorer's reason. Exit status 1 when a gold answer itself is
+rejected.
 """
 
 from __future__ import annotations

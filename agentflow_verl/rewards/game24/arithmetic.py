@@ -1,11 +1,13 @@
 r"""Plain arithmetic read from a model's text and evaluated exactly, without Python's ``eval``.
 
     expression  = term (("+" | "-") term)*
-    term        = factor (("*" | "/") factor | factor)*       a missing sign before "(" or after ")" multiplies
+    term        = factor (("*" | "/") factor | factor)*
     factor      = ("-" | "+") factor | number | "(" expression ")" | \frac group group
 
-``plain_signs`` first brings the many writings of a sign to the grammar's own: × · ∙ ∗ ÷ − – — and their
-LaTeX names, ``\left(``, square and curly brackets, ``$…$``.
+A missing sign before "(" or after ")" multiplies.
+
+``plain_signs`` first brings the many writings of a sign to the grammar's own: × · ∙ ∗ ÷ − – — and
+their LaTeX names, ``\left(``, square and curly brackets, ``$…$``.
 """
 
 from __future__ import annotations

@@ -28,8 +28,14 @@ RUN = re.compile(r"(?:\\frac|[-+*/()=.0-9\s])+")
 NO_MOVE = re.compile(r"[\^!%√|_]|\*\*|\\(?!frac)")
 BRACKETED = re.compile(r"[\[(]\s*(\d+(?:\s*,\s*\d+)+)\s*[\])]")
 BARE_NUMBERS = re.compile(r"\s*\d+(?:[\s,]+\d+)+\s*")
-COUNT = r"\$?(-?\d{1,9}(?:,\d{3})*(?:\.\d+)?)\$?(?![\d,]*\d)(?!\s*(?:numbers?|integers?|digits?|cards?|times?|operations?|steps?|points?\b))"
-FILLER = r"(?:\s+(?:exactly|precisely|the|a|an|number|value|of|total|target|result|integer|up|at|as|is|be|must|should|to|with|in|for|equal))*"
+COUNT = (
+    r"\$?(-?\d{1,9}(?:,\d{3})*(?:\.\d+)?)\$?(?![\d,]*\d)"
+    r"(?!\s*(?:numbers?|integers?|digits?|cards?|times?|operations?|steps?|points?\b))"
+)
+FILLER = (
+    r"(?:\s+(?:exactly|precisely|the|a|an|number|value|of|total|target|result|integer|up|at|as|is|be"
+    r"|must|should|to|with|in|for|equal))*"
+)
 TARGETS = [
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
@@ -182,7 +188,8 @@ def target_of(question: str, example: str, data_source: str) -> Fraction:
     shown = value_of_example(example)
     if asked is not None and shown is not None and asked != shown:
         raise ConfigError(
-            f"the question asks for {asked} and the example solution makes {shown}: correct the row,"
+            f"the question asks for {asked} and the example solution makes {shown}: correct "
+            f"the row,"
             ' or state the target as ground_truth {"numbers": [...], "target": ...}'
         )
     found = asked if asked is not None else shown
@@ -190,14 +197,17 @@ def target_of(question: str, example: str, data_source: str) -> Fraction:
         return found
     if "countdown" in data_source.lower():
         raise ConfigError(
-            "a countdown needs its target, which the question does not state in a known wording: add"
+            "a countdown needs its target, which the question does not state in a known "
+            "wording: add"
             ' "target" to ground_truth or extra_info'
         )
     return Fraction(DEFAULT_TARGET)
 
 
 def asked_target(question: str) -> Fraction | None:
-    """The target in a question's words ("make 24", "equals 65", "Target: 952"), None without one."""
+    """The target in a question's words ("make 24", "equals 65", "Target: 952"), None without
+    one.
+    """
     text = BRACKETED.sub(" ", question[:MAX_CHARS])
     text = LISTED.sub(" ", text)
     for pattern in TARGETS:
@@ -254,7 +264,9 @@ def numbers_of_example(example: str) -> list[Fraction]:
 
 
 def value_of_example(example: str) -> Fraction | None:
-    """What an example expression makes; None where it is only a list of numbers, or no expression."""
+    """What an example expression makes; None where it is only a list of numbers, or no
+    expression.
+    """
     if not example:
         return None
     try:

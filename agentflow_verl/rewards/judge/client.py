@@ -153,7 +153,8 @@ async def score_with_judge(
     """The score of an extracted answer by rule, and by the judge where there is one; with it, what
     each said.
 
-    ``qa_match`` is the reward of short answers. The details are ``scorer`` and ``Score.details``, and with a judge ``rule`` and ``judge`` (0 or
+    ``qa_match`` is the reward of short answers. The details are ``scorer`` and ``Score.details``,
+    and with a judge ``rule`` and ``judge`` (0 or
     1; where no judge was asked, both are the rule's), ``judged`` and ``disagree``.
 
     Raises:

@@ -19,7 +19,9 @@ FUNCTIONS = re.compile(
 
 @dataclass(frozen=True)
 class Chain:
-    """The members of a chain that are values; labels before them ("x", "m+n", "f(2)") are left out."""
+    """The members of a chain that are values; labels before them ("x", "m+n", "f(2)") are left
+    out.
+    """
 
     values: tuple[str, ...]
 

@@ -4,8 +4,8 @@ process.
 An answer is right when it is, after ``latex.clean_answer``, the gold answer's text, the same number
 (``numbers.py``, ``number_bases.py``, ``words.py``), or an equal expression, set, interval, tuple,
 matrix, equation or inequality as math-verify (https://github.com/huggingface/Math-Verify, on SymPy)
-judges it with exact comparison (``exact.py``). A chain ``a = b = c`` states its last member and must
-be true. An expression of the question that is not worked out is wrong (``restatement.py``).
+judges it with exact comparison (``exact.py``). A chain ``a = b = c`` states its last member and
+must be true. An expression of the question that is not worked out is wrong (``restatement.py``).
 
 Guards: answers beyond ``MAX_CHARS``, deeper than ``MAX_DEPTH`` or with numerals beyond
 ``MAX_DIGITS`` digits are wrong unless they are the gold's text; the rest is compared within two CPU
@@ -13,8 +13,8 @@ seconds.
 
 Blind spots: ``(1,2)`` is read both as a point and as an open interval; "1,234" is one number and
 never a list; a unit on one side only is ignored and units are not converted (cents are); a decimal
-with fewer than six places is not a rounded surd (``9.4248`` for ``3\pi``); words match as text only;
-of several gold answers any one suffices.
+with fewer than six places is not a rounded surd (``9.4248`` for ``3\pi``); words match as text
+only; of several gold answers any one suffices.
 """
 
 from __future__ import annotations

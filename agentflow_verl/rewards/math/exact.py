@@ -33,8 +33,8 @@ MAX_BITS = 3_000_000
 MAX_DIGITS = 1_200
 MIN_POINTS = 3
 SAMPLES = (
-    Fraction(7, 3), Fraction(5, 11), Fraction(13, 4), Fraction(-3, 7), Fraction(-17, 5), Fraction(19, 6),
-    Fraction(2, 9), Fraction(-23, 8), Fraction(29, 10), Fraction(31, 12),
+    Fraction(7, 3), Fraction(5, 11), Fraction(13, 4), Fraction(-3, 7), Fraction(-17, 5),
+    Fraction(19, 6), Fraction(2, 9), Fraction(-23, 8), Fraction(29, 10), Fraction(31, 12),
 )  # fmt: skip
 WHOLE_SAMPLES = tuple(map(Fraction, (2, 3, 5, 4, 7, 6, 11, 9)))
 
@@ -48,7 +48,9 @@ class TooLarge(BaseException):
 
 @dataclass(frozen=True)
 class Residues:
-    """A rational number modulo ``MODULI``; ``sign`` is None where the structure does not show it."""
+    """A rational number modulo ``MODULI``; ``sign`` is None where the structure does not show
+    it.
+    """
 
     values: tuple[int, ...]
     sign: int | None
@@ -296,7 +298,8 @@ def equal_matrices(gold: Any, answer: Any, positive: frozenset[str], whole: froz
 
 
 def as_constants(expr: Any, other: Any) -> Any:
-    """``expr`` with the letters e and i read as constants, where no other letter stands beside them.
+    """``expr`` with the letters e and i read as constants, where no other letter stands beside
+    them.
 
     LaTeX cannot tell a variable i from the imaginary unit; beside other variables it stays one.
     """

@@ -11,13 +11,20 @@ import re
 import unicodedata
 
 SIGNS = {
-    "−": "-", "–": "-", "—": "-", "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "÷": r"\div ", "π": r"\pi ",
-    "∞": r"\infty ", "°": r"^{\circ}", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "±": r"\pm ", "∪": r"\cup ",
-    "∩": r"\cap ", "∈": r"\in ", "²": "^{2}", "³": "^{3}", "⁻": "^-", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}",
-    "¾": r"\frac{3}{4}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "θ": r"\theta ", "％": "%", "，": ",",
-    "（": "(", "）": ")", "　": " ", "\u00a0": " ", "＝": "=", "＋": "+", "－": "-", "／": "/", "．": ".",
-    "∅": r"\emptyset ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℚ": r"\mathbb{Q}", "ℕ": r"\mathbb{N}",
-    "¬": r"\neg ", "∨": r"\lor ", "∧": r"\land ", "∣": "|", "⁄": "/", "…": r"\ldots ", "∖": r"\setminus ",
+    "−": "-", "–": "-", "—": "-", "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "÷": r"\div ",
+    "π": r"\pi ",
+    "∞": r"\infty ", "°": r"^{\circ}", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "±": r"\pm ",
+    "∪": r"\cup ",
+    "∩": r"\cap ", "∈": r"\in ", "²": "^{2}", "³": "^{3}", "⁻": "^-", "½": r"\frac{1}{2}",
+    "¼": r"\frac{1}{4}",
+    "¾": r"\frac{3}{4}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "θ": r"\theta ", "％": "%",
+    "，": ",",
+    "（": "(", "）": ")", "　": " ", "\u00a0": " ", "＝": "=", "＋": "+", "－": "-", "／": "/",
+    "．": ".",
+    "∅": r"\emptyset ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℚ": r"\mathbb{Q}",
+    "ℕ": r"\mathbb{N}",
+    "¬": r"\neg ", "∨": r"\lor ", "∧": r"\land ", "∣": "|", "⁄": "/", "…": r"\ldots ",
+    "∖": r"\setminus ",
 }  # fmt: skip
 FULL_WIDTH = {code: chr(code - 0xFEE0) for code in range(0xFF10, 0xFF5B) if chr(code).isalnum()}
 SIGN_TABLE = {**str.maketrans(SIGNS), **FULL_WIDTH}
@@ -56,7 +63,12 @@ UPRIGHT_CONSTANT = re.compile(
     r"\\(?:mathrm|text|textrm|operatorname|mathit|rm)\s?\{\s*([ei]|\\pi)\s*\}"
 )
 SET_NAMES = [
-    (re.compile(r"\\varnothing(?![a-zA-Z])|\\\{\s*\\\}|\\text\s?\{\s*(?:the )?empty set\s*\}"), r"\\emptyset "),
+    (
+        re.compile(
+            r"\\varnothing(?![a-zA-Z])|\\\{\s*\\\}|\\text\s?\{\s*(?:the )?empty set\s*\}"
+        ),
+        r"\\emptyset ",
+    ),
     (re.compile(r"(?i)^(?:the )?empty set$"), r"\\emptyset "),
     (re.compile(r"(?i)^(?:all|the|all the)? ?reals?(?: numbers)?$"), r"\\mathbb{R}"),
     (re.compile(r"(?i)^(?:(?:positive|plus|\+) )?infinity$"), r"\\infty "),

@@ -1,4 +1,6 @@
-r"""Numerals with a stated base: ``2041_5``, ``(2041)_{5}``, ``2041_{\text{five}}``, "2041 base 5"."""
+r"""Numerals with a stated base: ``2041_5``, ``(2041)_{5}``, ``2041_{\text{five}}``, "2041 base
+5".
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,8 @@ import re
 from dataclasses import dataclass
 
 NAMES = {
-    "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "eleven": 11,
+    "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9,
+    "ten": 10, "eleven": 11,
     "twelve": 12, "sixteen": 16, "binary": 2, "octal": 8, "decimal": 10, "hexadecimal": 16,
 }  # fmt: skip
 BASE = r"([0-9]{1,2}|" + "|".join(NAMES) + ")"
@@ -32,7 +35,9 @@ class BasedNumeral:
 
 
 def parse_based_numeral(text: str) -> BasedNumeral | None:
-    """The numeral and base that ``text`` consists of; None for anything else (``x_1`` is a name)."""
+    """The numeral and base that ``text`` consists of; None for anything else (``x_1`` is a
+    name).
+    """
     match = SUBSCRIPT.fullmatch(text.strip()) or IN_WORDS.fullmatch(text.strip())
     if not match:
         return None

@@ -25,11 +25,14 @@ from agentflow_verl.rewards.math.units import (
 MAX_CHARS = 120
 MAX_POWER = 300
 ROUNDED_DIGITS = 6
-"""A decimal with at least this many places may stand for a fraction without end: 0.333333 for 1/3."""
+"""A decimal with at least this many places may stand for a fraction without end: 0.333333 for
+1/3.
+"""
 
 NUMBER = re.compile(
     rf"(?P<money>{CURRENCY})?\s*(?P<sign>[-+]?)\s*(?P<money2>{CURRENCY})?\s*"
-    r"(?P<whole>[0-9]{1,3}(?:(?:,|\{,\}|\\,|[\u00a0\u202f ])[0-9]{3})+(?![0-9])|[0-9]+)?(?P<part>\.[0-9]*)?"
+    r"(?P<whole>[0-9]{1,3}(?:(?:,|\{,\}|\\,|[\u00a0\u202f ])[0-9]{3})+(?![0-9])"
+    r"|[0-9]+)?(?P<part>\.[0-9]*)?"
     r"(?:\s*(?:[eE]|(?:\\times|\\cdot|[×*])\s*10\s*\^)\s*(?P<power>\{\s*[-+]?[0-9]{1,4}\s*\}|[-+]?[0-9]{1,4}))?"
     r"(?P<rest>.*)",
     re.DOTALL,

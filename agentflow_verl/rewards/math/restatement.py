@@ -46,7 +46,12 @@ SPELLINGS = [
     (re.compile(r"(?i)\bplus\b"), "+"),
     (re.compile(r"(?i)\bminus\b"), "-"),
     (re.compile(r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"), r"(\1)/(\2)"),
-    (re.compile(r"\\(?:left|right|displaystyle|limits|quad)(?![a-zA-Z])|\\[,;:! ()\[\]]|[$`\s]"), ""),
+    (
+        re.compile(
+            r"\\(?:left|right|displaystyle|limits|quad)(?![a-zA-Z])|\\[,;:! ()\[\]]|[$`\s]"
+        ),
+        "",
+    ),
     (re.compile(r"[{}()\[\]]"), ""),
 ]  # fmt: skip
 SIMPLIFY = re.compile(r"(?i)simplif|lowest terms|reduce|simplest")

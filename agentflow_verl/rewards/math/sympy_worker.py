@@ -1,8 +1,8 @@
 """Compare two LaTeX expressions with math-verify, in a process of its own.
 
-``python -m agentflow_verl.rewards.math.sympy_worker`` reads one JSON object a line from standard
-input, ``{"gold": latex, "answer": latex, "positive": names, "whole": names}``, and writes one a line, ``{"equal": bool, "why":
-text}``.
+``python -m agentflow_verl.rewards.math.sympy_worker`` reads one JSON object per line from standard
+input, ``{"gold": latex, "answer": latex, "positive": names, "whole": names}``, and writes one per
+line, ``{"equal": bool, "why": text}``.
 
 Algebra on a model's text can take unbounded time and memory, and math-verify's own time limit is a
 signal that only works in a main thread, which a reward worker's is not. Here it is one, and the
@@ -46,7 +46,9 @@ LONG_DECIMAL = re.compile(r"-?\s?[0-9]*\.([0-9]{6,})")
 
 
 class TooExpensive(BaseException):
-    """The timer fired. Not an Exception, so that the algebra's own error handling lets it through."""
+    """The timer fired. Not an Exception, so that the algebra's own error handling lets it
+    through.
+    """
 
 
 def main() -> None:
@@ -166,7 +168,9 @@ def same_letter(one: str, other: str) -> bool:
 
 
 def solution_set(condition: Any) -> Any:
-    """The real numbers for which a condition on one variable holds; None where it is no condition."""
+    """The real numbers for which a condition on one variable holds; None where it is no
+    condition.
+    """
     if isinstance(condition, sympy.Set):
         return condition
     if isinstance(condition, sympy.Expr):

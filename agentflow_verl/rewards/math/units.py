@@ -1,7 +1,7 @@
 """Units and currencies behind a number, in one writing each.
 
-"square cm", "cm^2" and "sq. centimetres" are one unit, "mph" and "miles per hour" another. Units are
-told apart and not converted, except cents and pence, which are hundredths of their currency.
+"square cm", "cm^2" and "sq. centimetres" are one unit, "mph" and "miles per hour" another. Units
+are told apart and not converted, except cents and pence, which are hundredths of their currency.
 """
 
 from __future__ import annotations
@@ -21,26 +21,38 @@ TOKEN = re.compile(r"[^\W\d_]+|[23²³/]")
 ONE_LETTER = frozenset("mgshLlVWNJKCFA")
 GLUED = frozenset("km cm mm kg mg lb lbs ft mi min sec hr hrs mph kph ml mL deg am pm".split())
 NO_UNITS = frozenset(
-    "and or not more less least most over plus minus times factorial pi sqrt root sin cos tan cot sec"
-    " csc log ln exp mod if for when with to than by choose factor infinity inf half third quarter is"
+    "and or not more less least most over plus minus times factorial pi sqrt root sin cos tan "
+    "cot sec"
+    " csc log ln exp mod if for when with to than by choose factor infinity inf half third "
+    "quarter is"
     " are".split()
 )
 POWERS = {"square": "2", "sq": "2", "squared": "2", "cubic": "3", "cubed": "3", "²": "2", "³": "3"}
 GENERIC = frozenset({"unit"})
 NAMES = {
-    "centimeter": "cm", "centimetre": "cm", "meter": "m", "metre": "m", "kilometer": "km", "kilometre": "km",
-    "millimeter": "mm", "millimetre": "mm", "foot": "ft", "feet": "ft", "inche": "inch", "in": "inch",
-    "mile": "mi", "gram": "g", "kilogram": "kg", "hour": "h", "hr": "h", "minute": "min", "second": "sec", "s": "sec",
-    "degree": "deg", "liter": "l", "litre": "l", "yard": "yd", "pound": "lb", "milliliter": "ml", "millilitre": "ml",
-    "dollar": "usd", "buck": "usd", "euro": "eur", "yen": "jpy", "rupee": "inr", "cent": "usd/100", "¢": "usd/100",
+    "centimeter": "cm", "centimetre": "cm", "meter": "m", "metre": "m", "kilometer": "km",
+    "kilometre": "km",
+    "millimeter": "mm", "millimetre": "mm", "foot": "ft", "feet": "ft", "inche": "inch",
+    "in": "inch",
+    "mile": "mi", "gram": "g", "kilogram": "kg", "hour": "h", "hr": "h", "minute": "min",
+    "second": "sec", "s": "sec",
+    "degree": "deg", "liter": "l", "litre": "l", "yard": "yd", "pound": "lb", "milliliter": "ml",
+    "millilitre": "ml",
+    "dollar": "usd", "buck": "usd", "euro": "eur", "yen": "jpy", "rupee": "inr", "cent": "usd/100",
+    "¢": "usd/100",
     "penny": "usd/100", "pennie": "usd/100", "pence": "gbp/100", "quid": "gbp",
 }  # fmt: skip
 RATES = {"mph": ["mi", "/", "h"], "kph": ["km", "/", "h"], "kmh": ["km", "/", "h"]}
 CURRENCIES = {
-    "$": "usd", "US$": "usd", "USD": "usd", "€": "eur", "EUR": "eur", "£": "gbp", "GBP": "gbp", "¥": "jpy",
-    "JPY": "jpy", "₹": "inr", "INR": "inr", "Rs": "inr", "₩": "krw", "₽": "rub", "C$": "cad", "A$": "aud",
+    "$": "usd", "US$": "usd", "USD": "usd", "€": "eur", "EUR": "eur", "£": "gbp", "GBP": "gbp",
+    "¥": "jpy",
+    "JPY": "jpy", "₹": "inr", "INR": "inr", "Rs": "inr", "₩": "krw", "₽": "rub", "C$": "cad",
+    "A$": "aud",
 }  # fmt: skip
-CURRENCY = r"(?:(?:US|C|A)?\\?\$|[€£¥₹₩₽]|\\(?:text|mathrm)?\{?\\?(?:pounds|euro)\}?|(?:USD|EUR|GBP|JPY|INR|Rs\.?)(?=[\s\d]))"
+CURRENCY = (
+    r"(?:(?:US|C|A)?\\?\$|[€£¥₹₩₽]|\\(?:text|mathrm)?\{?\\?(?:pounds|euro)\}?"
+    r"|(?:USD|EUR|GBP|JPY|INR|Rs\.?)(?=[\s\d]))"
+)
 
 
 def currency_code(sign: str) -> str:

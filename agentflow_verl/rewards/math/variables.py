@@ -6,7 +6,10 @@ import re
 from dataclasses import dataclass
 
 LETTERS = r"\$?\\?([a-zA-Z](?![a-zA-Z])(?:\$?\s*(?:,|and|,\s*and)\s*\$?[a-zA-Z](?![a-zA-Z]))*)\$?"
-KIND = r"(?:real|rational|whole|natural|odd|even|prime)?\s*(?:integers?|numbers?|reals?|constants?|parameters?|values?)?"
+KIND = (
+    r"(?:real|rational|whole|natural|odd|even|prime)?\s*"
+    r"(?:integers?|numbers?|reals?|constants?|parameters?|values?)?"
+)
 POSITIVE = [
     re.compile(rf"\b(?:positive|natural)\s+{KIND}\s*(?:of\s+)?{LETTERS}", re.IGNORECASE),
     re.compile(

@@ -17,10 +17,12 @@ TEXT_COMMAND = re.compile(r"\\(?:text|textbf|mathrm|textrm|mbox|operatorname)\s?
 VOWEL = re.compile(r"[aeiouAEIOU]")
 NAMES_OF_NUMBERS = frozenset({"pi", "e", "i", "infinity", "infty", "inf", "oo"})
 SHORT_WORDS = frozenset(
-    "no on in up or if is it an at by to go we he me my us do so as am of ok not any all odd yes".split()
+    "no on in up or if is it an at by to go we he me my us do so as am of ok not any all odd "
+    "yes".split()
 )
 DENOMINATORS = {
-    "half": 2, "halves": 2, "third": 3, "fourth": 4, "quarter": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8,
+    "half": 2, "halves": 2, "third": 3, "fourth": 4, "quarter": 4, "fifth": 5, "sixth": 6,
+    "seventh": 7, "eighth": 8,
     "ninth": 9, "tenth": 10, "twelfth": 12, "twentieth": 20, "hundredth": 100, "thousandth": 1000,
 }  # fmt: skip
 NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")

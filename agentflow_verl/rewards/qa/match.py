@@ -105,7 +105,9 @@ def with_pounds(words: list[str], others: list[str]) -> list[str]:
 
 
 class Reading:
-    """One answer read once: its words, its letters run together (when it has no digits), its dates."""
+    """One answer read once: its words, its letters run together (when it has no digits), its
+    dates.
+    """
 
     __slots__ = ("words", "squashed", "dates")
 

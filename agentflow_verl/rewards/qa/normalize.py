@@ -55,13 +55,15 @@ AREAS = {
 }
 MONEY = {"$": "usd", "€": "eur", "£": "gbp", "¥": "jpy", "₹": "inr", "₩": "krw", "₽": "rub"}
 DOLLARS = {
-    "us": "usd", "u.s.": "usd", "u.s": "usd", "a": "aud", "au": "aud", "c": "cad", "ca": "cad", "hk": "hkd",
+    "us": "usd", "u.s.": "usd", "u.s": "usd", "a": "aud", "au": "aud", "c": "cad", "ca": "cad",
+    "hk": "hkd",
     "nz": "nzd", "s": "sgd",
 }  # fmt: skip
 DOLLAR_PREFIX = re.compile(r"(?<![\w.])(" + "|".join(map(re.escape, DOLLARS)) + r")\s?\$(?=\s?\d)")
 CURRENCY_CODES = frozenset({"usd", "eur", "gbp", "jpy", "inr", "krw", "rub", *DOLLARS.values()})
 SCALE_LETTERS = {
-    "k": "thousand", "m": "million", "mn": "million", "mln": "million", "mio": "million", "b": "billion",
+    "k": "thousand", "m": "million", "mn": "million", "mln": "million", "mio": "million",
+    "b": "billion",
     "bn": "billion", "bln": "billion", "tn": "trillion", "trn": "trillion",
 }  # fmt: skip
 SCALE_NAMES = {
@@ -95,7 +97,9 @@ ORDINALS = {
 MONTHS = {
     name: number
     for number, name in enumerate(
-        "january february march april may june july august september october november december".split(),
+        (
+            "january february march april may june july august september october november december"
+        ).split(),
         1,
     )
 }

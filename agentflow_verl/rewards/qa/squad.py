@@ -1,8 +1,8 @@
 """The standard figures of short-answer benchmarks: SQuAD's exact match and token F1.
 
 Rajpurkar et al. 2016 (arXiv 1606.05250), section 6.1, and the official evaluation script: lower
-case, without punctuation, articles and further blanks; the best value over the gold answers. F1 is 0
-where one side is a bare yes or no and the other is not, as in HotpotQA's script.
+case, without punctuation, articles and further blanks; the best value over the gold answers. F1 is
+0 where one side is a bare yes or no and the other is not, as in HotpotQA's script.
 """
 
 from __future__ import annotations

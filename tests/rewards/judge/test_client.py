@@ -1,4 +1,6 @@
-"""The judge: asked where it should be, remembered, bounded, and never a 0 for a fault of its own."""
+"""The judge: asked where it should be, remembered, bounded, and never a 0 for a fault of its
+own.
+"""
 
 from __future__ import annotations
 

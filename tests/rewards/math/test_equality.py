@@ -1,4 +1,6 @@
-"""Maths answers: numbers exactly, expressions by algebra, and no way to hang or crash the scorer."""
+"""Maths answers: numbers exactly, expressions by algebra, and no way to hang or crash the
+scorer.
+"""
 
 from __future__ import annotations
 
