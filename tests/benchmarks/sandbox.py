@@ -25,7 +25,7 @@ from pathlib import Path
 from tests.tool_servers.sandbox_attacks import ATTACKS, LIMITS
 from tool_servers.python_coder.sandbox import bubblewrap
 from tool_servers.python_coder.sandbox.limits import Limits
-from tool_servers.python_coder.sandbox.runner import AHEAD, Sandbox
+from tool_servers.python_coder.sandbox.runner import SANDBOXES_PER_JOB, Sandbox
 from tool_servers.python_coder.sandbox.slots import claim_uids
 
 logger = logging.getLogger("sandbox")
@@ -146,7 +146,7 @@ async def memory(sandbox: Sandbox, jobs: int) -> dict[str, float]:
     await asyncio.sleep(2.0)
     shares, ready = (
         [share for pid in below(os.getpid()) if (share := proportional(pid)) is not None],
-        AHEAD * jobs,
+        SANDBOXES_PER_JOB * jobs,
     )
     return {
         "ready": ready,
@@ -179,12 +179,12 @@ def summary(seconds: list[float]) -> dict[str, float]:
 
 async def measure(rounds: int) -> dict[str, object]:
     jobs = ATTACKERS + 1
-    uids, claim = claim_uids(AHEAD * jobs) if os.geteuid() == 0 else (None, None)
+    uids, claim = claim_uids(SANDBOXES_PER_JOB * jobs) if os.geteuid() == 0 else (None, None)
     sandbox = Sandbox(bubblewrap.find(), Limits(memory_mb=LIMITS.memory_mb, seconds=60), jobs, uids)
     compared = starts(sandbox)
     try:
         await asyncio.gather(
-            *(sandbox.run(PROGRAM) for _ in range(AHEAD * jobs))
+            *(sandbox.run(PROGRAM) for _ in range(SANDBOXES_PER_JOB * jobs))
         )  # every slot has a sandbox ready
         await latency(compared, 2)
         found: dict[str, object] = {"latency": await latency(compared, rounds)}

@@ -121,7 +121,7 @@ def main() -> None:
     logs.configure()
     serving = {
         "json": lambda: listen(json_endpoint()),
-        "empty": lambda: serve.serve(empty_tool(), "127.0.0.1", 0, {}),
+        "empty": lambda: serve.serve(serve.Ready(empty_tool()), "127.0.0.1", 0),
     }
     asyncio.run(serving[sys.argv[1]]())
 

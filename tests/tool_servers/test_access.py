@@ -17,7 +17,7 @@ import pytest
 
 from tests.tool_servers.server_processes import ROOT, Running, command, get, start, stop
 from tool_servers.common import access
-from tool_servers.common.access import Access, AccessError, from_environment
+from tool_servers.common.access import Access, AccessError, access_from_environment
 
 TOKEN = "a-token-of-the-tests-0123456789"
 
@@ -158,7 +158,7 @@ def test_ipv6_and_mapped_addresses_are_the_same_server() -> None:
 
 
 def test_token_is_not_shown_by_accident() -> None:
-    assert TOKEN not in repr(from_environment({access.TOKEN: TOKEN}))
+    assert TOKEN not in repr(access_from_environment({access.TOKEN: TOKEN}))
     with pytest.raises(AccessError) as caught:
-        from_environment({access.TOKEN: "tooshort"})
+        access_from_environment({access.TOKEN: "tooshort"})
     assert "tooshort" not in str(caught.value)

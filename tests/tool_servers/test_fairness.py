@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from tests.tool_servers.server_processes import descendants, eventually
-from tool_servers.python_coder.inside.watch import STEPS
+from tool_servers.python_coder.inside.watcher import STEPS
 from tool_servers.python_coder.sandbox import bubblewrap
 from tool_servers.python_coder.sandbox.limits import Limits
 from tool_servers.python_coder.sandbox.runner import Sandbox

@@ -10,7 +10,7 @@ from tests.tool_servers.services import Service, says
 from tool_servers.common.calls import ServiceError
 from tool_servers.common.upstream import Upstream
 from tool_servers.google_search import server
-from tool_servers.google_search.engines import ENGINES, Found, Hit, plain
+from tool_servers.google_search.engines import ENGINES, Found, Hit, strip_markup
 from tool_servers.google_search.server import Search, show
 
 KEYS = ("key-one", "key-two")
@@ -197,7 +197,7 @@ async def test_left_out_sites_are_never_shown(service: Service) -> None:
 
 
 def test_markup_and_long_snippets_do_not_reach_the_model() -> None:
-    assert plain(" a <b>bold</b>\n &lt;tag&gt; 1 < 2 ") == "a bold <tag> 1 < 2"
+    assert strip_markup(" a <b>bold</b>\n &lt;tag&gt; 1 < 2 ") == "a bold <tag> 1 < 2"
     text = show("q", Found((Hit("t", "https://a", "x" * 30),)), 10)
     assert text == f"[1] t\nhttps://a\n{'x' * 10} [... 20 characters left out]"
 
@@ -209,8 +209,8 @@ def test_markup_and_long_snippets_do_not_reach_the_model() -> None:
         (("--engine", "google"), "the environment variable GOOGLE_API_KEY holds no key"),
         (("--engine", "searxng"), "--engine searxng needs --base-url"),
         (("--engine", "bing"), "invalid choice: 'bing'"),
-        (("--base-url", "ftp://x"), "is not a plain http or https URL"),
-        (("--base-url", "https://user:word@x"), "is not a plain http or https URL"),
+        (("--base-url", "ftp://x"), "is not a strip_markup http or https URL"),
+        (("--base-url", "https://user:word@x"), "is not a strip_markup http or https URL"),
         (("--leave-out", "x.example"), "--leave-out cannot be kept with --engine gemini"),
     ],
 )

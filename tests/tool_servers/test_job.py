@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from tool_servers.python_coder.sandbox.job import Job, Output, readable
+from tool_servers.python_coder.sandbox.job import Job, Output, is_readable
 from tool_servers.python_coder.sandbox.limits import Limits
 
 
@@ -27,12 +27,12 @@ def test_output_keeps_both_ends_and_says_what_is_gone() -> None:
 def test_any_descriptor_can_be_looked_at(many_descriptors: None) -> None:
     ours, theirs = os.pipe()
     assert ours >= 1024
-    assert not readable(ours)
+    assert not is_readable(ours)
     os.write(theirs, b"x")
-    assert readable(ours)
+    assert is_readable(ours)
     os.read(ours, 1)
     os.close(theirs)
-    assert readable(ours)  # the end
+    assert is_readable(ours)  # the end
     os.close(ours)
 
 
@@ -45,11 +45,11 @@ async def test_answer_does_not_wait_for_the_sandbox_to_be_taken_apart(who: str) 
     job = Job(ours, said, output, Limits(), session=False)
     socket.send_fds(theirs, [b"ready"], [os.pidfd_open(first.pid)])
     await job.ready()
-    await job.play(b"print('x')", lambda: None)
+    await job.start(b"print('x')", lambda: None)
     os.write(printed, b"x\n")
     {"the sandbox": theirs, "the program": stdin}[who].send(b"exit 0\n")
-    assert await asyncio.wait_for(job.over, 10) == "exit 0"
-    assert job.rest() == ("x\n", "exit 0")
+    assert await asyncio.wait_for(job.finished, 10) == "exit 0"
+    assert job.collect() == ("x\n", "exit 0")
     assert not job.ended.done()
     job.kill()
     await asyncio.wait_for(job.ended, 10)

@@ -17,7 +17,7 @@ from tests.tool_servers.sandbox_attacks import ATTACKS, LIMITS, MARK, Attack, as
 from tests.tool_servers.server_processes import Bait, alive, descendants, eventually
 from tool_servers.python_coder.sandbox import bubblewrap, fork_server
 from tool_servers.python_coder.sandbox.limits import Busy, JobResult, Limits, SandboxError
-from tool_servers.python_coder.sandbox.runner import AHEAD, Sandbox
+from tool_servers.python_coder.sandbox.runner import SANDBOXES_PER_JOB, Sandbox
 from tool_servers.python_coder.sandbox.slots import claim_uids
 
 HONEST = "print(sum(n for n in range(10_000) if n % 7 == 0))"
@@ -63,7 +63,7 @@ async def run(sandbox: Sandbox, attack: Attack, bait: Bait) -> JobResult:
 
 async def settled(sandbox: Sandbox) -> None:
     """Wait until every slot has a sandbox that is ready."""
-    slots = AHEAD * sandbox.jobs
+    slots = SANDBOXES_PER_JOB * sandbox.jobs
     await asyncio.gather(*(sandbox.run("pass") for _ in range(slots)))  # they are taken in turn
     while len(sandbox._ready) < slots:
         await asyncio.sleep(0.05)
@@ -202,7 +202,7 @@ async def test_fork_server_that_dies_is_started_again(one_slot: Sandbox) -> None
     assert (await one_slot.run(HONEST)).output == HONEST_ANSWER
     job = asyncio.ensure_future(one_slot.run("import time; time.sleep(60)"))
     await asyncio.sleep(0.5)
-    os.kill((await one_slot._fork_server())._process.pid, signal.SIGKILL)
+    os.kill((await one_slot._started_fork_server())._process.pid, signal.SIGKILL)
     assert (await job).status == "killed"
     assert (await one_slot.run(HONEST)).output == HONEST_ANSWER
 
@@ -212,8 +212,8 @@ async def test_sandbox_that_never_comes_up_holds_up_none_after_it(
 ) -> None:
     await one_slot.run(HONEST)
     await settled(one_slot)
-    monkeypatch.setattr(fork_server, "_UP_WITHIN_S", 0.5)
-    everything = descendants((await one_slot._fork_server())._process.pid)
+    monkeypatch.setattr(fork_server, "_START_S", 0.5)
+    everything = descendants((await one_slot._started_fork_server())._process.pid)
     for pid, _ in everything:
         os.kill(pid, signal.SIGSTOP)
     with pytest.raises(SandboxError, match="not up after 0.5 s"):
@@ -250,8 +250,8 @@ async def test_as_many_as_run_can_start_at_once_when_all_end_together(
     await settled(sandbox)
     never = asyncio.get_running_loop().create_future()
     with monkeypatch.context() as halted:
-        halted.setattr(Sandbox, "_make", lambda *_: never)
-        for _ in range(AHEAD):
+        halted.setattr(Sandbox, "_prepare", lambda *_: never)
+        for _ in range(SANDBOXES_PER_JOB):
             results = await asyncio.gather(*(sandbox.run(HONEST) for _ in range(sandbox.jobs)))
             assert {result.output for result in results} == {HONEST_ANSWER}
         with pytest.raises(Busy, match="slots were busy"):
@@ -302,7 +302,7 @@ async def test_cancelling_kills_the_job_and_frees_its_slot(
             assert task.cancelled() and waiting.cancelled()
     assert (await one_slot.run(HONEST)).output == HONEST_ANSWER
     await settled(one_slot)
-    left = 3 + 2 * AHEAD  # the fork server, and the sandboxes that are ready
+    left = 3 + 2 * SANDBOXES_PER_JOB  # the fork server, and the sandboxes that are ready
     assert await asyncio.to_thread(
         eventually, lambda: len(descendants(os.getpid()) - others) == left
     )

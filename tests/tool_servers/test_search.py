@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tool_servers.common.passages import Index, Passage, cut, show
-from tool_servers.wikipedia_search.corpus import CorpusError, read
+from tool_servers.common.passages import Index, Passage, show
+from tool_servers.common.text import cut
+from tool_servers.wikipedia_search.corpus import CorpusError, load_corpus
 
 PASSAGES = [
     Passage("Paris", "Paris is the capital of France."),
@@ -20,7 +21,12 @@ PASSAGES = [
 
 
 def test_corpus_is_read_in_order_and_blank_lines_are_skipped(corpus: Path) -> None:
-    assert [passage.title for passage in read(corpus)] == ["Paris", "Berlin", "Tuna", "Curie"]
+    assert [passage.title for passage in load_corpus(corpus)] == [
+        "Paris",
+        "Berlin",
+        "Tuna",
+        "Curie",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -39,16 +45,16 @@ def test_bad_line_is_named(tmp_path: Path, line: str | bytes, says: str) -> None
     bad = line if isinstance(line, bytes) else line.encode()
     file.write_bytes(b'{"title": "a", "text": "b"}\n' + bad + b"\n")
     with pytest.raises(CorpusError, match=says) as caught:
-        read(file)
+        load_corpus(file)
     assert str(file) in str(caught.value)
 
 
 def test_missing_and_empty_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="No such file"):
-        read(tmp_path / "none")
+        load_corpus(tmp_path / "none")
     (tmp_path / "empty").write_text("\n\n")
     with pytest.raises(CorpusError, match="no passage"):
-        read(tmp_path / "empty")
+        load_corpus(tmp_path / "empty")
 
 
 def test_best_passage_comes_first() -> None:
@@ -102,4 +108,4 @@ def test_ten_thousand_passages_are_indexed_and_searched(tmp_path: Path) -> None:
         for n in range(10_000)
     )
     file.write_text("\n".join(map(json.dumps, rows)))
-    assert Index(read(file)).search("word4321", 3)[0].title == "Title 4321"
+    assert Index(load_corpus(file)).search("word4321", 3)[0].title == "Title 4321"

@@ -31,10 +31,10 @@ from tests.tool_servers.server_processes import (
 from tests.tool_servers.services import Asked, Service, send
 from tests.tool_servers.services import start as start_service
 from tool_servers.common.calls import ToolError
-from tool_servers.web_search import page
+from tool_servers.web_search import addresses, page
 from tool_servers.web_search.addresses import Addresses, Forbidden
-from tool_servers.web_search.fetch import Fetcher, checked
-from tool_servers.web_search.page import Reader, read
+from tool_servers.web_search.fetch import Fetcher, checked_url
+from tool_servers.web_search.page import Extraction, Page, Reader, extract
 
 LOOPBACK = (ipaddress.ip_network("127.0.0.1/32"),)
 PRIVATE = [
@@ -50,6 +50,14 @@ PAGE = """<html><head><title>Rivers of Europe</title></head><body><nav>Home Abou
 </article><script>alert("never shown")</script></body></html>"""
 
 
+def plain(body: bytes) -> Extraction:
+    return Extraction(body, "text/plain", None, "x", 1, 100)
+
+
+def read(body: bytes, kind: str, charset: str | None, query: str, k: int, chars: int) -> Page:
+    return extract(Extraction(body, kind, charset, query, k, chars))
+
+
 # addresses
 
 
@@ -58,7 +66,7 @@ def test_addresses_that_are_not_public_are_refused(address: str) -> None:
     assert Addresses().refusal(address) == "not a public address"
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with pytest.raises(Forbidden, match="not a public address"):
-        Addresses().open((family, socket.SOCK_STREAM, 0, "", (address, 80)))
+        Addresses().open_socket((family, socket.SOCK_STREAM, 0, "", (address, 80)))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +80,7 @@ def test_public_addresses_are_not(address: str) -> None:
 def test_nothing_but_global_unicast_ever_passes(address) -> None:
     mapped = getattr(address, "ipv4_mapped", None) or address
     if Addresses().refusal(str(address)) is None:
-        assert mapped.is_global and not mapped.is_multicast
+        assert mapped.is_global and not mapped.is_multicast and not mapped.is_reserved
 
 
 def test_address_of_this_machine_is_refused_even_where_it_is_public(
@@ -84,7 +92,7 @@ def test_address_of_this_machine_is_refused_even_where_it_is_public(
         except OSError:
             pytest.skip("this machine has no address but loopback's")
         own = probe.getsockname()[0]
-    monkeypatch.setattr(ipaddress.IPv4Address, "is_global", True)
+    monkeypatch.setattr(addresses, "is_public", lambda address: True)
     assert Addresses().refusal(own) == "an address of this machine"
 
 
@@ -229,7 +237,7 @@ async def test_redirect_leads_to_web_pages_only(
 )
 def test_what_is_no_web_address_is_refused(url: str) -> None:
     with pytest.raises(ToolError, match="is not an address of a web page"):
-        checked(url)
+        checked_url(url)
 
 
 BAD_PAGES = {
@@ -267,7 +275,7 @@ async def test_endless_page_is_cut(service: Service, fetcher: Fetcher, fault: st
     service.reply = services.FAULTS[fault]
     begin = time.monotonic()
     got = await fetcher.fetch(service.url)
-    assert got.cut and len(got.body) == 50_000 and time.monotonic() - begin < 20
+    assert got.was_cut and len(got.body) == 50_000 and time.monotonic() - begin < 20
 
 
 async def test_packed_page_is_unpacked(service: Service, fetcher: Fetcher) -> None:
@@ -275,7 +283,7 @@ async def test_packed_page_is_unpacked(service: Service, fetcher: Fetcher) -> No
         handler, gzip.compress(b"text"), "text/plain; charset=utf-8", Content_Encoding="gzip"
     )
     got = await fetcher.fetch(service.url)
-    assert (got.body, got.kind, got.charset, got.cut) == (b"text", "text/plain", "utf-8", False)
+    assert (got.body, got.kind, got.charset, got.was_cut) == (b"text", "text/plain", "utf-8", False)
 
 
 # reading
@@ -339,15 +347,15 @@ async def test_extraction_that_goes_wrong_is_killed_and_the_next_page_is_read(
     work, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader = Reader(1, 1_024)
-    real = page.read
+    real = page.extract
     try:
-        first = await reader.read(b"hello there", "text/plain", None, "x", 1, 100, 60)
+        first = await reader.read(plain(b"hello there"), 60)
         assert first.passages[0].text == "hello there"
-        monkeypatch.setattr(page, "read", work)
+        monkeypatch.setattr(page, "extract", work)
         with pytest.raises(ToolError, match=says):
-            await reader.read(b"x", "text/plain", None, "x", 1, 100, 2)
-        monkeypatch.setattr(page, "read", real)
-        again = await reader.read(b"still there", "text/plain", None, "x", 1, 100, 60)
+            await reader.read(plain(b"x"), 2)
+        monkeypatch.setattr(page, "extract", real)
+        again = await reader.read(plain(b"still there"), 60)
         assert again.passages[0].text == "still there"
     finally:
         await reader.close()

@@ -27,39 +27,43 @@ class Chat:
     system: str = ""
 
     async def answer(self, query: str, end: float) -> str:
-        """The model's answer. Raises ToolError for a query it cannot take, ServiceError where the endpoint
-        fails.
+        """The model's answer.
+
+        Raises ToolError for a query that it cannot take, ServiceError where the endpoint fails.
         """
-        messages = [{"role": "system", "content": self.system}] if self.system else []
+        messages = [{"role": "user", "content": query}]
+        if self.system:
+            messages.insert(0, {"role": "system", "content": self.system})
         body = {
             "model": self.model,
-            "messages": [*messages, {"role": "user", "content": query}],
+            "messages": messages,
             "temperature": self.temperature,
             "max_tokens": self.max_tokens,
         }
-        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        headers = {}
+        if self.key:
+            headers["Authorization"] = f"Bearer {self.key}"
         try:
             reply = await self.upstream.ask(
                 Request(f"{self.base_url}/chat/completions", headers=headers, json=body), end
             )
         except Rejected as refused:
-            if refused.status in (400, 413, 422) and any(
-                word in str(refused).lower() for word in _TOO_LONG
-            ):
+            said = str(refused).lower()
+            if refused.status in (400, 413, 422) and any(word in said for word in _TOO_LONG):
                 raise ToolError("The query is too long for the model. Shorten it.") from None
             raise ServiceError(f"the endpoint refused the request: {refused}") from None
-        return read(reply)
+        return reply_text(reply)
 
 
-def read(reply: Any) -> str:
+def reply_text(reply: Any) -> str:
     """The text of a reply, with a mark where it was cut. Raises ServiceError for another format."""
     try:
         choice = reply["choices"][0]
-        text = choice["message"]["content"]
-        if not isinstance(text, (str, type(None))):
+        text = choice["message"]["content"] or ""
+        if not isinstance(text, str):
             raise TypeError(f"content is {type(text).__name__}")
-    except (KeyError, IndexError, TypeError) as error:
+        was_cut = choice.get("finish_reason") == "length"
+    except (AttributeError, KeyError, IndexError, TypeError) as error:
         raise ServiceError(f"the endpoint answered in another format: {error!r}") from None
-    return ((text or "").strip() or NOTHING) + (
-        CUT if choice.get("finish_reason") == "length" else ""
-    )
+    answer = text.strip() or NOTHING
+    return answer + CUT if was_cut else answer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 import anyio
 from mcp.server.context import ServerRequestContext
@@ -39,7 +40,7 @@ def build(chat: Chat, timeout: float, concurrency: int, fingerprint: str = "") -
     """The MCP server over a model."""
     slots = anyio.CapacityLimiter(concurrency)
 
-    async def call(asked: Arguments, context: ServerRequestContext) -> CallToolResult:
+    async def call(asked: Arguments, context: ServerRequestContext[Any]) -> CallToolResult:
         return await calls.run(
             NAME, context, timeout, slots, lambda end: chat.answer(asked.query, end)
         )
@@ -84,8 +85,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _ready(given: argparse.Namespace) -> serve.Ready:
-    key = options.secret(given.api_key_env) if given.api_key_env else None
-    upstream = Upstream("endpoint", given.max_reply_bytes, given.user_agent, (key,) if key else ())
+    key: str | None = None
+    secrets: tuple[str, ...] = ()
+    if given.api_key_env:
+        key = options.secret(given.api_key_env)
+        secrets = (key,)
+    upstream = Upstream("endpoint", given.max_reply_bytes, given.user_agent, secrets)
     chat = Chat(
         upstream,
         given.base_url,

@@ -1,11 +1,10 @@
-"""Who may speak to a tool server: the name it is called by, the page that calls, and a bearer
-token.
+"""Who may call a tool server: checks of Host, Origin and a bearer token, for every path.
 
-Checked for every path before anything else runs:
-
-    Host      an address or name of this server, so that a web page cannot reach it by a DNS name that it rebinds
-    Origin    absent, or this server itself: browsers send it, MCP clients do not
-    token     ``Authorization: Bearer …`` (RFC 6750) where the environment sets one; demanded off loopback
+Host      an address or name of this server, so that a web page cannot reach it by a DNS name that
+          it rebinds
+Origin    absent, or this server itself: browsers send it, MCP clients do not
+token     ``Authorization: Bearer …`` (RFC 6750) where the environment sets one; demanded off
+          loopback
 """
 
 from __future__ import annotations
@@ -45,8 +44,8 @@ class AccessError(Exception):
 
 @dataclass(frozen=True)
 class Access:
-    """What a request must show. ``names`` are allowed beside the address that the request arrived
-    at.
+    """What a request must show. ``names``: allowed in Host beside the address that the request
+    arrived at.
     """
 
     token: str | None = field(default=None, repr=False)
@@ -55,10 +54,12 @@ class Access:
     def refusal(self, scope: Scope) -> PlainTextResponse | None:
         """The answer to a request that may not go on, or None."""
         headers = Headers(scope=scope)
-        if not _is_ours(headers.get("host", "")[:300], scope["server"][0], self.names):
+        host = headers.get("host", "")
+        if not _names_server(host[:300], scope["server"][0], self.names):
             return _refuse(421, "Host is not a name of this server", scope)
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != headers["host"]:
+        # compared as text, with the scheme: a browser sends scheme, host and port (RFC 6454)
+        if origin is not None and origin.lower() != f"{scope['scheme']}://{host}".lower():
             return _refuse(403, "requests of other web pages are not answered", scope)
         if self.token is None or scope["path"] in OPEN_PATHS:
             return None
@@ -70,33 +71,27 @@ class Access:
         return _refuse(401, f"a bearer token is needed: the server's {TOKEN}", scope)
 
 
-@lru_cache(
-    maxsize=1_024
-)  # the same few for every request; their parsing would be a tenth of an empty call
-def _is_ours(host: str, here: str, names: frozenset[str]) -> bool:
+# the same few for every request; to parse them would be a tenth of an empty call
+@lru_cache(maxsize=1_024)
+def _names_server(host: str, here: str, names: frozenset[str]) -> bool:
     """Whether a Host header names the server whose address ``here`` the request arrived at."""
     try:
         name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
     except ValueError:
         return False
-    address = plain_address(here)
+    address = parse_address(here)
     if address.is_loopback and name == "localhost":
         return True
     try:
-        return plain_address(name) == address
+        return parse_address(name) == address
     except ValueError:
         return name in names
 
 
-def from_environment(environment: Mapping[str, str] = os.environ) -> Access:
+def access_from_environment(environment: Mapping[str, str] = os.environ) -> Access:
     """Raises AccessError for a token that is too short or cannot stand in a header."""
     token = environment.get(TOKEN)
-    if token is not None and not (
-        len(token) >= FEWEST_TOKEN_CHARS
-        and token.isascii()
-        and token.isprintable()
-        and " " not in token
-    ):
+    if token is not None and not _is_usable_token(token):
         raise AccessError(
             f"{TOKEN} must be at least {FEWEST_TOKEN_CHARS} printable ASCII characters without a"
             " space"
@@ -105,12 +100,20 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Access:
     return Access(token, frozenset(filter(None, (socket.gethostname().lower(), *further))))
 
 
-def plain_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """An IP address; an IPv4 address in IPv6's clothes (RFC 4291, 2.5.5.2) as the former. Raises
-    ValueError.
+def _is_usable_token(token: str) -> bool:
+    """Whether it is long enough, and can stand in a header."""
+    printable = token.isascii() and token.isprintable() and " " not in token
+    return printable and len(token) >= FEWEST_TOKEN_CHARS
+
+
+def parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An IP address; an IPv4 address that is mapped to IPv6 (RFC 4291, 2.5.5.2) as the former.
+    Raises ValueError.
     """
     address = ipaddress.ip_address(text.partition("%")[0])
-    return getattr(address, "ipv4_mapped", None) or address
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        return address.ipv4_mapped
+    return address
 
 
 def _refuse(status: int, reason: str, scope: Scope) -> PlainTextResponse:

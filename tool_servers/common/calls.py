@@ -18,6 +18,8 @@ from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 from mcp_types import INTERNAL_ERROR, INVALID_PARAMS, CallToolResult, TextContent
 
+from tool_servers.common.text import replace_surrogates
+
 log = logging.getLogger(__name__)
 
 REMAINING_S = "agentflow/remaining_s"
@@ -39,33 +41,33 @@ SERVER_BUSY = -32_050
 
 
 class ToolError(Exception):
-    """Raised by a tool's work for a failure inside the contract; the message is for the model."""
+    """A failure inside the tool's contract; the message is for the model."""
 
 
 class ServiceError(Exception):
-    """Raised by a tool's work where a service behind it failed; the message holds no key and no
-    query.
-    """
+    """A service behind the tool failed; the message holds no key and no query."""
 
 
-def deadline(context: ServerRequestContext, timeout: float) -> float:
+def deadline(context: ServerRequestContext[Any], timeout: float) -> float:
     """The point on ``time.monotonic`` at which this call must have ended. Raises MCPError."""
-    return time.monotonic() + allowed(context, timeout)
+    return time.monotonic() + allowed_seconds(context, timeout)
 
 
-def allowed(context: ServerRequestContext, timeout: float) -> float:
-    """Seconds this call may take: the caller's or ours, the fewer, 0 where none are left.
+def allowed_seconds(context: ServerRequestContext[Any], timeout: float) -> float:
+    """Seconds this call may take: what the caller has left, at most ``timeout``, at least 0.
 
     Raises MCPError (invalid params) when the caller's value is not a number.
     """
-    asked = (context.meta or {}).get(REMAINING_S)
+    asked: Any = (context.meta or {}).get(REMAINING_S)
     if asked is None:
         return timeout
-    if isinstance(asked, bool) or not isinstance(asked, (int, float)) or not math.isfinite(asked):
+    is_number = isinstance(asked, (int, float)) and not isinstance(asked, bool)
+    # not math.isfinite: an integer of JSON can be too large for a float
+    if not is_number or asked != asked or asked in (math.inf, -math.inf):
         raise MCPError(
-            INVALID_PARAMS, f"_meta {REMAINING_S!r} must be a number of seconds, not {asked!r}"
+            INVALID_PARAMS, f"_meta {REMAINING_S!r} must be a number of seconds, not {asked!r:.100}"
         )
-    return min(max(0.0, float(asked)), timeout)
+    return float(max(0, min(asked, timeout)))
 
 
 def tool_meta(
@@ -77,34 +79,35 @@ def tool_meta(
 
 def text_result(text: str) -> CallToolResult:
     """A result for the model to read."""
-    return CallToolResult(content=[TextContent(type="text", text=text)])
+    return CallToolResult(content=[TextContent(type="text", text=replace_surrogates(text))])
 
 
 def error_result(text: str) -> CallToolResult:
     """A failure inside the contract, for the model to read and act on."""
-    return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
+    return text_result(text).model_copy(update={"is_error": True})
 
 
 def server_error(text: str) -> MCPError:
     """A failure of the server itself: raise it."""
-    return MCPError(INTERNAL_ERROR, text)
+    return MCPError(INTERNAL_ERROR, replace_surrogates(text))
 
 
 async def run(
     tool: str,
-    context: ServerRequestContext,
+    context: ServerRequestContext[Any],
     timeout: float,
     slots: anyio.CapacityLimiter,
     work: Callable[[float], Awaitable[str | CallToolResult]],
 ) -> CallToolResult:
-    """One call from its deadline to its result and its line in the log.
+    """Run one call within its deadline, log it and return its result.
 
-    ``work`` gets the point on ``time.monotonic`` at which it is cancelled, and returns a text or a
-    result. It waits for one of ``slots`` first. Where the caller's time ran out, the result says
-    so; where ours did, a service was too slow, and that is an error of the server. Raises MCPError.
+    It waits for one of ``slots`` first. ``work`` gets the point on ``time.monotonic`` at which it
+    is cancelled, and returns a text or a result. Where the caller's time ran out, the result says
+    so; where the server's did, a service was too slow, and that is an error of the server.
+    Raises MCPError.
     """
     begin = time.monotonic()
-    left, started, status = allowed(context, timeout), False, "fault"
+    left, started, status = allowed_seconds(context, timeout), False, "fault"
     try:
         if left == 0:
             status = "timeout"

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
-ELSEWHERE = {
+IRRELEVANT_OPTIONS = {
     "host",
     "port",
     "workers",
@@ -25,8 +25,8 @@ ELSEWHERE = {
     "corpus",
     "api_key_env",
 }
-"""Options that decide where, when and how many, or whose content is what counts: no part of an
-answer.
+"""Options that shape no answer: they say where, when and how many, or name a file or variable whose
+content counts instead.
 """
 
 
@@ -36,17 +36,20 @@ def compute_fingerprint(
     packages: Iterable[str] = (),
     data: Iterable[object] = (),
 ) -> str:
-    """For the tool's ``_meta``. ``packages``: the libraries that make the answers; ``data``: what
-    they are made from.
+    """The fingerprint for the tool's ``_meta``: 16 hexadecimal digits.
+
+    ``given``: the command line. ``packages``: the libraries that make the answers. ``data``: what
+    the answers are made from.
     """
-    seen = hashlib.sha256()
+    digest = hashlib.sha256()
     for folder in ("common", server):
         for file in sorted((PACKAGE / folder).rglob("*.py")):
-            seen.update(file.read_bytes())
-    asked = {name: value for name, value in vars(given).items() if name not in ELSEWHERE}
-    versions = [importlib.metadata.version(name) for name in packages]
-    for part in (sorted(asked.items()), sys.version, versions):
-        seen.update(repr(part).encode())
-    for part in data:
-        seen.update(repr(part).encode())
-    return seen.hexdigest()[:16]
+            digest.update(file.read_bytes())
+    options = []
+    for name, value in sorted(vars(given).items()):
+        if name not in IRRELEVANT_OPTIONS:
+            options.append((name, value))
+    versions = list(map(importlib.metadata.version, packages))
+    for part in (options, sys.version, versions, *data):
+        digest.update(repr(part).encode(errors="surrogatepass"))
+    return digest.hexdigest()[:16]

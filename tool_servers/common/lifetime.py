@@ -1,4 +1,4 @@
-"""A server started by a run must not outlive it."""
+"""End a server together with the process that started it."""
 
 from __future__ import annotations
 

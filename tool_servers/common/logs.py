@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line on standard error."""
+"""Structured logs: one JSON object per line on standard error."""
 
 from __future__ import annotations
 
@@ -7,24 +7,23 @@ import logging
 import sys
 from datetime import datetime, timezone
 
-_PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+_STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
 class JsonLines(logging.Formatter):
     """Time, level, logger and message, then whatever the caller passed as ``extra``."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": (
-                datetime.fromtimestamp(record.created, timezone.utc).isoformat(
-                    timespec="milliseconds"
-                )
-            ),
+        when = datetime.fromtimestamp(record.created, timezone.utc)
+        line: dict[str, object] = {
+            "time": when.isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
         }
-        line.update((key, value) for key, value in vars(record).items() if key not in _PLAIN)
+        for key, value in vars(record).items():
+            if key not in _STANDARD_FIELDS:
+                line[key] = value
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)

@@ -1,10 +1,15 @@
 """What a tool server counts, in Prometheus' text format at ``/metrics``.
 
-    agentflow_tool_calls_total{tool,status}              status: ok, failed, refused, busy, fault, cancelled
-    agentflow_tool_call_seconds{tool}                    histogram, waiting for a slot included
-    agentflow_tool_calls_running{tool}                   calls under way
-    agentflow_tool_upstream_requests_total{upstream,outcome}   requests to a service behind the tool, each attempt
-    agentflow_tool_info{server}                          1 a process
+    agentflow_tool_calls_total{tool,status}
+        status: ok, failed, refused, busy, fault, cancelled
+    agentflow_tool_call_seconds{tool}
+        histogram, waiting for a slot included
+    agentflow_tool_calls_running{tool}
+        calls under way
+    agentflow_tool_upstream_requests_total{upstream,outcome}
+        requests to a service behind the tool, each attempt
+    agentflow_tool_info{server}
+        1 per process
 
 With several workers the counts of all of them are added up, whichever of them is asked:
 prometheus_client keeps them in files of the folder ``PROMETHEUS_MULTIPROC_DIR``, which workers.py
@@ -54,30 +59,30 @@ info = Gauge("agentflow_tool_info", "What serves.", ["server"], multiprocess_mod
 
 
 @functools.cache
-def of(metric: MetricWrapperBase, *labels: str) -> Any:
-    """The metric's child with these labels. Its own look-up takes a lock and as long as the rest of
-    a count.
+def labelled(metric: MetricWrapperBase, *labels: str) -> Any:
+    """The metric with these labels. The library's own look-up takes a lock, and as long as the rest
+    of a count.
     """
     return metric.labels(*labels)
 
 
 def measure(tools: Container[str]) -> ServerMiddleware[Any]:
-    """A middleware that counts and times every call of ``tools``; other names, which a model made
-    up, share a label.
+    """A middleware that counts and times every call of ``tools``. Other names, which a model made
+    up, share one label.
     """
 
-    async def middleware(
-        context: ServerRequestContext[Any, Any], call_next: CallNext
-    ) -> HandlerResult:
-        if context.method != "tools/call":
-            return await call_next(context)
-        name = (context.params or {}).get("name")
-        tool = name if isinstance(name, str) and name in tools else "unknown"
+    async def middleware(ctx: ServerRequestContext[Any, Any], call_next: CallNext) -> HandlerResult:
+        if ctx.method != "tools/call":
+            return await call_next(ctx)
+        tool = (ctx.params or {}).get("name")
+        if not isinstance(tool, str) or tool not in tools:
+            tool = "unknown"
         status, start = "cancelled", time.monotonic()
-        of(running, tool).inc()
+        labelled(running, tool).inc()
         try:
-            result = await call_next(context)
-            status = "failed" if isinstance(result, dict) and result.get("isError") else "ok"
+            result = await call_next(ctx)
+            is_error = isinstance(result, dict) and bool(result.get("isError"))
+            status = "failed" if is_error else "ok"
             return result
         except MCPError as error:
             status = {SERVER_BUSY: "busy", INVALID_PARAMS: "refused"}.get(error.error.code, "fault")
@@ -86,9 +91,9 @@ def measure(tools: Container[str]) -> ServerMiddleware[Any]:
             status = "fault"
             raise
         finally:
-            of(running, tool).dec()
-            of(calls, tool, status).inc()
-            of(call_seconds, tool).observe(time.monotonic() - start)
+            labelled(running, tool).dec()
+            labelled(calls, tool, status).inc()
+            labelled(call_seconds, tool).observe(time.monotonic() - start)
 
     return middleware
 
@@ -98,5 +103,5 @@ def page() -> Response:
     registry = REGISTRY
     if FOLDER in os.environ:
         registry = CollectorRegistry()
-        MultiProcessCollector(registry)
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

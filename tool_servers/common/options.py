@@ -127,8 +127,8 @@ seconds = number
 
 
 def address(text: str) -> str:
-    """An argparse type: an address to listen on. One that others can reach needs a token in the
-    environment.
+    """An argparse type: an address to listen on. One that other machines can reach needs a token in
+    the environment.
     """
     try:
         found = socket.getaddrinfo(text, None, type=socket.SOCK_STREAM)
@@ -136,7 +136,7 @@ def address(text: str) -> str:
         raise argparse.ArgumentTypeError(f"{text!r} is not an address of this machine") from None
     addresses = [str(entry[4][0]) for entry in found]
     try:
-        token = access.from_environment().token
+        token = access.access_from_environment().token
     except access.AccessError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     if token is None and not all(

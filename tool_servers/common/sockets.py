@@ -1,4 +1,4 @@
-"""Listening sockets: one for a server alone, one a worker where several processes share a port."""
+"""Listening sockets: one for a server alone, one per worker where several share a port."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ def listener(host: str, port: int) -> socket.socket:
     OSError.
     """
     inherited = os.environ.get(INHERITED)
-    return socket.socket(fileno=int(inherited)) if inherited else _bind(host, port, shared=False)
+    if inherited:
+        return socket.socket(fileno=int(inherited))
+    return _bind(host, port, shared=False)
 
 
 def shared(host: str, port: int, count: int) -> list[socket.socket]:
@@ -29,11 +31,12 @@ def shared(host: str, port: int, count: int) -> list[socket.socket]:
 
 
 def _bind(host: str, port: int, shared: bool) -> socket.socket:
-    # asyncio turns Nagle off (40 ms a reply) only where the protocol is given by name
-    made = socket.socket(
-        socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP
-    )
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT if shared else socket.SO_REUSEADDR, 1)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # the protocol is given by name: only then does asyncio turn off Nagle's algorithm, which costs
+    # 40 ms per reply
+    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    reuse = socket.SO_REUSEPORT if shared else socket.SO_REUSEADDR
+    made.setsockopt(socket.SOL_SOCKET, reuse, 1)
     try:
         made.bind((host, port))
     except OSError:

@@ -1,8 +1,8 @@
-"""An MCP server of one tool, on the official SDK's low-level server: its high-level one makes a
-call a fifth dearer.
+"""An MCP server of one tool, on the official SDK's low-level server: with the high-level one a call
+costs a fifth more.
 
-Arguments that do not fit are a result with ``isError`` for the model; a name that is not the tool's
-is a JSON-RPC error.
+Arguments that do not fit are a result with ``isError``, for the model. A name that is not the
+tool's is a JSON-RPC error.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ log = logging.getLogger(__name__)
 Arguments = TypeVar("Arguments", bound=BaseModel)
 
 
-class OneTool(Server):
-    """``arguments`` is the model whose JSON schema is listed and whose instance ``call`` gets, with
-    the request's context.
+class OneTool(Server[Any]):
+    """The server of the tool ``name``.
+
+    ``arguments``: the model whose JSON schema is listed, and whose instance ``call`` gets, with the
+    request's context.
     """
 
     def __init__(
@@ -40,18 +42,18 @@ class OneTool(Server):
         name: str,
         description: str,
         arguments: type[Arguments],
-        call: Callable[[Arguments, ServerRequestContext], Awaitable[CallToolResult]],
+        call: Callable[[Arguments, ServerRequestContext[Any]], Awaitable[CallToolResult]],
         meta: Mapping[str, Any],
     ) -> None:
-        # no argument of ours is repeated in a header, which is what the SDK looks through the
-        # schema for, at each call
+        # without get_tool_input_schema, the SDK would search the schema at each call for arguments
+        # that are repeated in a header; ours has none
         super().__init__(
             name,
             on_list_tools=self._list,
             on_call_tool=self._call,
             get_tool_input_schema=lambda _: None,
         )
-        # the SDK's own makes OpenTelemetry spans, which nothing here exports
+        # the SDK's own middleware makes OpenTelemetry spans, which nothing here exports
         self.middleware.clear()
         schema = arguments.model_json_schema() | {"title": f"{name}Arguments"}
         schema.pop("description", None)  # the model's docstring
@@ -59,23 +61,23 @@ class OneTool(Server):
         self._arguments, self._work = arguments, call
 
     async def list_tools(self) -> list[Tool]:
-        """The one."""
+        """The one tool."""
         return [self._tool]
 
     async def _list(
-        self, context: ServerRequestContext, params: PaginatedRequestParams | None
+        self, context: ServerRequestContext[Any], params: PaginatedRequestParams | None
     ) -> ListToolsResult:
         return ListToolsResult(tools=[self._tool])
 
     async def _call(
-        self, context: ServerRequestContext, params: CallToolRequestParams
+        self, context: ServerRequestContext[Any], params: CallToolRequestParams
     ) -> CallToolResult:
         if params.name != self.name:
             raise MCPError(INVALID_PARAMS, f"Unknown tool: {params.name}")
         try:
             arguments = self._arguments.model_validate(params.arguments or {})
         except ValidationError as error:
-            return calls.error_result(wrong(error))
+            return calls.error_result(describe_errors(error))
         try:
             return await self._work(arguments, context)
         except MCPError:
@@ -85,8 +87,10 @@ class OneTool(Server):
             raise calls.server_error(f"{self.name} failed: {type(error).__name__}") from error
 
 
-def wrong(error: ValidationError) -> str:
+def describe_errors(error: ValidationError) -> str:
     """What was wrong with the arguments, for the model."""
-    return "; ".join(
-        f"{'.'.join(map(str, one['loc'])) or 'arguments'}: {one['msg']}" for one in error.errors()
-    )
+    found = []
+    for one in error.errors():
+        place = ".".join(map(str, one["loc"])) or "arguments"
+        found.append(f"{place}: {one['msg']}")
+    return "; ".join(found)

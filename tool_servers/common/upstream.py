@@ -1,4 +1,4 @@
-"""A JSON service behind a tool: one request, tried again where the service fails, within the call's
+"""A JSON service behind a tool: one request, repeated where the service fails, within the call's
 time.
 
 Whatever a broken service can do (429, 5xx, garbage, closing early, silence, an endless reply) ends
@@ -19,12 +19,17 @@ import aiohttp
 
 from tool_servers.common import metrics, web
 from tool_servers.common.calls import ServiceError
+from tool_servers.common.text import blank_secrets, replace_surrogates
 
 ATTEMPTS = 3
 BACKOFF_S = 0.25
-"""Before the second attempt, doubled before each further one, give or take a half."""
+"""Pause before the second attempt. It doubles before each further one; what is slept is drawn from
+50% to 150% of it.
+"""
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 _EXCERPT = 200
+_CONNECTION_ERRORS = (aiohttp.ClientError, OSError, asyncio.TimeoutError, RuntimeError)
+"""RuntimeError: the session was closed."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class Rejected(Exception):
 
 
 class _Failed(Exception):
-    """An attempt that another may better, after at least ``pause`` seconds."""
+    """An attempt that may be repeated, after at least ``pause`` seconds."""
 
     def __init__(self, outcome: str, reason: str, pause: float = 0.0) -> None:
         super().__init__(reason)
@@ -56,8 +61,8 @@ class _Failed(Exception):
 
 
 class Upstream:
-    """A service called ``name`` in metrics and messages; ``secrets`` are blanked out of whatever it
-    says.
+    """A service called ``name`` in metrics and messages. ``secrets`` are blanked out of whatever it
+    answers.
     """
 
     def __init__(
@@ -74,10 +79,10 @@ class Upstream:
         self._session: aiohttp.ClientSession | None = None
 
     async def ask(self, request: Request, end: float) -> Any:
-        """The JSON value it answers before ``end`` on ``time.monotonic``; the caller cancels at
-        that point.
+        """The JSON value that it answers.
 
-        Raises Rejected, and ServiceError where it failed three times or will not be better in time.
+        The caller cancels at ``end`` on ``time.monotonic``; no attempt is begun after it. Raises
+        Rejected, and ServiceError where the last attempt failed.
         """
         for attempt in range(1, ATTEMPTS + 1):
             try:
@@ -102,37 +107,34 @@ class Upstream:
 
     async def _once(self, request: Request) -> Any:
         if self._session is None:
-            self._session = web.session(
-                self._user_agent, aiohttp.TCPConnector(limit=0, keepalive_timeout=15), True
-            )
-        options = {"params": request.params, "headers": request.headers, "allow_redirects": False}
-        method = "GET" if request.json is None else "POST"
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=15)
+            self._session = web.session(self._user_agent, connector, trust_env=True)
         try:
             async with self._session.request(
-                method, request.url, json=request.json, **options
+                "GET" if request.json is None else "POST",
+                request.url,
+                params=request.params,
+                headers=request.headers,
+                json=request.json,
+                allow_redirects=False,  # a redirect could lead the key to another host
             ) as response:
-                raw, cut = await web.body(response, self._most_bytes)
+                raw, was_cut = await web.body(response, self._most_bytes)
         except web.BadBody as error:
-            raise _Failed("garbage", str(error)) from None
-        except (
-            aiohttp.ClientError,
-            OSError,
-            asyncio.TimeoutError,
-            RuntimeError,
-        ) as error:  # RuntimeError: closed session
-            raise _Failed("connection", self._clean(f"{type(error).__name__}: {error}")) from None
-        said = self._clean(raw[: 4 * _EXCERPT].decode("utf-8", "replace"))
+            raise _Failed("garbage", self._excerpt(str(error))) from None
+        except _CONNECTION_ERRORS as error:
+            raise _Failed("connection", self._excerpt(f"{type(error).__name__}: {error}")) from None
+        said = self._excerpt(raw.decode("utf-8", "replace"))
         if response.status in RETRIED:
             pause = _seconds(response.headers.get("Retry-After"))
             raise _Failed(str(response.status), f"HTTP {response.status}: {said}", pause)
         if response.status != 200:
             self._count(str(response.status))
             raise Rejected(response.status, said)
-        if cut:
+        if was_cut:
             self._count("too large")
             raise ServiceError(f"{self.name} answered more than {self._most_bytes} bytes")
         try:
-            return json.loads(raw)
+            return self._clean_json(json.loads(raw))
         except (ValueError, RecursionError):
             raise _Failed("garbage", f"not JSON: {said or 'an empty body'}") from None
 
@@ -140,9 +142,21 @@ class Upstream:
         metrics.upstream_requests.labels(self.name, outcome).inc()
 
     def _clean(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "[key]")
-        return " ".join(text.split())[:_EXCERPT]
+        """Valid Unicode without a key."""
+        return blank_secrets(replace_surrogates(text), self._secrets)
+
+    def _clean_json(self, value: Any) -> Any:
+        """The value, its texts cleaned: a service may repeat the key that it was sent."""
+        if isinstance(value, str):
+            return self._clean(value)
+        if isinstance(value, list):
+            return [self._clean_json(item) for item in value]
+        if isinstance(value, dict):
+            return {self._clean(key): self._clean_json(value[key]) for key in value}
+        return value
+
+    def _excerpt(self, text: str) -> str:
+        return " ".join(self._clean(text).split())[:_EXCERPT]
 
 
 def _seconds(header: str | None) -> float:

@@ -25,19 +25,18 @@ class BadBody(Exception):
 def session(
     user_agent: str, connector: aiohttp.BaseConnector, trust_env: bool
 ) -> aiohttp.ClientSession:
-    """A session without cookies (nothing of one call may reach another), time limits or unpacking
-    of its own.
+    """A session without cookies, since nothing of one call may reach another.
 
+    It has no time limit of its own, and leaves bodies packed: ``body`` unpacks them.
     ``trust_env``: proxies of the environment are used. Needs a running event loop.
     """
     return aiohttp.ClientSession(
         connector=connector,
         headers={"User-Agent": user_agent, "Accept-Encoding": "gzip"},
         cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(
-            total=None, sock_connect=10
-        ),  # the call's deadline is the limit
-        auto_decompress=False,  # a kilobyte can unpack to a gigabyte: see below
+        # the call's deadline is the limit of a request
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
+        auto_decompress=False,  # a kilobyte can unpack to a gigabyte
         trust_env=trust_env,
     )
 
@@ -49,7 +48,10 @@ async def body(response: aiohttp.ClientResponse, most: int) -> tuple[bytes, bool
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in _ENCODINGS:
         raise BadBody(f"content encoding {encoding[:40]!r} was not asked for")
-    unpack = None if _ENCODINGS[encoding] is None else zlib.decompressobj(_ENCODINGS[encoding])
+    window = _ENCODINGS[encoding]
+    unpack = None
+    if window is not None:
+        unpack = zlib.decompressobj(window)
     parts, size = [], 0
     async for chunk in response.content.iter_any():
         if unpack:

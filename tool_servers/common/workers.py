@@ -31,7 +31,8 @@ from prometheus_client.multiprocess import mark_process_dead
 from tool_servers.common import lifetime, logs, options, sockets
 
 METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-FOLDERS, LOCK = "agentflow-metrics-", "lock"
+FOLDER_PREFIX = "agentflow-metrics-"
+LOCK = "lock"
 RESTARTS = 5
 WINDOW_S = 60.0
 """More than ``RESTARTS`` restarts in ``WINDOW_S`` seconds end the server."""
@@ -76,17 +77,16 @@ def _parent(server: str, given: Namespace, arguments: Sequence[str]) -> int:
 
 @contextlib.contextmanager
 def metrics_folder() -> Iterator[str]:
-    """A folder for the workers' counts, removed at the end, and with it those of servers that were
-    killed before theirs.
+    """A folder for the workers' counts, removed at the end.
+
+    Those that servers left which were killed are removed too.
     """
-    for lock in Path(tempfile.gettempdir()).glob(f"{FOLDERS}*/{LOCK}"):
-        with (
-            contextlib.suppress(OSError),
-            lock.open() as file,
-        ):  # another user's, or one whose server lives and holds the lock
+    for lock in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*/{LOCK}"):
+        # OSError: it is another user's, or its server lives and holds the lock
+        with contextlib.suppress(OSError), lock.open() as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(lock.parent, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=FOLDERS) as folder:
+    with tempfile.TemporaryDirectory(prefix=FOLDER_PREFIX) as folder:
         made = Path(folder, "unnamed")
         with made.open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -107,8 +107,10 @@ class WorkerPool:
         self._restarts: deque[float] = deque(maxlen=RESTARTS + 1)
 
     async def run(self) -> int:
-        """Until SIGTERM or SIGINT, or until a worker cannot be kept alive; returns the exit code."""
-        ending = asyncio.ensure_future(self._told_to_end())
+        """Serve until SIGTERM or SIGINT, or until a worker cannot be kept alive. Returns the exit
+        code.
+        """
+        ending = asyncio.ensure_future(self._wait_for_signal())
         serving = asyncio.ensure_future(self._serve())
         await asyncio.wait({ending, serving}, return_when=asyncio.FIRST_COMPLETED)
         code = serving.result() if serving.done() else 0
@@ -118,15 +120,15 @@ class WorkerPool:
         await self._stop()
         return code
 
-    async def _told_to_end(self) -> None:
+    async def _wait_for_signal(self) -> None:
         told = asyncio.Event()
         for name in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(name, told.set)
         await told.wait()
 
     async def _serve(self) -> int:
-        """The first worker alone, so that a wrong option is one line, then the others; then replace
-        what dies.
+        """Start the first worker alone, so that a wrong option is one line, then the others; then
+        replace those that end. Returns the exit code of one that ends too often.
         """
         line = await self._start(0)
         if line is None:
@@ -135,7 +137,7 @@ class WorkerPool:
         await asyncio.gather(*map(self._start, range(1, count)))
         sys.stdout.write(json.dumps({**line, "pid": os.getpid(), "workers": count}) + "\n")
         sys.stdout.flush()
-        keepers = [asyncio.ensure_future(self._keep(number)) for number in self._running]
+        keepers = [asyncio.ensure_future(self._keep_alive(number)) for number in self._running]
         try:
             done, _ = await asyncio.wait(keepers, return_when=asyncio.FIRST_COMPLETED)
             return done.pop().result()
@@ -143,7 +145,7 @@ class WorkerPool:
             for keeper in keepers:
                 keeper.cancel()
 
-    async def _keep(self, number: int) -> int:
+    async def _keep_alive(self, number: int) -> int:
         while True:
             code = await self._running[number].wait()
             self._restarts.append(time.monotonic())
@@ -154,11 +156,12 @@ class WorkerPool:
                     extra={"restarts": RESTARTS, "seconds": WINDOW_S},
                 )
                 return code or 1
-            mark_process_dead(self._running[number].pid, self._folder)
+            worker = self._running[number]
+            mark_process_dead(worker.pid, self._folder)  # type: ignore[no-untyped-call]
             await self._start(number)
 
-    async def _start(self, number: int) -> dict | None:
-        """Start a worker; returns its listening line, None where it ended without one."""
+    async def _start(self, number: int) -> dict[str, object] | None:
+        """Start a worker. Returns its listening line, None where it ended without one."""
         descriptor = self._listeners[number].fileno()
         environment = {
             **os.environ,
@@ -168,8 +171,12 @@ class WorkerPool:
         self._running[number] = worker = await asyncio.create_subprocess_exec(
             *self._command, stdout=asyncio.subprocess.PIPE, pass_fds=(descriptor,), env=environment
         )
+        assert worker.stdout is not None
         line = await worker.stdout.readline()
-        return json.loads(line) if line else None
+        if not line:
+            return None
+        listening: dict[str, object] = json.loads(line)
+        return listening
 
     async def _stop(self) -> None:
         waiting = [asyncio.ensure_future(worker.wait()) for worker in self._running.values()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
@@ -14,7 +15,7 @@ from pydantic import BaseModel, Field
 
 from tool_servers.common import calls, options, serve
 from tool_servers.common.fingerprint import compute_fingerprint
-from tool_servers.common.passages import cut
+from tool_servers.common.text import cut
 from tool_servers.common.tool import OneTool
 from tool_servers.common.upstream import Rejected, Upstream
 from tool_servers.google_search.engines import ENGINES, Engine, Found, Incomplete, Query
@@ -31,7 +32,7 @@ MODEL = "gemini-2.5-flash"
 
 @dataclass(frozen=True)
 class Search:
-    """One engine with its keys, asked for ``k`` results; hits on ``left_out`` sites are never
+    """One engine with its keys, asked for ``k`` results. Hits on ``left_out`` sites are never
     shown.
     """
 
@@ -45,12 +46,12 @@ class Search:
 
     async def find(self, query: str, end: float) -> Found:
         """Raises ServiceError where the engine fails; that it finds nothing is no failure."""
-        request = self.engine.ask(
+        request = self.engine.build_request(
             Query(query, min(self.k, self.engine.most), self.base_url, self.keys, self.model)
         )
         name = self.upstream.name
         try:
-            found = self.engine.read(await self.upstream.ask(request, end))
+            found = self.engine.parse_reply(await self.upstream.ask(request, end))
         except Rejected as refused:
             raise calls.ServiceError(f"{name} refused the request: {refused}") from None
         except Incomplete as incomplete:
@@ -80,7 +81,7 @@ def build(
     """The MCP server over a search engine."""
     slots = anyio.CapacityLimiter(concurrency)
 
-    async def call(asked: Arguments, context: ServerRequestContext) -> CallToolResult:
+    async def call(asked: Arguments, context: ServerRequestContext[Any]) -> CallToolResult:
         async def work(end: float) -> str:
             return show(asked.query, await search.find(asked.query, end), snippet_chars)
 
@@ -98,7 +99,9 @@ def show(query: str, found: Found, snippet_chars: int) -> str:
     """
     if not found.answer and not found.hits:
         return f"No result for {query!r}. Try other or fewer words."
-    blocks = [f"Answer: {cut(found.answer, 4 * snippet_chars)}"] if found.answer else []
+    blocks = []
+    if found.answer:
+        blocks.append(f"Answer: {cut(found.answer, 4 * snippet_chars)}")
     for number, hit in enumerate(found.hits, start=1):
         blocks.append(f"[{number}] {hit.title}\n{hit.url}\n{cut(hit.text, snippet_chars)}".rstrip())
     return "\n\n".join(blocks)
@@ -162,11 +165,6 @@ def _ready(given: argparse.Namespace, engine: Engine, base_url: str) -> serve.Re
     keys = tuple(map(options.secret, engine.keys))
     upstream = Upstream(given.engine, given.max_reply_bytes, given.user_agent, keys)
     search = Search(engine, upstream, base_url, keys, given.k, given.model, tuple(given.leave_out))
-    mcp = build(
-        search,
-        given.snippet_chars,
-        given.timeout,
-        given.concurrency,
-        compute_fingerprint(NAME, given),
-    )
+    fingerprint = compute_fingerprint(NAME, given)
+    mcp = build(search, given.snippet_chars, given.timeout, given.concurrency, fingerprint)
     return serve.Ready(mcp, {"engine": given.engine}, upstream.close)

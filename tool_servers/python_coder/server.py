@@ -7,7 +7,6 @@ import asyncio
 import importlib.util
 import logging
 import os
-import resource
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,25 +17,24 @@ from mcp_types import INVALID_PARAMS, CallToolResult
 from pydantic import BaseModel, Field
 
 from tool_servers.common import calls, lifetime, logs, options, serve
+from tool_servers.common.connections import connection_limit
 from tool_servers.common.fingerprint import compute_fingerprint
 from tool_servers.common.tool import OneTool
 from tool_servers.python_coder.sandbox import bubblewrap, seccomp, selftest
 from tool_servers.python_coder.sandbox.limits import Busy, JobResult, Limits, SandboxError
-from tool_servers.python_coder.sandbox.runner import AHEAD, Sandbox
+from tool_servers.python_coder.sandbox.runner import SANDBOXES_PER_JOB, Sandbox
 from tool_servers.python_coder.sandbox.sessions import Sessions
-from tool_servers.python_coder.sandbox.slots import MOST, claim_uids
+from tool_servers.python_coder.sandbox.slots import UIDS_PER_SERVER, claim_uids
 
 NAME = "python_coder"
 NOTHING_PRINTED = "[the program printed nothing: use print() to see a value]"
-WRONG_INPUT, WEAK_ISOLATION = 2, 3
+WEAK_ISOLATION = 3
+"""Exit code: the isolation was not reached."""
 
 log = logging.getLogger("tool_servers.python_coder")
 
-
 TRAJECTORY = "agentflow/trajectory"
-"""Key in a request's ``_meta``: the id of the caller's trajectory, a text, for the server to keep
-state by.
-"""
+"""Key in a request's ``_meta``: the caller's trajectory, a text by which state is kept."""
 TRAJECTORY_ENDED = "agentflow/trajectory_ended"
 """Key in a request's ``_meta``: true when the trajectory is over; the call's program is not run."""
 STATE_KEPT = "agentflow/state_kept"
@@ -53,8 +51,8 @@ class Arguments(BaseModel):
 
 
 def build(sandbox: Sandbox, sessions: Sessions | None = None, fingerprint: str = "") -> OneTool:
-    """The MCP server over a sandbox; with ``sessions``, one that keeps state for calls that name
-    their trajectory.
+    """The MCP server over a sandbox. With ``sessions`` it keeps state for calls that name their
+    trajectory.
     """
 
     async def run(code: str, seconds: float, meta: Mapping[str, Any]) -> JobResult:
@@ -69,9 +67,9 @@ def build(sandbox: Sandbox, sessions: Sessions | None = None, fingerprint: str =
         if meta.get(TRAJECTORY_ENDED) is True:
             sessions.end(trajectory)
             return JobResult("ok", "[its state is gone]", 0.0)
-        return await sessions.run(trajectory, code, seconds, goes_on=meta.get(STATE_KEPT) is True)
+        return await sessions.run(trajectory, code, seconds, continues=meta.get(STATE_KEPT) is True)
 
-    async def call(asked: Arguments, context: ServerRequestContext) -> CallToolResult:
+    async def call(asked: Arguments, context: ServerRequestContext[Any]) -> CallToolResult:
         start = time.monotonic()
         left = calls.deadline(context, sandbox.limits.seconds) - start
         status = "failed"
@@ -98,12 +96,13 @@ def build(sandbox: Sandbox, sessions: Sessions | None = None, fingerprint: str =
             raise calls.server_error(
                 f"the program was ended before it was done: {job.output[-200:]}"
             )
-        result = (
-            calls.text_result(job.output or NOTHING_PRINTED)
-            if job.status == "ok"
-            else calls.error_result(job.output)
-        )
-        return result.model_copy(update={"meta": {STATE_KEPT: True}}) if job.kept else result
+        if job.status == "ok":
+            result = calls.text_result(job.output or NOTHING_PRINTED)
+        else:
+            result = calls.error_result(job.output)
+        if job.kept:
+            return result.model_copy(update={"meta": {STATE_KEPT: True}})
+        return result
 
     meta = calls.tool_meta(
         notes(sandbox.limits, sessions is not None),
@@ -111,28 +110,26 @@ def build(sandbox: Sandbox, sessions: Sessions | None = None, fingerprint: str =
         fingerprint,
         keeps_state=sessions is not None,
     )
-    description = (  # no minor version: prompts are the same anywhere
-        "Run one Python 3 program and return what it prints."
-    )
+    # no minor version: prompts are the same on every machine
+    description = "Run one Python 3 program and return what it prints."
     return OneTool(NAME, description, Arguments, call, meta)
 
 
 def notes(limits: Limits, state: bool) -> str:
     """Limitations and best practices, for prompts."""
+    packages = "The standard library"
     extra = [name for name in ("numpy", "sympy") if importlib.util.find_spec(name)]
-    packages = f"The standard library{', ' if extra else ''}{' and '.join(extra)} can be imported. "
+    if extra:
+        packages += f", {' and '.join(extra)}"
     begin = (
-        "Variables, imports and files are kept from one call to the next: print the result. "
-        if state
-        else (
-            "Each call is a new interpreter: import and define everything the program needs, and"
-            " print the result. "
-        )
+        "Each call is a new interpreter: import and define everything the program needs, and"
+        " print the result."
     )
+    if state:
+        begin = "Variables, imports and files are kept from one call to the next: print the result."
     return (
-        f"{begin}"
-        f"{packages}No network, no input(), no files but its own in /tmp; "
-        f"at most {limits.seconds:g} s and {limits.memory_mb} MB."
+        f"{begin} {packages} can be imported. No network, no input(), no files but its own in /tmp;"
+        f" at most {limits.seconds:g} s and {limits.memory_mb} MB."
     )
 
 
@@ -144,8 +141,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cores = len(os.sched_getaffinity(0))
     parser.add_argument(
         "--jobs",
-        type=options.integer(1, MOST // 3),
-        default=min(2 * cores, MOST // 3),
+        type=options.integer(1, UIDS_PER_SERVER // 3),
+        default=min(2 * cores, UIDS_PER_SERVER // 3),
         help=(
             "programs that run at once; others wait, within their deadline (default: twice the"
             " cores, %(default)s)"
@@ -159,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument(
         "--sessions",
-        type=options.integer(0, MOST // 3),
+        type=options.integer(0, UIDS_PER_SERVER // 3),
         default=0,
         help=(
             "trajectories at once whose calls keep their variables and files; 0, the default, keeps"
@@ -181,10 +178,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     logs.configure()
     if given.sessions and given.workers > 1:
-        serve.refuse(
+        serve.exit_with(
             NAME,
             "--sessions keeps state in one process: instead of --workers, start several servers",
-            WRONG_INPUT,
+            serve.WRONG_INPUT,
         )
     try:
         if given.exit_with_parent is not None:
@@ -192,34 +189,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
         limits = Limits(seconds=given.timeout, memory_mb=given.memory_mb)
         asyncio.run(_serve(given, limits))
     except (lifetime.ParentGone, OSError) as error:
-        serve.refuse(NAME, str(error), WRONG_INPUT)
+        serve.exit_with(NAME, str(error), serve.WRONG_INPUT)
 
 
 async def _serve(given: argparse.Namespace, limits: Limits) -> None:
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(
-        resource.RLIMIT_NOFILE, (most, most)
-    )  # a program takes four descriptors, and a connection one
+    connection_limit()  # the self-test opens sandboxes, of four descriptors each, before serving
     try:
         box = bubblewrap.find()
         seccomp.program()
-        uids, claim = (
-            claim_uids(AHEAD * given.jobs + given.sessions) if os.geteuid() == 0 else (None, None)
-        )
+        uids, claim = None, None
+        if os.geteuid() == 0:
+            uids, claim = claim_uids(SANDBOXES_PER_JOB * given.jobs + given.sessions)
     except SandboxError as error:
-        serve.refuse(NAME, f"isolation full was not reached: {error}", WEAK_ISOLATION)
+        serve.exit_with(NAME, f"isolation full was not reached: {error}", WEAK_ISOLATION)
     sandbox = Sandbox(box, limits, given.jobs, uids)
-    sessions = Sessions(
-        sandbox, given.sessions, given.session_idle, uids and uids[AHEAD * given.jobs :]
-    )
+    sessions = None
+    if given.sessions:
+        rest = uids and uids[SANDBOXES_PER_JOB * given.jobs :]
+        sessions = Sessions(sandbox, given.sessions, given.session_idle, rest)
+    packages = [name for name in sandbox.preload if "." not in name]
     try:
         await check(sandbox)
-        mcp = build(
-            sandbox,
-            sessions if given.sessions else None,
-            compute_fingerprint(NAME, given, [name for name in sandbox.preload if "." not in name]),
-        )
-        await serve.serve(mcp, given.host, given.port, {"isolation": selftest.FULL}, sandbox.close)
+        mcp = build(sandbox, sessions, compute_fingerprint(NAME, given, packages))
+        ready = serve.Ready(mcp, {"isolation": selftest.FULL}, sandbox.close)
+        await serve.serve(ready, given.host, given.port)
     finally:
         await sandbox.close()
         if claim is not None:
@@ -227,15 +220,15 @@ async def _serve(given: argparse.Namespace, limits: Limits) -> None:
 
 
 async def check(sandbox: Sandbox) -> None:
-    """Run the self-test. Exits with 3 and one line when the sandbox does not start or does not
-    hold.
+    """Run the self-test. Exits with 3 and one line when the sandbox does not start or an attack
+    succeeds.
     """
     start = time.monotonic()
     try:
         findings = await selftest.attack(sandbox)
     except SandboxError as error:
         reason = " ".join(str(error).split())
-        serve.refuse(
+        serve.exit_with(
             NAME,
             "isolation full was not reached, the sandbox does not start:"
             f" {selftest.advice(reason)}",
@@ -243,7 +236,7 @@ async def check(sandbox: Sandbox) -> None:
         )
     if findings:
         listed = "; ".join(" ".join(str(finding).split()) for finding in findings)
-        serve.refuse(
+        serve.exit_with(
             NAME,
             f"isolation full was not reached, the self-test got through: {listed}",
             WEAK_ISOLATION,

@@ -10,19 +10,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mcp.client.client import Client
-from mcp.client.stdio import StdioServerParameters
 from mcp_types import Tool
 
 from tool_servers.common import access, calls, lifetime, logs, options, serve, sockets
 from tool_servers.common.workers import METRICS_FOLDER
-from tool_servers.stdio.bridge import Bridge, ended, tools_of
+from tool_servers.stdio.bridge import Bridge, Heartbeat, list_all_tools
+from tool_servers.stdio.transport import stdio_transport
 
 NAME = "stdio"
-ENDED, WRONG_INPUT = 1, 2
-LOOK_EVERY_S = 2.0
+ENDED = 1
+"""Exit code: the other server has ended."""
+ASK_EVERY_S = 2.0
+FEWEST_SILENCE_S = 5.0
+"""Seconds without an answer after which the other server counts as failing, at least."""
 START_S = 60.0
 KEPT_BACK = (access.TOKEN, sockets.INHERITED, METRICS_FOLDER)
-"""Variables of this server that are none of the other's business."""
+"""Environment variables of this server that the other does not get."""
 
 
 class CannotStart(Exception):
@@ -68,28 +71,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
             lifetime.end_with_parent(given.exit_with_parent)
         code, reason = asyncio.run(_serve(name, given))
     except (lifetime.ParentGone, OSError) as error:
-        code, reason = WRONG_INPUT, str(error)
+        code, reason = serve.WRONG_INPUT, str(error)
     if code:
-        serve.refuse(name, reason, code)
+        serve.exit_with(name, reason, code)
 
 
 async def _serve(name: str, given: argparse.Namespace) -> tuple[int, str]:
     """Exit code and reason, an empty one where it was told to end."""
-    line = ["-m", "tool_servers.stdio.child", str(os.getpid()), *given.command]
+    command = [sys.executable, "-m", "tool_servers.stdio.child", str(os.getpid()), *given.command]
     environment = {key: value for key, value in os.environ.items() if key not in KEPT_BACK}
-    other = StdioServerParameters(command=sys.executable, args=line, env=environment)
+    other = stdio_transport(command, environment)
     try:
         async with Client(other, read_timeout_seconds=max(START_S, given.timeout)) as client:
             try:
-                tools = _chosen(await tools_of(client), given)
+                tools = _select_tools(await list_all_tools(client), given)
             except CannotStart as error:
-                return WRONG_INPUT, str(error)
+                return serve.WRONG_INPUT, str(error)
             return await _until_either_ends(
                 Bridge(name, client, tools, given.timeout, given.concurrency), client, given
             )
     except Exception as error:  # the SDK's task groups wrap whatever went wrong
         return (
-            WRONG_INPUT,
+            serve.WRONG_INPUT,
             f"{given.command[0]} did not start as an MCP server: {_innermost(error)}",
         )
 
@@ -97,9 +100,11 @@ async def _serve(name: str, given: argparse.Namespace) -> tuple[int, str]:
 async def _until_either_ends(
     bridge: Bridge, client: Client, given: argparse.Namespace
 ) -> tuple[int, str]:
+    heartbeat = Heartbeat(client, ASK_EVERY_S, max(FEWEST_SILENCE_S, given.timeout))
     facts = {"tools": len(await bridge.list_tools())}
-    serving = asyncio.ensure_future(serve.serve(bridge, given.host, given.port, facts))
-    watching = asyncio.ensure_future(ended(client, LOOK_EVERY_S))
+    ready = serve.Ready(bridge, facts, ailment=heartbeat.ailment)
+    serving = asyncio.ensure_future(serve.serve(ready, given.host, given.port))
+    watching = asyncio.ensure_future(heartbeat.run())
     await asyncio.wait({serving, watching}, return_when=asyncio.FIRST_COMPLETED)
     gone = not serving.done()
     for task in (serving, watching):
@@ -107,7 +112,9 @@ async def _until_either_ends(
     await asyncio.wait({serving, watching})
     if gone:
         return ENDED, f"{given.command[0]} has ended"
-    return (WRONG_INPUT, str(serving.exception())) if serving.exception() else (0, "")
+    if error := serving.exception():
+        return serve.WRONG_INPUT, str(error)
+    return 0, ""
 
 
 def _innermost(error: BaseException) -> BaseException:
@@ -116,7 +123,7 @@ def _innermost(error: BaseException) -> BaseException:
     return error
 
 
-def _chosen(tools: list[Tool], given: argparse.Namespace) -> list[Tool]:
+def _select_tools(tools: list[Tool], given: argparse.Namespace) -> list[Tool]:
     """The tools to show, with the notes of the command line. Raises CannotStart where one is
     missing.
     """
@@ -127,10 +134,9 @@ def _chosen(tools: list[Tool], given: argparse.Namespace) -> list[Tool]:
             f"it lacks the tool {', '.join(sorted(missing)) or 'that it is wanted for'}; its tools"
             f" are {listed}"
         )
-    shown = [tool for tool in tools if not given.tool or tool.name in given.tool]
-    return [
-        tool.model_copy(
-            update={"meta": {**(tool.meta or {}), **calls.tool_meta(given.notes, given.cacheable)}}
-        )
-        for tool in shown
-    ]
+    shown = []
+    for tool in tools:
+        if not given.tool or tool.name in given.tool:
+            meta = {**(tool.meta or {}), **calls.tool_meta(given.notes, given.cacheable)}
+            shown.append(tool.model_copy(update={"meta": meta}))
+    return shown

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import anyio
 from mcp.server.context import ServerRequestContext
@@ -16,10 +17,11 @@ from pydantic import BaseModel, Field
 
 from tool_servers.common import calls, options, serve
 from tool_servers.common.fingerprint import compute_fingerprint
+from tool_servers.common.text import cut
 from tool_servers.common.tool import OneTool
 from tool_servers.web_search.addresses import Addresses
 from tool_servers.web_search.fetch import Fetched, Fetcher
-from tool_servers.web_search.page import Page, Reader
+from tool_servers.web_search.page import Extraction, Page, Reader
 
 NAME = "web_search"
 NOTES = (
@@ -29,28 +31,32 @@ NOTES = (
     " be read."
 )
 LONGEST_QUERY, LONGEST_URL = 2_000, 4_000
+LONGEST_SHOWN_URL = 500
 EXTRACTION_S = 5.0
-"""Longest time spent on extracting one page's text, so that one page cannot hold a process for a
-whole call.
-"""
+"""Longest extraction of one page's text, so that no page holds a process for a whole call."""
+FETCH_SHARE = 0.7
+"""Share of a call's time in which its page must have arrived."""
 
 
 @dataclass(frozen=True)
 class WebSearch:
-    """Fetch, read, show: ``k`` passages of at most ``passage_chars`` characters."""
+    """Fetches and reads pages, and shows ``k`` passages of at most ``passage_chars`` characters.
+
+    ``fetch_s``: seconds that a page may take to arrive. They are fewer than a call's: a page that
+    hangs is the page's failure, told to the model, and not one of this server.
+    """
 
     fetcher: Fetcher
     reader: Reader
     k: int
     passage_chars: int
+    fetch_s: float
 
     async def find(self, query: str, url: str, end: float) -> str:
         """Raises ToolError for a page that cannot be had."""
-        got = await self.fetcher.fetch(url)
-        left = min(EXTRACTION_S, end - time.monotonic())
-        page = await self.reader.read(
-            got.body, got.kind, got.charset, query, self.k, self.passage_chars, left
-        )
+        got = await self.fetcher.fetch(url, self.fetch_s)
+        wanted = Extraction(got.body, got.kind, got.charset, query, self.k, self.passage_chars)
+        page = await self.reader.read(wanted, min(EXTRACTION_S, end - time.monotonic()))
         return show(got, page)
 
     async def close(self) -> None:
@@ -73,7 +79,7 @@ def build(search: WebSearch, timeout: float, concurrency: int, fingerprint: str 
     """The MCP server over a fetcher and a reader of pages."""
     slots = anyio.CapacityLimiter(concurrency)
 
-    async def call(asked: Arguments, context: ServerRequestContext) -> CallToolResult:
+    async def call(asked: Arguments, context: ServerRequestContext[Any]) -> CallToolResult:
         return await calls.run(
             NAME, context, timeout, slots, lambda end: search.find(asked.query, asked.url, end)
         )
@@ -90,13 +96,12 @@ def build(search: WebSearch, timeout: float, concurrency: int, fingerprint: str 
 
 def show(got: Fetched, page: Page) -> str:
     """Title and address, then the passages, numbered, the nearest first."""
-    blocks = [f"{page.title}\n{got.url}".strip()]
-    blocks += [
-        f"[{number}] {passage.text}" for number, passage in enumerate(page.passages, start=1)
-    ]
+    blocks = [f"{page.title}\n{cut(got.url, LONGEST_SHOWN_URL)}".strip()]
+    for number, passage in enumerate(page.passages, start=1):
+        blocks.append(f"[{number}] {passage.text}")
     if not page.passages:
         blocks.append("[the page has no text that could be read]")
-    if got.cut:
+    if got.was_cut:
         blocks.append(f"[... only the first {len(got.body)} bytes of the page were read]")
     return "\n\n".join(blocks)
 
@@ -139,11 +144,8 @@ def _ready(given: argparse.Namespace) -> serve.Ready:
     fetcher = Fetcher(addresses, given.max_reply_bytes, given.redirects, given.user_agent)
     reader = Reader(given.readers, given.reader_memory_mb)
     reader.check()
-    search = WebSearch(fetcher, reader, given.k, given.passage_chars)
-    mcp = build(
-        search,
-        given.timeout,
-        given.concurrency,
-        compute_fingerprint(NAME, given, ("bm25s", "trafilatura")),
-    )
+    fetch_s = FETCH_SHARE * given.timeout
+    search = WebSearch(fetcher, reader, given.k, given.passage_chars, fetch_s)
+    fingerprint = compute_fingerprint(NAME, given, ("bm25s", "trafilatura", "webencodings"))
+    mcp = build(search, given.timeout, given.concurrency, fingerprint)
     return serve.Ready(mcp, {}, search.close)

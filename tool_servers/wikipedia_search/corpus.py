@@ -1,4 +1,4 @@
-"""The corpus: one JSON object a line, with the strings ``title`` and ``text``."""
+"""A local corpus: one JSON object per line, with the strings ``title`` and ``text``."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from pathlib import Path
 
 from tool_servers.common.options import WrongInput
 from tool_servers.common.passages import Passage
+from tool_servers.common.text import replace_surrogates
 
 
 class CorpusError(WrongInput):
     """The corpus cannot be used. The message says which file, which line and why."""
 
 
-def read(path: Path) -> list[Passage]:
+def load_corpus(path: Path) -> list[Passage]:
     """Every passage of the file, in its order. Blank lines are skipped.
 
     Raises CorpusError for a file that cannot be read, a line that is not a passage, or a file
@@ -44,4 +45,5 @@ def _passage(line: bytes, where: str) -> Passage:
     for field in ("title", "text"):
         if not isinstance(row.get(field), str) or not row[field].strip():
             raise CorpusError(f'{where}: "{field}" must be a string that is not empty')
-    return Passage(row["title"].strip(), row["text"].strip())
+    title, text = map(replace_surrogates, (row["title"], row["text"]))
+    return Passage(title.strip(), text.strip())

@@ -29,8 +29,9 @@ class MediaWiki:
         self._upstream = upstream
 
     async def search(self, query: str, k: int, end: float) -> list[Passage]:
-        """At most ``k`` passages, the nearest first. Raises ToolError for a search it refuses, ServiceError
-        where it fails.
+        """At most ``k`` passages, the nearest first.
+
+        Raises ToolError for a search that the wiki refuses, ServiceError where it fails.
         """
         if len(query) > LONGEST_SEARCH:
             raise ToolError(
@@ -58,14 +59,13 @@ class MediaWiki:
             raise ServiceError(f"{self._upstream.name} refused the request: {refused}") from None
         try:
             if errors := reply.get("errors"):
-                self._complain(errors[0])
-            return _checked(reply["query"])
+                self._raise_error(errors[0])
+            return _checked_query(reply["query"])
         except (AttributeError, KeyError, TypeError, IndexError) as error:
-            raise ServiceError(
-                f"{self._upstream.name} answered in another format: {error!r}"
-            ) from None
+            name = self._upstream.name
+            raise ServiceError(f"{name} answered in another format: {error!r:.200}") from None
 
-    def _complain(self, error: dict[str, Any]) -> None:
+    def _raise_error(self, error: dict[str, Any]) -> None:
         said = f"{error['code']}: {str(error.get('text', ''))[:200]}"
         if str(error["code"]).startswith(
             ("cirrussearch-query-too-long", "nosrsearch", "missingparam")
@@ -74,8 +74,8 @@ class MediaWiki:
         raise ServiceError(f"{self._upstream.name} failed: {said}")
 
 
-def _checked(query: dict[str, Any]) -> dict[str, Any]:
-    """The query part of a reply, its titles and texts being strings. Raises KeyError or TypeError."""
+def _checked_query(query: dict[str, Any]) -> dict[str, Any]:
+    """The query part of a reply. Raises KeyError or TypeError where a title or text is none."""
     for row in (*query.get("search", ()), *query.get("pages", ())):
         if not isinstance(row["title"], str) or not isinstance(row.get("extract", ""), str):
             raise TypeError("a title or text that is no string")

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import anyio
 from mcp.server.context import ServerRequestContext
@@ -18,7 +19,7 @@ from tool_servers.common.fingerprint import compute_fingerprint
 from tool_servers.common.passages import Index, Passage, show
 from tool_servers.common.tool import OneTool
 from tool_servers.common.upstream import Upstream
-from tool_servers.wikipedia_search.corpus import read
+from tool_servers.wikipedia_search.corpus import load_corpus
 from tool_servers.wikipedia_search.mediawiki import MediaWiki
 
 NAME = "wikipedia_search"
@@ -58,15 +59,14 @@ def build(
     """
     slots = anyio.CapacityLimiter(concurrency)
 
-    async def call(asked: Arguments, context: ServerRequestContext) -> CallToolResult:
+    async def call(asked: Arguments, context: ServerRequestContext[Any]) -> CallToolResult:
         async def work(end: float) -> str:
             return show(asked.query, await search(asked.query, k, end), passage_chars)
 
         return await calls.run(NAME, context, timeout, slots, work)
 
-    meta = calls.tool_meta(
-        LIVE_NOTES if live else NOTES, cacheable=not live, fingerprint=fingerprint
-    )
+    notes = LIVE_NOTES if live else NOTES
+    meta = calls.tool_meta(notes, cacheable=not live, fingerprint=fingerprint)
     return OneTool(
         NAME,
         f"Search Wikipedia passages by keyword and return the best {k}.",
@@ -76,7 +76,7 @@ def build(
     )
 
 
-def local(passages: Sequence[Passage]) -> Search:
+def local_search(passages: Sequence[Passage]) -> Search:
     """A search of a local corpus."""
     start = time.monotonic()
     index = Index(passages)
@@ -116,8 +116,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _ready(given: argparse.Namespace) -> serve.Ready:
     upstream = Upstream("mediawiki", given.max_reply_bytes, given.user_agent)
-    passages = read(given.corpus) if given.corpus else []
-    search = local(passages) if passages else MediaWiki(given.api, upstream).search
+    passages: list[Passage] = []
+    search: Search = MediaWiki(given.api, upstream).search
+    source = given.api
+    if given.corpus:
+        passages = load_corpus(given.corpus)
+        search = local_search(passages)
+        source = "corpus"
     fingerprint = compute_fingerprint(NAME, given, ("bm25s",), passages)
     mcp = build(
         search,
@@ -128,5 +133,4 @@ def _ready(given: argparse.Namespace) -> serve.Ready:
         not passages,
         fingerprint,
     )
-    source = "corpus" if given.corpus else given.api
     return serve.Ready(mcp, {"source": source}, upstream.close)

@@ -1,7 +1,7 @@
-"""Calls into the kernel for which Python has no function.
+"""System calls that Python has no function for.
 
-What a fork writes to it copies, page by page, 3 µs each: so what calls need is made before the
-fork.
+A fork copies each page that it writes to, at about 3 µs per page. So the arguments of calls that
+are made after a fork are built before it.
 """
 
 from __future__ import annotations
@@ -10,57 +10,76 @@ import ctypes
 import functools
 import os
 import struct
+from typing import Any
 
 LIBC = ctypes.PyDLL(None, use_errno=True)
-CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = (
-    0x0002_0000,
-    0x0200_0000,
-    0x0400_0000,
-    0x0800_0000,
-)
-CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x1000_0000, 0x2000_0000, 0x4000_0000  # sched.h
+
+# linux/sched.h
+CLONE_NEWNS = 0x0002_0000
+CLONE_NEWCGROUP = 0x0200_0000
+CLONE_NEWUTS = 0x0400_0000
+CLONE_NEWIPC = 0x0800_0000
+CLONE_NEWUSER = 0x1000_0000
+CLONE_NEWPID = 0x2000_0000
+CLONE_NEWNET = 0x4000_0000
 SURROUNDINGS = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP
-MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE = 2, 4, 8, 1 << 14, 1 << 18  # sys/mount.h
-PR_SET_DUMPABLE, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 4, 22, 2  # linux/prctl.h
-SIG_DFL = None  # signal(2)
-CLOSE_RANGE, LAST_DESCRIPTOR = 436, 0x7FFF_FFFF  # asm/unistd.h, the same on every architecture
+"""Every namespace of a job but those of its processes and its users."""
+
+# sys/mount.h
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_REC = 1 << 14
+MS_PRIVATE = 1 << 18
+
+# linux/prctl.h
+PR_SET_DUMPABLE = 4
+PR_SET_SECCOMP = 22
+SECCOMP_MODE_FILTER = 2
+
+SIG_DFL = None  # signal(2): the null pointer
+CLOSE_RANGE = 436  # asm/unistd.h, the same on every architecture
 SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}.get(os.uname().machine)  # asm/unistd.h
 KEEP_POLICY = 8  # SCHED_FLAG_KEEP_POLICY, linux/sched.h
-CAPABILITY_VERSION, CAP_KILL, CAP_SYS_PTRACE, CAP_SYS_NICE = (
-    0x2008_0522,
-    5,
-    19,
-    23,
-)  # linux/capability.h
+LAST_DESCRIPTOR = 0x7FFF_FFFF
+
+# linux/capability.h
+CAPABILITY_VERSION = 0x2008_0522
+CAP_KILL = 5
+CAP_SYS_PTRACE = 19
+CAP_SYS_NICE = 23
 CAPABILITY_HEADER = (ctypes.c_uint32 * 2)(CAPABILITY_VERSION, 0)
 
 
 class Filter(ctypes.Structure):
-    """struct sock_fprog, linux/filter.h."""
+    """struct sock_fprog of linux/filter.h: the number of instructions, and where they are."""
 
     _fields_ = [("length", ctypes.c_ushort), ("steps", ctypes.c_char_p)]
 
 
-def call(name, *arguments):
-    """What it returns. Raises OSError."""
-    result = LIBC[name](*arguments)
+def call(name: str, *arguments: Any) -> int:
+    """Call a function of the C library and return its result. Raises OSError where that is -1."""
+    result: int = LIBC[name](*arguments)
     if result == -1:
         number = ctypes.get_errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")
     return result
 
 
-def fork():
-    """fork(2) alone, for a process of one thread that holds no lock: what Python does around its
-    own is for others, and writes to 230 pages. Generators of random numbers stay as the parent's.
-    Raises OSError.
+def fork() -> int:
+    """Fork with fork(2) alone, for a process of one thread that holds no lock. Raises OSError.
+
+    os.fork also runs handlers that other programs need, and so writes to 230 pages. Random number
+    generators keep their parent's state: see ``zygote.reseed``.
     """
     return call("fork")
 
 
-def rank(thread, nice, slice_s):
-    """Set a thread's nice value, and (Linux 6.12) for how long it runs at a stretch: who wakes goes
-    before longer ones.
+def set_priority(thread: int, nice: int, slice_s: float) -> None:
+    """Set a thread's nice value and, on Linux 6.12 and newer, its time slice in seconds.
+
+    A thread with a shorter slice that wakes up runs before those with longer ones. Raises OSError.
     """
     if SCHED_SETATTR is None:
         os.setpriority(os.PRIO_PROCESS, thread, nice)
@@ -69,34 +88,35 @@ def rank(thread, nice, slice_s):
 
 
 @functools.lru_cache
-def sched_attr(nice, slice_s):
+def sched_attr(nice: int, slice_s: float) -> bytes:
+    """struct sched_attr of linux/sched/types.h."""
     return struct.pack("=IIQiIQQQ", 48, 0, KEEP_POLICY, nice, 0, round(slice_s * 1e9), 0, 0)
 
 
-def capabilities(kept=0):
-    """``kept``, a mask, less those that this process does not have: for ``keep_capabilities``."""
+def capability_set(kept: int = 0) -> ctypes.Array[ctypes.c_uint32]:
+    """The argument of ``keep_capabilities``: the mask ``kept``, less those not held already."""
     held = (ctypes.c_uint32 * 6)()
     call("capget", CAPABILITY_HEADER, held)
     kept &= held[1]
     return (ctypes.c_uint32 * 6)(kept, kept)
 
 
-def keep_capabilities(kept):
-    """These and no others."""
+def keep_capabilities(kept: ctypes.Array[ctypes.c_uint32]) -> None:
+    """Drop every capability that is not in ``kept``. Raises OSError."""
     call("capset", CAPABILITY_HEADER, kept)
 
 
-def seccomp_filter(steps):
-    """For ``filter_calls``."""
+def seccomp_filter(steps: bytes) -> Filter:
+    """The argument of ``filter_calls``: BPF instructions of eight bytes each."""
     return Filter(len(steps) // 8, steps)
 
 
-def filter_calls(steps):
-    """From now on, in this process and its children, only the system calls of the filter."""
+def filter_calls(steps: Filter) -> None:
+    """Allow this process and its children only the system calls of the filter. Raises OSError."""
     call("prctl", PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(steps), 0, 0)
 
 
-def close_but(lowest, *kept):
+def close_but(lowest: int, *kept: int) -> None:
     """Close every descriptor from ``lowest`` on but these."""
     for fd in sorted(kept):
         if fd > lowest:
@@ -105,8 +125,8 @@ def close_but(lowest, *kept):
     call("syscall", CLOSE_RANGE, lowest, LAST_DESCRIPTOR, 0)
 
 
-def tell(fd, text):
-    """Say something to the server, which may be gone."""
+def report(fd: int, text: str) -> None:
+    """Write a short message to the server. One that is gone is no error."""
     try:
         os.write(fd, text.encode()[:1000])
     except OSError:

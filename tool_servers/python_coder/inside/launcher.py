@@ -1,4 +1,4 @@
-"""The job's own process, once its sandbox is isolated: it takes its limits, then runs the program."""
+"""The job's own process, once its sandbox is isolated: takes its limits, then runs the program."""
 
 from __future__ import annotations
 
@@ -9,26 +9,29 @@ import resource
 import sys
 import threading
 import traceback
+from types import CodeType
+from typing import Any, NoReturn
 
 from tool_servers.python_coder.inside import kernel
 
-AT_A_STRETCH_S = 0.0002
-"""A program that is new wakes often, and runs briefly."""
+SLICE_S = 0.0002
+"""Scheduler slice of a new program: most wake often, and run briefly."""
 
 
-def confine(order, rank, mapped):
-    """Take limits, identity and the nice value ``rank``. Memory counts from the ``mapped`` bytes
-    that the interpreter has already.
+def confine(request: dict[str, Any], nice: int, mapped: int) -> None:
+    """Take limits, identity and the nice value ``nice``.
+
+    ``mapped``: bytes of address space that the interpreter has already; memory counts from there.
     """
     first_to_end = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
     os.write(first_to_end, b"1000")
     os.close(first_to_end)
-    kernel.rank(0, rank, AT_A_STRETCH_S)
+    kernel.set_priority(0, nice, SLICE_S)
     limits = [
-        (resource.RLIMIT_AS, mapped + order["memory"]),
-        (resource.RLIMIT_NPROC, order["processes"]),
-        (resource.RLIMIT_FSIZE, order["disk"]),
-        (resource.RLIMIT_NOFILE, order["open_files"]),
+        (resource.RLIMIT_AS, mapped + request["memory"]),
+        (resource.RLIMIT_NPROC, request["processes"]),
+        (resource.RLIMIT_FSIZE, request["disk"]),
+        (resource.RLIMIT_NOFILE, request["open_files"]),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_MEMLOCK, 0),
         (resource.RLIMIT_MSGQUEUE, 0),
@@ -37,24 +40,22 @@ def confine(order, rank, mapped):
     ]
     for kind, value in limits:
         resource.setrlimit(kind, (value, value))
-    resource.setrlimit(resource.RLIMIT_CPU, (order["cpu"], order["cpu"] + 1))
-    uid = order["uid"]
+    # the second limit kills: SIGXCPU at the first can be caught
+    resource.setrlimit(resource.RLIMIT_CPU, (request["cpu"], request["cpu"] + 1))
+    uid = request["uid"]
     if uid:
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
 
 
-def become_job(control, start, session):
-    """Run the program that comes; in a session, every one that comes, with the same variables.
-    Never returns.
-    """
+def become_job(control: int, start: int, session: bool) -> NoReturn:
+    """Run the program that comes; in a session, every one that comes, with the same variables."""
     main_module = sys.modules["__main__"]
-    run(
-        b"print(end='')", "main.py", {}
-    )  # so that pages that it writes to are its own before the program comes
+    # pages that every program writes to are this process's own before the program comes
+    run(b"print(end='')", "main.py", {})
     own = os.getpid()
-    program = receive(control)
+    program = receive_program(control)
     os.write(start, b"!")
     os.close(start)
     if not session:
@@ -69,18 +70,19 @@ def become_job(control, start, session):
             leave(code, own)
         flush()
         os.write(control, f"done {code}\n".encode())
-        program = receive(control)
+        program = receive_program(control)
 
 
-def receive(control):
-    """One program: eight bytes of length, then the text. The process ends where the server has hung
-    up.
+def receive_program(control: int) -> bytes:
+    """One program: eight bytes of length, then the text. Ends the process where the server has
+    closed the connection.
     """
-    head = read(control, 8)
-    return read(control, int.from_bytes(head, "big"))
+    length = int.from_bytes(read_exactly(control, 8), "big")
+    return read_exactly(control, length)
 
 
-def read(fd, length):
+def read_exactly(fd: int, length: int) -> bytes:
+    """So many bytes. Ends the process where there are fewer."""
     parts = []
     while length:
         part = os.read(fd, min(length, 1 << 20))
@@ -91,12 +93,13 @@ def read(fd, length):
     return b"".join(parts)
 
 
-def run(program, name, variables):
-    """Returns the exit code. What the program raises is shown as an interpreter would."""
+def run(program: bytes, name: str, variables: dict[str, Any]) -> int:
+    """Run the program and return its exit code. What it raises is shown as an interpreter would."""
     lines = program.decode(errors="replace").splitlines(True)
-    linecache.cache[name] = (len(program), None, lines, name)
+    linecache.cache[name] = (len(program), None, lines, name)  # for tracebacks
     try:
-        exec(compile(program, name, "exec"), variables)
+        code: CodeType = compile(program, name, "exec")
+        exec(code, variables)
     except SystemExit as wanted:
         return exit_code(wanted.code)
     except BaseException as error:
@@ -105,41 +108,45 @@ def run(program, name, variables):
     return 0
 
 
-def exit_code(wanted):
-    if wanted is None or isinstance(wanted, int):
-        return (wanted or 0) & 0xFF
+def exit_code(wanted: object) -> int:
+    """The exit code that an interpreter makes of the argument of sys.exit."""
+    if wanted is None:
+        return 0
+    if isinstance(wanted, int):
+        return wanted & 0xFF
     print(wanted, file=sys.stderr)
     return 1
 
 
-def show(error):
+def show(error: BaseException) -> None:
+    """Print the traceback, without the frames of this module."""
     flush()
     try:
         frames = error.__traceback__.tb_next if error.__traceback__ else None
         traceback.print_exception(type(error), error, frames)
-    except BaseException:
+    except BaseException:  # the program may have replaced what printing needs
         os.write(2, f"{type(error).__name__}: {error}\n".encode(errors="replace")[:1000])
 
 
-def leave(code, own):
-    """End as an interpreter does (Py_FinalizeEx), but for taking apart modules that nobody will use
-    again.
+def leave(code: int, own: int) -> NoReturn:
+    """End as an interpreter does (Py_FinalizeEx), without taking apart modules nobody uses again.
 
-    The job's process, ``own``, says so first: the server need not wait while the kernel takes its
-    memory apart. A fork of it ends in silence.
+    The job's process, ``own``, reports its end first: the server need not wait while the kernel
+    frees its memory. A fork of it ends without a report.
     """
     try:
-        threading._shutdown()
+        threading._shutdown()  # type: ignore[attr-defined]  # waits for threads, as at exit
         atexit._run_exitfuncs()
     except BaseException as error:
         show(error)
     flush()
     if os.getpid() == own:
-        kernel.tell(0, f"exit {code}\n")
+        kernel.report(0, f"exit {code}\n")
     os._exit(code)
 
 
-def flush():
+def flush() -> None:
+    """Flush the standard streams, which the program may have closed or replaced."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

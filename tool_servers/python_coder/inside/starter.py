@@ -1,13 +1,14 @@
-"""First process of all, in the namespaces that bubblewrap made: forks the first process of each
+"""First process of all, in the namespaces that bubblewrap made: forks the init process of each
 sandbox.
 
-That one has a process namespace of its own, takes every other namespace and a /tmp, /dev/shm and
-/proc of its own, gives up its rights, has the zygote fork the job's process into all of them, and
-looks after it. No program and no output passes through here.
+An init process has a process namespace of its own. It takes every other namespace and a /tmp,
+/dev/shm and /proc of its own, gives up its rights, has the zygote fork the job's process into all
+of them, and then watches the job. No program and no output passes through here.
 """
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import json
 import os
@@ -15,129 +16,129 @@ import select
 import signal
 import socket
 import sys
+from typing import Any, NoReturn
 
-from tool_servers.python_coder.inside.kernel import (
-    CAP_KILL,
-    CAP_SYS_NICE,
-    CAP_SYS_PTRACE,
-    CLONE_NEWPID,
-    CLONE_NEWUSER,
-    LIBC,
-    MS_NODEV,
-    MS_NOEXEC,
-    MS_NOSUID,
-    MS_PRIVATE,
-    MS_REC,
-    PR_SET_DUMPABLE,
-    SIG_DFL,
-    SURROUNDINGS,
-    call,
-    capabilities,
-    close_but,
-    filter_calls,
-    fork,
-    keep_capabilities,
-    seccomp_filter,
-    tell,
-)
-from tool_servers.python_coder.inside.watch import watch
+from tool_servers.python_coder.inside import kernel
+from tool_servers.python_coder.inside.watcher import watch
 
 JOB_UID = 1000
 """In a job's own user namespace."""
+Rules = tuple["ctypes.Array[ctypes.c_uint32]", kernel.Filter]
+"""Capabilities that are kept, and system calls that are allowed."""
 
 
-def main():
+def main() -> NoReturn:
+    """Serve requests for sandboxes from the socket whose number is the first argument."""
     link = socket.socket(fileno=int(sys.argv[1]))
     setup = json.loads(link.recv(1 << 16))
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # sandboxes that end need nobody to wait for them
-    signal.pthread_sigmask(
-        signal.SIG_BLOCK, {signal.SIGCHLD}
-    )  # those of a sandbox are waited for, by its first process
+    # init processes that end need nobody to wait for them; those of a sandbox are waited for by its
+    # init process, which inherits the blocked signal and takes it with sigtimedwait
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     orders, requests = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if os.fork() == 0:
         orders.close()
-        from tool_servers.python_coder.inside import (
-            zygote,
-        )  # not before: a sandbox's first process has no use for it
+        # imported here only: an init process has no use for it, and would copy its pages
+        from tool_servers.python_coder.inside import zygote
 
         zygote.serve_forks(link, requests, setup)
     requests.close()
-    own = os.open("/proc/self/ns/pid", os.O_RDONLY)
+    serve_sandboxes(link, orders, setup)
+
+
+def serve_sandboxes(link: socket.socket, orders: socket.socket, setup: dict[str, Any]) -> NoReturn:
+    """Fork an init process for each request of the server, until either end is gone."""
+    own_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY)
     settings = os.open("/proc/sys/user", os.O_PATH)
-    turns = os.memfd_create("turns")
+    slices = os.memfd_create("time_slices")
     # to see the memory of the job's processes, slow and stop them
+    kept = 1 << kernel.CAP_SYS_PTRACE | 1 << kernel.CAP_SYS_NICE | 1 << kernel.CAP_KILL
     rules = (
-        capabilities(1 << CAP_SYS_PTRACE | 1 << CAP_SYS_NICE | 1 << CAP_KILL),
-        seccomp_filter(bytes.fromhex(setup["filter"])),
+        kernel.capability_set(kept),
+        kernel.seccomp_filter(bytes.fromhex(setup["filter"])),
     )
-    understood = functools.lru_cache(json.loads)
-    events = select.poll()  # a descriptor can be 1024 or more
+    parse_request = functools.lru_cache(json.loads)  # most requests of a server are the same bytes
+    events = select.poll()  # select(2) knows no descriptor from 1024 on
     for awaited in (link, orders):
         events.register(awaited, select.POLLIN)
     while True:
         if orders.fileno() in dict(events.poll()):
             os._exit(1)  # the zygote, which never writes there, is gone
-        order, fds, _, _ = socket.recv_fds(link, 4096, 3)
-        if not order:
+        request, fds, _, _ = socket.recv_fds(link, 4096, 3)
+        if not request:
             os._exit(0)
         try:
-            call("setns", own, 0)
-            call("unshare", CLONE_NEWPID)
-            wanted = understood(order)
-            if fork() == 0:
-                make(order, wanted, *fds, orders, rules, settings, turns)
+            # the namespace for children is set by unshare only once: go back to the own one first
+            kernel.call("setns", own_namespace, 0)
+            kernel.call("unshare", kernel.CLONE_NEWPID)
+            parsed = parse_request(request)
+            if kernel.fork() == 0:
+                become_init(request, parsed, fds, orders, rules, settings, slices)
         except OSError as error:
-            tell(fds[0], f"no sandbox could be forked: {error}")
+            kernel.report(fds[0], f"no sandbox could be forked: {error}")
         finally:
             for fd in fds:
                 os.close(fd)
 
 
-def make(order, wanted, control, stdin, output, orders, rules, settings, turns):
-    """In the fork: become the first process of a sandbox. Never returns."""
+def become_init(
+    request: bytes,
+    parsed: dict[str, Any],
+    fds: list[int],
+    orders: socket.socket,
+    rules: Rules,
+    settings: int,
+    slices: int,
+) -> NoReturn:
+    """In the fork: become the init process of a sandbox. ``fds``: the server's connection, and the
+    job's standard input and output.
+    """
+    control, stdin, output = fds
     try:
-        LIBC.signal(signal.SIGCHLD, SIG_DFL)
+        kernel.LIBC.signal(signal.SIGCHLD, kernel.SIG_DFL)
         kept, steps = rules
-        turn = os.open(
-            f"/proc/self/fd/{turns}", os.O_RDONLY
-        )  # a lock belongs to what was opened, not to the file
-        isolate(wanted, settings)
-        first = os.pidfd_open(os.getpid())
+        # opened anew: a lock belongs to what was opened, not to the file
+        time_slice = os.open(f"/proc/self/fd/{slices}", os.O_RDONLY)
+        isolate(parsed, settings)
+        init = os.pidfd_open(os.getpid())
         started, start = os.pipe()
-        call(
-            "prctl", PR_SET_DUMPABLE, 0, 0, 0, 0
-        )  # a job with the same user id must not reach into this process
-        keep_capabilities(kept)
-        filter_calls(steps)
-        socket.send_fds(orders, [order], [control, stdin, output, first, start])
-        close_but(0, started, control, turn)
-        watch(started, control, wanted["memory"], turn)
+        # a job with the same user id must not reach into this process
+        kernel.call("prctl", kernel.PR_SET_DUMPABLE, 0, 0, 0, 0)
+        kernel.keep_capabilities(kept)
+        kernel.filter_calls(steps)
+        socket.send_fds(orders, [request], [control, stdin, output, init, start])
+        kernel.close_but(0, started, control, time_slice)
+        watch(started, control, parsed["memory"], time_slice)
     except BaseException as error:
-        tell(control, f"{type(error).__name__}: {error}")
+        kernel.report(control, f"{type(error).__name__}: {error}")
     os._exit(1)
 
 
-def isolate(order, settings):
-    """A namespace of each kind, and a file system in which only /tmp and /dev/shm can be written
-    to.
+def isolate(request: dict[str, Any], settings: int) -> None:
+    """Take a namespace of each kind, and a file system in which only /tmp and /dev/shm can be
+    written to. Raises OSError.
     """
     os.setpgid(0, 0)  # out of reach of signals to a process group
-    call("unshare", SURROUNDINGS)
-    call("mount", None, b"/", None, MS_REC | MS_PRIVATE, None)
-    private = f"mode=1777,size={order['disk']},nr_inodes={order['files']}".encode()
+    kernel.call("unshare", kernel.SURROUNDINGS)
+    # without this, mounts made here would appear in bubblewrap's namespace too
+    kernel.call("mount", None, b"/", None, kernel.MS_REC | kernel.MS_PRIVATE, None)
+    private = f"mode=1777,size={request['disk']},nr_inodes={request['files']}".encode()
+    flags = kernel.MS_NOSUID | kernel.MS_NODEV
     for place in (b"/tmp", b"/dev/shm"):
-        call("mount", b"tmpfs", place, b"tmpfs", MS_NOSUID | MS_NODEV, private)
-    call("mount", b"proc", b"/proc", b"proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, b"subset=pid")
-    if not order["uid"]:
+        kernel.call("mount", b"tmpfs", place, b"tmpfs", flags, private)
+    # subset=pid: nothing of the machine, such as /proc/meminfo, is in it
+    kernel.call("mount", b"proc", b"/proc", b"proc", flags | kernel.MS_NOEXEC, b"subset=pid")
+    if not request["uid"]:
         own_user_namespace(settings)
 
 
-def own_user_namespace(settings):
-    """For an ordinary user: one more user namespace, so that limits counted by user are this job's,
-    and no further.
+def own_user_namespace(settings: int) -> None:
+    """Take a user namespace, as an ordinary user: limits counted by user are then this job's alone.
+
+    Further ones inside of it are switched off. Raises OSError.
     """
-    call("unshare", CLONE_NEWUSER)
+    kernel.call("unshare", kernel.CLONE_NEWUSER)
     for name, text in (
         ("setgroups", "deny"),
         ("uid_map", f"{JOB_UID} 0 1"),

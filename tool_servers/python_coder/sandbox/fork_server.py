@@ -1,4 +1,4 @@
-"""The fork server, seen from the outside: start it, ask it for sandboxes, end it."""
+"""The process that forks sandboxes: start it, ask it for sandboxes, end it."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ import os
 import socket
 from collections.abc import Sequence
 
+import anyio
+
 from tool_servers.python_coder.sandbox import seccomp
 from tool_servers.python_coder.sandbox.bubblewrap import Bubblewrap
-from tool_servers.python_coder.sandbox.job import Job, readable
+from tool_servers.python_coder.sandbox.job import Job, is_readable
 from tool_servers.python_coder.sandbox.limits import Limits, SandboxError
 
-_UP_WITHIN_S = 30.0
-"""On a machine that is busy with other things. One that never comes up must not hold up those after
-it.
-"""
+_START_S = 30.0
+"""Longest start of a sandbox, on a busy machine. One that never starts must not block the next."""
 
 
 class ForkServer:
-    """The fork server's process."""
+    """bubblewrap with the fork server inside, as a process of its own."""
 
     def __init__(self, process: asyncio.subprocess.Process, link: socket.socket) -> None:
         self._process, self._link = process, link
-        self._turns = asyncio.Semaphore(len(os.sched_getaffinity(0)))
+        # more forks at once than cores only take time from each other
+        self._forks_at_once = anyio.CapacityLimiter(len(os.sched_getaffinity(0)))
 
     @classmethod
     async def start(cls, box: Bubblewrap, preload: Sequence[str]) -> ForkServer:
@@ -60,25 +61,26 @@ class ForkServer:
             await loop.sock_sendall(link, json.dumps(setup).encode())
             if await loop.sock_recv(link, 64):
                 return server
-        reason = await process.stdout.read()
+        assert process.stdout is not None
+        reason = (await process.stdout.read()).decode(errors="replace").strip()
         await server.close()
-        raise SandboxError(
-            reason.decode(errors="replace").strip() or "it ended before it was up, without a word"
-        )
+        raise SandboxError(reason or "the fork server ended before it was up, without a message")
 
     @property
     def alive(self) -> bool:
+        """Whether its process runs."""
         if self._process.returncode is not None or self._link.fileno() < 0:
             return False
-        return not readable(self._link.fileno())  # it says nothing after its start: this is its end
+        # it sends nothing after its start: what can be read is the end of the connection
+        return not is_readable(self._link.fileno())
 
     async def fork(self, limits: Limits, uid: int, session_seconds: float | None) -> Job:
-        """A sandbox that waits for a program; ``uid`` is the host's user id for it, 0 to keep the
-        server's.
+        """Fork a sandbox that waits for a program.
 
-        For a session, ``session_seconds`` is the CPU time of all its programs. Raises SandboxError.
+        ``uid``: the host's user id of the job, 0 to keep the fork server's. ``session_seconds``:
+        for a session, the CPU time of all its programs. Raises SandboxError.
         """
-        order = {
+        request = {
             "uid": uid,
             "cpu": max(1, round(session_seconds or limits.seconds)),
             "memory": limits.memory_mb << 20,
@@ -88,24 +90,21 @@ class ForkServer:
             "open_files": limits.open_files,
             "session": session_seconds is not None,
         }
-        async with self._turns:
+        async with self._forks_at_once:
             control, theirs = socket.socketpair()
             said, stdin = socket.socketpair()
-            said.shutdown(socket.SHUT_WR)  # there is nothing to read on it, but an end
+            said.shutdown(socket.SHUT_WR)  # the job's standard input is at its end
             output, printed = os.pipe()
-            job = Job(control, said, output, limits, order["session"])
+            job = Job(control, said, output, limits, session_seconds is not None)
             try:
                 with theirs, stdin, os.fdopen(printed, "wb"):
-                    socket.send_fds(
-                        self._link,
-                        [json.dumps(order).encode()],
-                        [theirs.fileno(), stdin.fileno(), printed],
-                    )
-                await asyncio.wait_for(job.ready(), _UP_WITHIN_S)
+                    descriptors = [theirs.fileno(), stdin.fileno(), printed]
+                    socket.send_fds(self._link, [json.dumps(request).encode()], descriptors)
+                await asyncio.wait_for(job.ready(), _START_S)
             except BaseException as error:
                 job.close()  # its process sees that and ends
                 if isinstance(error, asyncio.TimeoutError):
-                    raise SandboxError(f"a sandbox was not up after {_UP_WITHIN_S:g} s") from error
+                    raise SandboxError(f"a sandbox was not up after {_START_S:g} s") from error
                 if isinstance(error, OSError):
                     raise SandboxError(f"the fork server is gone: {error}") from error
                 raise
@@ -117,4 +116,5 @@ class ForkServer:
         if self._process.returncode is None:
             self._process.kill()
             await self._process.wait()
-        self._process._transport.close()  # the pipe; asyncio has no public name for it
+        # closes the pipe of its output; asyncio has no public name for it
+        self._process._transport.close()  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""One sandbox, seen from the outside: give it a program, read what it prints, kill it."""
+"""One sandbox, seen from the server: give it a program, read what it prints, kill it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,15 @@ from collections.abc import Callable
 from tool_servers.python_coder.sandbox.limits import Limits, SandboxError
 
 
-def readable(fd: int) -> bool:
-    """Whether there is something to read at once, or the end. (select(2) knows no descriptor from
-    1024 on.)
-    """
-    events = select.poll()
+def is_readable(fd: int) -> bool:
+    """Whether a read returns at once, with data or the end."""
+    events = select.poll()  # select(2) knows no descriptor from 1024 on
     events.register(fd, select.POLLIN)
     return bool(events.poll(0))
 
 
 class Output:
-    """Bytes printed: all counted, the first quarter and the last three of ``shown`` kept."""
+    """Bytes printed: all are counted, the first 1/4 and the last 3/4 of ``shown`` are kept."""
 
     def __init__(self, shown: int) -> None:
         self._first, self._last = shown // 4, shown - shown // 4
@@ -32,6 +30,7 @@ class Output:
         self.total = 0
 
     def add(self, data: bytes) -> None:
+        """Count the bytes, and keep those that belong to either end."""
         self.total += len(data)
         room = self._first - len(self._head)
         if room > 0:
@@ -52,9 +51,14 @@ class Output:
 
 
 class Job:
-    """A sandbox whose process waits for a program. All its processes end when its first is killed.
+    """A sandbox whose process waits for a program. All its processes end when its init process is
+    killed.
 
     Its descriptors are given back when it ends, or by ``close`` where it never came up.
+
+    ``control``: the connection to the job's process before its program starts, then to its init
+    process. ``stdin``: the server's end of the job's standard input. ``output``: a pipe with what
+    it prints.
     """
 
     def __init__(
@@ -72,14 +76,15 @@ class Job:
         self.output = Output(limits.shown_bytes)
         self.ended: asyncio.Future[None] = loop.create_future()
         """Done once no process of the job is left."""
-        self.over: asyncio.Future[str | None] = loop.create_future()
-        """What the sandbox says about the program, once it is over: ``exit N`` or ``memory``, and
-        whatever the job left is being killed; ``done N`` in a session that goes on; None where it
-        was killed."""
+        self.finished: asyncio.Future[str | None] = loop.create_future()
+        """What the sandbox reports once the program is over: ``exit N`` or ``memory``, and whatever
+        the job left is being killed; ``done N`` in a session that goes on; None where it was
+        killed."""
         self._loop = loop
-        self._control, self._stdin, self._output, self._first = control, stdin, output, -1
-        self._said, self._verdict = b"", None
-        self._excess: Callable[[], None] = lambda: None
+        self._control, self._stdin, self._output, self._init = control, stdin, output, -1
+        self._received = b""
+        self._report: str | None = None
+        self._on_excess: Callable[[], None] = lambda: None
         for fd in (control.fileno(), stdin.fileno(), output):
             os.set_blocking(fd, False)
 
@@ -88,62 +93,69 @@ class Job:
         be.
         """
         readable: asyncio.Future[None] = self._loop.create_future()
-        self._loop.add_reader(self._control, lambda: readable.done() or readable.set_result(None))
+
+        def resolve_once() -> None:
+            if not readable.done():
+                readable.set_result(None)
+
+        self._loop.add_reader(self._control, resolve_once)
         try:
             await readable
         finally:
             self._loop.remove_reader(self._control)
-        said, fds, _, _ = socket.recv_fds(self._control, 4096, 1)
+        message, fds, _, _ = socket.recv_fds(self._control, 4096, 1)
         if not fds:
-            raise SandboxError(
-                said.decode(errors="replace") or "a sandbox ended before it was up, without a word"
-            )
-        self._first = fds[0]  # a pidfd, so that a number used again is never killed
-        self._loop.add_reader(self._first, self._end)
+            reason = message.decode(errors="replace")
+            raise SandboxError(reason or "a sandbox ended before it was up, without a message")
+        self._init = fds[0]  # a pidfd: a process id that is used again is never killed by mistake
+        self._loop.add_reader(self._init, self._on_end)
 
     @property
     def alive(self) -> bool:
-        """Whether its first process is there, asked of the kernel."""
-        return not self.ended.done() and not readable(self._first)
+        """Whether its init process runs, asked of the kernel."""
+        return not self.ended.done() and not is_readable(self._init)
 
-    async def play(self, program: bytes, excess: Callable[[], None]) -> None:
-        """Run the program until ``over`` is done; ``excess`` is called when it prints too much."""
-        self._excess = excess
+    async def start(self, program: bytes, on_excess: Callable[[], None]) -> None:
+        """Run the program until ``finished`` is done; ``on_excess`` is called when it prints too
+        much.
+        """
+        self._on_excess = on_excess
         self._loop.add_reader(self._output, self._read)
-        self._loop.add_reader(self._control, self._listen)
-        self._loop.add_reader(self._stdin, self._hear)
+        self._loop.add_reader(self._control, self._on_control)
+        self._loop.add_reader(self._stdin, self._on_stdin)
         with contextlib.suppress(OSError):  # it ended before it read all
             await self._loop.sock_sendall(self._control, len(program).to_bytes(8, "big") + program)
 
-    def rest(self) -> tuple[str, str | None]:
-        """What was printed, and the verdict. In a session, what is printed from now on waits for
-        the next program.
+    def collect(self) -> tuple[str, str | None]:
+        """What the program printed, and the report on its end.
+
+        In a session, what is printed from now on belongs to the next program.
         """
         if not self.ended.done():
             self._read_all()
             self._loop.remove_reader(self._output)
-        printed, verdict = self.output.text(), self.over.result()
-        self.output, self.over = Output(self.limits.shown_bytes), self._loop.create_future()
-        return printed, verdict
+        printed, report = self.output.text(), self.finished.result()
+        self.output, self.finished = Output(self.limits.shown_bytes), self._loop.create_future()
+        return printed, report
 
     def kill(self) -> None:
-        """End every process of the job at once: those of a process namespace end with its first."""
+        """End every process of the job at once: those of a process namespace end with its init."""
         if not self.ended.done():
             with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._first, signal.SIGKILL)
+                signal.pidfd_send_signal(self._init, signal.SIGKILL)
 
     def close(self) -> None:
         """Give back the descriptors."""
-        for fd in (self._control.fileno(), self._stdin.fileno(), self._output, self._first):
+        for fd in (self._control.fileno(), self._stdin.fileno(), self._output, self._init):
             if fd >= 0:
                 self._loop.remove_reader(fd)
                 self._loop.remove_writer(fd)
         self._control.close()
         self._stdin.close()
-        for fd in (self._output, self._first):
+        for fd in (self._output, self._init):
             if fd >= 0:
                 os.close(fd)
-        self._output = self._first = -1
+        self._output = self._init = -1
 
     def _read(self) -> bool:
         """Read some output; whether there may be more."""
@@ -156,14 +168,15 @@ class Job:
             return False
         self.output.add(data)
         if self.output.total > self.limits.output_mb << 20:
-            self._excess()
+            self._on_excess()
         return True
 
     def _read_all(self) -> None:
         while self._read():
             pass
 
-    def _listen(self) -> None:
+    def _on_control(self) -> None:
+        """The report of the sandbox: one line."""
         try:
             data = self._control.recv(4096)
         except BlockingIOError:
@@ -172,37 +185,39 @@ class Job:
             data = b""
         if not data:
             self._loop.remove_reader(self._control)
-        line, found, self._said = (self._said + data)[:4096].partition(b"\n")
+        line, found, self._received = (self._received + data)[:4096].partition(b"\n")
         if not found:
-            self._said = line
+            self._received = line
             return
-        self._verdict = self._verdict or line.decode(errors="replace")
-        if not self.session or self._verdict.startswith(
-            "done"
-        ):  # a program that came alone cannot reach this socket
-            self._decide()
+        self._report = self._report or line.decode(errors="replace")
+        # a program that is alone in its sandbox cannot reach this socket, one of a session can:
+        # there only the end of the sandbox, or "done", counts
+        if not self.session or self._report.startswith("done"):
+            self._finish()
 
-    def _hear(self) -> None:
-        """The program's own word that it is over, said before the kernel takes its memory apart,
-        which lasts longer than most programs. One that says so and goes on is ended; any other word
-        of it is not heard.
+    def _on_stdin(self) -> None:
+        """The program's own report that it is over.
+
+        It is written before the kernel frees the process's memory, which takes longer than most
+        programs run. A program that writes it and goes on is ended; nothing else that it writes
+        there has an effect.
         """
         self._loop.remove_reader(self._stdin)
         with contextlib.suppress(OSError):
             said = self._stdin.recv(16)
             if re.fullmatch(rb"exit \d{1,3}\n", said) and not self.session:
-                self._verdict = self._verdict or said.decode().rstrip()
-                self._decide()
+                self._report = self._report or said.decode().rstrip()
+                self._finish()
 
-    def _decide(self) -> None:
-        if not self.over.done():
-            self.over.set_result(self._verdict)
-        self._verdict = None
+    def _finish(self) -> None:
+        if not self.finished.done():
+            self.finished.set_result(self._report)
+        self._report = None
 
-    def _end(self) -> None:
+    def _on_end(self) -> None:
         """No process is left: take what is still in the pipes."""
         self._read_all()
-        self._listen()
+        self._on_control()
         self.close()
         self.ended.set_result(None)
-        self._decide()
+        self._finish()

@@ -1,4 +1,4 @@
-"""What a job may use, and what came of it."""
+"""What a job may use, its result, and how the sandbox itself can fail."""
 
 from __future__ import annotations
 
@@ -17,14 +17,12 @@ class Busy(SandboxError):
 
 
 class StateLost(SandboxError):
-    """The caller goes on from what earlier programs left, which is no longer there; the program was
-    never started.
-    """
+    """The variables and files that the program counts on are gone; it was never started."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of one job. Those of a process hold for each; those of the job hold for all its
+    """Limits of one job. A limit of a process holds for each of them, one of the job for all of its
     processes together.
     """
 
@@ -33,9 +31,9 @@ class Limits:
     memory_mb: int = 1024
     """Address space of a process, and memory in use by the job, in MiB."""
     processes: int = 16
-    """Processes and threads of the job. Forks and their ends hold up every other job: beside 16
-    attackers, fork bombs among them, 19 of 20 honest programs ended within 330 ms with 64, within
-    36 ms with 16."""
+    """Processes and threads of the job. Forks and exits take locks that every other job's take too:
+    beside 16 attackers, fork bombs among them, 19 of 20 honest programs ended within 330 ms with a
+    limit of 64, within 36 ms with 16."""
     disk_mb: int = 64
     """Space in /tmp, in /dev/shm, and in any one file, in MiB."""
     files: int = 10_000
@@ -47,6 +45,10 @@ class Limits:
     shown_bytes: int = 4_096
     """What is shown of that: its beginning and, mostly, its end."""
 
+    def allowed_seconds(self, wanted: float | None) -> float:
+        """Seconds for a call that asks for ``wanted``, or for as many as there are."""
+        return self.seconds if wanted is None else min(self.seconds, wanted)
+
     def __post_init__(self) -> None:
         for field in fields(self):
             if not getattr(self, field.name) > 0:
@@ -55,15 +57,17 @@ class Limits:
 
 @dataclass(frozen=True)
 class JobResult:
-    """``output`` is what the program printed, and last, in square brackets, why it did not end by
-    itself.
+    """How a program ended.
+
+    ``output``: what it printed, and, on a last line in square brackets, why it was stopped or
+    failed.
     """
 
     status: Status
     output: str
     seconds: float
-    """From its program's start to its end, or to when it was stopped."""
+    """From the start of the program to its end, or to when it was stopped."""
     kept: bool = False
-    """Whether its sandbox stays, with its variables and files, for the next program of its
+    """Whether the sandbox stays, with its variables and files, for the next program of its
     trajectory.
     """

@@ -7,7 +7,8 @@ from __future__ import annotations
 MEMORY_ONE = """
 import mmap
 try:
-    reserved = mmap.mmap(-1, 512 << 20)  # never touched, so that only the limit of a process can refuse it
+    # never touched, so that only the limit of a process can refuse it
+    reserved = mmap.mmap(-1, 512 << 20)
 except OSError:
     raise MemoryError
 """
@@ -41,8 +42,10 @@ def attempt(name, action):
 def denied(name, call, *arguments):
     """A call into the kernel must be refused as not permitted or not there."""
     ctypes.set_errno(0)
-    if getattr(libc, call)(*arguments) != -1 or ctypes.get_errno() not in (errno.EPERM, errno.ENOSYS):
-        got[name] = f"{call} was not refused ({errno.errorcode.get(ctypes.get_errno(), 'no error')})"
+    result = getattr(libc, call)(*arguments)
+    if result != -1 or ctypes.get_errno() not in (errno.EPERM, errno.ENOSYS):
+        reason = errno.errorcode.get(ctypes.get_errno(), "no error")
+        got[name] = f"{call} was not refused ({reason})"
 
 def connect(family, address, kind=socket.SOCK_STREAM):
     with socket.socket(family, kind) as link:
@@ -118,9 +121,12 @@ def fork_many():
     return f"{len(children)} processes could be started" if len(children) > PROCESSES else None
 
 def descriptors():
-    extra = [fd for fd in os.listdir("/proc/self/fd") if int(fd) > 2 and os.path.exists(f"/proc/self/fd/{fd}")]
-    extra = [os.readlink(f"/proc/self/fd/{fd}") for fd in extra]
-    extra = [target for target in extra if not target.startswith("/proc/")]
+    extra = []
+    for fd in os.listdir("/proc/self/fd"):
+        if int(fd) > 2 and os.path.exists(f"/proc/self/fd/{fd}"):
+            target = os.readlink(f"/proc/self/fd/{fd}")
+            if not target.startswith("/proc/"):
+                extra.append(target)
     return f"inherited {extra}" if extra else None
 
 def identity():
@@ -130,15 +136,19 @@ def identity():
 def capabilities():
     lines = dict(line.split(":", 1) for line in open("/proc/self/status"))
     held = [name for name in ("CapPrm", "CapEff", "CapAmb") if int(lines[name], 16)]
-    if held or lines["NoNewPrivs"].strip() != "1" or lines["Seccomp"].strip() != "2":
-        return f"capabilities {held}, NoNewPrivs {lines['NoNewPrivs'].strip()}, Seccomp {lines['Seccomp'].strip()}"
+    privileges, seccomp = lines["NoNewPrivs"].strip(), lines["Seccomp"].strip()
+    if held or privileges != "1" or seccomp != "2":
+        return f"capabilities {held}, NoNewPrivs {privileges}, Seccomp {seccomp}"
 
 attempt("network", lambda: connect(socket.AF_INET, ("127.0.0.1", PORT)))
 attempt("network, abstract socket", lambda: connect(socket.AF_UNIX, ABSTRACT))
 attempt("network, interfaces", interfaces)
 attempt("network, interfaces", kernel_interfaces)
 for family in (16, 17, 38, 40):  # netlink, packet, kernel crypto, virtual machine
-    attempt(f"socket family {family}", lambda: socket.socket(family, socket.SOCK_RAW) and "can be opened")
+    attempt(
+        f"socket family {family}",
+        lambda: socket.socket(family, socket.SOCK_RAW) and "can be opened",
+    )
 for path in (FILE, "/proc/1/root" + FILE, "/proc/1/environ", "/proc/self/environ"):
     attempt("secrets", lambda: read(path))
 if SECRET in repr(dict(os.environ)):
@@ -147,8 +157,12 @@ attempt("secrets", lambda: os.listdir("/home") and "/home is visible")
 attempt("secrets", lambda: os.stat("/etc/shadow") and "/etc/shadow is visible")
 attempt("processes", other_processes)
 attempt("processes", signal_all)
-attempt("processes", lambda: open("/proc/1/mem", "r+b") and "the memory of its first process can be written to")
-for path in ("/x", "/usr/x", "/usr/lib/x", "/etc/x", "/dev/x", "/python/x", sys.executable, os.__file__):
+attempt(
+    "processes",
+    lambda: open("/proc/1/mem", "r+b") and "the memory of its first process can be written to",
+)
+FOLDERS = ("/x", "/usr/x", "/usr/lib/x", "/etc/x", "/dev/x", "/python/x")
+for path in (*FOLDERS, sys.executable, os.__file__):
     attempt("read-only file system", lambda: write(path))
 attempt("disk", fill)
 attempt("number of files", fill_files)
@@ -206,7 +220,7 @@ def escapes(
     disk_bytes: int,
     files: int,
 ) -> str:
-    """The program that tries every way out and prints, as JSON on its last line, those that worked."""
+    """The program that tries every way out, and ends with a line of JSON: those that worked."""
     names = {
         "SECRET": secret,
         "FILE": file,

@@ -33,10 +33,7 @@ DENIED: dict[str, tuple[int | None, int | None]] = {
     "chroot": (161, 51),
     "name_to_handle_at": (303, 264),
     "open_by_handle_at": (304, 265),
-    "setsid": (
-        112,
-        157,
-    ),  # all jobs are one session, so that none has a share of the machine of its own
+    "setsid": (112, 157),  # a session of its own would get a share of the machine of its own
     # kernel objects and memory that outlive a process or that no limit counts
     "keyctl": (250, 219),
     "add_key": (248, 217),
@@ -108,25 +105,18 @@ ALLOWED_NEW = {
 NEW_NAMESPACES = 0x7E02_0000
 """CLONE_NEW{NS,CGROUP,UTS,IPC,USER,PID,NET}, sched.h."""
 CLONE_PARENT = 0x8000
-"""A child that its parent's parent would have to wait for: the fork server's, which knows nothing
-of it.
-"""
+"""Would make the child one of the parent's parent: of the zygote, which knows nothing of it."""
 FAMILIES = (1, 2, 10)
 """AF_UNIX, AF_INET, AF_INET6."""
 TERMINAL_INJECTION = (0x5412, 0x541C)
 """TIOCSTI, TIOCLINUX."""
 
-_ARCHITECTURES = {
-    "x86_64": (0, 0xC000_003E),
-    "aarch64": (1, 0xC000_00B7),
-}  # column above, AUDIT_ARCH_*
+# column of the tables above, AUDIT_ARCH_* of linux/audit.h
+_ARCHITECTURES = {"x86_64": (0, 0xC000_003E), "aarch64": (1, 0xC000_00B7)}
 _X32 = 0x4000_0000
-_NUMBER, _ARCHITECTURE, _ARGUMENT_0, _ARGUMENT_1 = (
-    0,
-    4,
-    16,
-    24,
-)  # offsets in struct seccomp_data, low halves
+# offsets in struct seccomp_data; of the arguments, which have 64 bits, the low halves
+_NUMBER, _ARCHITECTURE = 0, 4
+_ARGUMENT_0, _ARGUMENT_1, _ARGUMENT_2 = 16, 24, 32
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _KILL, _ALLOW, _ERRNO = 0x8000_0000, 0x7FFF_0000, 0x0005_0000
 
@@ -135,18 +125,15 @@ Instruction = tuple[int, int, int, int]
 
 
 def program(machine: str = platform.machine()) -> bytes:
-    """The filter for bwrap's ``--seccomp``. Raises SandboxError for a machine it has no numbers
-    for.
-    """
+    """The filter as bytes, for prctl(2). Raises SandboxError for a machine that is not known."""
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in instructions(machine))
 
 
 def instructions(machine: str) -> list[Instruction]:
-    """The filter, step by step."""
+    """The filter, instruction by instruction. Raises SandboxError."""
     if machine not in _ARCHITECTURES:
         raise SandboxError(f"no seccomp filter for {machine!r}; known: {', '.join(_ARCHITECTURES)}")
     column, architecture = _ARCHITECTURES[machine]
-    denied = [numbers[column] for numbers in DENIED.values() if numbers[column] is not None]
     filtered = [(CLONE[column], _clone()), (IOCTL[column], _ioctl())]
     filtered += [(numbers[column], _socket()) for numbers in (SOCKET, SOCKETPAIR)]
     steps = [
@@ -160,8 +147,10 @@ def instructions(machine: str) -> list[Instruction]:
     steps += _when(
         _AT_LEAST, FIRST_NEW, _one_of(ALLOWED_NEW.values(), otherwise=_ERRNO | errno.ENOSYS)
     )
-    for number in denied:
-        steps += _when(_EQUAL, number, [_end(_ERRNO | errno.EPERM)])
+    for numbers in DENIED.values():
+        denied = numbers[column]
+        if denied is not None:
+            steps += _when(_EQUAL, denied, [_end(_ERRNO | errno.EPERM)])
     for number, block in filtered:
         steps += _when(_EQUAL, number, block)
     return [*steps, _end(_ALLOW)]
@@ -172,7 +161,9 @@ def _when(test: int, operand: int, block: list[Instruction]) -> list[Instruction
 
 
 def _one_of(values: Iterable[int], otherwise: int) -> list[Instruction]:
-    steps = [step for value in values for step in _when(_EQUAL, value, [_end(_ALLOW)])]
+    steps = []
+    for value in values:
+        steps += _when(_EQUAL, value, [_end(_ALLOW)])
     return [*steps, _end(otherwise)]
 
 
@@ -190,12 +181,10 @@ def _socket() -> list[Instruction]:
 
 
 def _ioctl() -> list[Instruction]:
-    denied = [
-        step
-        for value in TERMINAL_INJECTION
-        for step in _when(_EQUAL, value, [_end(_ERRNO | errno.EPERM)])
-    ]
-    return [(_LOAD, 0, 0, _ARGUMENT_1), *denied, _end(_ALLOW)]
+    steps = [(_LOAD, 0, 0, _ARGUMENT_1)]
+    for value in TERMINAL_INJECTION:
+        steps += _when(_EQUAL, value, [_end(_ERRNO | errno.EPERM)])
+    return [*steps, _end(_ALLOW)]
 
 
 def _end(action: int) -> Instruction:

@@ -174,9 +174,10 @@ def _report(result: JobResult) -> dict[str, str] | None:
     if result.status != "ok":
         return None
     try:
-        return json.loads(result.output.rstrip().rpartition("\n")[2])
+        report: dict[str, str] = json.loads(result.output.rstrip().rpartition("\n")[2])
     except ValueError:
         return None
+    return report
 
 
 async def _apart(sandbox: Sandbox) -> list[Finding]:

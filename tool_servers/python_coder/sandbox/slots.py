@@ -1,53 +1,52 @@
-"""A limited number of places, and, as root, a user id of the host for each."""
+"""A limited number of slots, and, as root, a user id of the host for each."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import socket
 import time
+from collections import deque
 from collections.abc import Iterable
+
+import anyio
 
 from tool_servers.python_coder.sandbox.limits import Busy, SandboxError
 
 FIRST_UID = 1_879_048_192
 """Start of the user ids that systemd's list (UIDS-GIDS.md) leaves unused."""
-FIRST_UID_OF_FEW = 40_000
+FIRST_UID_16_BIT = 40_000
 """The same where a container maps only 16 bits."""
-MOST = 1_536
-"""User ids of a server."""
+UIDS_PER_SERVER = 1_536
 
 
 class Slots:
-    """The slots that are free; the one given back first is taken first."""
+    """Numbered slots, taken in the order in which callers came. The slot that has been free for
+    longest is taken first.
+    """
 
     def __init__(self, slots: Iterable[int]) -> None:
-        self._free: asyncio.Queue[int] = asyncio.Queue()
-        for slot in slots:
-            self._free.put_nowait(slot)
-        self.count = self._free.qsize()
+        self._free = deque(slots)
+        self.count = len(self._free)
+        self._available = anyio.Semaphore(self.count, fast_acquire=True)
 
     async def take(self, deadline: float) -> int:
-        """Wait for a free one until ``deadline`` on ``time.monotonic``. Raises Busy."""
-        with contextlib.suppress(asyncio.QueueEmpty):
-            return self._free.get_nowait()
-        waiter = asyncio.ensure_future(self._free.get())
+        """Wait for a free slot until ``deadline`` on ``time.monotonic``. Raises Busy."""
         try:
-            await asyncio.wait({waiter}, timeout=max(0.0, deadline - time.monotonic()))
-        except asyncio.CancelledError:
-            if waiter.done():
-                self.give(waiter.result())
-            waiter.cancel()
-            raise
-        if waiter.done():
-            return waiter.result()
-        waiter.cancel()
-        raise Busy(
-            f"all {self.count} slots were busy until the deadline; the program was not started"
-        )
+            self._available.acquire_nowait()  # one that is free is taken even after the deadline
+        except anyio.WouldBlock:
+            try:
+                with anyio.fail_after(max(0.0, deadline - time.monotonic())):
+                    await self._available.acquire()
+            except TimeoutError:
+                raise Busy(
+                    f"all {self.count} slots were busy until the deadline;"
+                    " the program was not started"
+                ) from None
+        return self._free.popleft()
 
     def give(self, slot: int) -> None:
-        self._free.put_nowait(slot)
+        """Give a slot back."""
+        self._free.append(slot)
+        self._available.release()
 
 
 def claim_uids(count: int) -> tuple[range, socket.socket]:
@@ -57,14 +56,13 @@ def claim_uids(count: int) -> tuple[range, socket.socket]:
     Resource limits count by user id: two jobs with the same one could starve each other.
     Raises SandboxError when there are none left.
     """
-    first = FIRST_UID if _mapped(FIRST_UID + 64 * MOST) else FIRST_UID_OF_FEW
+    first = FIRST_UID if _is_mapped(FIRST_UID + 64 * UIDS_PER_SERVER) else FIRST_UID_16_BIT
     for block in range(16):
         claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        start = first + block * MOST
+        start = first + block * UIDS_PER_SERVER
         try:
-            claim.bind(
-                f"\0agentflow-sandbox-uids-{start}"
-            )  # gone with this process, however it ends
+            # an abstract socket: the kernel frees its name when this process ends, however it does
+            claim.bind(f"\0agentflow-sandbox-uids-{start}")
         except OSError:
             claim.close()
             continue
@@ -74,7 +72,11 @@ def claim_uids(count: int) -> tuple[range, socket.socket]:
     )
 
 
-def _mapped(uid: int) -> bool:
+def _is_mapped(uid: int) -> bool:
+    """Whether the user id exists in this user namespace."""
     with open("/proc/self/uid_map") as lines:
-        ranges = [tuple(map(int, line.split())) for line in lines]
-    return any(inside <= uid < inside + length for inside, _, length in ranges)
+        for line in lines:
+            inside, _, length = map(int, line.split())
+            if inside <= uid < inside + length:
+                return True
+    return False

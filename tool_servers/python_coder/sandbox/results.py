@@ -1,4 +1,4 @@
-"""What a job's end amounts to."""
+"""Map the end of a job to a JobResult."""
 
 from __future__ import annotations
 
@@ -23,20 +23,22 @@ class Stop:
     reason: str
 
 
-def result(
-    printed: str, verdict: str | None, stop: Stop | None, limits: Limits, seconds: float
+def job_result(
+    printed: str, report: str | None, stop: Stop | None, limits: Limits, seconds: float
 ) -> JobResult:
-    """``verdict`` is the sandbox's, None where it was ended without one; what the server decided
-    comes first.
+    """The result of a job that printed ``printed`` and ran for ``seconds``.
+
+    ``stop``: the server's own decision, which comes first. ``report``: what the sandbox says
+    (``Job.report``), None where it was ended without a word.
     """
     if stop:
         return JobResult(stop.status, _with_note(printed, f"stopped: {stop.reason}"), seconds)
-    if verdict is None:
+    if report is None:
         return JobResult("killed", _with_note(printed, "stopped: the sandbox was killed"), seconds)
-    if verdict == "memory":
+    if report == "memory":
         note = f"stopped: used more than {limits.memory_mb} MB of memory"
         return JobResult("memory", _with_note(printed, note), seconds)
-    code = _code(verdict)
+    code = _exit_code(report)
     if code == 0:
         return JobResult("ok", printed, seconds)
     if code == 128 + signal.SIGXCPU:
@@ -44,21 +46,23 @@ def result(
     last = printed.rstrip().rpartition("\n")[2]
     if last.partition(":")[0] in _OUT_OF_MEMORY:
         return JobResult("memory", _with_note(printed, "failed: out of memory"), seconds)
-    return JobResult("error", _with_note(printed, f"failed: {_how(code)}"), seconds)
+    return JobResult("error", _with_note(printed, f"failed: {_describe_exit(code)}"), seconds)
 
 
-def _code(verdict: str) -> int:
-    word, _, number = verdict.partition(" ")
-    return (
-        int(number) if word in ("exit", "done") and number.isdecimal() and len(number) <= 3 else 255
-    )
+def _exit_code(report: str) -> int:
+    word, _, number = report.partition(" ")
+    if word in ("exit", "done") and number.isdecimal() and len(number) <= 3:
+        return int(number)
+    return 255
 
 
 def _with_note(printed: str, note: str) -> str:
-    return f"{printed}{'' if not printed or printed.endswith(chr(10)) else chr(10)}[{note}]"
+    if printed and not printed.endswith("\n"):
+        printed += "\n"
+    return f"{printed}[{note}]"
 
 
-def _how(code: int) -> str:
+def _describe_exit(code: int) -> str:
     if code > 128:
         try:
             return f"ended by {signal.Signals(code - 128).name}"
