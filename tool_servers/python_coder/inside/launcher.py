@@ -9,10 +9,10 @@ import resource
 import sys
 import threading
 import traceback
-from types import CodeType
 from typing import Any, NoReturn
 
 from tool_servers.python_coder.inside import kernel
+from tool_servers.python_coder.inside.program_text import compile_program
 
 SLICE_S = 0.0002
 """Scheduler slice of a new program: most wake often, and run briefly."""
@@ -95,10 +95,11 @@ def read_exactly(fd: int, length: int) -> bytes:
 
 def run(program: bytes, name: str, variables: dict[str, Any]) -> int:
     """Run the program and return its exit code. What it raises is shown as an interpreter would."""
-    lines = program.decode(errors="replace").splitlines(True)
-    linecache.cache[name] = (len(program), None, lines, name)  # for tracebacks
+    text = program.decode(errors="replace")
+    linecache.cache[name] = (len(text), None, text.splitlines(True), name)  # for tracebacks
     try:
-        code: CodeType = compile(program, name, "exec")
+        text, code = compile_program(program, name)
+        linecache.cache[name] = (len(text), None, text.splitlines(True), name)
         exec(code, variables)
     except SystemExit as wanted:
         return exit_code(wanted.code)
