@@ -36,7 +36,11 @@ def refused(expression: str, what: str = "OSError") -> str:
 import ctypes, os, pathlib, socket, sys, urllib.request
 libc = ctypes.CDLL(None, use_errno=True)
 def tell(address, family=socket.AF_INET, kind=socket.SOCK_STREAM):
-    link = socket.socket(family, kind); link.settimeout(1); link.connect(address); link.send(b"escaped"); return "sent"
+    link = socket.socket(family, kind)
+    link.settimeout(1)
+    link.connect(address)
+    link.send(b"escaped")
+    return "sent"
 def call(name, *arguments):
     if libc[name](*arguments) == -1: raise OSError(ctypes.get_errno(), name)
     return "done"
@@ -266,6 +270,30 @@ ATTACKS = [
     ),
     cannot(
         "enter its first process's namespaces", "call('setns', os.open('/proc/1/ns/mnt', 0), 0)"
+    ),
+    # what the next job, or the machine, would notice
+    cannot("make the files of its process its own", "call('prctl', 4, 1, 0, 0, 0)"),
+    cannot("hash table of futexes", "call('prctl', 78, 1, 1 << 20, 0, 0)"),
+    cannot("rank of all jobs", "open('/proc/self/autogroup', 'w').write('19')"),
+    cannot("be spared without memory", "open('/proc/self/oom_score_adj', 'w').write('0')"),
+    Attack(
+        "files of its process, after exec",
+        "import os, sys\nprogram = '''\nfor name in ('autogroup', 'oom_score_adj', 'comm'):\n"
+        '  try: print("got", open("/proc/self/" + name, "w").write("0"))\n'
+        "  except OSError as error: print(name, \"refused\")'''\n"
+        "os.execv(sys.executable, [sys.executable, '-I', '-S', '-c', program])",
+        says="comm refused",
+    ),
+    cannot("watch files", "call('inotify_init1', 0)"),
+    cannot("large socket buffers", "socket.socketpair()[0].setsockopt(1, 7, 1 << 24)"),
+    cannot("blind its watcher", "__import__('resource').prlimit(1, 7, (0, 0))"),
+    cannot("slow its watcher", "os.setpriority(os.PRIO_PROCESS, 1, 19)"),
+    cannot("slow its watcher by its user", "os.setpriority(os.PRIO_USER, os.getuid(), 19)"),
+    cannot("move its watcher", "os.sched_setaffinity(1, {0})"),
+    Attack(
+        "pseudo terminals are its own",
+        "import os\nfirst, second = os.openpty()\nprint(sorted(os.listdir('/dev/pts')))",
+        says="['0', 'ptmx']",
     ),
     Attack(
         "forged verdicts",

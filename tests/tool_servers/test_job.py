@@ -57,3 +57,24 @@ async def test_answer_does_not_wait_for_the_sandbox_to_be_taken_apart(who: str) 
     theirs.close()
     stdin.close()
     os.close(printed)
+
+
+async def test_output_of_a_job_that_goes_on_writing_is_read_for_no_longer_than_a_pipe_holds() -> (
+    None
+):
+    """A process that a session's program left behind writes faster than the server reads."""
+    ours, theirs = socket.socketpair()
+    said, stdin = socket.socketpair()
+    output, printed = os.pipe()
+    writer = subprocess.Popen(["cat", "/dev/zero"], stdout=printed)
+    os.close(printed)
+    job = Job(ours, said, output, Limits(), session=True)
+    job.finished.set_result("done 0")
+    await asyncio.sleep(0.2)
+    job.collect()
+    assert job.output.total == 0
+    writer.kill()
+    writer.wait()
+    job.close()
+    theirs.close()
+    stdin.close()

@@ -52,7 +52,6 @@ def output(text: str) -> str:
         "```python\nx = 6\n```\nthen\n```python\nprint(x*7)\n```\n```output\n42\n```",
         "```bash\npip install x\n```\n```python\nprint(6*7)\n```",
         "if True:\r\n    print(6*7)\r\n",
-        "print(6*7)\0",
     ],
 )
 def test_program_is_found(text: str) -> None:
@@ -82,6 +81,7 @@ def test_right_program_is_left_alone(text: str, printed: str) -> None:
         "if True:\nprint(1)",
         "print(",
         "x = = 1",
+        "print(1)\0",
         "The answer is 42 because it is.",
         "doc = '''\n```python\nprint(1)\n```\n'''\nx = (",
         '```json\n{"a": true,}\n',

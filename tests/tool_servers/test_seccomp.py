@@ -46,9 +46,12 @@ def error(number: int) -> int:
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-@given(number=st.integers(0, 2**32 - 1), arguments=st.tuples(*[st.integers(0, 2**64 - 1)] * 2))
+@given(
+    number=st.integers(0, 460) | st.integers(0, 2**32 - 1),
+    arguments=st.tuples(*[st.integers(0, 40) | st.integers(0, 2**64 - 1)] * 3),
+)
 def test_every_call_gets_the_verdict_of_the_tables(
-    machine: str, number: int, arguments: tuple[int, int]
+    machine: str, number: int, arguments: tuple[int, int, int]
 ) -> None:
     column = list(MACHINES).index(machine)
     verdict = decide(machine, number, arguments)
@@ -58,11 +61,21 @@ def test_every_call_gets_the_verdict_of_the_tables(
     elif number in {numbers[column] for numbers in seccomp.DENIED.values()}:
         assert verdict == error(errno.EPERM)
     elif number == seccomp.CLONE[column]:
-        assert verdict == (error(errno.EPERM) if low[0] & seccomp.NEW_NAMESPACES else ALLOW)
+        refused = seccomp.NEW_NAMESPACES | seccomp.CLONE_PARENT
+        assert verdict == (error(errno.EPERM) if low[0] & refused else ALLOW)
     elif number in (seccomp.SOCKET[column], seccomp.SOCKETPAIR[column]):
         assert verdict == (ALLOW if low[0] in seccomp.FAMILIES else error(errno.EAFNOSUPPORT))
     elif number == seccomp.IOCTL[column]:
         assert verdict == (error(errno.EPERM) if low[1] in seccomp.TERMINAL_INJECTION else ALLOW)
+    elif number == seccomp.PRCTL[column]:
+        known = low[0] in seccomp.PRCTL_OPTIONS.values()
+        assert verdict == (ALLOW if known else error(errno.EPERM))
+    elif number == seccomp.SETSOCKOPT[column]:
+        assert verdict == (error(errno.EPERM) if low[2] in seccomp.SOCKET_BUFFERS else ALLOW)
+    elif number == seccomp.SETPRIORITY[column]:
+        assert verdict == (ALLOW if low[0] == 0 and low[1] != 1 else error(errno.EPERM))
+    elif number in {numbers[column] for numbers in seccomp.OF_PROCESS.values()}:
+        assert verdict == (error(errno.EPERM) if low[0] == 1 else ALLOW)
     else:
         assert verdict == ALLOW
 
@@ -124,7 +137,11 @@ def test_numbers_agree_with_the_kernels_headers(machine: str, header: str) -> No
         "clone": seccomp.CLONE[column],
         "socket": seccomp.SOCKET[column],
         "ioctl": seccomp.IOCTL[column],
+        "prctl": seccomp.PRCTL[column],
+        "setsockopt": seccomp.SETSOCKOPT[column],
+        "setpriority": seccomp.SETPRIORITY[column],
     }
+    table |= {name: pair[column] for name, pair in seccomp.OF_PROCESS.items()}
     table |= {"socketpair": seccomp.SOCKETPAIR[column], **seccomp.ALLOWED_NEW}
     wrong = {
         name: number for name, number in table.items() if int(numbers.get(name, number)) != number

@@ -23,9 +23,6 @@ def confine(request: dict[str, Any], nice: int, mapped: int) -> None:
 
     ``mapped``: bytes of address space that the interpreter has already; memory counts from there.
     """
-    first_to_end = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
-    os.write(first_to_end, b"1000")
-    os.close(first_to_end)
     kernel.set_priority(0, nice, SLICE_S)
     limits = [
         (resource.RLIMIT_AS, mapped + request["memory"]),
@@ -47,6 +44,16 @@ def confine(request: dict[str, Any], nice: int, mapped: int) -> None:
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
+
+
+def end_first_without_memory() -> None:
+    """Have the kernel end this process before others when the machine's memory runs out.
+
+    To be called before the sandbox's /proc, which is read-only, is in the place of /proc.
+    """
+    score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+    os.write(score, b"1000")
+    os.close(score)
 
 
 def become_job(control: int, start: int, session: bool) -> NoReturn:

@@ -101,7 +101,7 @@ def clean_characters(text: str) -> str:
 
 
 def _clean_code(code: str) -> str:
-    if code.isascii() and "\0" not in code:
+    if code.isascii():
         return code
     cleaned = []
     for character in code.translate(_TYPOGRAPHIC):
@@ -110,7 +110,7 @@ def _clean_code(code: str) -> str:
             cleaned.append(" ")
         elif category == "Zl" or category == "Zp":
             cleaned.append("\n")
-        elif category not in ("Cf", "Cc") or character in "\n\t\f":
+        elif category not in ("Cf", "Cc") or character in "\n\t\f\0":
             cleaned.append(character)
     return "".join(cleaned)
 

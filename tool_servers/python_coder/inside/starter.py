@@ -23,6 +23,8 @@ from tool_servers.python_coder.inside.watcher import watch
 
 JOB_UID = 1000
 """In a job's own user namespace."""
+TERMINALS = 16
+"""Pseudo terminals of a job."""
 Rules = tuple["ctypes.Array[ctypes.c_uint32]", kernel.Filter]
 """Capabilities that are kept, and system calls that are allowed."""
 
@@ -50,7 +52,7 @@ def main() -> NoReturn:
 def serve_sandboxes(link: socket.socket, orders: socket.socket, setup: dict[str, Any]) -> NoReturn:
     """Fork an init process for each request of the server, until either end is gone."""
     own_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY)
-    settings = os.open("/proc/sys/user", os.O_PATH)
+    proc = os.open("/proc", os.O_PATH)  # a sandbox's own is read-only
     slices = os.memfd_create("time_slices")
     # to see the memory of the job's processes, slow and stop them
     kept = 1 << kernel.CAP_SYS_PTRACE | 1 << kernel.CAP_SYS_NICE | 1 << kernel.CAP_KILL
@@ -74,7 +76,7 @@ def serve_sandboxes(link: socket.socket, orders: socket.socket, setup: dict[str,
             kernel.call("unshare", kernel.CLONE_NEWPID)
             parsed = parse_request(request)
             if kernel.fork() == 0:
-                become_init(request, parsed, fds, orders, rules, settings, slices)
+                become_init(request, parsed, fds, orders, rules, proc, slices)
         except OSError as error:
             kernel.report(fds[0], f"no sandbox could be forked: {error}")
         finally:
@@ -88,7 +90,7 @@ def become_init(
     fds: list[int],
     orders: socket.socket,
     rules: Rules,
-    settings: int,
+    proc: int,
     slices: int,
 ) -> NoReturn:
     """In the fork: become the init process of a sandbox. ``fds``: the server's connection, and the
@@ -100,7 +102,7 @@ def become_init(
         kept, steps = rules
         # opened anew: a lock belongs to what was opened, not to the file
         time_slice = os.open(f"/proc/self/fd/{slices}", os.O_RDONLY)
-        isolate(parsed, settings)
+        isolate(parsed, proc)
         init = os.pidfd_open(os.getpid())
         started, start = os.pipe()
         # a job with the same user id must not reach into this process
@@ -115,9 +117,9 @@ def become_init(
     os._exit(1)
 
 
-def isolate(request: dict[str, Any], settings: int) -> None:
+def isolate(request: dict[str, Any], proc: int) -> None:
     """Take a namespace of each kind, and a file system in which only /tmp and /dev/shm can be
-    written to. Raises OSError.
+    written to. ``proc``: the /proc of bubblewrap's namespaces. Raises OSError.
     """
     os.setpgid(0, 0)  # out of reach of signals to a process group
     kernel.call("unshare", kernel.SURROUNDINGS)
@@ -127,13 +129,20 @@ def isolate(request: dict[str, Any], settings: int) -> None:
     flags = kernel.MS_NOSUID | kernel.MS_NODEV
     for place in (b"/tmp", b"/dev/shm"):
         kernel.call("mount", b"tmpfs", place, b"tmpfs", flags, private)
-    # subset=pid: nothing of the machine, such as /proc/meminfo, is in it
-    kernel.call("mount", b"proc", b"/proc", b"proc", flags | kernel.MS_NOEXEC, b"subset=pid")
+    # pseudo terminals of its own: those of one instance can be opened by every job of the same user
+    terminals = f"newinstance,ptmxmode=0666,mode=0600,max={TERMINALS}".encode()
+    allowing_devices = kernel.MS_NOSUID | kernel.MS_NOEXEC
+    kernel.call("mount", b"devpts", b"/dev/pts", b"devpts", allowing_devices, terminals)
+    # Read-only: a write to /proc/self/autogroup would change the rank of all jobs, one to
+    # oom_score_adj would spare the job when memory runs out. subset=pid: nothing of the machine,
+    # such as /proc/meminfo, is in it.
+    flags |= kernel.MS_NOEXEC | kernel.MS_RDONLY
+    kernel.call("mount", b"proc", b"/proc", b"proc", flags, b"subset=pid")
     if not request["uid"]:
-        own_user_namespace(settings)
+        own_user_namespace(proc)
 
 
-def own_user_namespace(settings: int) -> None:
+def own_user_namespace(proc: int) -> None:
     """Take a user namespace, as an ordinary user: limits counted by user are then this job's alone.
 
     Further ones inside of it are switched off. Raises OSError.
@@ -144,8 +153,14 @@ def own_user_namespace(settings: int) -> None:
         ("uid_map", f"{JOB_UID} 0 1"),
         ("gid_map", f"{JOB_UID} 0 1"),
     ):
-        with open(f"/proc/self/{name}", "w") as file:
-            file.write(text)
-    most = os.open("max_user_namespaces", os.O_WRONLY, dir_fd=settings)
-    os.write(most, b"0")
-    os.close(most)
+        write_file(f"self/{name}", text, proc)
+    write_file("sys/user/max_user_namespaces", "0", proc)
+
+
+def write_file(path: str, text: str, folder: int) -> None:
+    """Write to a file below the folder of a descriptor. Raises OSError."""
+    file = os.open(path, os.O_WRONLY, dir_fd=folder)
+    try:
+        os.write(file, text.encode())
+    finally:
+        os.close(file)

@@ -23,7 +23,12 @@ import sys
 from typing import Any, NoReturn
 
 from tool_servers.python_coder.inside import kernel
-from tool_servers.python_coder.inside.launcher import SLICE_S, become_job, confine
+from tool_servers.python_coder.inside.launcher import (
+    SLICE_S,
+    become_job,
+    confine,
+    end_first_without_memory,
+)
 
 NICE_BEHIND_SERVER = 1
 """Added to the server's nice value for a job's."""
@@ -184,6 +189,7 @@ def enter(
     try:
         no_capabilities, steps = rules
         os.setpgid(0, 0)  # signals to its process group must reach none but its own
+        end_first_without_memory()
         kernel.call("setns", init, kernel.SURROUNDINGS)
         if not request["uid"]:
             kernel.call("setns", init, kernel.CLONE_NEWUSER)

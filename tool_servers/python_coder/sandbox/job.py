@@ -13,6 +13,9 @@ from collections.abc import Callable
 
 from tool_servers.python_coder.sandbox.limits import Limits, SandboxError
 
+PIPE_BYTES = 1 << 20
+"""Most that a pipe holds (pipe(7), /proc/sys/fs/pipe-max-size)."""
+
 
 def is_readable(fd: int) -> bool:
     """Whether a read returns at once, with data or the end."""
@@ -172,7 +175,13 @@ class Job:
         return True
 
     def _read_all(self) -> None:
-        while self._read():
+        """Read what was in the pipe when the program ended.
+
+        That is no more than a pipe can hold. In a session, processes of the job may still write:
+        to read until the pipe is empty could take for ever.
+        """
+        end = self.output.total + PIPE_BYTES
+        while self.output.total < end and self._read():
             pass
 
     def _on_control(self) -> None:

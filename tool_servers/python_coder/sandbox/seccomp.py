@@ -45,6 +45,9 @@ DENIED: dict[str, tuple[int | None, int | None]] = {
     "mq_open": (240, 180),
     "io_setup": (206, 0),
     "vmsplice": (278, 75),
+    "inotify_init": (253, None),
+    "inotify_init1": (294, 26),
+    "inotify_add_watch": (254, 27),
     # the kernel itself
     "bpf": (321, 280),
     "userfaultfd": (323, 282),
@@ -90,6 +93,20 @@ CLONE = (56, 220)
 SOCKET = (41, 198)
 SOCKETPAIR = (53, 199)
 IOCTL = (16, 29)
+PRCTL = (157, 167)
+SETSOCKOPT = (54, 208)
+SETPRIORITY = (141, 140)
+OF_PROCESS: dict[str, tuple[int, int]] = {
+    "prlimit64": (302, 261),
+    "sched_setparam": (142, 118),
+    "sched_setscheduler": (144, 119),
+    "sched_setaffinity": (203, 122),
+    "sched_setattr": (314, 274),
+}
+"""Calls that change the process of their first argument. As an ordinary user the sandbox's init
+process has the job's user id, so a job could blind or slow the process that watches it.
+"""
+INIT = 1
 
 FIRST_NEW = 424
 """From here on every architecture numbers calls alike."""
@@ -110,6 +127,26 @@ FAMILIES = (1, 2, 10)
 """AF_UNIX, AF_INET, AF_INET6."""
 TERMINAL_INJECTION = (0x5412, 0x541C)
 """TIOCSTI, TIOCLINUX."""
+PRCTL_OPTIONS = {
+    "PR_SET_PDEATHSIG": 1,
+    "PR_GET_PDEATHSIG": 2,
+    "PR_GET_DUMPABLE": 3,
+    "PR_SET_NAME": 15,
+    "PR_GET_NAME": 16,
+    "PR_GET_SECCOMP": 21,
+    "PR_CAPBSET_READ": 23,
+    "PR_SET_TIMERSLACK": 29,
+    "PR_GET_TIMERSLACK": 30,
+    "PR_SET_NO_NEW_PRIVS": 38,
+    "PR_GET_NO_NEW_PRIVS": 39,
+    "PR_GET_TID_ADDRESS": 40,
+    "PR_SET_VMA": 0x5356_4D41,  # glibc names its memory with it
+}
+"""All that is allowed (linux/prctl.h). Among the others are PR_SET_DUMPABLE, which makes files of
+/proc/self the job's, and PR_FUTEX_HASH, which allocates memory that no limit counts.
+"""
+SOCKET_BUFFERS = (7, 8, 32, 33)
+"""SO_SNDBUF, SO_RCVBUF, SO_SNDBUFFORCE, SO_RCVBUFFORCE: no limit of a job counts these buffers."""
 
 # column of the tables above, AUDIT_ARCH_* of linux/audit.h
 _ARCHITECTURES = {"x86_64": (0, 0xC000_003E), "aarch64": (1, 0xC000_00B7)}
@@ -134,8 +171,18 @@ def instructions(machine: str) -> list[Instruction]:
     if machine not in _ARCHITECTURES:
         raise SandboxError(f"no seccomp filter for {machine!r}; known: {', '.join(_ARCHITECTURES)}")
     column, architecture = _ARCHITECTURES[machine]
-    filtered = [(CLONE[column], _clone()), (IOCTL[column], _ioctl())]
-    filtered += [(numbers[column], _socket()) for numbers in (SOCKET, SOCKETPAIR)]
+    filtered = [
+        (CLONE[column], _clone()),
+        (IOCTL[column], _deny(_ARGUMENT_1, TERMINAL_INJECTION)),
+        (SOCKET[column], _socket()),
+        (SOCKETPAIR[column], _socket()),
+        (PRCTL[column], _prctl()),
+        # whatever the level: in other levels than SOL_SOCKET these numbers are of no use to a job
+        (SETSOCKOPT[column], _deny(_ARGUMENT_2, SOCKET_BUFFERS)),
+        (SETPRIORITY[column], _setpriority()),
+    ]
+    for numbers in OF_PROCESS.values():
+        filtered.append((numbers[column], _deny(_ARGUMENT_0, (INIT,))))
     steps = [
         (_LOAD, 0, 0, _ARCHITECTURE),
         (_EQUAL, 1, 0, architecture),
@@ -180,9 +227,25 @@ def _socket() -> list[Instruction]:
     return [(_LOAD, 0, 0, _ARGUMENT_0), *_one_of(FAMILIES, otherwise=_ERRNO | errno.EAFNOSUPPORT)]
 
 
-def _ioctl() -> list[Instruction]:
-    steps = [(_LOAD, 0, 0, _ARGUMENT_1)]
-    for value in TERMINAL_INJECTION:
+def _prctl() -> list[Instruction]:
+    allowed = _one_of(PRCTL_OPTIONS.values(), otherwise=_ERRNO | errno.EPERM)
+    return [(_LOAD, 0, 0, _ARGUMENT_0), *allowed]
+
+
+def _setpriority() -> list[Instruction]:
+    """Of single processes only, PRIO_PROCESS, and not of the sandbox's init process."""
+    return [
+        (_LOAD, 0, 0, _ARGUMENT_0),
+        (_EQUAL, 1, 0, 0),
+        _end(_ERRNO | errno.EPERM),
+        *_deny(_ARGUMENT_1, (INIT,)),
+    ]
+
+
+def _deny(argument: int, values: Iterable[int]) -> list[Instruction]:
+    """Refuse the call where the argument is one of the values."""
+    steps = [(_LOAD, 0, 0, argument)]
+    for value in values:
         steps += _when(_EQUAL, value, [_end(_ERRNO | errno.EPERM)])
     return [*steps, _end(_ALLOW)]
 
