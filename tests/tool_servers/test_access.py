@@ -69,6 +69,15 @@ def post(running: Running, **headers: str) -> int:
         ({"Authorization": f"Bearer {TOKEN}", "Host": "10.255.255.1"}, 421),
         ({"Authorization": f"Bearer {TOKEN}", "Origin": "https://evil.example"}, 403),
         ({"Authorization": f"Bearer {TOKEN}", "Origin": "null"}, 403),
+        ({"Authorization": f"Bearer {TOKEN}", "Origin": "http://[::1"}, 403),
+        (
+            {
+                "Authorization": f"Bearer {TOKEN}",
+                "Host": "tools.example",
+                "Origin": "ftp://tools.example",
+            },
+            403,
+        ),
         (
             {
                 "Authorization": f"Bearer {TOKEN}",

@@ -209,8 +209,8 @@ def test_markup_and_long_snippets_do_not_reach_the_model() -> None:
         (("--engine", "google"), "the environment variable GOOGLE_API_KEY holds no key"),
         (("--engine", "searxng"), "--engine searxng needs --base-url"),
         (("--engine", "bing"), "invalid choice: 'bing'"),
-        (("--base-url", "ftp://x"), "is not a strip_markup http or https URL"),
-        (("--base-url", "https://user:word@x"), "is not a strip_markup http or https URL"),
+        (("--base-url", "ftp://x"), "is not a plain http or https URL"),
+        (("--base-url", "https://user:word@x"), "is not a plain http or https URL"),
         (("--leave-out", "x.example"), "--leave-out cannot be kept with --engine gemini"),
     ],
 )

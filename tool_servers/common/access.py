@@ -58,8 +58,7 @@ class Access:
         if not _names_server(host[:300], scope["server"][0], self.names):
             return _refuse(421, "Host is not a name of this server", scope)
         origin = headers.get("origin")
-        # compared as text, with the scheme: a browser sends scheme, host and port (RFC 6454)
-        if origin is not None and origin.lower() != f"{scope['scheme']}://{host}".lower():
+        if origin is not None and not self._is_own_origin(origin, scope["scheme"], host):
             return _refuse(403, "requests of other web pages are not answered", scope)
         if self.token is None or scope["path"] in OPEN_PATHS:
             return None
@@ -69,6 +68,15 @@ class Access:
         ):
             return None
         return _refuse(401, f"a bearer token is needed: the server's {TOKEN}", scope)
+
+    def _is_own_origin(self, origin: str, scheme: str, host: str) -> bool:
+        """Whether a page of this server calls. Compared as text, with the scheme: that is what
+        browsers send (RFC 6454). A further name may be that of a proxy, which speaks HTTPS.
+        """
+        own = {f"{scheme}://{host}".lower()}
+        if host.lower().partition(":")[0].rstrip(".") in self.names:
+            own.add(f"https://{host}".lower())
+        return origin.lower() in own
 
 
 # the same few for every request; to parse them would be a tenth of an empty call
