@@ -12,6 +12,7 @@ from agentflow_verl.config.endpoint import EndpointConfig
 from agentflow_verl.config.flow_grpo import FlowGRPO
 from agentflow_verl.config.judge import JudgeConfig
 from agentflow_verl.config.limits import Limits, ValidationLimits
+from agentflow_verl.config.mcp_servers import read_mcp_servers
 from agentflow_verl.config.reward import RewardConfig
 from agentflow_verl.config.tool import ToolConfig
 from agentflow_verl.core.errors import ConfigError
@@ -53,6 +54,10 @@ class AgentflowConfig(Limits):
     base: FrozenBaseConfig = FrozenBaseConfig()
     endpoints: dict[str, EndpointConfig] = {}
     tools: dict[str, ToolConfig] = {}
+    mcp_servers: str | None = None
+    """A JSON file with further tool servers under ``mcpServers``, as MCP's desktop clients have it;
+    those of ``tools`` with the same name go first.
+    """
     judge: JudgeConfig = JudgeConfig()
     reward: RewardConfig = RewardConfig()
     flow_grpo: FlowGRPO = FlowGRPO()
@@ -107,9 +112,18 @@ class AgentflowConfig(Limits):
         return "base" in self.engines.model_dump().values()
 
 
+def _with_mcp_servers(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The node with the servers of its ``mcp_servers`` file among its tools."""
+    whole = dict(node)
+    path, tools = whole.get("mcp_servers"), whole.get("tools") or {}
+    if isinstance(path, str) and isinstance(tools, Mapping):
+        whole["tools"] = {**read_mcp_servers(path), **tools}
+    return whole
+
+
 def load(node: Mapping[str, Any]) -> AgentflowConfig:
     """Validate an ``agentflow`` mapping. Raises ConfigError for the first thing that is wrong."""
-    config = validate(AgentflowConfig, dict(node), "agentflow")
+    config = validate(AgentflowConfig, _with_mcp_servers(node), "agentflow")
     known = (*BUILT_IN_ENGINES, *config.endpoints)
     for module, engine in config.engines.model_dump().items():
         if engine not in known:

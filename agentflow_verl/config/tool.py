@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
+from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from agentflow_verl.config.base import ConfigModel, Count, Seconds
 
@@ -31,6 +32,12 @@ class ToolConfig(ConfigModel):
     env: tuple[str, ...] = ()
     """Names of environment variables that an embedded server receives beside PATH, HOME, LANG and
     PYTHONPATH.
+    """
+    env_values: dict[str, SecretStr] = {}
+    """Further variables of an embedded server, with their values; shown nowhere."""
+    tools: dict[str, str] | None = None
+    """The tools to offer, by the server's name for them, and what to call them here. A list keeps
+    the server's names; None offers all.
     """
     timeout_s: Seconds = 30.0
     """For one call, in seconds."""
@@ -61,7 +68,9 @@ class ToolConfig(ConfigModel):
 
     def running_at(self, urls: tuple[str, ...]) -> ToolConfig:
         """This server once it has been started: from then on it is like any server with URLs."""
-        return self.model_copy(update={"urls": urls, "command": None, "args": (), "env": ()})
+        return self.model_copy(
+            update={"urls": urls, "command": None, "args": (), "env": (), "env_values": {}}
+        )
 
     @field_validator("name")
     @classmethod
@@ -71,6 +80,21 @@ class ToolConfig(ConfigModel):
                 f"{name!r} cannot name a tool server: use letters, digits, '_', '-' and '.'"
             )
         return name
+
+    @field_validator("tools", mode="before")
+    @classmethod
+    def _name_tools(cls, tools: Any) -> Any:
+        """A list of names keeps them."""
+        if isinstance(tools, (list, tuple)):
+            return {name: name for name in tools}
+        return tools
+
+    @field_validator("tools")
+    @classmethod
+    def _check_tools(cls, tools: dict[str, str] | None) -> dict[str, str] | None:
+        if tools is not None and (not tools or len(set(tools.values())) < len(tools)):
+            raise ValueError("name at least one tool, each only once, or leave tools out")
+        return tools
 
     @field_validator("urls")
     @classmethod
@@ -102,7 +126,7 @@ class ToolConfig(ConfigModel):
 
     @model_validator(mode="after")
     def _check_combination(self) -> ToolConfig:
-        if self.urls and (self.command is not None or self.args or self.env):
+        if self.urls and (self.command is not None or self.args or self.env or self.env_values):
             raise ValueError(
                 "urls: a server with URLs is not started here: drop command, args and env"
             )

@@ -42,6 +42,6 @@ class TrajectoryState:
         """What a call carries."""
         return {TRAJECTORY: self.name, STATE_KEPT: kept.kept}
 
-    def farewell(self) -> dict[str, Any]:
+    def end_meta(self) -> dict[str, Any]:
         """What a call carries that does not run, and drops what is kept."""
         return {TRAJECTORY: self.name, TRAJECTORY_ENDED: True}

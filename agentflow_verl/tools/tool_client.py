@@ -103,7 +103,7 @@ class ToolServer:
                 kept.tool,
                 kept.arguments,
                 deadline,
-                meta=state.farewell(),
+                meta=state.end_meta(),
                 repeatable=False,
             )
         except (InfraError, OutOfTime) as error:
@@ -125,11 +125,12 @@ class ToolServer:
             meta = None
             if state is not None:
                 had_state = kept is not None and kept.kept
-                sent = state.at[self.config.name] = Kept(url, spec.name, arguments, had_state)
+                sent = Kept(url, spec.name_at_server, arguments, had_state)
+                state.at[self.config.name] = sent
                 meta = state.meta(sent)
             result = await self._client.call_tool(
                 url,
-                spec.name,
+                spec.name_at_server,
                 arguments,
                 deadline,
                 self.config.timeout_s,
@@ -147,7 +148,7 @@ class ToolServer:
             repeatable=repeatable,
             only=kept.url if kept is not None and kept.kept else None,
         )
-        return replace(result, attempts=attempts)
+        return replace(result, tool=spec.name, attempts=attempts)
 
     def _digest(self, spec: ToolSpec, arguments: dict[str, Any]) -> str | None:
         """The cache entry of this call, ``None`` if it has none.

@@ -10,11 +10,13 @@ import asyncio
 import os
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
+from agentflow_verl.config.base import nearest
 from agentflow_verl.config.tool import ToolConfig
 from agentflow_verl.core.deadline import Deadline
 from agentflow_verl.core.disk_cache import ResultCache
@@ -56,14 +58,14 @@ class ToolBox:
         self._specs = {spec.name: spec for spec in self.specs}
         self._servers = {spec.name: server for spec, server in homes}
         self._checks = {spec.name: ArgumentCheck(spec.name, spec.parameters) for spec in self.specs}
-        self._farewells: set[asyncio.Future[None]] = set()
+        self._endings: set[asyncio.Future[None]] = set()
         self._by_key: dict[str, ToolSpec] = {}
         for spec in self.specs:
             other = self._by_key.setdefault(tool_key(spec.name), spec)
             if other.name == spec.name and other is not spec:
                 raise ConfigError(
                     f"tool {spec.name} is listed by both {self._servers_of(homes, spec.name)}: "
-                    "drop one of them from agentflow.tools"
+                    "rename one of them with agentflow.tools.NAME.tools"
                 )
             if other is not spec:
                 raise ConfigError(
@@ -170,12 +172,12 @@ class ToolBox:
             return
         for server in {server.config.name: server for server in self._servers.values()}.values():
             if server.config.name in state.at:
-                farewell = asyncio.ensure_future(server.end(state))
-                self._farewells.add(farewell)
-                farewell.add_done_callback(self._farewells.discard)
+                ending = asyncio.ensure_future(server.end(state))
+                self._endings.add(ending)
+                ending.add_done_callback(self._endings.discard)
 
     async def close(self) -> None:
-        await wait_all(self._farewells)
+        await wait_all(self._endings)
         await wait_all(
             [
                 *([self._client.close()] if self._client else []),
@@ -228,7 +230,24 @@ async def _specs_of(
             )
     if not specs:
         raise ConfigError(f"tool server {server.config.name} at {url} lists no tools")
-    return specs
+    return _chosen(specs, server.config)
+
+
+def _chosen(specs: tuple[ToolSpec, ...], config: ToolConfig) -> tuple[ToolSpec, ...]:
+    """The tools that the configuration names, in its order and with its names."""
+    if config.tools is None:
+        return specs
+    listed = {spec.name: spec for spec in specs}
+    chosen: list[ToolSpec] = []
+    for name, shown_as in config.tools.items():
+        if name not in listed:
+            raise ConfigError(
+                f"agentflow.tools.{config.name}.tools: the server has no tool"
+                f" {name!r}{nearest(name, listed)}"
+            )
+        renamed_from = "" if shown_as == name else name
+        chosen.append(replace(listed[name], name=shown_as, renamed_from=renamed_from))
+    return tuple(chosen)
 
 
 def _by_name(spec: ToolSpec) -> str:

@@ -16,7 +16,8 @@ class ToolSpec:
     something and a second one would again (``readOnlyHint: false`` without ``idempotentHint``).
     ``server`` is the name and version it gives itself, ``fingerprint`` its word for everything else
     that shapes its answers, such as the digest of an index. ``keeps_state`` is true where calls
-    that name their trajectory find what its earlier ones left.
+    that name their trajectory find what its earlier ones left. ``renamed_from`` is the server's
+    name for a tool that the configuration calls otherwise.
     """
 
     name: str
@@ -28,6 +29,11 @@ class ToolSpec:
     server: str = ""
     fingerprint: str = ""
     keeps_state: bool = False
+    renamed_from: str = ""
+
+    @property
+    def name_at_server(self) -> str:
+        return self.renamed_from or self.name
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,7 @@ class FaultyServer:
         self.heads: list[str] = []
         self.connections: set[asyncio.Task] = set()
         self.list_fault = None
+        self.on_reply = print
 
     async def start(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -149,6 +150,10 @@ class FaultyServer:
             self.connections.discard(asyncio.current_task())
 
     async def _answer(self, writer: asyncio.StreamWriter, request: dict) -> None:
+        if "method" not in request:  # an answer to a request of ours
+            self.on_reply(request)
+            writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
+            return
         method = request["method"]
         if method == "server/discover":
             send_result(writer, request["id"], {"supportedVersions": ["2026-07-28"]})

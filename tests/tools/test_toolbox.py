@@ -116,6 +116,32 @@ async def test_a_missing_token_is_a_config_error_that_does_not_repeat_it(
         )
 
 
+async def test_tools_are_chosen_and_renamed_where_two_servers_have_the_same(echo):
+    one = ToolConfig(name="one", urls=(echo.url,), tools={"echo": "say", "fail": "fail"})
+    with echo_process() as other:
+        two = ToolConfig(name="two", urls=(other.url,), tools=["echo"])
+        async with await ToolBox.open([one, two]) as tools:
+            assert [spec.name for spec in tools.specs] == ["say", "fail", "echo"]
+            before = echo.state()["calls"]
+            result = await tools.call("say", {"text": "hello"}, soon())
+            assert (result.tool, result.text) == ("say", "hello")
+            assert echo.state()["calls"] == before + 1
+            assert (await tools.call("echo", {"text": "there"}, soon())).text == "there"
+            assert tools.resolve("Slow_Tool") is None
+
+
+async def test_chosen_tool_that_the_server_does_not_have_is_named(echo):
+    config = ToolConfig(name="one", urls=(echo.url,), tools=["ecko"])
+    with pytest.raises(ConfigError, match="agentflow.tools.one.tools: .*did you mean 'echo'"):
+        await ToolBox.open([config])
+
+
+@pytest.mark.parametrize("tools", [[], {"a": "x", "b": "x"}])
+def test_choice_of_tools_names_each_once(tools):
+    with pytest.raises(ValueError, match="at least one tool"):
+        ToolConfig(name="one", urls=("http://x/mcp",), tools=tools)
+
+
 async def test_an_embedded_server_needs_a_supervisor_first():
     with pytest.raises(ConfigError, match="tool server python_coder has no URL"):
         await ToolBox.open([ToolConfig(name="python_coder")])

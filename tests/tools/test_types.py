@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import subprocess
@@ -114,6 +115,40 @@ def test_a_result_with_only_structured_content_is_shown_as_json():
     assert result_text({"content": [], "structuredContent": {"sum": 3}}) == '{"sum": 3}'
 
 
+PICTURE = {"type": "image", "data": "", "mimeType": "image/png"}
+
+
+@pytest.mark.parametrize(
+    ("text", "data", "added"),
+    [
+        ("4711", {"sum": 4711}, False),
+        ("the sum is 4711", {"sum": 4711}, False),
+        ('{"name": "Z\\u00fcrich"}', {"name": "Zürich"}, False),
+        ("true and 2.5", {"a": [True, {"b": 2.5}]}, False),
+        ("two rows", {"rows": [{"id": 4711}, {"id": 4712}]}, True),
+        ("4711", {"sum": 4711, "unit": "kg"}, True),
+        ("", {"sum": 4711}, True),
+        ("  ", {}, True),
+    ],
+)
+def test_structured_content_follows_a_text_that_does_not_say_all_of_it(text, data, added):
+    blocks = [{"type": "text", "text": text}]
+    shown = result_text({"content": blocks, "structuredContent": data})
+    assert shown.startswith(text)
+    assert (json.dumps(data, ensure_ascii=False) in shown.removeprefix(text)) is added
+
+
+def test_structured_content_stands_beside_a_picture():
+    shown = result_text({"content": [PICTURE], "structuredContent": {"sum": 4711}})
+    assert shown == '[image image/png left out]\n{"sum": 4711}'
+
+
+@pytest.mark.parametrize("text", ["\ud83d", "a \ude00 b", "\ud83d\ude00"])
+def test_half_a_surrogate_pair_comes_out_as_text(text):
+    for result in ({"content": [{"type": "text", "text": text}]}, {"structuredContent": [text]}):
+        result_text(result).encode()
+
+
 def test_annotated_arguments_are_repeated_as_headers():
     region = {"type": "string", "x-mcp-header": "Region"}
     nested = {"type": "object", "properties": {"on": {"type": "boolean", "x-mcp-header": "On"}}}
@@ -168,13 +203,14 @@ def test_a_header_name_that_http_does_not_allow_is_left_out():
 
 
 def test_the_tools_package_imports_no_trainer():
-    modules = (
-        "cache content faults limits mcp_client process protocol registry replicas schema server"
-        " spec supervisor wire"
-    )
-    lines = [f"import agentflow_verl.tools.{name}" for name in modules.split()]
-    lines.append("import sys")
-    lines.append("assert not {'verl', 'ray', 'vllm', 'torch', 'mcp'} & set(sys.modules)")
+    lines = [
+        "import pkgutil, sys, agentflow_verl.tools as tools",
+        "found = pkgutil.walk_packages(tools.__path__, 'agentflow_verl.tools.')",
+        "names = [module.name for module in found]",
+        "assert 'agentflow_verl.tools.mcp.client' in names",
+        "[__import__(name) for name in names]",
+        "assert not {'verl', 'ray', 'vllm', 'torch', 'mcp'} & set(sys.modules)",
+    ]
     subprocess.run(
-        [sys.executable, "-c", "\n".join(lines)], check=True, env=dict(os.environ), timeout=30
+        [sys.executable, "-c", "\n".join(lines)], check=True, env=dict(os.environ), timeout=60
     )

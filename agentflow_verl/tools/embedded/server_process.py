@@ -80,7 +80,7 @@ class ServerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log or subprocess.PIPE,
-                env=child_environment(self.config.env),
+                env=child_environment(self.config.env) | self._secrets(),
                 # a process group of its own, so that it can be killed as a whole
                 start_new_session=True,
             )
@@ -95,6 +95,10 @@ class ServerProcess:
             (process.stderr, self._on_stderr),
         )
         self._pumps = [self._pump(pipe, handle) for pipe, handle in pipes if pipe is not None]
+
+    def _secrets(self) -> dict[str, str]:
+        values = self.config.env_values
+        return {name: value.get_secret_value() for name, value in values.items()}
 
     def ready(self) -> bool:
         """Whether it has announced its port and answers."""

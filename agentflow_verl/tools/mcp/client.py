@@ -21,6 +21,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -30,7 +31,7 @@ from agentflow_verl.core.errors import InfraError, OutOfTime
 from agentflow_verl.core.http_session import new_session, new_single_use_session
 from agentflow_verl.core.server_errors import ServerFault
 from agentflow_verl.tools.mcp.content import result_text, says_state_kept, stated_server, to_spec
-from agentflow_verl.tools.mcp.protocol import CLIENT, HANDSHAKE, MODERN, Peer, is_plain
+from agentflow_verl.tools.mcp.protocol import CLIENT, HANDSHAKE, MODERN, Peer, encode, is_plain
 from agentflow_verl.tools.mcp.transport import (
     MAX_REPLY_BYTES,
     Reply,
@@ -47,6 +48,9 @@ _SERVER_BUSY = (
     -32050
 )  # of this project's servers: no slot came free in time, the tool was not started
 _MAX_PAGES = 100
+_METHOD_NOT_FOUND = -32601
+_MISSING_CAPABILITY = -32021  # of the client: sampling, roots or elicitation (MCP 2026-07-28)
+NO_INPUT = "The tool asks for input from a person or a model, and there is none to give it."
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +76,7 @@ class McpClient:
         self._peers: dict[str, Peer] = {}
         self._schemas: dict[tuple[str, str], dict[str, Any]] = {}
         self._ids = itertools.count(1)
-        self._farewells: set[asyncio.Task[None]] = set()
+        self._cancellations: set[asyncio.Task[None]] = set()
 
     async def list_tools(self, url: str, deadline: Deadline) -> tuple[ToolSpec, ...]:
         """Every tool of the server, in its order. Raises ``InfraError`` or ``OutOfTime``."""
@@ -141,12 +145,12 @@ class McpClient:
             return ToolResult(
                 name, str(reply.error.get("message")), is_error=True, seconds=_since(started)
             )
+        if reply.error is not None and reply.error.get("code") == _MISSING_CAPABILITY:
+            return ToolResult(name, NO_INPUT, is_error=True, seconds=_since(started))
         result = _accepted(reply, what)
         if result.get("resultType", "complete") != "complete":
-            raise ServerFault(
-                f"{what}: the server answers with {result['resultType']!r}, which needs a person's"
-                " input"
-            )
+            # Sampling, roots or a form: the model chose a tool that cannot be used from here.
+            return ToolResult(name, NO_INPUT, is_error=True, seconds=_since(started))
         try:
             text, state_kept = result_text(result), says_state_kept(result)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -163,8 +167,8 @@ class McpClient:
         self._closed = True
         if self._session is None:
             return
-        if self._farewells:
-            await asyncio.wait(self._farewells, timeout=1)
+        if self._cancellations:
+            await asyncio.wait(self._cancellations, timeout=1)
         for url, peer in self._peers.items():
             if peer.session_id:
                 await _end_session(
@@ -205,7 +209,7 @@ class McpClient:
                 raise
             raise InfraError(f"{what}: the answer is larger than {MAX_REPLY_BYTES} bytes") from None
         except asyncio.TimeoutError:
-            self._farewell(url, peer, request_id)
+            self._cancel_request(url, peer, request_id)
             if deadline.remaining() <= 0.005:  # a timer may fire a moment before its time
                 waited_s = _since(started)
                 raise OutOfTime(f"{what}: no answer before the deadline", waited_s) from None
@@ -213,7 +217,7 @@ class McpClient:
                 f"{what}: no answer within its time limit", reached=peer is not None
             ) from None
         except asyncio.CancelledError:
-            self._farewell(url, peer, request_id)
+            self._cancel_request(url, peer, request_id)
             raise
         if reply.status in (400, 404) and not peer.modern:
             self._peers.pop(
@@ -277,7 +281,14 @@ class McpClient:
             raise asyncio.TimeoutError
         schema = self._schemas.get((url, params["name"])) if method == "tools/call" else None
         headers, body = peer.request(request_id, method, params, schema)
-        return await post(session, url, body, {**headers, **self._access.get(url, {})}, remaining)
+        return await post(
+            session,
+            url,
+            body,
+            {**headers, **self._access.get(url, {})},
+            remaining,
+            partial(self._answer, url, peer, deadline),
+        )
 
     def _session_for(self, repeatable: bool) -> aiohttp.ClientSession:
         if self._session is None:
@@ -288,7 +299,7 @@ class McpClient:
             self._single_use_session = new_single_use_session()
         return self._single_use_session
 
-    def _farewell(self, url: str, peer: Peer | None, request_id: int) -> None:
+    def _cancel_request(self, url: str, peer: Peer | None, request_id: int) -> None:
         """Tell an older server that nobody waits: unlike a newer one it does not stop when the
         connection closes.
         """
@@ -297,23 +308,36 @@ class McpClient:
             task = asyncio.ensure_future(
                 self._notify(url, peer, "notifications/cancelled", params, 1.0)
             )
-            self._farewells.add(task)
-            task.add_done_callback(self._farewells.discard)
+            self._cancellations.add(task)
+            task.add_done_callback(self._cancellations.discard)
+
+    async def _answer(
+        self, url: str, peer: Peer, deadline: Deadline, request: dict[str, Any]
+    ) -> None:
+        """Answer a server's request: a ping, and that nothing else is offered (roots, sampling and
+        elicitation are capabilities that this client does not declare).
+        """
+        method = request["method"]
+        answer: dict[str, Any] = {"jsonrpc": "2.0", "id": request["id"]}
+        if method == "ping":
+            answer["result"] = {}
+        else:
+            answer["error"] = {"code": _METHOD_NOT_FOUND, "message": f"Method not found: {method}"}
+        await self._tell(url, peer, encode(answer), deadline.remaining())
 
     async def _notify(
         self, url: str, peer: Peer, method: str, params: dict[str, Any], timeout_s: float
     ) -> None:
+        _, body = peer.notification(method, params)
+        await self._tell(url, peer, body, timeout_s)
+
+    async def _tell(self, url: str, peer: Peer, body: bytes, timeout_s: float) -> None:
+        """Send what is owed no answer."""
         if self._session is None:  # closed in the meantime
             return
-        headers, body = peer.notification(method, params)
+        headers = {**peer.headers(), **self._access.get(url, {})}
         try:
-            await post(
-                self._session,
-                url,
-                body,
-                {**headers, **self._access.get(url, {})},
-                max(0.05, timeout_s),
-            )
+            await post(self._session, url, body, headers, max(0.05, timeout_s))
         except (TransportError, ReplyTooLarge, asyncio.TimeoutError):
             # 202 without a body is the expected answer; a server that is gone shows at the next
             # request

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from agentflow_verl.core.unicode import well_formed
 from agentflow_verl.tools.session import STATE_KEPT
 from agentflow_verl.tools.types import ToolSpec
 
@@ -26,9 +27,9 @@ def to_spec(tool: Mapping[str, Any], server: str = "") -> ToolSpec:
         raise TypeError(f"tool {name!r} with schema {type(schema).__name__}")
     return ToolSpec(
         name=name,
-        description=str(tool.get("description") or ""),
+        description=well_formed(str(tool.get("description") or "")),
         parameters=schema,
-        notes=str(meta.get(NOTES) or ""),
+        notes=well_formed(str(meta.get(NOTES) or "")),
         cacheable=meta.get(CACHEABLE) is True,
         repeatable=hints.get("readOnlyHint") is not False or hints.get("idempotentHint") is True,
         server=server,
@@ -52,11 +53,38 @@ def says_state_kept(result: Mapping[str, Any]) -> bool:
 
 
 def result_text(result: Mapping[str, Any]) -> str:
-    """The text of a tool's result; what is not text is named, never passed on."""
+    """The text of a tool's result. What is not text is named, never passed on; structured content
+    follows where the text does not already say all of it, as servers should have it do.
+    """
     blocks = [_block_text(block) for block in result.get("content") or ()]
-    if not blocks and result.get("structuredContent") is not None:
-        return json.dumps(result["structuredContent"], ensure_ascii=False)
-    return "\n".join(blocks)
+    data = result.get("structuredContent")
+    if data is not None and not _says_all("\n".join(blocks), data):
+        blocks = [block for block in blocks if block]
+        blocks.append(json.dumps(data, ensure_ascii=False))
+    return well_formed("\n".join(blocks))
+
+
+def _says_all(text: str, data: Any) -> bool:
+    """Whether every value in ``data`` stands in the text."""
+    if not text.strip():
+        return False
+    pending = [data]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, Mapping):
+            pending += value.values()
+        elif isinstance(value, list):
+            pending += value
+        elif not any(form in text for form in _forms(value)):
+            return False
+    return True
+
+
+def _forms(value: Any) -> tuple[str, ...]:
+    """A value as text and as JSON, whose quotes are left out."""
+    escaped = json.dumps(value)
+    unescaped = json.dumps(value, ensure_ascii=False)
+    return str(value), escaped.strip('"'), unescaped.strip('"')
 
 
 def _block_text(block: Mapping[str, Any]) -> str:

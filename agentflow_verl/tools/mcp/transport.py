@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,13 @@ import aiohttp
 
 from agentflow_verl.core import http_session
 from agentflow_verl.core.retry import retry_after_s
+from agentflow_verl.tools.mcp.event_stream import EventStream
 
 MAX_REPLY_BYTES = 4 * 1024 * 1024
 _ACCEPT = "application/json, text/event-stream"
 _EXCERPT = 200
+
+Answer = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class TransportError(Exception):
@@ -63,14 +66,21 @@ class Reply:
         return f"HTTP {self.status}: {self.excerpt or 'empty body'}"
 
 
+async def ignore_request(request: dict[str, Any]) -> None:
+    """Leave a server's request without an answer."""
+
+
 async def post(
     session: aiohttp.ClientSession,
     url: str,
     message: bytes,
     headers: dict[str, str],
     timeout_s: float,
+    answer: Answer = ignore_request,
 ) -> Reply:
     """POST one JSON-RPC message and read its answer.
+
+    ``answer`` is awaited for each request that the server makes before it answers.
 
     Raises ``TransportError``, ``ReplyTooLarge``, or ``asyncio.TimeoutError`` after ``timeout_s``
     seconds.
@@ -86,7 +96,7 @@ async def post(
             session, url, timeout_s, data=message, headers=headers, allow_redirects=False
         ) as response:
             try:
-                return await _read(response)
+                return await _read(response, answer)
             except BaseException:
                 response.close()  # an unread rest must not go back to the connection pool
                 raise
@@ -97,18 +107,18 @@ async def post(
         raise TransportError(f"{type(error).__name__}: {_short(error)}", reached) from error
 
 
-async def _read(response: aiohttp.ClientResponse) -> Reply:
+async def _read(response: aiohttp.ClientResponse, answer: Answer) -> Reply:
     session_id = response.headers.get("Mcp-Session-Id")
     if (response.content_length or 0) > MAX_REPLY_BYTES:
         raise ReplyTooLarge
     if response.status == 200 and response.content_type == "text/event-stream":
-        async for event in _events(response):
+        async for event in _messages(response):
             message = _decode(event)
-            if (
-                isinstance(message, dict)
-                and "id" in message
-                and ("result" in message or "error" in message)
-            ):
+            if not isinstance(message, dict) or "id" not in message:
+                continue  # a notification, such as progress
+            if "method" in message:
+                await answer(message)
+            elif "result" in message or "error" in message:
                 response.close()  # what follows the answer is of no interest
                 return _reply(200, message, session_id, "")
         raise TransportError("the event stream ended without an answer")
@@ -167,29 +177,22 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
     return b"".join(chunks)
 
 
-async def _events(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-    """The data of each server-sent event (WHATWG HTML, section 9.2), at most ``MAX_REPLY_BYTES`` in
-    all.
-    """
-    pending, data, size = b"", [], 0
+async def _messages(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """The messages of an event stream, at most ``MAX_REPLY_BYTES`` in all."""
+    events, size = EventStream(), 0
     async for chunk in response.content.iter_any():
         size += len(chunk)
         if size > MAX_REPLY_BYTES:
             raise ReplyTooLarge
-        *lines, pending = (pending + chunk).split(b"\n")
-        for line in lines:
-            line = line.rstrip(b"\r")
-            if line.startswith(b"data:"):
-                data.append(line[5:].removeprefix(b" "))
-            elif not line and data:
-                if any(data):  # an empty one only tells where to resume (MCP 2025-11-25)
-                    yield b"\n".join(data)
-                data = []
+        for message in events.feed(chunk):
+            yield message
 
 
 def _decode(body: bytes) -> Any:
     try:
-        return json.loads(body)
+        # What is no UTF-8 is replaced, as in an event stream: one bad byte of a page that a tool
+        # shows is no reason to lose the rest.
+        return json.loads(body.decode("utf-8-sig", "replace"))
     except (ValueError, RecursionError):
         start = _short(body[:_EXCERPT].decode("utf-8", "replace"))
         raise TransportError(f"not JSON: {start or 'empty body'}") from None

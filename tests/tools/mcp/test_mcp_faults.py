@@ -5,6 +5,7 @@ URL.
 from __future__ import annotations
 
 import asyncio
+import json
 import tracemalloc
 
 import pytest
@@ -39,7 +40,7 @@ from tests.tools.faults import (
     status_503,
     wrong_json,
 )
-from tests.tools.servers import FaultyServer, listed_by, send, send_result, soon
+from tests.tools.servers import FaultyServer, listed_by, send, send_json, send_result, soon
 
 FAULTS = {
     garbage: "",
@@ -49,7 +50,6 @@ FAULTS = {
     a_list: "not a JSON-RPC answer",
     another_id: "answer to request 'someone else'",
     bad_blocks: "unreadable result",
-    needs_a_person: "input_required",
     json_rpc_error: "JSON-RPC error -32603: Internal error",
     status_500: "HTTP 500: Internal Server Error",
     status_429: "HTTP 429: slow down",
@@ -101,6 +101,58 @@ def test_no_body_whatsoever_breaks_out_of_the_taxonomy(body, status):
             await faulty.stop()
 
     asyncio.run(run())
+
+
+async def misses_a_capability(writer, request_id):
+    error = {"code": -32021, "message": "Client does not support sampling"}
+    send_json(writer, {"jsonrpc": "2.0", "id": request_id, "error": error}, "400 Bad Request")
+
+
+@pytest.mark.parametrize("fault", [needs_a_person, misses_a_capability])
+async def test_tool_that_needs_a_person_is_an_error_for_the_plan(client, faulty, fault):
+    faulty.faults = [fault]
+    result = await client.call_tool(faulty.url, "echo", {}, soon())
+    assert result.is_error and "asks for input" in result.text
+
+
+@pytest.mark.parametrize("method", ["roots/list", "sampling/createMessage", "elicitation/create"])
+async def test_servers_request_is_answered_and_the_call_goes_on(client, faulty, method):
+    """Over one stream: the server asks, and answers the call once it has been told no."""
+    told = asyncio.Event()
+
+    async def asks_first(writer, request_id):
+        request = {"jsonrpc": "2.0", "id": "s1", "method": method, "params": {}}
+        result = {"content": [{"type": "text", "text": "not without"}], "isError": True}
+        answer = {"jsonrpc": "2.0", "id": request_id, "result": result}
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        writer.write(f"data: {json.dumps(request)}\n\n".encode())
+        await writer.drain()
+        await asyncio.wait_for(told.wait(), 20)
+        writer.write(f"data: {json.dumps(answer)}\n\n".encode())
+
+    def take(reply):
+        assert (reply["id"], reply["error"]["code"]) == ("s1", -32601)
+        told.set()
+
+    faulty.on_reply = take
+    faulty.faults = [asks_first]
+    result = await client.call_tool(faulty.url, "echo", {}, soon())
+    assert (result.is_error, result.text) == (True, "not without")
+
+
+async def test_ping_of_a_server_is_answered(client, faulty):
+    replies = []
+
+    async def pings_first(writer, request_id):
+        ping = {"jsonrpc": "2.0", "id": 7, "method": "ping"}
+        answer = {"jsonrpc": "2.0", "id": request_id, "result": {"content": []}}
+        body = f"data: {json.dumps(ping)}\n\ndata: {json.dumps(answer)}\n\n"
+        send(writer, body.encode(), kind="text/event-stream")
+
+    faulty.on_reply = replies.append
+    faulty.faults = [pings_first]
+    assert not (await client.call_tool(faulty.url, "echo", {}, soon())).is_error
+    assert replies == [{"jsonrpc": "2.0", "id": 7, "result": {}}]
 
 
 async def test_a_reply_of_100_megabytes_is_not_read_to_its_end(client, faulty):
