@@ -76,6 +76,12 @@ def _add_models(models: argparse._ArgumentGroup) -> None:
         "--max-tokens", type=at_least_one, help="longest reply of a module (default: 1024)"
     )
     models.add_argument(
+        "--chat-template-kwargs",
+        metavar="JSON",
+        help="arguments of the models' chat template, such as '{\"enable_thinking\": false}'"
+        " (default: those of the run whose file --config names)",
+    )
+    models.add_argument(
         "--seed",
         type=int,
         default=0,

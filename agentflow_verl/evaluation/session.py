@@ -230,6 +230,7 @@ def _endpoint(
         max_tokens=base.max_tokens,
         timeout_s=settings.config.time_budget_s,
         seed=settings.seed,
+        chat_template_kwargs=dict(settings.chat_template_kwargs),
     )
 
 

@@ -8,10 +8,11 @@ endpoint, or by a vLLM server that is started.
 
 from __future__ import annotations
 
+import json
 import shlex
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -56,13 +57,19 @@ class Settings:
     api_key_env: str | None
     prices: Mapping[str, tuple[float, float]]
     concurrency: int = 1  # trajectories at once, which a vLLM server started here has room for
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_args(cls, args: Namespace) -> Settings:
         """Settings of a parsed command line (cli/options.py). Raises ConfigError for the first
         thing that is wrong.
         """
-        node = {} if args.config is None else read_node(args.config)
+        node: dict[str, Any] = {}
+        template_kwargs: dict[str, Any] = {}
+        if args.config is not None:
+            node, template_kwargs = read_config(args.config)
+        if args.chat_template_kwargs is not None:
+            template_kwargs = parse_template_kwargs(args.chat_template_kwargs)
         if args.tool:
             node["tools"] = dict(tool_node(text) for text in args.tool)
         node.setdefault("tools", {"python_coder": {}})
@@ -88,13 +95,18 @@ class Settings:
             api_key_env=args.api_key_env,
             prices=dict(price(text) for text in args.price),
             concurrency=args.concurrency,
+            chat_template_kwargs=template_kwargs,
         )
 
     def recorded(self) -> dict[str, Any]:
         """What a report's header says, and what may not change while a run goes on."""
         node = self.config.model_dump(mode="json", exclude=set(NOT_READ))
+        template = {}
+        if self.chat_template_kwargs:
+            template = {"chat_template_kwargs": dict(self.chat_template_kwargs)}
         return {
             "agentflow": node,
+            **template,
             "models": {
                 name: {"place": source.place, "model": source.model}
                 for name, source in self.sources.items()
@@ -132,9 +144,9 @@ def sources(given: Namespace, used: set[str]) -> dict[str, Source]:
     return {name: source for name, source in found.items() if name in used and source is not None}
 
 
-def read_node(path: Path) -> dict[str, Any]:
-    """What is read here of the ``agentflow:`` node of a YAML file, or of the whole file where it
-    has none, interpolations resolved.
+def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is read here of a YAML file, interpolations resolved: its ``agentflow:`` node, or the
+    whole file where it has none, and the arguments of the chat template that the run trained with.
     """
     try:
         content = OmegaConf.load(path)
@@ -143,9 +155,33 @@ def read_node(path: Path) -> dict[str, Any]:
         node = content.get("agentflow", content)
         for key in set(NOT_READ) & set(node):
             del node[key]
-        return OmegaConf.to_container(node, resolve=True)
-    except (OSError, yaml.YAMLError, OmegaConfBaseException) as wrong:
-        raise ConfigError(f"--config {path}: {wrong}") from None
+        template_kwargs = OmegaConf.select(content, "data.apply_chat_template_kwargs")
+        return _plain_mapping(node), _plain_mapping(template_kwargs)
+    except (OSError, UnicodeError, yaml.YAMLError, OmegaConfBaseException) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"--config {path}: {reason}") from None
+
+
+def _plain_mapping(node: Any) -> dict[str, Any]:
+    """A node of the file as a plain dictionary; interpolations may point anywhere in the file."""
+    if not isinstance(node, DictConfig):
+        return {}
+    plain = OmegaConf.to_container(node, resolve=True)
+    return {str(key): value for key, value in plain.items()} if isinstance(plain, dict) else {}
+
+
+def parse_template_kwargs(text: str) -> dict[str, Any]:
+    """The option ``--chat-template-kwargs``: a JSON object."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise ConfigError(
+            f"--chat-template-kwargs {text!r}: write a JSON object, such as"
+            """ '{"enable_thinking": false}'"""
+        )
+    return value
 
 
 def tool_node(text: str) -> tuple[str, dict[str, Any]]:

@@ -356,3 +356,27 @@ def test_a_judge_that_is_not_there_is_one_line_before_anything_is_asked(
         "engine judge: http://127.0.0.1:9/v1 does not answer" in said
         and "--judge-model is missing" in said
     )
+
+
+@pytest.mark.parametrize("given", ["run", "option", "both"])
+def test_the_chat_templates_arguments_of_a_run_or_an_option_reach_the_models(
+    tmp_path, data, echo, given
+):
+    config = tmp_path / "config.yaml"
+    template = {"apply_chat_template_kwargs": {"enable_thinking": "${x}"}}
+    config.write_text(json.dumps({"x": False, "data": template, "agentflow": {"max_turns": 2}}))
+    words = {
+        "run": ["--config", str(config)],
+        "option": ["--chat-template-kwargs", '{"enable_thinking": false}'],
+    }
+    words["both"] = [*words["run"], "--chat-template-kwargs", '{"enable_thinking": true}']
+    with endpoint() as model:
+        out = tmp_path / "out"
+        assert main(arguments(model, echo, data, out, "--limit", "1", *words[given])) == 0
+    sent = [body["chat_template_kwargs"] for body in model.bodies]
+    assert sent and all(value == {"enable_thinking": given == "both"} for value in sent)
+
+
+def test_chat_template_arguments_that_are_no_object_are_one_line(capsys):
+    assert main(["solve", "Why?", "--chat-template-kwargs", "false"]) == 2
+    assert "write a JSON object" in capsys.readouterr().err
