@@ -1,20 +1,23 @@
 """Measuring the agent: ten benchmarks, a resumable runner, reports and comparisons. No trainer is
 needed for any of it.
 
-questions.py    a question, the ten benchmarks and their capability groups, and how their files are read
-options.py      the command line of ``agentflow eval``, ``solve`` and ``analyse``
+data_files.py   rows of parquet, JSON, CSV and TSV files
+questions.py    a question, the ten benchmarks and their groups, and how a file's rows are read
 settings.py     command line and configuration file as one validated record
+output.py       places that a command will write to, tried before the work
 vllm_server.py  vLLM's own OpenAI server as a child process
-session.py      everything that answers: model servers, tool servers, engines, and what the header says of them
+vllm_memory.py  how much memory such a server takes on a CPU
+session.py      model servers, tool servers and engines, and what the header says of them
 leakage.py      drops tool results that hold a benchmark question
 runner.py       trajectories and their scores, with retries
 store.py        a run's folder: its header, its log, and what is left to do
 progress.py     the progress bar with live accuracy
 statistics.py   intervals and paired tests
 summary.py      the figures of a run
-report.py       Markdown, JSON and HTML of a run (plots.py: its pictures)
+plots.py        the pictures of a report
+report.py       Markdown, JSON and HTML of a run
 compare.py      paired differences of two runs
 analyses.py     accuracy against turns, tool mix, and curves of training, from saved trajectories
+rejudge.py      an LLM judge over the answers that a run saved
 solve.py        one question, each step shown as it happens
-command.py      what the command line calls
 """

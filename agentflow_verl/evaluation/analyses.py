@@ -63,8 +63,12 @@ def turns(folders: Sequence[Path]) -> Analysis:
             figures[f"{name}, {limit} turns"] = {**vars(found), "turns_taken": taken}
             lines[name].append((limit, found.mean))
     columns = ("benchmark", "allowed turns", "accuracy [95%]", "turns taken", "trajectories")
-    return Analysis("Accuracy against the allowed turns", columns, sorted(rows, key=lambda row: row[0]), figures,
-                    {"Accuracy by allowed turns": plots.curves(lines, "allowed turns", "accuracy")} if lines else {})  # fmt: skip
+    pictures = {}
+    if lines:
+        curves = plots.curves(lines, "allowed turns", "accuracy")
+        pictures = {"Accuracy by allowed turns": curves}
+    rows.sort(key=lambda row: row[0])
+    return Analysis("Accuracy against the allowed turns", columns, rows, figures, pictures)
 
 
 def tools(folders: Sequence[Path]) -> Analysis:
@@ -77,30 +81,23 @@ def tools(folders: Sequence[Path]) -> Analysis:
         run, steps = by_step(folder, ("val", "train"))
         for step in dict.fromkeys((min(steps), max(steps))):
             label = f"{run}, step {step}"
-            mix = Counter(
-                turn.call.tool
-                for entry in steps[step]
-                for turn in entry.trajectory.turns
-                if turn.call is not None
-            )
+            mix: Counter[str] = Counter()
+            for entry in steps[step]:
+                mix.update(turn.call.tool for turn in entry.trajectory.turns if turn.call)
             mixes[label] = plots.shares(dict(mix.most_common()))
             counts[label] = (len(steps[step]), sum(mix.values()) / len(steps[step]))
-    names = sorted({name for mix in mixes.values() for name in mix})
-    rows = [
-        (
-            label,
-            str(counts[label][0]),
-            number(counts[label][1]),
-            *(percent(mix.get(name, 0.0)) for name in names),
-        )
-        for label, mix in mixes.items()
-    ]
-    columns = ("run", "trajectories", "calls a trajectory", *names)
+    names = sorted(set().union(*mixes.values()))
+    rows: list[tuple[str, ...]] = []
+    for label, shares in mixes.items():
+        trajectories, calls = counts[label]
+        cells = [percent(shares.get(name, 0.0)) for name in names]
+        rows.append((label, str(trajectories), number(calls), *cells))
+    columns = ("run", "trajectories", "calls per trajectory", *names)
     return Analysis(
         "Tools before and after training",
         columns,
         rows,
-        {**mixes},
+        dict(mixes),
         {"Tools called": plots.stacked(mixes)},
     )
 

@@ -74,7 +74,7 @@ class QuestionIndex:
 
 
 class GuardedTools(ToolsWrapper):
-    """The tools of one trajectory behind the guard. ``dropped`` counts results with a leak by tool."""
+    """The tools of one trajectory behind the guard. ``dropped`` counts leaking results by tool."""
 
     def __init__(self, tools: Tools, index: QuestionIndex):
         super().__init__(tools)

@@ -45,7 +45,7 @@ class Job:
 
 @dataclass
 class Results:
-    """What the log has: the scored trajectory of each job, and how many trajectories faults ended."""
+    """What the log has: the scored trajectory of each job, and how many were ended by faults."""
 
     scored: dict[str, ScoredTrajectory] = field(default_factory=dict)
     unscored: dict[str, ScoredTrajectory] = field(default_factory=dict)  # only faults so far

@@ -93,7 +93,9 @@ class VllmServer:
             self._temporary.cleanup()
 
     def wait(self, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Return once it answers. ``ConfigError`` with its last lines if it ends, or not in time."""
+        """Return once it answers. Raises ConfigError with its last lines if it ends, or not in
+        time.
+        """
         give_up = time.monotonic() + timeout_s
         while not self._healthy():
             if self._process.poll() is not None:

@@ -64,7 +64,8 @@ def page(title: str, index: Index | None) -> Iterator[str]:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n<link rel="icon"'
         ' href="data:,">\n'
     )
-    yield f"<title>{html.escape(well_formed(title))}</title>\n<style>{style}</style>\n</head>\n<body>\n"
+    yield f"<title>{html.escape(well_formed(title))}</title>\n"
+    yield f"<style>{style}</style>\n</head>\n<body>\n"
     yield '<noscript>This page needs JavaScript.</noscript>\n<div id="app"></div>\n'
     if index is not None:
         yield block("index", index.packed())

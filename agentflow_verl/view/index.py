@@ -154,7 +154,7 @@ def columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
 
 
 def compress(value: Any) -> bytes:
-    """``value`` as JSON that a browser can parse, compressed. The same value gives the same bytes."""
+    """``value`` as JSON that a browser can parse, compressed; the same bytes for the same value."""
     try:
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except ValueError:  # JSON has no nan

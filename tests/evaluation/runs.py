@@ -11,8 +11,24 @@ from pathlib import Path
 
 
 def arguments(model, echo, data: Path, out: Path, *more: str) -> list[str]:
-    return ["eval", "--benchmarks", "sums,facts", "--data", str(data), "--endpoint", model.url, "--tool", f"echo={echo.url}",
-            "--trials", "2", "--seed", "7", "--out", str(out), *more]  # fmt: skip
+    return [
+        "eval",
+        "--benchmarks",
+        "sums,facts",
+        "--data",
+        str(data),
+        "--endpoint",
+        model.url,
+        "--tool",
+        f"echo={echo.url}",
+        "--trials",
+        "2",
+        "--seed",
+        "7",
+        "--out",
+        str(out),
+        *more,
+    ]
 
 
 def report(out: Path) -> dict:

@@ -66,8 +66,26 @@ def test_accuracy_against_the_allowed_turns(tmp_path, capsys):
     data = write_questions(tmp_path / "data", sums=SUMS)
     with echo_process() as echo, endpoint() as model:
         for turns in (3, 5):
-            assert main(["eval", "--benchmarks", "sums", "--data", str(data), "--endpoint", model.url, "--tool", f"echo={echo.url}",
-                         "--max-turns", str(turns), "--out", str(tmp_path / f"turns-{turns}")]) == 0  # fmt: skip
+            assert (
+                main(
+                    [
+                        "eval",
+                        "--benchmarks",
+                        "sums",
+                        "--data",
+                        str(data),
+                        "--endpoint",
+                        model.url,
+                        "--tool",
+                        f"echo={echo.url}",
+                        "--max-turns",
+                        str(turns),
+                        "--out",
+                        str(tmp_path / f"turns-{turns}"),
+                    ]
+                )
+                == 0
+            )
     found = analysis("turns", tmp_path, tmp_path / "turns-5", tmp_path / "turns-3")
     assert list(found) == ["sums, 3 turns", "sums, 5 turns"]
     assert found["sums, 3 turns"]["mean"] == 1.0 and found["sums, 3 turns"]["turns_taken"] == 1.0

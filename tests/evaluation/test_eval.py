@@ -173,8 +173,12 @@ def test_two_runs_are_compared_question_by_question(echo, data, tmp_path, capsys
         "p": 1.0,
     }
     assert found["overall"]["difference"]["mean"] == 0.5
-    assert set(found["settings_that_differ"]) == {"settings.models.policy.place", "settings.models.base.place",
-                                                  "engines.policy.served_by", "engines.base.served_by"}  # fmt: skip
+    assert set(found["settings_that_differ"]) == {
+        "settings.models.policy.place",
+        "settings.models.base.place",
+        "engines.policy.served_by",
+        "engines.base.served_by",
+    }
     assert "| sums | 6 | 0.0% | 100.0% | +100.0 [+100.0, +100.0] |" in capsys.readouterr().out
     assert (b / "compare.html").read_text().count("<svg") == 1
 
@@ -233,11 +237,40 @@ def test_a_folder_without_weights_says_how_to_get_them(data, tmp_path, capsys):
 
 def test_a_configuration_file_of_training_will_do(echo, data, tmp_path):
     config = tmp_path / "config.yaml"
-    config.write_text(json.dumps({"agentflow": {"max_turns": 4, "tools": {"echo": {"urls": ["${trainer.tool}"]}}, "trajectory_dir": "${x.y}/t",
-                                                "flow_grpo": {"std": False}}, "trainer": {"tool": echo.url}}))  # fmt: skip
+    config.write_text(
+        json.dumps(
+            {
+                "agentflow": {
+                    "max_turns": 4,
+                    "tools": {"echo": {"urls": ["${trainer.tool}"]}},
+                    "trajectory_dir": "${x.y}/t",
+                    "flow_grpo": {"std": False},
+                },
+                "trainer": {"tool": echo.url},
+            }
+        )
+    )
     with endpoint() as model:
-        assert main(["eval", "--benchmarks", "sums", "--data", str(data), "--out", str(tmp_path / "o"), "--endpoint", model.url,
-                     "--config", str(config), "--limit", "1"]) == 0  # fmt: skip
+        assert (
+            main(
+                [
+                    "eval",
+                    "--benchmarks",
+                    "sums",
+                    "--data",
+                    str(data),
+                    "--out",
+                    str(tmp_path / "o"),
+                    "--endpoint",
+                    model.url,
+                    "--config",
+                    str(config),
+                    "--limit",
+                    "1",
+                ]
+            )
+            == 0
+        )
     assert report(tmp_path / "o")["header"]["settings"]["agentflow"]["max_turns"] == 4
 
 

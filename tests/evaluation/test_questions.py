@@ -79,8 +79,14 @@ def test_the_instruction_about_tags_is_taken_off(tmp_path):
 
 
 @pytest.mark.parametrize("answer", ["A. lead", "lead", "A"])
-@pytest.mark.parametrize("options", [{"choices": ["lead", "iron", "tin"]}, {"choices": ["A. lead", "B. iron", "C. tin"]},
-                                     {"options": {"A": "lead", "B": "iron", "C": "tin"}}])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"choices": ["lead", "iron", "tin"]},
+        {"choices": ["A. lead", "B. iron", "C. tin"]},
+        {"options": {"A": "lead", "B": "iron", "C": "tin"}},
+    ],
+)
 def test_gpqas_choices_are_shown_in_an_order_of_their_own_and_mapped_back(
     tmp_path, answer, options
 ):

@@ -236,8 +236,27 @@ def test_frozen_and_trained_are_evaluated_and_compared_and_a_killed_run_ends_the
     folder, tools, base, trained, capsys
 ):
     urls = [word for config in tools for word in ("--tool", f"{config.name}={config.urls[0]}")]
-    given = ["eval", "--benchmarks", ",".join(SLICES), "--data", str(folder / "data"), "--endpoint", base.url, "--max-turns", str(TURNS),
-             "--temperature", "1", "--max-tokens", "48", "--memory-tokens", "300", "--concurrency", "2", *urls, "--out"]  # fmt: skip
+    given = [
+        "eval",
+        "--benchmarks",
+        ",".join(SLICES),
+        "--data",
+        str(folder / "data"),
+        "--endpoint",
+        base.url,
+        "--max-turns",
+        str(TURNS),
+        "--temperature",
+        "1",
+        "--max-tokens",
+        "48",
+        "--memory-tokens",
+        "300",
+        "--concurrency",
+        "2",
+        *urls,
+        "--out",
+    ]
     frozen, whole, cut = (
         folder / "frozen",
         folder / f"{trained.name}-whole",

@@ -1,4 +1,4 @@
-"""Every job ends scored, or as a fault that is reported; a fault is tried again and never scored 0."""
+"""Every job ends scored, or as a reported fault; a fault is tried again and never scored 0."""
 
 from __future__ import annotations
 

