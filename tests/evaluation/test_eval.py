@@ -70,8 +70,8 @@ def test_a_run_and_its_report(echo, data, tmp_path, capsys):
     assert "echo" in [tool["name"] for tool in header["tools"]]
     printed = capsys.readouterr().out
     assert (
-        "| sums | own | 6 × 2 | 100.0% [61.0, 100.0] | 100.0%, 100.0% | 100.0% | 0 |" in printed
-        and "| facts | own | 4 × 2 | 0.0% [0.0, 49.0] |" in printed
+        "| sums | own | 6 × 2 | 100.0% [61.0, 100.0] | 100.0%, 100.0% | – | – | – | 0 |" in printed
+        and "| facts | own | 4 × 2 | 0.0% [0.0, 49.0] | 0.0%, 0.0% | 0.0% | 0.0% | 0.0% | 0 |" in printed
     )
 
 
