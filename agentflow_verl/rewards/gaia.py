@@ -49,17 +49,17 @@ def score_gaia(answer: str, ground_truth: GroundTruth, **extra: Any) -> Score:
     if not answer.strip():
         return wrong("empty answer")
     for gold in golds:
-        same, why = agree(answer, gold)
+        same, why = compare_by_gold(answer, gold)
         if same:
             return right(why)
     return wrong(why)
 
 
-def agree(answer: str, gold: str) -> tuple[bool, str]:
+def compare_by_gold(answer: str, gold: str) -> tuple[bool, str]:
     """Whether the answer matches one gold answer, and by which reading of it."""
-    if number(gold) is not None:
-        return number(gold) == number(answer), "compared as a number"
-    wanted, given = items(gold), items(answer)
+    if parse_number(gold) is not None:
+        return parse_number(gold) == parse_number(answer), "compared as a number"
+    wanted, given = split_items(gold), split_items(answer)
     if len(wanted) == 1:
         return same_text(answer, gold), "compared as a text"
     if len(wanted) != len(given):
@@ -67,17 +67,17 @@ def agree(answer: str, gold: str) -> tuple[bool, str]:
     return all(map(same_item, given, wanted)), "compared item by item"
 
 
-def items(text: str) -> list[str]:
+def split_items(text: str) -> list[str]:
     return [item.strip() for item in DIVIDERS.split(text)]
 
 
 def same_item(given: str, wanted: str) -> bool:
-    if number(wanted) is not None:
-        return number(wanted) == number(given)
+    if parse_number(wanted) is not None:
+        return parse_number(wanted) == parse_number(given)
     return same_text(given, wanted)
 
 
-def number(text: str) -> Decimal | None:
+def parse_number(text: str) -> Decimal | None:
     """The number that the whole text is, or None."""
     text = text.translate(SIGNS).strip()
     if not NUMERAL.fullmatch(text) or not any(sign.isdigit() for sign in re.split("[eE]", text)[0]):
@@ -86,12 +86,12 @@ def number(text: str) -> Decimal | None:
 
 
 def same_text(one: str, other: str) -> bool:
-    if bare(one) or bare(other):
-        return bare(one) == bare(other)
+    if comparable_text(one) or comparable_text(other):
+        return comparable_text(one) == comparable_text(other)
     return one.strip() == other.strip()
 
 
-def bare(text: str) -> str:
+def comparable_text(text: str) -> str:
     """Without blanks, letter case, punctuation and width."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     return "".join(

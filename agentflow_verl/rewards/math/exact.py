@@ -248,14 +248,14 @@ def bits_of(expr: Any) -> float:
     if isinstance(expr, sympy.factorial):
         size = small_rational(expr.args[0])
         if size is None:
-            return math.inf if not expr.free_symbols else 1.0
-        return float(size) * max(1.0, math.log2(float(max(size, 2)))) if size < 10**9 else math.inf
+            return 1.0 if expr.free_symbols else math.inf
+        return math.inf if size >= 10**9 else float(size) * math.log2(float(size) + 2)
     if isinstance(expr, sympy.Pow) and not expr.free_symbols:
         power = small_rational(expr.args[1])
         if power is None:
             return math.inf if is_tower(expr.args[1]) else 64 + bits_of(expr.args[0])
-        bits = bits_of(expr.args[0]) * max(1, abs(power))
-        return float(bits) if bits < 1e300 else math.inf
+        times = max(Fraction(1), abs(power))
+        return math.inf if times > 10**12 else bits_of(expr.args[0]) * float(times)
     return sum((bits_of(part) for part in expr.args), 1.0)
 
 

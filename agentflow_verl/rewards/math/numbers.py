@@ -154,7 +154,7 @@ def repeating_value(match: re.Match[str]) -> Fraction:
 
 
 def repeating_fraction(whole: str, head: str, period: str) -> Fraction:
-    ends = Fraction(int(period), 10 ** len(period) - 1) / 10 ** len(head)
+    ends = Fraction(int(period), (10 ** len(period) - 1) * 10 ** len(head))
     return Fraction(f"{whole or 0}.{head or 0}") + ends
 
 
@@ -243,4 +243,5 @@ def same_value(one: Quantity, other: Quantity) -> bool:
     decimal, fraction = (other, one) if one.places is None else (one, other)
     if decimal.places is None or decimal.places < ROUNDED_DIGITS:
         return False
-    return abs(decimal.value - fraction.value) * 10**decimal.places <= Fraction(1, 2)
+    difference = abs(decimal.value - fraction.value)
+    return difference <= Fraction(5, 10 ** (decimal.places + 1))

@@ -21,7 +21,7 @@ import threading
 import time
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from agentflow_verl.core.errors import ConfigError, InfraError
 
@@ -31,7 +31,7 @@ WALL_SECONDS = 60.0
 in CPU seconds.
 """
 
-FATAL = {
+FATAL: dict[int, str] = {
     signal.SIGXCPU: "took too much processor time",
     signal.SIGSEGV: "crashed the algebra",
     signal.SIGABRT: "crashed the algebra",
@@ -63,23 +63,27 @@ class Worker:
             stderr=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "0"},
         )
+        if self.process.stdin is None or self.process.stdout is None:
+            raise InfraError("the maths worker has no pipes")
+        self.requests: IO[bytes] = self.process.stdin
+        self.replies: IO[bytes] = self.process.stdout
         self.waiting = b""
-        self.read()
+        self.read_reply()  # says that it has started
 
     def ask(self, request: dict[str, Any]) -> tuple[bool, str]:
         """Raises ``WorkerDied`` or ``InfraError``; the worker is of no more use after either."""
         try:
-            self.process.stdin.write(json.dumps(request).encode() + b"\n")
-            self.process.stdin.flush()
+            self.requests.write(json.dumps(request).encode() + b"\n")
+            self.requests.flush()
         except OSError:
             raise WorkerDied(self.close()) from None
-        reply = self.read()
+        reply = self.read_reply()
         return reply["equal"], reply["why"]
 
-    def read(self) -> dict:
+    def read_reply(self) -> dict[str, Any]:
         until = time.monotonic() + WALL_SECONDS
         with selectors.DefaultSelector() as selector:
-            selector.register(self.process.stdout, selectors.EVENT_READ)
+            selector.register(self.replies, selectors.EVENT_READ)
             while b"\n" not in self.waiting:
                 if not selector.select(max(0.0, until - time.monotonic())):
                     self.close()
@@ -87,12 +91,13 @@ class Worker:
                         f"the maths worker was silent for {WALL_SECONDS:g} s: the machine is"
                         " stalled"
                     )
-                chunk = os.read(self.process.stdout.fileno(), 65536)
+                chunk = os.read(self.replies.fileno(), 65536)
                 if not chunk:
                     raise WorkerDied(self.close())
                 self.waiting += chunk
         line, _, self.waiting = self.waiting.partition(b"\n")
-        return json.loads(line)
+        reply: dict[str, Any] = json.loads(line)
+        return reply
 
     def close(self) -> int:
         """End the process and return its exit status."""
@@ -102,9 +107,9 @@ class Worker:
             except subprocess.TimeoutExpired:
                 self.process.kill()
         status = self.process.wait()
-        self.process.stdout.close()
+        self.replies.close()
         try:
-            self.process.stdin.close()
+            self.requests.close()
         except OSError:
             pass
         return status

@@ -60,6 +60,7 @@ DOLLARS = {
     "nz": "nzd", "s": "sgd",
 }  # fmt: skip
 DOLLAR_PREFIX = re.compile(r"(?<![\w.])(" + "|".join(map(re.escape, DOLLARS)) + r")\s?\$(?=\s?\d)")
+US_DOLLARS = re.compile(r"\b(?:us|u\.s\.?|american)\s+(?=dollars?\b)")
 CURRENCY_CODES = frozenset({"usd", "eur", "gbp", "jpy", "inr", "krw", "rub", *DOLLARS.values()})
 SCALE_LETTERS = {
     "k": "thousand", "m": "million", "mn": "million", "mln": "million", "mio": "million",
@@ -152,22 +153,23 @@ def fold(text: str) -> str:
 
 def canonical_words(text: str) -> list[str]:
     """The canonical words of ``text``; see the module. Empty for a text of only punctuation."""
-    tokens = spell(split(INITIALS.sub("", fold(text))))
+    tokens = numbers_as_digits(tokenize(INITIALS.sub("", fold(text))))
     kept = [token for token in tokens if token not in ARTICLES] or tokens
     return join_ranges(kept)
 
 
-def split(text: str) -> list[str]:
+def tokenize(text: str) -> list[str]:
     """Words, numbers and unit signs of folded text; a money sign moves behind its number."""
     tokens: list[str] = []
     money = ""
     owed = ""  # the currency whose amount is being read: it stands behind the amount's scale
-    for match in TOKEN.finditer(DOLLAR_PREFIX.sub(currency_before, text)):
+    text = US_DOLLARS.sub("", DOLLAR_PREFIX.sub(currency_before, text))
+    for match in TOKEN.finditer(text):
         kind, token = match.lastgroup, match.group()
         name = UNIT_OF.get(token.replace("_", ""), token)
         if kind in ("number", "ordinal") or match.group("number"):
             tokens += [owed] if owed else []
-            tokens.append(token if kind == "ordinal" else digits(token))
+            tokens.append(token if kind == "ordinal" else canonical_digits(token))
             money, owed = "", money
             continue
         if owed and token in SCALE_LETTERS:
@@ -200,7 +202,7 @@ def amount_follows(match: re.Match[str]) -> bool:
     return re.match(r"\s*[-−]?\d", match.string[match.end() :]) is not None
 
 
-def digits(number: str) -> str:
+def canonical_digits(number: str) -> str:
     """``-01,200.50`` as ``-1200.5``."""
     sign = "-" if number[0] in "-−–" else ""
     whole, _, part = number.lstrip("-−–").replace(",", "").partition(".")
@@ -209,37 +211,37 @@ def digits(number: str) -> str:
     return plain if plain == "0" else sign + plain
 
 
-def spell(tokens: list[str]) -> list[str]:
+def numbers_as_digits(tokens: list[str]) -> list[str]:
     """Number words and scales become digits, ordinals words become "21st"."""
     out: list[str] = []
     position = 0
     while position < len(tokens):
         token = tokens[position]
         if token in ORDINALS:
-            out.append(ordinal(ORDINALS[token]))
+            out.append(ordinal_digits(ORDINALS[token]))
             position += 1
         elif token in SMALL or token in TENS or token == "hundred" or token in SCALES:
-            value, position = read_number(tokens, position)
+            value, position = parse_number_words(tokens, position)
             following = tokens[position] if position < len(tokens) else ""
             if 20 <= value % 100 and value % 10 == 0 and 0 < ORDINALS.get(following, 99) < 10:
-                out.append(ordinal(value + ORDINALS[following]))
+                out.append(ordinal_digits(value + ORDINALS[following]))
                 position += 1
             else:
                 out.append(str(value))
         elif NUMBER.fullmatch(token) and len(token) < 30:
-            value = Fraction(token)
+            amount = Fraction(token)
             start = position = position + 1
             while position < len(tokens) and tokens[position] in SCALES and position - start < 2:
-                value *= SCALES[tokens[position]]
+                amount *= SCALES[tokens[position]]
                 position += 1
-            out.append(plain_decimal(value) if position > start else token)
+            out.append(decimal_digits(amount) if position > start else token)
         else:
             out.append(token)
             position += 1
     return out
 
 
-def read_number(tokens: list[str], position: int) -> tuple[int, int]:
+def parse_number_words(tokens: list[str], position: int) -> tuple[int, int]:
     """The longest English number starting at ``position``, and where it ends."""
     total, group, floor = 0, 0, 10**15
     start = position
@@ -273,12 +275,12 @@ def read_number(tokens: list[str], position: int) -> tuple[int, int]:
     return total + group, position
 
 
-def plain_decimal(value: Fraction) -> str:
+def decimal_digits(value: Fraction) -> str:
     whole, rest = divmod(value, 1)
-    return str(whole) if not rest else digits(f"{float(value):.6f}")
+    return str(whole) if not rest else canonical_digits(f"{float(value):.6f}")
 
 
-def ordinal(value: int) -> str:
+def ordinal_digits(value: int) -> str:
     ending = (
         "th" if value % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(value % 10, "th")
     )
@@ -314,13 +316,13 @@ def dates_in(text: str) -> frozenset[tuple[int | None, int, int | None]]:
     if numeric:
         first, middle, last = numeric.group(1), int(numeric.group(3)), numeric.group(4)
         if len(first) == 4 and len(last) <= 2:
-            return valid((int(first), middle, int(last)))
+            return valid_dates((int(first), middle, int(last)))
         if len(first) <= 2 and len(last) == 4:
             # 4/5/1999 is a day in April or in May: it states neither
             months = {int(first), middle}
             both = len(months) == 2 and max(months) <= 12
             readings = (int(last), int(first), middle), (int(last), middle, int(first))
-            return frozenset() if both else valid(*readings)
+            return frozenset() if both else valid_dates(*readings)
         return frozenset()
     if not re.fullmatch(r"[a-z0-9\s,./-]+", text):
         return frozenset()
@@ -335,12 +337,12 @@ def dates_in(text: str) -> frozenset[tuple[int | None, int, int | None]]:
     days = [int(part) for part in numbers if len(part) < 3]
     if len(years) > 1 or len(days) > 1 or (place == 2 and len(parts) == 3):
         return frozenset()
-    return valid(
+    return valid_dates(
         (int(years[0]) if years else None, MONTHS[parts[place]], days[0] if days else None)
     )
 
 
-def valid(
+def valid_dates(
     *dates: tuple[int | None, int, int | None],
 ) -> frozenset[tuple[int | None, int, int | None]]:
     return frozenset(

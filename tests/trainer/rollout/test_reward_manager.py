@@ -79,6 +79,36 @@ async def test_a_scorer_that_raises_is_a_fault_not_a_wrong_answer() -> None:
 
 
 @pytest.mark.parametrize(
+    "returned",
+    [
+        float("nan"),
+        float("inf"),
+        {"score": float("-inf")},
+        {"score": np.float64("nan"), "note": 1.0},
+        None,
+        "1.0",
+        {"reward": 1.0},
+        {"score": None},
+        {"score": [1.0]},
+        {},
+        [1.0],
+    ],
+)
+async def test_a_reward_that_is_no_finite_number_is_a_fault(returned: Any) -> None:
+    result = await manager(lambda **_: returned).run_single(rows("4"))
+    assert result["reward_score"] == 0.0
+    assert result["reward_extra_info"]["scored"] == 0.0
+    assert "the reward function returned" in result["reward_extra_info"]["reason"]
+
+
+@pytest.mark.parametrize("returned", [1, True, 0.25, np.float32(0.25), {"score": np.int64(1)}])
+async def test_any_kind_of_number_is_a_reward(returned: Any) -> None:
+    result = await manager(lambda **_: returned).run_single(rows("4"))
+    assert result["reward_extra_info"]["scored"] == 1.0
+    assert isinstance(result["reward_score"], float)
+
+
+@pytest.mark.parametrize(
     "answer",
     [
         "James Madison",
