@@ -7,6 +7,7 @@ agentflow analyse WHAT RUN_DIR…        the paper's analyses over saved traject
 agentflow judge RUN_DIR …              have an LLM judge the answers that a run saved
 agentflow replay FILE[:ID]             run recorded trajectories again, without a model
 agentflow view RUN_DIR…                a run's trajectories and curves as one HTML page
+agentflow prompts DIR                  write out the modules' prompt templates
 agentflow tools up [NAMES…]            start tool servers and print their addresses
 agentflow tools list URL…              what the tool servers at these addresses offer
 """
@@ -62,6 +63,7 @@ COMMANDS = {
     "judge": Command("judge", "have an LLM judge the answers that a run saved"),
     "replay": Command("replay", "run recorded trajectories again without a model"),
     "view": Command("view", "look at runs: one HTML page, or a local server that follows them"),
+    "prompts": Command("prompts", "write out the modules' prompt templates"),
     "tools": Command("tools", "start tool servers, or list what they offer"),
 }
 
