@@ -64,7 +64,7 @@ def _fields_at(model: Any, path: tuple[int | str, ...]) -> tuple[str, ...]:
         if isinstance(model, type) and issubclass(model, BaseModel):
             model = model.model_fields[str(part)].annotation
         else:
-            arguments = getattr(model, "__args__", ())
+            arguments: tuple[Any, ...] = getattr(model, "__args__", ())
             model = arguments[1] if len(arguments) == 2 else None
     if isinstance(model, type) and issubclass(model, BaseModel):
         return tuple(model.model_fields)

@@ -24,7 +24,8 @@ class RetryPolicy:
         """Seconds between attempt number ``attempt``, from 1, and the next, never less than the
         server asks for.
         """
-        backoff_s = min(self.longest_pause_s, self.first_pause_s * 2 ** (attempt - 1))
+        doubled = 2.0 ** min(attempt - 1, 30)  # a float overflows at 1,024
+        backoff_s = min(self.longest_pause_s, self.first_pause_s * doubled)
         return retry_after_s + backoff_s * random.uniform(0.5, 1.5)
 
 

@@ -67,8 +67,10 @@ def check_model_folder(
     _check_weights(folder)
     _check_tokenizer(tokenizer or folder, needs_template)
     names = config.get("architectures")
-    known = isinstance(names, list) and names and isinstance(names[0], str)
-    return ModelFolder(folder, names[0] if known else None, context_length(config))
+    architecture = names[0] if isinstance(names, list) and names else None
+    if not isinstance(architecture, str):
+        architecture = None
+    return ModelFolder(folder, architecture, context_length(config))
 
 
 def check_architecture(model: ModelFolder, engine: str) -> None:

@@ -115,13 +115,14 @@ class TokenEngine:
         return ids
 
     def _template(self, messages: list[Message]) -> list[int]:
-        return self.tokenizer.apply_chat_template(
+        ids: list[int] = self.tokenizer.apply_chat_template(
             messages,
             add_generation_prompt=True,
             tokenize=True,
             return_dict=False,
             **self.template_kwargs,
         )
+        return ids
 
     async def reply(
         self,

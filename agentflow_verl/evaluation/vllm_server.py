@@ -4,26 +4,23 @@ it has started.
 
 from __future__ import annotations
 
-import ctypes
-import http.client
 import logging
 import os
-import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from agentflow_verl.core.child_process import ChildProcess, answers, last_lines
 from agentflow_verl.core.errors import ConfigError
 
 START_TIMEOUT_S = 1800.0  # large weights on a slow disk
 STOP_TIMEOUT_S = 20.0
 _POLL_S = 0.25
-_LAST_BYTES = 4096
-_PR_SET_PDEATHSIG = 1
+LAST_LINES = 40
+HEALTH_TIMEOUT_S = 5.0
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +50,7 @@ class VllmServer:
             ),
         ]
         self._log_path = log_dir / f"vllm_{name}.log"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ChildProcess
 
     @property
     def url(self) -> str:
@@ -61,35 +58,26 @@ class VllmServer:
 
     def __enter__(self) -> VllmServer:
         self._log_path.parent.mkdir(parents=True, exist_ok=True)
-        parent = os.getpid()
         self._temporary = tempfile.TemporaryDirectory(
             prefix="agentflow-vllm-"
         )  # vLLM leaves its sockets there
         with self._log_path.open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = ChildProcess(
                 self._argv,
-                stdin=subprocess.DEVNULL,
+                {**os.environ, "TMPDIR": self._temporary.name},
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "TMPDIR": self._temporary.name},
-                start_new_session=True,
-                preexec_fn=lambda: _end_with(parent),
+                end_with_parent=True,
             )
         return self
 
     def __exit__(self, *_: object) -> None:
-        process = self._process
         try:
-            process.terminate()
-            process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            logger.warning("vLLM server %s did not end on SIGTERM; killed", self.name)
+            self._process.terminate()
+            if not self._process.wait(STOP_TIMEOUT_S):
+                logger.warning("vLLM server %s did not end on SIGTERM; killed", self.name)
         finally:
-            try:
-                os.killpg(process.pid, signal.SIGKILL)  # its engine processes are of its group
-            except ProcessLookupError:
-                pass
-            process.wait()
+            self._process.end()  # its engine processes, too, are of its group
             self._temporary.cleanup()
 
     def wait(self, timeout_s: float = START_TIMEOUT_S) -> None:
@@ -97,8 +85,9 @@ class VllmServer:
         time.
         """
         give_up = time.monotonic() + timeout_s
-        while not self._healthy():
-            if self._process.poll() is not None:
+        while not answers(self.port, "/health", HEALTH_TIMEOUT_S):
+            if self._process.exited():
+                self._process.end()
                 raise ConfigError(
                     f"vLLM for {self.name} ended with status"
                     f" {self._process.returncode}:\n{self._last_lines()}"
@@ -110,29 +99,13 @@ class VllmServer:
                 )
             time.sleep(_POLL_S)
 
-    def _healthy(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5.0)
-        try:
-            connection.request("GET", "/health")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
-
     def _last_lines(self) -> str:
-        content = self._log_path.read_bytes()[-_LAST_BYTES:]
-        return content.decode("utf-8", "replace") + f"\n(whole log: {self._log_path})"
+        lines = "\n".join(last_lines(self._log_path, LAST_LINES))
+        return f"{lines}\n(whole log: {self._log_path})"
 
 
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def _end_with(parent: int) -> None:
-    """In the child: ask the kernel for SIGTERM when the parent dies, however it dies."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it died before
-        os._exit(1)
+        port: int = probe.getsockname()[1]
+        return port

@@ -7,11 +7,9 @@ The contract with the child: it takes ``--port`` and ``--exit-with-parent``, pri
 
 from __future__ import annotations
 
-import http.client
 import json
 import logging
 import os
-import signal
 import subprocess
 import threading
 from collections import deque
@@ -21,13 +19,13 @@ from pathlib import Path
 from typing import IO
 
 from agentflow_verl.config.tool import ToolConfig
+from agentflow_verl.core.child_process import ChildProcess, answers, last_lines
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.tools.embedded.orphan_reaper import Guard
 
 HEALTH_TIMEOUT_S = 2.0
 PASSED_ON = ("PATH", "HOME", "LANG", "PYTHONPATH")
 _LAST_LINES = 20
-_LAST_BYTES = 8192
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +48,7 @@ class ServerProcess:
         self._log_path = None if log_dir is None else log_dir / f"{config.name}.log"
         self._log_start = 0
         self._last_lines: deque[str] = deque(maxlen=_LAST_LINES)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: ChildProcess | None = None
         self._listening = threading.Event()
         self._pumps: list[threading.Thread] = []
 
@@ -75,14 +73,11 @@ class ServerProcess:
         self._last_lines.clear()
         log = self._open_log()
         try:
-            process = self._process = subprocess.Popen(
+            process = self._process = ChildProcess(
                 argv,
-                stdin=subprocess.DEVNULL,
+                child_environment(self.config.env) | self._secrets(),
                 stdout=subprocess.PIPE,
                 stderr=log or subprocess.PIPE,
-                env=child_environment(self.config.env) | self._secrets(),
-                # a process group of its own, so that it can be killed as a whole
-                start_new_session=True,
             )
         except OSError as error:
             raise ConfigError(f"tool server {self.name}: cannot run {argv[0]}: {error}") from None
@@ -90,11 +85,13 @@ class ServerProcess:
             if log:
                 log.close()
         self._guard.watch(process.pid)
-        pipes = (
-            (process.stdout, partial(self._on_stdout, self._listening)),
-            (process.stderr, self._on_stderr),
-        )
-        self._pumps = [self._pump(pipe, handle) for pipe, handle in pipes if pipe is not None]
+        on_stdout: Callable[[str], None] = partial(self._on_stdout, self._listening)
+        handlers = (on_stdout, self._on_stderr)
+        self._pumps = [
+            self._pump(pipe, handle)
+            for pipe, handle in zip(process.pipes, handlers, strict=True)
+            if pipe is not None
+        ]
 
     def _secrets(self) -> dict[str, str]:
         values = self.config.env_values
@@ -106,43 +103,22 @@ class ServerProcess:
 
     def healthy(self) -> bool:
         """Whether ``GET /healthz`` answers 200 within two seconds."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=HEALTH_TIMEOUT_S)
-        try:
-            connection.request("GET", "/healthz")
-            return connection.getresponse().status == 200
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
+        return answers(self.port, "/healthz", HEALTH_TIMEOUT_S)
 
     def exited(self) -> bool:
         """Whether the process has ended or was never started. ``end`` reaps it."""
-        if self._process is None or self._process.returncode is not None:
-            return True
-        try:
-            flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
-            return os.waitid(os.P_PID, self._process.pid, flags) is not None
-        except ChildProcessError:  # somebody else in this process reaped it
-            self._process.poll()
-            return True
+        return self._process is None or self._process.exited()
 
     def terminate(self) -> None:
         """Ask it to end (SIGTERM)."""
-        if self._process is not None and not self.exited():
-            os.kill(self._process.pid, signal.SIGTERM)
+        if self._process is not None:
+            self._process.terminate()
 
     def end(self) -> None:
         """Kill whatever is left of its process group, then reap it."""
         if self._process is None:
             return
-        # Before the leader is reaped its pid cannot belong to anybody else, so the group is
-        # certainly ours.
-        if self._process.returncode is None:
-            try:
-                os.killpg(self._process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            self._process.wait()
+        self._process.end()
         self._guard.forget(self._process.pid)
         for pump in self._pumps:
             pump.join(timeout=1)
@@ -157,19 +133,18 @@ class ServerProcess:
         )
         return f"{how}; {self.last_lines()}"
 
+    def _read_last_lines(self) -> list[str]:
+        if self._log_path is None:
+            return list(self._last_lines)
+        return last_lines(self._log_path, _LAST_LINES, self._log_start)
+
     def last_lines(self) -> str:
-        lines = self._last_lines if self._log_path is None else self._tail(self._log_path)
+        lines = self._read_last_lines()
         return (
             "its last lines:\n  " + "\n  ".join(lines)
             if lines
             else "it wrote nothing on standard error"
         )
-
-    def _tail(self, path: Path) -> list[str]:
-        with path.open("rb") as log:
-            end = log.seek(0, os.SEEK_END)
-            log.seek(max(self._log_start, end - _LAST_BYTES))
-            return log.read().decode("utf-8", "replace").splitlines()[-_LAST_LINES:]
 
     def _open_log(self) -> IO[bytes] | None:
         if self._log_path is None:

@@ -1,0 +1,126 @@
+"""A program that this process starts, probes and ends together with all that it has started."""
+
+from __future__ import annotations
+
+import ctypes
+import http.client
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+_PR_SET_PDEATHSIG = 1
+_POLL_S = 0.05
+_LAST_BYTES = 8192
+
+
+class ChildProcess:
+    """A running program in a session, and so a process group, of its own.
+
+    Must be made in a thread that lives as long as the program should where ``end_with_parent`` is
+    set: Linux sends the signal when the *thread* that forked ends (prctl(2), PR_SET_PDEATHSIG).
+    Raises ``OSError`` if the program cannot be run.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        stdout: int | IO[bytes] | None,
+        stderr: int | IO[bytes] | None,
+        end_with_parent: bool = False,
+    ) -> None:
+        self._process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            env=dict(env),
+            start_new_session=True,
+            preexec_fn=_ending_with(os.getpid()) if end_with_parent else None,
+        )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """Its status, minus the signal's number where one ended it; None before ``end``."""
+        return self._process.returncode
+
+    @property
+    def pipes(self) -> tuple[IO[bytes] | None, IO[bytes] | None]:
+        """Standard output and error, where they are pipes."""
+        return self._process.stdout, self._process.stderr
+
+    def exited(self) -> bool:
+        """Whether it has ended. ``end`` reaps it."""
+        if self._process.returncode is not None:
+            return True
+        try:
+            flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+            return os.waitid(os.P_PID, self._process.pid, flags) is not None
+        except ChildProcessError:  # somebody else in this process reaped it
+            self._process.poll()
+            return True
+
+    def terminate(self) -> None:
+        """Ask it to end (SIGTERM)."""
+        if not self.exited():
+            os.kill(self._process.pid, signal.SIGTERM)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it has ended; False if it runs on."""
+        give_up = time.monotonic() + seconds
+        while not self.exited():
+            if time.monotonic() > give_up:
+                return False
+            time.sleep(_POLL_S)
+        return True
+
+    def end(self) -> None:
+        """Kill whatever is left of its process group, then reap it."""
+        if self._process.returncode is not None:
+            return
+        # Before the leader is reaped its pid cannot belong to anybody else, so the group is
+        # certainly ours.
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self._process.wait()
+
+
+def answers(port: int, path: str, timeout_s: float) -> bool:
+    """Whether ``GET path`` on loopback answers 200 in time."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def last_lines(path: Path, count: int, start: int = 0) -> list[str]:
+    """The last lines that a log has, at most 8 KiB of them, from byte ``start`` on."""
+    with path.open("rb") as log:
+        end = log.seek(0, os.SEEK_END)
+        log.seek(max(start, end - _LAST_BYTES))
+        return log.read().decode("utf-8", "replace").splitlines()[-count:]
+
+
+def _ending_with(parent: int) -> Callable[[], None]:
+    """In the child: ask the kernel for SIGTERM when the parent ends, however it ends."""
+
+    def ask() -> None:
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it ended before
+            os._exit(1)
+
+    return ask
