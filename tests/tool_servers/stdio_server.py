@@ -44,6 +44,13 @@ def die() -> str:
 
 
 @mcp.tool()
+async def hang() -> str:
+    """Answer nothing from now on, and stay."""
+    time.sleep(3_600)
+    return "never"
+
+
+@mcp.tool()
 def environment() -> list[str]:
     """Names of the variables it sees."""
     return sorted(os.environ)

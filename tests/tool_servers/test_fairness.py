@@ -1,4 +1,4 @@
-"""Short programs come first: what burns CPU steps back, and programs of many processes take turns."""
+"""Short programs come first: what burns CPU steps back, multi-process jobs get time slices."""
 
 from __future__ import annotations
 

@@ -81,7 +81,8 @@ async def test_all_attacks(launch: Callable[..., Running], bait: Bait) -> None:
                         "python_coder", {"code": program}, meta={calls.REMAINING_S: seconds}
                     )
                     break
-                except MCPError as error:  # the slot of the one before is not free yet, and the second of this one is over
+                except MCPError as error:
+                    # the slot of the one before is not free yet, and this one's second is over
                     assert (
                         "slots were busy" in error.message
                         or "no sandbox was ready" in error.message

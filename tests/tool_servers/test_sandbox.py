@@ -123,7 +123,8 @@ async def test_nothing_is_left_of_jobs_that_ended(sandbox: Sandbox) -> None:
 async def test_second_run_sees_no_residue(sandbox: Sandbox) -> None:
     program = """
 import os
-print(sorted(os.listdir("/tmp")), sorted(os.listdir("/dev/shm")), len([pid for pid in os.listdir("/proc") if pid.isdigit()]))
+processes = [pid for pid in os.listdir("/proc") if pid.isdigit()]
+print(sorted(os.listdir("/tmp")), sorted(os.listdir("/dev/shm")), len(processes))
 import builtins, sys
 print(hasattr(builtins, "left"))
 builtins.left = 1

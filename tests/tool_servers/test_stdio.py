@@ -23,6 +23,7 @@ from tests.tool_servers.server_processes import (
     command,
     descendants,
     eventually,
+    get,
     metrics,
     text,
 )
@@ -102,6 +103,21 @@ async def test_server_whose_other_half_died_ends_too(launch: Callable[..., Runni
         await call(running, "die", {})
     assert await asyncio.to_thread(running.process.wait, 15) == 1
     assert "has ended" in running.log.read_text().splitlines()[-1]
+
+
+async def test_health_is_red_while_the_other_half_does_not_answer(
+    launch: Callable[..., Running],
+) -> None:
+    running = launch(command("stdio", "--timeout", "3", "--", *OTHER))
+    assert get(running, "/healthz")[0] == 200
+    with pytest.raises(MCPError, match="no result within the server's 3 s"):
+        await call(running, "hang", {})
+
+    def is_red() -> bool:
+        return get(running, "/healthz")[0] == 503
+
+    assert await asyncio.to_thread(eventually, is_red, 40)
+    assert "has not answered for" in str(get(running, "/healthz")[1])
 
 
 def test_other_half_dies_with_a_bridge_that_is_killed(launch: Callable[..., Running]) -> None:

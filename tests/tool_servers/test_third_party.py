@@ -1,7 +1,7 @@
 """Real servers of other people, as configuration only. Run where they are on the PATH, skipped
 elsewhere:
 
-pip install mcp-server-time                               (in an environment of its own: it needs an older SDK)
+pip install mcp-server-time      (in an environment of its own: it needs an older SDK)
 npm install -g @modelcontextprotocol/server-everything
 """
 

@@ -1,4 +1,4 @@
-"""State of one trajectory through the whole path: ToolBox, MCP, python_coder with ``--sessions``."""
+"""State of one trajectory all the way: ToolBox, MCP, python_coder with ``--sessions``."""
 
 from __future__ import annotations
 

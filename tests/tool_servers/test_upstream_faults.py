@@ -103,6 +103,18 @@ async def test_failing_service_is_an_infrastructure_error_in_time(
     await works(server, service)
 
 
+async def test_half_characters_and_repeated_keys_do_not_reach_the_model(
+    server: Running, service: Service
+) -> None:
+    """JSON may hold half of a surrogate pair, and a service may answer with the key it was sent."""
+    reply = json.dumps(GOOD[name(server)]).replace("Paris", f"Par\\ud83dis {KEY} Paris")
+    service.reply = lambda _, handler: services.send(handler, reply.encode(), "application/json")
+    result = await call(server, name(server), QUERY)
+    assert not result.is_error and "Par\ufffdis" in text(result)
+    if name(server) != "wikipedia_search":  # has no key
+        assert KEY not in text(result) and "[key]" in text(result)
+
+
 async def test_passing_fault_is_tried_again(server: Running, service: Service) -> None:
     failures = [services.close_early, FAULTS["500"]]
 
@@ -115,7 +127,8 @@ async def test_passing_fault_is_tried_again(server: Running, service: Service) -
     assert "Paris" in text(result) and not failures
     counted = metrics(server)
     for outcome in ("500", "connection", "ok"):
-        key = f'agentflow_tool_upstream_requests_total{{outcome="{outcome}",upstream="{UPSTREAM[name(server)]}"}}'
+        labels = f'outcome="{outcome}",upstream="{UPSTREAM[name(server)]}"'
+        key = f"agentflow_tool_upstream_requests_total{{{labels}}}"
         assert counted[key] > before.get(key, 0)
 
 
