@@ -51,14 +51,14 @@ def _explain(model: type[ConfigModel], wrong: ValidationError, where: str) -> st
     path = tuple(error["loc"])
     place = ".".join((where, *map(str, path)))
     if error["type"] == "extra_forbidden":
-        return f"{place}: unknown key{nearest(str(path[-1]), _fields_at(model, path[:-1]))}"
+        return f"{place}: unknown key{nearest(str(path[-1]), fields_at(model, path[:-1]))}"
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":  # one of our validators: its message shows the value
         return f"{place}: {message}"
     return f"{place}: {message}, got {error['input']!r}"
 
 
-def _fields_at(model: Any, path: tuple[int | str, ...]) -> tuple[str, ...]:
+def fields_at(model: Any, path: tuple[int | str, ...]) -> tuple[str, ...]:
     """The field names of the model at ``path``; a dictionary of models is entered by any key."""
     for part in path:
         if isinstance(model, type) and issubclass(model, BaseModel):

@@ -9,6 +9,7 @@ run that does not use the agentflow config is not changed: what happens here onl
 from __future__ import annotations
 
 import importlib
+import sys
 
 import wrapt
 from hydra.core.config_search_path import ConfigSearchPath
@@ -16,7 +17,9 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
+from agentflow_verl.config.overrides import check_override_keys
 from agentflow_verl.config.schema import AgentflowConfig
+from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.trainer.cpu import platform
 
 CONFIG_PATH = "pkg://agentflow_verl.config"
@@ -26,6 +29,12 @@ class AgentflowSearchPath(SearchPathPlugin):
     """Makes ``--config-name agentflow`` known to any Hydra program that imports verl."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        # The one moment of ours between the command line and Hydra's reading of it.
+        try:
+            check_override_keys(sys.argv[1:])
+        except ConfigError as wrong:
+            sys.stderr.write(f"agentflow: {wrong}\n")
+            raise SystemExit(2) from None
         search_path.append(provider="agentflow_verl", path=CONFIG_PATH)
 
 

@@ -22,7 +22,9 @@ from verl.utils.config import omega_conf_to_dataclass, validate_config
 from agentflow_verl.cli import doctor
 from agentflow_verl.cli import main as cli
 from agentflow_verl.core.errors import ConfigError
+from agentflow_verl.trainer.preflight import consistency, installation
 from agentflow_verl.trainer.preflight import static as checks
+from tests.engines.model_folders import write_model
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "recipes"
@@ -113,8 +115,7 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
         "reward_model": {"style": "rule", "ground_truth": "yes"},
     }
     pandas.DataFrame([row] * 128).to_parquet(tmp_path / "rows.parquet")
-    (tmp_path / "warm").mkdir()
-    (tmp_path / "warm" / "config.json").write_text("{}")
+    write_model(tmp_path / "warm")
     return (
         *(f"data.{split}_files={tmp_path}/rows.parquet" for split in ("train", "val")),
         f"trainer.default_local_dir={tmp_path}",
@@ -132,7 +133,14 @@ def test_a_recipe_passes_the_checks_of_a_run(name, overrides, rows, tmp_path):
     )
     config = composed(name, *rows, *overrides, *made_by_its_script)
     assert not unknown_keys(config)
-    checks.check(config)
+    settings = checks.check(config)
+    for fits in (
+        consistency.check_batches,
+        consistency.check_lengths,
+        consistency.check_parallel_sizes,
+        consistency.check_tools_on_nodes,
+    ):
+        fits(config, settings)
     passes_verl(config)
 
 
@@ -252,7 +260,7 @@ def test_doctor_finds_a_recipe(monkeypatch):
     monkeypatch.setattr(doctor, "report", lambda *given: asked.extend(given) or 0)
     assert cli.main(["doctor", "--config-dir", str(RECIPES), "--config-name", "one_gpu/lora"]) == 0
     state: dict = {}
-    list(doctor.compose(*asked, state))
+    list(installation.compose(*asked, state))
     assert state["config"].trainer.experiment_name == "one_gpu_lora"
 
 

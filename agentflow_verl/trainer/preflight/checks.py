@@ -18,6 +18,8 @@ from agentflow_verl.trainer.preflight.reachable import check_reach
 from agentflow_verl.trainer.preflight.rows import check_data
 from agentflow_verl.trainer.preflight.run_lock import take_lock
 
+SERVERS = "endpoints and tool servers"
+
 
 @dataclass(frozen=True)
 class Check:
@@ -44,7 +46,7 @@ CHECKS = (
     Check("model", lambda config, settings: check_model(config)),
     Check("devices", static.check_devices),
     Check("data", lambda config, settings: check_data(config)),
-    Check("endpoints and tool servers", lambda config, settings: check_reach(settings)),
+    Check(SERVERS, lambda config, settings: check_reach(settings)),
 )
 
 
