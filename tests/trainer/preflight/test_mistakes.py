@@ -50,6 +50,11 @@ def spoil_model(name: str, content: bytes | None) -> Callable[[Path], None]:
     return spoil
 
 
+def cut_weights(folder: Path) -> None:
+    path = folder / "model" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-2])
+
+
 def hold_the_folder(folder: Path) -> None:
     """As a run on another host does."""
     (folder / "run").mkdir()
@@ -59,7 +64,7 @@ def hold_the_folder(folder: Path) -> None:
 
 MISTAKES: dict[str, Callable[[Path], object]] = {
     "a model without weights": spoil_model("model.safetensors", None),
-    "weights that are cut off": spoil_model("model.safetensors", b"\x02" + bytes(7)),
+    "weights that are cut off": cut_weights,
     "weights that are a pointer of git-lfs": spoil_model("model.safetensors", POINTER.encode()),
     "a model without a tokenizer": spoil_model("tokenizer.json", None),
     "a model without a chat template": spoil_model("tokenizer_config.json", b"{}"),
