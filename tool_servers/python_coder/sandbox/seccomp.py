@@ -181,8 +181,8 @@ def instructions(machine: str) -> list[Instruction]:
         (SETSOCKOPT[column], _deny(_ARGUMENT_2, SOCKET_BUFFERS)),
         (SETPRIORITY[column], _setpriority()),
     ]
-    for numbers in OF_PROCESS.values():
-        filtered.append((numbers[column], _deny(_ARGUMENT_0, (INIT,))))
+    for calls in OF_PROCESS.values():
+        filtered.append((calls[column], _deny(_ARGUMENT_0, (INIT,))))
     steps = [
         (_LOAD, 0, 0, _ARCHITECTURE),
         (_EQUAL, 1, 0, architecture),
