@@ -16,7 +16,7 @@ import random
 import re
 from typing import Any
 
-from agentflow_verl.rewards.choice import read_options
+from agentflow_verl.rewards.options import read_options
 
 TELLS_OF_OTHERS = re.compile(
     r"\b(?i:all|none|any|both|either|neither|each|two|more than one) (?i:of )?(?:the"

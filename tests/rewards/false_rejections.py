@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from agentflow_verl.rewards import compute_score
-from agentflow_verl.rewards.choice import read_gold, read_options
+from agentflow_verl.rewards.choice import read_gold
+from agentflow_verl.rewards.options import read_options
 from agentflow_verl.rewards.score import as_list
 
 PARAPHRASES = [

@@ -14,7 +14,7 @@ from typing import Any
 from agentflow_verl.core.errors import MalformedOutput
 from agentflow_verl.engines.interface import Message
 from agentflow_verl.flow.parse import parse_arguments
-from agentflow_verl.rewards.choice import read_options, read_order
+from agentflow_verl.rewards.options import read_options, read_order
 from agentflow_verl.rewards.score import GroundTruth, gold_answers
 
 MAX_CHARS = 4_000
