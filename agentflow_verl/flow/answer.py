@@ -107,7 +107,10 @@ MAX_SENTENCE = 600
 
 def extract_answer(text: object) -> str:
     """The final answer by the rule above, trimmed; "" when the text holds none. Never raises."""
-    given = "" if text is None else str(text)
+    if text is None:
+        given = ""
+    else:
+        given = str(text)
     read = after_reasoning(INVISIBLE.sub("", given[-TAIL:]))
     tagged = in_tags(read)
     if tagged is not None:
@@ -119,7 +122,9 @@ def extract_answer(text: object) -> str:
 def after_reasoning(text: str) -> str:
     """What follows the last ``</think>``, or the whole text when nothing does."""
     rest = END_OF_REASONING.split(text)[-1]
-    return rest if rest.strip() else text
+    if rest.strip():
+        return rest
+    return text
 
 
 def in_tags(text: str) -> str | None:
@@ -130,7 +135,9 @@ def in_tags(text: str) -> str | None:
     closed = [match.start() for match in CLOSE.finditer(text)]
     if not opened:
         # A response that was continued behind the opening tag has only the closing one.
-        return last_statement(text[: closed[-1]]) or None if closed else None
+        if closed:
+            return last_statement(text[: closed[-1]]) or None
+        return None
     end = len(text)
     is_closed = False
     only_mentioned: str | None = None
@@ -146,7 +153,9 @@ def in_tags(text: str) -> str | None:
         if content and only_mentioned is None:
             only_mentioned = content
         end, is_closed = match.start(), False
-    return "" if only_mentioned is None else only_mentioned
+    if only_mentioned is None:
+        return ""
+    return only_mentioned
 
 
 def is_mention(content: str, is_closed: bool) -> bool:
@@ -165,7 +174,9 @@ def boxed(text: str) -> str:
     for match in BRACES.finditer(text):
         token = match.group()
         if token == "}":
-            start = stack.pop() if stack else 0
+            start = 0
+            if stack:
+                start = stack.pop()
             content = text[start : match.start()]
             if start > best[0] and content and not content.isspace():
                 best = (start, match.start())
@@ -252,15 +263,22 @@ def stated_value(sentence: str) -> str:
     equations = list(EQUATION.finditer(value or body))
     if equations and (value or SENTENCE_START.match(body) or body.rstrip().endswith(".")):
         value = (value or body)[equations[-1].end() :]
-    named = RESULT.match(body) if not value else None
-    value = named.group(1) if named else AGENT.sub("", value.strip())
+    named = None
+    if not value:
+        named = RESULT.match(body)
+    if named:
+        value = named.group(1)
+    else:
+        value = AGENT.sub("", value.strip())
     return without_emphasis(value.strip().rstrip(".!。"))
 
 
 def unfenced(text: str) -> str:
     """What a code fence around the whole of ``text`` holds, else ``text``."""
     match = FENCED.fullmatch(text.strip())
-    return match.group(2).strip() if match else text
+    if match:
+        return match.group(2).strip()
+    return text
 
 
 def without_emphasis(text: str) -> str:
@@ -281,4 +299,6 @@ def unwrap(text: str) -> str:
     r"""Without emphasis marks and a ``\text{…}`` that hold the whole answer."""
     text = without_emphasis(text)
     match = WRAPPED.fullmatch(text)
-    return match.group(1).strip() if match else text
+    if match:
+        return match.group(1).strip()
+    return text

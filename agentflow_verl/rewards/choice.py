@@ -117,7 +117,10 @@ def read_gold(ground_truth: GroundTruth, options: dict[str, str]) -> set[str]:
         if not same and label:
             same = options_with_text(options, label.group(2))
         if not same:
-            same = [letter] if letter in options else options_with_words(options, gold)
+            if letter in options:
+                same = [letter]
+            else:
+                same = options_with_words(options, gold)
         if len(same) == 1:
             found.add(same[0])
         elif label and label.group(1).upper() in same:
@@ -182,8 +185,12 @@ def stated_letter(text: str) -> tuple[str, str] | None:
     it.
     """
     lead = LEAD.match(text)
-    start = lead.end() if lead else 0
-    bracket_start = start - 1 if start and text[start - 1 : start] in ("(", "[") else start
+    start = 0
+    if lead:
+        start = lead.end()
+    bracket_start = start
+    if start and text[start - 1 : start] in ("(", "["):
+        bracket_start = start - 1
     bracketed = BRACKETED_LETTER.match(text, bracket_start)
     if bracketed:
         return bracketed.group(1).upper(), text[bracketed.end() :]

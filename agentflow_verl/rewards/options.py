@@ -40,7 +40,9 @@ def read_options(options: Any) -> dict[str, str]:
     texts = [option_text(option) for option in listed]
     labels = [LABEL.fullmatch(text) for text in texts]
     found = {label.group(1).upper(): label.group(2) for label in labels if label}
-    return found if texts and len(found) == len(texts) else lettered(texts)
+    if texts and len(found) == len(texts):
+        return found
+    return lettered(texts)
 
 
 def lettered(texts: list[str]) -> dict[str, str]:
@@ -72,7 +74,9 @@ def option_records(records: list[Any]) -> dict[str, str]:
             )
         texts.append(option_text(text))
     labels = [first_of(record, LABEL_KEYS) for record in records]
-    return lettered(texts) if None in labels else with_labels(labels, texts)
+    if None in labels:
+        return lettered(texts)
+    return with_labels(labels, texts)
 
 
 def with_labels(labels: list[Any], texts: list[str]) -> dict[str, str]:
@@ -85,7 +89,9 @@ def with_labels(labels: list[Any], texts: list[str]) -> dict[str, str]:
 
 def option_text(option: Any) -> str:
     if isinstance(option, (Mapping, list, tuple)):
-        text = first_of(option, TEXT_KEYS) if isinstance(option, Mapping) else None
+        text = None
+        if isinstance(option, Mapping):
+            text = first_of(option, TEXT_KEYS)
         if text is None:
             raise ConfigError(f"an option is {str(option)[:80]!r}: give each option's text")
         return str(text)

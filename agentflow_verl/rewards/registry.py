@@ -10,7 +10,7 @@ last path part, then by the longest known beginning (``searchR1_nq``, ``aime2025
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.rewards import choice, gaia
@@ -111,6 +111,8 @@ def canonical_source(source: str) -> str:
     return source.strip().lower().replace("-", "_").replace(" ", "_")
 
 
-def nearest(name: str, known: dict) -> str:
-    found = difflib.get_close_matches(name[:80], known, n=1, cutoff=0.5)
-    return f", did you mean {found[0]!r}?" if found else ""
+def nearest(name: str, known: Iterable[str]) -> str:
+    found = difflib.get_close_matches(name[:80], list(known), n=1, cutoff=0.5)
+    if found:
+        return f", did you mean {found[0]!r}?"
+    return ""

@@ -39,7 +39,9 @@ class Score:
     @property
     def exact(self) -> float:
         """The standard exact match where there is one, else the scorer's own verdict."""
-        return self.value if self.em is None else self.em
+        if self.em is None:
+            return self.value
+        return self.em
 
     @property
     def details(self) -> dict[str, Any]:
@@ -79,7 +81,8 @@ def gold_answers(ground_truth: GroundTruth) -> list[str]:
     """
     answers: list[str] = []
     for text in gold_texts(ground_truth, depth=0):
-        text = text.rpartition(SOLUTION_MARK)[2] if SOLUTION_MARK in text else text
+        if SOLUTION_MARK in text:
+            text = text.rpartition(SOLUTION_MARK)[2]
         if text.strip() and text not in answers:
             answers.append(text)
     if not answers:
@@ -98,12 +101,15 @@ def gold_texts(value: Any, depth: int) -> Iterator[str]:
             if key in value:
                 yield from gold_texts(value[key], depth + 1)
         return
-    value = value.tolist() if hasattr(value, "tolist") else value
+    if hasattr(value, "tolist"):
+        value = value.tolist()
     if isinstance(value, (list, tuple, set, frozenset)):
         for item in value:
             yield from gold_texts(item, depth + 1)
         return
-    texts = json_texts(value) if isinstance(value, str) else None
+    texts = None
+    if isinstance(value, str):
+        texts = json_texts(value)
     yield from [str(value)] if texts is None else texts
 
 
@@ -112,7 +118,9 @@ def json_texts(text: str) -> list[str] | None:
     if not text.startswith('["') or not text.endswith('"]'):
         return None
     try:
-        found = json.loads(text)
+        found: list[Any] = json.loads(text)
     except ValueError:
         return None
-    return found if all(isinstance(item, str) for item in found) else None
+    if all(isinstance(item, str) for item in found):
+        return found
+    return None

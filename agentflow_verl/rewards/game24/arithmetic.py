@@ -92,7 +92,9 @@ class Parser:
         self.used: list[Fraction] = []
 
     def peek(self) -> str:
-        return self.tokens[self.position] if self.position < len(self.tokens) else ""
+        if self.position < len(self.tokens):
+            return self.tokens[self.position]
+        return ""
 
     def take(self) -> str:
         token = self.peek()
@@ -162,4 +164,6 @@ def combine(sign: str, left: Fraction | None, right: Fraction | None) -> Fractio
         return left + right
     if sign == "-":
         return left - right
-    return left * right if sign == "*" else left / right
+    if sign == "*":
+        return left * right
+    return left / right

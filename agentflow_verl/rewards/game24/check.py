@@ -146,11 +146,16 @@ def read_game(ground_truth: GroundTruth, extra: Mapping[str, Any]) -> Game:
     """The numbers, target and subset rule of one row; see ``score_expression`` for where they are
     looked up.
     """
-    gold = ground_truth if isinstance(ground_truth, Mapping) else {}
+    if isinstance(ground_truth, Mapping):
+        gold = ground_truth
+    else:
+        gold = {}
     metadata = extra.get("metadata")
     stated = [gold, extra, metadata if isinstance(metadata, Mapping) else {}]
     question = extra.get("question")
-    text = question if isinstance(question, str) else ""
+    text = ""
+    if isinstance(question, str):
+        text = question
     example = example_solution(ground_truth)
     numbers = stated_numbers(stated, question, example)
     if not numbers:
@@ -174,7 +179,10 @@ def stated_numbers(records: list[Mapping[str, Any]], question: Any, example: str
         found = as_numbers(record.get("numbers"))
         if found:
             return found
-    found = numbers_in(question) if isinstance(question, str) else as_numbers(question)
+    if isinstance(question, str):
+        found = numbers_in(question)
+    else:
+        found = as_numbers(question)
     return found or numbers_of_example(example)
 
 
@@ -192,7 +200,9 @@ def target_of(question: str, example: str, data_source: str) -> Fraction:
             f"the row,"
             ' or state the target as ground_truth {"numbers": [...], "target": ...}'
         )
-    found = asked if asked is not None else shown
+    found = shown
+    if asked is not None:
+        found = asked
     if found is not None:
         return found
     if "countdown" in data_source.lower():
@@ -238,7 +248,10 @@ def numbers_in(text: str) -> list[Fraction]:
     """
     text = text[:MAX_CHARS]
     listed = BRACKETED.search(text) or LISTED.search(text)
-    found = listed.group(1) if listed else text if BARE_NUMBERS.fullmatch(text) else ""
+    if listed:
+        found = listed.group(1)
+    else:
+        found = text if BARE_NUMBERS.fullmatch(text) else ""
     return [Fraction(digits) for digits in re.findall(r"[0-9]{1,18}", found)]
 
 
@@ -248,8 +261,12 @@ def example_solution(ground_truth: Any) -> str:
     if isinstance(ground_truth, Mapping):
         gold = next((ground_truth[key] for key in EXAMPLE_KEYS if key in ground_truth), None)
     examples = as_list(gold)
-    example = plain_signs(str(examples[0])[:MAX_CHARS]) if examples and gold is not None else ""
-    return example if re.search(r"[0-9]", example) else ""
+    example = ""
+    if examples and gold is not None:
+        example = plain_signs(str(examples[0])[:MAX_CHARS])
+    if re.search(r"[0-9]", example):
+        return example
+    return ""
 
 
 def numbers_of_example(example: str) -> list[Fraction]:
@@ -260,7 +277,9 @@ def numbers_of_example(example: str) -> list[Fraction]:
         used = evaluate(example.split("=")[0])[1]
     except BadExpression:
         return numbers_in(example)
-    return used if len(used) > 1 else []
+    if len(used) > 1:
+        return used
+    return []
 
 
 def value_of_example(example: str) -> Fraction | None:
@@ -273,4 +292,6 @@ def value_of_example(example: str) -> Fraction | None:
         value, used = evaluate(example.split("=")[0])
     except BadExpression:
         return None
-    return value if len(used) > 1 else None
+    if len(used) > 1:
+        return value
+    return None

@@ -105,7 +105,10 @@ def to_markdown(found: Mapping[str, Agreement]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for source, one in found.items():
-        kappa = "–" if one.kappa is None else f"{one.kappa:.2f}"
+        if one.kappa is None:
+            kappa = "–"
+        else:
+            kappa = f"{one.kappa:.2f}"
         counts = (one.count, one.both, one.rule_only, one.judge_only, one.neither)
         lines.append(f"| {source} | {' | '.join(map(str, counts))} | {one.rate:.1%} | {kappa} |")
     for source, one in found.items():

@@ -94,7 +94,9 @@ class Judge:
 
     async def _find(self, digest: str, prompt: list[Message]) -> tuple[bool, str]:
         deadline = Deadline.after(self.config.timeout_s)
-        kept = await self.cache.get(digest, deadline) if self.cache else None
+        kept = None
+        if self.cache:
+            kept = await self.cache.get(digest, deadline)
         if kept is not None:
             correct, analysis = json.loads(kept)
             return correct, analysis

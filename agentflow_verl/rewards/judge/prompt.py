@@ -76,7 +76,10 @@ def messages(
     Raises:
         ConfigError: no gold answer, or an order of other options.
     """
-    parts = {"Question": question, "Accepted answers": gold_answers(ground_truth)}
+    parts: dict[str, Any] = {
+        "Question": question,
+        "Accepted answers": gold_answers(ground_truth),
+    }
     options = read_options(extra.get("options"))
     if options:
         source = read_order(extra.get("shown"), options)

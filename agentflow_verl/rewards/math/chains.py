@@ -33,7 +33,9 @@ def split_chain(text: str) -> Chain | None:
     exact = APPROXIMATELY.split(text)[0].strip() or text
     members = [member.strip() for member in split_outside_brackets(exact)]
     if len(members) == 1:
-        return None if exact == text else Chain((exact,))
+        if exact == text:
+            return None
+        return Chain((exact,))
     if not all(members):
         return None
     *before, last = members

@@ -176,7 +176,9 @@ def quantity_of(text: str) -> Quantity | None:
     if found is not None:
         return found
     spelled = spelled_number(text)
-    return None if spelled is None else Quantity(spelled, None, False, "")
+    if spelled is None:
+        return None
+    return Quantity(spelled, None, False, "")
 
 
 def without_blanks(text: str) -> str:

@@ -141,7 +141,9 @@ def to_latex(text: str) -> str:
 
 
 def root(sign: str, content: str) -> str:
-    degree = "[3]" if sign in ("∛", "cbrt", "cube") else ""
+    degree = ""
+    if sign in ("∛", "cbrt", "cube"):
+        degree = "[3]"
     return rf"\sqrt{degree}{{{content}}}"
 
 
@@ -157,7 +159,10 @@ def braced_calls(text: str, call: re.Pattern[str]) -> str:
         if end is None:
             return text
         name = match.group(1) or ""
-        head = rf"\sqrt{name}{{" if name.startswith("[") else root(name, "")[:-1]
+        if name.startswith("["):
+            head = rf"\sqrt{name}{{"
+        else:
+            head = root(name, "")[:-1]
         text = text[: match.start()] + head + text[match.end() : end] + "}" + text[end + 1 :]
         start = match.start() + len(head)
     return text

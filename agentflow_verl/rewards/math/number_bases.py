@@ -59,7 +59,9 @@ def base_of(name: str) -> int:
 def asked_base(question: str) -> int | None:
     """The base in which a question wants its answer: the last one it names; None without one."""
     named = ASKED.findall(question)
-    return base_of(named[-1]) if named else None
+    if named:
+        return base_of(named[-1])
+    return None
 
 
 def compare_based(answer: str, gold: str, question: str) -> bool | None:
@@ -78,4 +80,6 @@ def compare_based(answer: str, gold: str, question: str) -> bool | None:
 
 def plain_numeral(text: str, base: int) -> BasedNumeral | None:
     digits = text.strip().lower()
-    return BasedNumeral(digits.lstrip("0") or "0", base) if digits.isalnum() else None
+    if digits.isalnum():
+        return BasedNumeral(digits.lstrip("0") or "0", base)
+    return None

@@ -104,11 +104,15 @@ def parse_decimal(text: str) -> Quantity | None:
         return None
     whole = re.sub(r"[^0-9]", "", match["whole"] or "0")
     part = (match["part"] or "").lstrip(".")
-    power = int(match["power"].strip("{} ")) if match["power"] else 0
+    power = 0
+    if match["power"]:
+        power = int(match["power"].strip("{} "))
     if abs(power) > MAX_POWER:
         return None
     value = Fraction(f"{whole}.{part or 0}") * Fraction(10) ** power
-    signed = -value if match["sign"] == "-" else value
+    signed = value
+    if match["sign"] == "-":
+        signed = -value
     found = with_rest(signed, max(0, len(part) - power), match["rest"])
     money = match["money"] or match["money2"]
     if found is None or not money:
@@ -125,10 +129,14 @@ def parse_repeating_decimal(text: str) -> Fraction | None:
     Digits before three dots repeat when their end stands there twice or more in a row.
     """
     signed = re.fullmatch(r"\s*([-+]?)\s*(.*?)\s*", text, re.DOTALL)
-    match = REPEATING.fullmatch(signed[2]) if signed else None
+    match = None
+    if signed:
+        match = REPEATING.fullmatch(signed[2])
     if signed and match:
         value = repeating_value(match)
-        return -value if signed[1] == "-" else value
+        if signed[1] == "-":
+            return -value
+        return value
     endless = ENDLESS.fullmatch(text.strip())
     if not endless:
         return None
@@ -141,7 +149,9 @@ def parse_repeating_decimal(text: str) -> Fraction | None:
             return None
         head, period = split
     value = repeating_fraction(endless["whole"], head, period)
-    return -value if endless["sign"] == "-" else value
+    if endless["sign"] == "-":
+        return -value
+    return value
 
 
 def repeating_value(match: re.Match[str]) -> Fraction:
@@ -178,7 +188,9 @@ def with_fractions(text: str) -> str:
         value = repeating_value(match)
         return rf"\frac{{{value.numerator}}}{{{value.denominator}}}"
 
-    return REPEATING.sub(fraction, text) if "." in text else text
+    if "." in text:
+        return REPEATING.sub(fraction, text)
+    return text
 
 
 def with_rest(value: Fraction, places: int | None, rest: str) -> Quantity | None:
@@ -192,7 +204,9 @@ def with_rest(value: Fraction, places: int | None, rest: str) -> Quantity | None
         return Quantity(value, places, True, "")
     ordinal = ORDINAL.fullmatch(rest)
     if ordinal and value.denominator == 1 and places == 0:
-        rest = f" {ordinal['rest']}" if ordinal["rest"] else ""
+        rest = ""
+        if ordinal["rest"]:
+            rest = f" {ordinal['rest']}"
         return with_rest(value, places, rest)
     apart = rest[0] in " \\~°^¢€"
     words = " ".join(PACKED.sub(" ", DEGREES.sub(" degrees ", rest)).split())
@@ -223,7 +237,10 @@ def equal_quantities(answer: Quantity, gold: Quantity) -> bool:
         return False
     if marked.value == unmarked.value and unmarked.value.denominator == 1:
         return True
-    places = None if marked.places is None else marked.places + 2
+    if marked.places is None:
+        places = None
+    else:
+        places = marked.places + 2
     return same_value(Quantity(marked.value / 100, places, False, ""), unmarked)
 
 
@@ -231,7 +248,10 @@ def in_whole_currency(quantity: Quantity) -> Quantity:
     """Cents as dollars, pence as pounds."""
     if not quantity.unit.endswith("/100"):
         return quantity
-    places = None if quantity.places is None else quantity.places + 2
+    if quantity.places is None:
+        places = None
+    else:
+        places = quantity.places + 2
     return Quantity(quantity.value / 100, places, False, quantity.unit.removesuffix("/100"))
 
 

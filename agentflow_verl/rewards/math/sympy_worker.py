@@ -117,7 +117,9 @@ class Comparison:
 
     def parse(self, latex: str) -> list[Any]:
         """The expression of ``latex``; alternatives ("x<1 or x>2") are one set or one list."""
-        separators = ALTERNATIVES_OF_SETS if RELATION.search(latex) else ALTERNATIVES
+        separators = ALTERNATIVES
+        if RELATION.search(latex):
+            separators = ALTERNATIVES_OF_SETS
         for separator, combine in ((separators, sympy.Union), (CONDITIONS, self.conjunction)):
             parts = [part.strip() for part in separator.split(latex) if part.strip()]
             if len(parts) < 2:
@@ -132,7 +134,9 @@ class Comparison:
     def conjunction(*sets: Any) -> Any:
         """The values that meet all conditions; a list of values is their union ("x=1, x=2")."""
         lists = all(isinstance(values, sympy.FiniteSet) for values in sets)
-        return sympy.Union(*sets) if lists else sympy.Intersection(*sets)
+        if lists:
+            return sympy.Union(*sets)
+        return sympy.Intersection(*sets)
 
     def parse_one(self, latex: str) -> list[Any]:
         from math_verify import parse
@@ -148,7 +152,9 @@ class Comparison:
         if (decimals[0] is None) == (decimals[1] is None):
             return None
         match = decimals[0] or decimals[1]
-        exact = answer if decimals[0] else gold
+        exact = gold
+        if decimals[0]:
+            exact = answer
         if match is None or not isinstance(exact, sympy.Expr):
             return None
         value = Fraction(match.group().replace(" ", ""))
@@ -176,7 +182,9 @@ def solution_set(condition: Any) -> Any:
     if isinstance(condition, sympy.Expr):
         return sympy.FiniteSet(condition)
     if isinstance(condition, sympy.Eq):
-        return sympy.FiniteSet(condition.rhs) if condition.lhs.is_Symbol else None
+        if condition.lhs.is_Symbol:
+            return sympy.FiniteSet(condition.rhs)
+        return None
     try:
         return condition.as_set()
     except (AttributeError, NotImplementedError, TypeError, ValueError):
@@ -188,7 +196,10 @@ def read_atom(code: str, *_: object) -> Any:
     match = ATOM.fullmatch(code)
     if not match:
         raise ValueError("only numerals and names are read from text")
-    kind = "Rational" if match.group(1) == "Float" else match.group(1)
+    if match.group(1) == "Float":
+        kind = "Rational"
+    else:
+        kind = match.group(1)
     return getattr(sympy, kind)(match.group(2))
 
 
@@ -246,7 +257,10 @@ def on_timer(signum: int, frame: object) -> None:
 
 def limit_memory() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    bound = MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(MEMORY_BYTES, hard)
+    if hard == resource.RLIM_INFINITY:
+        bound = MEMORY_BYTES
+    else:
+        bound = min(MEMORY_BYTES, hard)
     try:
         resource.setrlimit(resource.RLIMIT_AS, (bound, hard))
     except (ValueError, OSError):  # not every kernel has it

@@ -60,7 +60,9 @@ def currency_code(sign: str) -> str:
     bare = sign.replace("\\", "").replace("{", "").replace("}", "").rstrip(".")
     if "pounds" in bare:
         return "gbp"
-    return "eur" if "euro" in bare else CURRENCIES.get(bare, bare.lower())
+    if "euro" in bare:
+        return "eur"
+    return CURRENCIES.get(bare, bare.lower())
 
 
 def split_unit(text: str) -> tuple[str, str]:
@@ -75,7 +77,9 @@ def split_unit(text: str) -> tuple[str, str]:
         known = is_unit(words, True)
     else:
         known = words in GLUED or canonical_unit(words) in NAMES.values()
-    return (match["expression"].rstrip(), canonical_unit(words)) if known else (text, "")
+    if known:
+        return (match["expression"].rstrip(), canonical_unit(words))
+    return (text, "")
 
 
 def is_unit(words: str, apart: bool) -> bool:
@@ -113,5 +117,7 @@ def canonical_unit(words: str) -> str:
 def unit_name(token: str) -> str:
     if token in NAMES:
         return NAMES[token]
-    singular = token.removesuffix("s") if len(token) > 2 else token
+    singular = token
+    if len(token) > 2:
+        singular = token.removesuffix("s")
     return NAMES.get(singular, singular)

@@ -39,7 +39,9 @@ def word_answer(text: str) -> str | None:
         return folded
     if " " in folded or "-" in folded:
         return folded
-    return folded if is_word(folded) else None
+    if is_word(folded):
+        return folded
+    return None
 
 
 def is_word(letters: str) -> bool:
@@ -60,33 +62,50 @@ def spelled_number(text: str) -> Fraction | None:
         return None
     negative = SIGN_WORD.match(bare)
     value = unsigned_number(bare[negative.end() :] if negative else bare)
-    return -value if value is not None and negative else value
+    if value is not None and negative:
+        return -value
+    return value
 
 
 def unsigned_number(text: str) -> Fraction | None:
     whole, _, part = text.rpartition(" and ")
     if whole and last_word(part) in DENOMINATORS:
         value, rest = unsigned_number(whole), unsigned_number(part)
-        return value + rest if value is not None and rest is not None else None
+        if value is not None and rest is not None:
+            return value + rest
+        return None
     name = last_word(text)
     if name in DENOMINATORS:
         count = text.lower().replace("-", " ").split()[:-1]
-        above = Fraction(1) if count in ([], ["a"], ["an"]) else whole_number(" ".join(count))
+        if count in ([], ["a"], ["an"]):
+            above: Fraction | None = Fraction(1)
+        else:
+            above = whole_number(" ".join(count))
         if not count and name not in ("half", "quarter"):
             return None  # "third" alone is a place in an order
-        return above / DENOMINATORS[name] if above is not None else None
+        if above is not None:
+            return above / DENOMINATORS[name]
+        return None
     return whole_number(text)
 
 
 def last_word(text: str) -> str:
     words = text.lower().replace("-", " ").split()
-    name = words[-1] if words else ""
-    return name if name in DENOMINATORS else name.removesuffix("s")
+    name = ""
+    if words:
+        name = words[-1]
+    if name in DENOMINATORS:
+        return name
+    return name.removesuffix("s")
 
 
 def whole_number(text: str) -> Fraction | None:
     words = canonical_words(text)
-    ordinal = re.fullmatch(r"([0-9]+)(?:st|nd|rd|th)", words[0]) if len(words) == 1 else None
+    ordinal = None
+    if len(words) == 1:
+        ordinal = re.fullmatch(r"([0-9]+)(?:st|nd|rd|th)", words[0])
     if ordinal:
         return Fraction(ordinal.group(1))
-    return Fraction(words[0]) if len(words) == 1 and NUMBER.fullmatch(words[0]) else None
+    if len(words) == 1 and NUMBER.fullmatch(words[0]):
+        return Fraction(words[0])
+    return None

@@ -75,11 +75,17 @@ def lenient_match(answer: str, gold: str) -> str:
     """Why the two are the same answer, or ""."""
     given, wanted = reading_of(answer), reading_of(gold)
     if not wanted.words:
-        return "same signs" if answer.strip() == gold.strip() else ""
+        if answer.strip() == gold.strip():
+            return "same signs"
+        return ""
     if len(wanted.words) == 1 and wanted.words[0] in VERDICTS:
-        return "same verdict" if opening_verdict(answer, given.words) == wanted.words[0] else ""
+        if opening_verdict(answer, given.words) == wanted.words[0]:
+            return "same verdict"
+        return ""
     if wanted.dates and given.dates:
-        return "same date" if wanted.dates & given.dates else ""
+        if wanted.dates & given.dates:
+            return "same date"
+        return ""
     if given.words == wanted.words or with_pounds(given.words, wanted.words) == wanted.words:
         return "same words"
     if with_pounds(wanted.words, given.words) == given.words:
@@ -92,7 +98,9 @@ def lenient_match(answer: str, gold: str) -> str:
         and set(wanted.words[1:]) <= MEASURES
     ):
         return "same number, unit left out"
-    shorter = PARENTHETICAL.sub(" ", gold).strip() if "(" in gold else ""
+    shorter = ""
+    if "(" in gold:
+        shorter = PARENTHETICAL.sub(" ", gold).strip()
     if shorter and shorter != gold and reading_of(shorter).words:
         return lenient_match(answer, shorter)
     return ""

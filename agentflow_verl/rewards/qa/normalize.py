@@ -190,7 +190,9 @@ def tokenize(text: str) -> list[str]:
             tokens += AREAS[token]
         else:
             tokens.append(name)
-    return [*tokens, owed] if owed else tokens
+    if owed:
+        return [*tokens, owed]
+    return tokens
 
 
 def currency_before(match: re.Match[str]) -> str:
@@ -204,11 +206,15 @@ def amount_follows(match: re.Match[str]) -> bool:
 
 def canonical_digits(number: str) -> str:
     """``-01,200.50`` as ``-1200.5``."""
-    sign = "-" if number[0] in "-−–" else ""
+    sign = ""
+    if number[0] in "-−–":
+        sign = "-"
     whole, _, part = number.lstrip("-−–").replace(",", "").partition(".")
     part = part.rstrip("0")
     plain = (whole.lstrip("0") or "0") + (f".{part}" if part else "")
-    return plain if plain == "0" else sign + plain
+    if plain == "0":
+        return plain
+    return sign + plain
 
 
 def numbers_as_digits(tokens: list[str]) -> list[str]:
@@ -222,7 +228,9 @@ def numbers_as_digits(tokens: list[str]) -> list[str]:
             position += 1
         elif token in SMALL or token in TENS or token == "hundred" or token in SCALES:
             value, position = parse_number_words(tokens, position)
-            following = tokens[position] if position < len(tokens) else ""
+            following = ""
+            if position < len(tokens):
+                following = tokens[position]
             if 20 <= value % 100 and value % 10 == 0 and 0 < ORDINALS.get(following, 99) < 10:
                 out.append(ordinal_digits(value + ORDINALS[following]))
                 position += 1
@@ -249,7 +257,10 @@ def parse_number_words(tokens: list[str], position: int) -> tuple[int, int]:
         token = tokens[position]
         if token in SMALL or token in TENS:
             value = SMALL.get(token, TENS.get(token, 0))
-            room = 100 if token in TENS else 10 if value < 10 else 100
+            if token in TENS:
+                room = 100
+            else:
+                room = 10 if value < 10 else 100
             if (
                 group % room
                 or (position > start and value == 0)
@@ -277,7 +288,9 @@ def parse_number_words(tokens: list[str], position: int) -> tuple[int, int]:
 
 def decimal_digits(value: Fraction) -> str:
     whole, rest = divmod(value, 1)
-    return str(whole) if not rest else canonical_digits(f"{float(value):.6f}")
+    if not rest:
+        return str(whole)
+    return canonical_digits(f"{float(value):.6f}")
 
 
 def ordinal_digits(value: int) -> str:
@@ -293,7 +306,9 @@ def join_ranges(tokens: list[str]) -> list[str]:
     """
     out: list[str] = []
     for position, token in enumerate(tokens):
-        after = tokens[position + 1] if position + 1 < len(tokens) else ""
+        after = ""
+        if position + 1 < len(tokens):
+            after = tokens[position + 1]
         if NUMBER.fullmatch(after):
             if token in HEDGES or (token in ("from", "between") and not out):
                 continue
@@ -322,7 +337,9 @@ def dates_in(text: str) -> frozenset[tuple[int | None, int, int | None]]:
             months = {int(first), middle}
             both = len(months) == 2 and max(months) <= 12
             readings = (int(last), int(first), middle), (int(last), middle, int(first))
-            return frozenset() if both else valid_dates(*readings)
+            if both:
+                return frozenset()
+            return valid_dates(*readings)
         return frozenset()
     if not re.fullmatch(r"[a-z0-9\s,./-]+", text):
         return frozenset()

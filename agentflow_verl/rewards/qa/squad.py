@@ -30,7 +30,9 @@ def squad_exact_match(answer: str, golds: Iterable[str]) -> float:
 def same_normalized(answer: str, gold: str) -> bool:
     """Equal after normalisation; as they stand where the gold answer normalises to nothing."""
     wanted = squad_normalize(gold)
-    return squad_normalize(answer) == wanted if wanted else answer.strip() == gold.strip()
+    if wanted:
+        return squad_normalize(answer) == wanted
+    return answer.strip() == gold.strip()
 
 
 def squad_f1(answer: str, golds: Iterable[str]) -> float:
@@ -46,4 +48,6 @@ def token_f1(answer: str, gold: str) -> float:
         return 0.0
     given, wanted = bare_answer.split(), bare_gold.split()
     shared = sum((Counter(given) & Counter(wanted)).values())
-    return 2 * shared / (len(given) + len(wanted)) if shared else 0.0
+    if shared:
+        return 2 * shared / (len(given) + len(wanted))
+    return 0.0

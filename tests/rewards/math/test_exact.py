@@ -13,8 +13,8 @@ from agentflow_verl.rewards.math.exact import (
     TooLarge,
     close_to_decimal,
     equal_leaves,
-    rational_residues,
 )
+from agentflow_verl.rewards.math.rational_powers import rational_residues
 
 NOBODY: frozenset[str] = frozenset()
 FRACTIONS = st.fractions(max_denominator=10**30)
