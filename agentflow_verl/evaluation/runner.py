@@ -22,7 +22,7 @@ from agentflow_verl.flow.loop import Flow
 from agentflow_verl.rewards.judge.client import Judge, score_with_judge
 from agentflow_verl.tools.interface import Tools
 from agentflow_verl.trajectories.log import ScoredTrajectory
-from agentflow_verl.trajectories.records import Outcome, Trajectory
+from agentflow_verl.trajectories.records import Trajectory
 
 logger = logging.getLogger(__name__)
 
@@ -100,10 +100,7 @@ class Runner:
                 reward, scores = await score(self.judge, question, trajectory)
             except Exception as fault:  # the scorer's or the judge's, not the model's
                 logger.exception("the scorer failed on %s", job.id)
-                error = f"the scorer failed: {type(fault).__name__}: {fault}"
-                trajectory = trajectory.model_copy(
-                    update={"outcome": Outcome.INFRA_ERROR, "error": error}
-                )
+                trajectory = trajectory.unscored(f"{type(fault).__name__}: {fault}")
         if tools.dropped:
             scores = {**scores, "leaks": dict(tools.dropped), "leaked": sorted(tools.leaked)}
         return ScoredTrajectory(

@@ -26,7 +26,6 @@ from agentflow_verl.tools.toolbox import ToolBox
 from agentflow_verl.tools.types import ToolResult, ToolSpec
 from agentflow_verl.trajectories.manifest import Setup
 from agentflow_verl.trajectories.records import (
-    SCORER_FAILED,
     ModuleReply,
     Outcome,
     Tokens,
@@ -80,10 +79,9 @@ async def replay(trajectory: Trajectory, setup: Setup, tokenizer: Any = None) ->
     now = await Flow(
         engines, tools, setup.limits.model_copy(update={"time_budget_s": 86_400.0})
     ).run(trajectory.query, trajectory.id)
-    if now.outcome.valid and (trajectory.error or "").startswith(
-        SCORER_FAILED
-    ):  # after its end, which is what is replayed
-        return now.model_copy(update={"outcome": trajectory.outcome, "error": trajectory.error})
+    if now.outcome.valid and trajectory.scorer_failed:  # after its end: what is replayed
+        ending = {name: getattr(trajectory, name) for name in ("outcome", "error", "scorer_failed")}
+        return now.model_copy(update=ending)
     return now
 
 

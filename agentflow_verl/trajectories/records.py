@@ -11,9 +11,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-# how the error of a trajectory begins that came to its end and could not be scored
-SCORER_FAILED = "the scorer failed"
-
 
 class Record(BaseModel):
     """Base of all records: immutable, and strict about unknown keys when read back."""
@@ -132,8 +129,18 @@ class Trajectory(Record):
     answer: str = ""
     outcome: Outcome
     error: str | None = None
+    scorer_failed: bool = False  # it came to its end, and could not be scored
     timings: dict[str, float] = {}
     replies: tuple[ModuleReply, ...] = ()  # of the analyst and the generator
+
+    def unscored(self, reason: str) -> Trajectory:
+        """This one, whose scorer failed: it ends as any other fault does."""
+        ending = {
+            "outcome": Outcome.INFRA_ERROR,
+            "error": f"the scorer failed: {reason}",
+            "scorer_failed": True,
+        }
+        return self.model_copy(update=ending)
 
     def all_replies(self) -> list[ModuleReply]:
         """Every model call of the trajectory, turns included."""

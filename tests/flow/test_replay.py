@@ -24,7 +24,7 @@ from agentflow_verl.tools.schema import ArgumentCheck
 from agentflow_verl.tools.types import ToolResult
 from agentflow_verl.trajectories.log import ScoredTrajectory, TrajectoryLog
 from agentflow_verl.trajectories.manifest import Setup
-from agentflow_verl.trajectories.records import SCORER_FAILED, Call, Outcome, Trajectory
+from agentflow_verl.trajectories.records import Call, Outcome, Trajectory
 from tests.flow.fakes import (
     ANSWER,
     CALL,
@@ -111,9 +111,7 @@ async def test_every_outcome_is_among_them():
 
 async def test_a_trajectory_that_could_not_be_scored_runs_again_to_its_end():
     recorded = await flow(limits=LIMITS).run("What is 2 * 2?", "t0")
-    unscored = recorded.model_copy(
-        update={"outcome": Outcome.INFRA_ERROR, "error": f"{SCORER_FAILED}: no judge"}
-    )
+    unscored = recorded.unscored("no judge")
     assert first_difference(unscored, await replay(unscored, SETUP)) is None
 
 

@@ -16,7 +16,7 @@ from agentflow_verl.trainer.rollout.rows import RECORD
 from agentflow_verl.trainer.rollout.services import Services
 from agentflow_verl.trainer.rollout.worker_settings import WorkerSettings, resolve_node
 from agentflow_verl.trajectories.log import ScoredTrajectory
-from agentflow_verl.trajectories.records import SCORER_FAILED, Outcome, Trajectory
+from agentflow_verl.trajectories.records import Trajectory
 
 # the class behind verl's ray.remote, which cannot be subclassed itself
 _WorkerTQ = AgentLoopWorkerTQ.__ray_metadata__.modified_class
@@ -114,8 +114,7 @@ def after_scoring(trajectory: Trajectory, scores: dict[str, Any]) -> Trajectory:
     """
     if not trajectory.outcome.valid or scores.get("scored", 1.0) > 0:
         return trajectory
-    error = f"{SCORER_FAILED}: {scores.get('reason', 'it gives no reason')}"
-    return trajectory.model_copy(update={"outcome": Outcome.INFRA_ERROR, "error": error})
+    return trajectory.unscored(scores.get("reason", "it gives no reason"))
 
 
 def _plain(value: Any) -> Any:
