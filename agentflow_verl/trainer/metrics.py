@@ -22,14 +22,14 @@ def batch_metrics(
     valid_R: Tensor,
     score_R: Tensor,
     advantage_R: Tensor,
-    mass_R: Tensor,
+    loss_share_R: Tensor,
 ) -> dict[str, float]:
     """Metrics of one batch.
 
     Args:
         records: of each row; the last row of a trajectory also has its ``summary``.
         score_R: outcome reward, before any penalty.
-        mass_R: loss weight times tokens: each row's share of the objective.
+        loss_share_R: loss weight times tokens: each row's share of the objective.
     """
     last, summaries, outcomes = [], [], Counter[Outcome]()
     for row, record in enumerate(records):
@@ -68,7 +68,7 @@ def batch_metrics(
             sum(s.malformed_verdicts for s in summaries) / max(1, turns)
         ),
         "agentflow/cut_replies": sum(s.cut_replies for s in summaries) / total,
-        "agentflow/objective_mass": float(mass_R.sum()),
+        "agentflow/objective_mass": float(loss_share_R.sum()),
     }
     metrics |= {
         f"agentflow/outcome/{outcome.value}": outcomes[outcome] / total for outcome in Outcome
@@ -80,6 +80,10 @@ def batch_metrics(
     }
     metrics |= _cache_metrics([s.cached_tokens for s in summaries])
     metrics |= _group_metrics(valid, index, score_R, advantage_R)
+    metrics |= _verifier_metrics(
+        [(records[row].summary.stopped, float(score_R[row]) >= 1.0) for row in valid]
+    )
+    metrics |= _share_metrics(index, valid_R, score_R, advantage_R, loss_share_R)
     return metrics
 
 
@@ -117,6 +121,57 @@ def _group_metrics(
             float(torch.stack([advantage_R[row] for row in valid]).std()) if len(valid) > 1 else 0.0
         ),
     }
+
+
+def _verifier_metrics(verdicts: Sequence[tuple[bool | None, bool]]) -> dict[str, float]:
+    """The verifier's last decision against the outcome, of the trajectories in which it decided.
+
+    Args:
+        verdicts: of each valid trajectory, whether the verifier stopped it (None: it never spoke),
+            and whether its answer is right.
+    """
+    stopped_right = [right for stopped, right in verdicts if stopped is True]
+    went_on_right = [right for stopped, right in verdicts if stopped is False]
+    decided = len(stopped_right) + len(went_on_right)
+    wrong = stopped_right.count(False)
+    missed = went_on_right.count(True)
+    return {
+        "agentflow/verifier/accuracy": 1 - (wrong + missed) / decided if decided else 0.0,
+        "agentflow/verifier/stopped_while_wrong": wrong / max(1, decided),
+        "agentflow/verifier/went_on_while_right": missed / max(1, decided),
+    }
+
+
+def _share_metrics(
+    index: BatchIndex,
+    valid_R: Tensor,
+    score_R: Tensor,
+    advantage_R: Tensor,
+    loss_share_R: Tensor,
+) -> dict[str, float]:
+    """Where the loss and its gradient come from.
+
+    A row's part of the policy gradient is its share of the loss times |A|. Trajectories are told
+    apart by their turns, since 1/T is meant to make them equal.
+    """
+    rewards: dict[int, set[float]] = {}
+    turns = Counter(index.trajectory_R[valid_R].tolist())
+    for row in valid_R.nonzero().flatten().tolist():
+        rewards.setdefault(int(index.group_R[row]), set()).add(float(score_R[row]))
+    without_signal, gradient = 0.0, Counter[int]()
+    for row in valid_R.nonzero().flatten().tolist():
+        if len(rewards[int(index.group_R[row])]) == 1:
+            without_signal += float(loss_share_R[row])
+        by_turns = turns[int(index.trajectory_R[row])]
+        gradient[by_turns] += float(loss_share_R[row] * advantage_R[row].abs())
+    total = sum(gradient.values())
+    found = {
+        f"agentflow/gradient_share/turns_{count}": share / total if total else 0.0
+        for count, share in gradient.items()
+    }
+    loss = float(loss_share_R.sum())
+    found["agentflow/loss_share_without_signal"] = without_signal / loss if loss else 0.0
+    return found
 
 
 def policy_rollout_kl(

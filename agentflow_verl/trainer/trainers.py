@@ -1,11 +1,11 @@
 """verl's V1 trainer modes with the paper's objective: ``agentflow_sync`` and its asynchronous
 siblings.
 
-One mixin over verl's three trainers. Beside what resilience/fit.py does it changes six things, each
-a method of verl's PPOTrainer (trainer/verl_api.py says why each):
+One mixin over verl's three trainers. Beside what resilience/resumable_trainer.py does it changes
+six things, each a method of verl's PPOTrainer (trainer/verl_api.py says why each):
 
     _setup                   with a LoRA adapter, rollout servers that can leave it off
-    _build_replay_buffer     ours: filters by valid trajectories, counts faults, keeps the data's order
+    _build_replay_buffer     filters by valid trajectories, counts faults, keeps the data's order
     _init_resource_pool_mgr  the actor worker is ours (actor_loss.py), which holds the loss
     _balance_batch           rows are dealt to optimizer steps by group, not by row count
     _compute_advantage       over trajectories, with the loss weight of each row beside it
@@ -39,14 +39,20 @@ from verl.utils.py_functional import rename_dict
 from verl.utils.seqlen_balancing import log_seqlen_unbalance
 from verl.workers.utils.padding import response_to_nested
 
-from agentflow_verl.flow_grpo import FlowGRPO, advantages, weights
+from agentflow_verl.flow_grpo import FlowGRPO, advantages, trajectory_importance, weights
 from agentflow_verl.trainer.actor_loss import LOSS_WEIGHT, with_flow_loss
 from agentflow_verl.trainer.batching.dealing import BatchIndex, deal, plan_steps, rows_per_rank
 from agentflow_verl.trainer.batching.native_estimators import without_faults
+from agentflow_verl.trainer.batching.nothing_trained import (
+    SKIPPED,
+    NothingTrained,
+    UntrainedSteps,
+    trained_tokens,
+)
 from agentflow_verl.trainer.batching.replay_buffer import flow_replay_buffer
 from agentflow_verl.trainer.cpu import platform as cpu
 from agentflow_verl.trainer.metrics import batch_metrics, policy_rollout_kl
-from agentflow_verl.trainer.preflight.static import ESTIMATOR
+from agentflow_verl.trainer.preflight.verl_options import ESTIMATOR
 from agentflow_verl.trainer.resilience.fault_limit import stop_on_faults
 from agentflow_verl.trainer.resilience.resumable_trainer import ResumableTrainer
 from agentflow_verl.trainer.rollout.lora_sharing import can_share, share_rollout
@@ -56,7 +62,7 @@ from agentflow_verl.trainer.rollout.worker_settings import resolve_node
 ACTOR_ROLES = (Role.Actor, Role.ActorRollout, Role.ActorRolloutRef, Role.RefPolicy)
 
 
-class FlowTrainer(ResumableTrainer):
+class FlowTrainer(UntrainedSteps, ResumableTrainer):
     """The mixin. ``base_mode`` is what verl's own code must see as ``trainer_mode`` (it compares it
     with "sync").
     """
@@ -119,12 +125,14 @@ class FlowTrainer(ResumableTrainer):
         The groups of a step are whole, so a step's loss is the mean over its groups; padding rows
         fill the gaps.
         """
+        if trained_tokens(batch) == 0:
+            raise NothingTrained(batch)
         if not self.flow_grpo:
             return super()._balance_batch(batch, metrics, logging_prefix, keep_minibatch)
         ranks = self._ranks()
         per_step = self.config.actor_rollout_ref.actor.ppo_mini_batch_size
         index = BatchIndex.of(batch.keys, batch.tags)
-        step_R = plan_steps(index.group_R.tolist(), per_step)
+        step_R = plan_steps(index.group_R.tolist(), per_step, self._shuffle_seed())
         steps = max(step_R) + 1
         per_rank = rows_per_rank(step_R, ranks, self._row_multiple())
         batch = upsample_batch_to_divisible_size(
@@ -139,6 +147,15 @@ class FlowTrainer(ResumableTrainer):
         batch.reorder(order)
         self._steps = steps
         return batch
+
+    def _shuffle_seed(self) -> str | None:
+        """Of this batch's groups, where ``actor.shuffle`` is on: the same in a resumed run. The
+        order holds for all ``ppo_epochs``, since a group's weights are those of its step.
+        """
+        actor = self.config.actor_rollout_ref.actor
+        if not actor.shuffle:
+            return None
+        return f"{actor.data_loader_seed}/{self.global_steps}/{self.local_trigger_step}"
 
     def _ranks(self) -> int:
         """Data-parallel size of the actor."""
@@ -213,17 +230,15 @@ class FlowTrainer(ResumableTrainer):
         index = BatchIndex.of(batch.keys, batch.tags)
         valid_R = ~index.padding_R & torch.tensor([is_valid(record) for record in records])
         options = FlowGRPO(**resolve_node(self.config.agentflow.flow_grpo))
+        if correction and options.sequence == "trajectory":
+            self._correct_by_trajectory(data, index)
         reward_R = self._trajectory_rewards(data, index)
         advantage_R = advantages(reward_R, index.trajectory_R, index.group_R, valid_R, options)
+        step_R = self._step_of_rows(index)
         weight_R = weights(
-            reward_R,
-            index.trajectory_R,
-            index.group_R,
-            valid_R,
-            tokens_R,
-            self._step_of_rows(index),
-            options,
+            reward_R, index.trajectory_R, index.group_R, valid_R, tokens_R, step_R, options
         )
+        self._trained_steps = sorted(set(step_R[weight_R > 0].tolist()))
         metrics.update(
             batch_metrics(
                 records,
@@ -263,6 +278,18 @@ class FlowTrainer(ResumableTrainer):
             fields=TensorDict(output, batch_size=len(batch)),
         )
 
+    def _correct_by_trajectory(self, data: DataProto, index: BatchIndex) -> None:
+        """In the place of verl's weights, which multiply over the tokens of one row."""
+        mask_RL = data.batch["response_mask"]
+        ratio_R = trajectory_importance(
+            data.batch["old_log_probs"],
+            data.batch["rollout_log_probs"],
+            mask_RL,
+            index.trajectory_R,
+            self.config.algorithm.rollout_correction.rollout_is_threshold,
+        )
+        data.batch["rollout_is_weights"] = (ratio_R.unsqueeze(-1) * mask_RL).float()
+
     def _corrects_rollout(self, data: DataProto) -> bool:
         correction = self.config.algorithm.get("rollout_correction", None)
         return (
@@ -292,16 +319,26 @@ class FlowTrainer(ResumableTrainer):
     # ---- the update ----
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        """verl's method (trainer_base.py:1838), by number of mini-batches instead of rows, never
-        shuffled: a group that is torn apart would be weighed wrongly."""
+        """verl's method (trainer_base.py:1827), by number of mini-batches instead of rows, never
+        shuffled by rows: a group that is torn apart would be weighed wrongly.
+
+        An optimizer step in which no token has weight is left out: with a gradient of 0 Adam would
+        still move the weights by its momentum and the weight decay.
+        """
         if not self.flow_grpo:
             return super()._update_actor(batch, metrics)
+        steps = len(self._trained_steps)
+        metrics[SKIPPED] = self._steps - steps
+        if steps == 0:
+            metrics["agentflow/optimizer_steps"] = 0
+            return batch
+        whole, batch = batch, self._rows_of_trained_steps(batch)
         actor = self.config.actor_rollout_ref.actor
         batch.extra_info.update(
             {
                 "calculate_entropy": actor.calculate_entropy or actor.entropy_coeff != 0.0,
-                "global_batch_size": len(batch) // self._steps,
-                "num_mini_batch": self._steps,
+                "global_batch_size": len(batch) // steps,
+                "num_mini_batch": steps,
                 "epochs": actor.ppo_epochs,
                 "seed": actor.data_loader_seed,
                 "dataloader_kwargs": {"shuffle": False},
@@ -313,8 +350,18 @@ class FlowTrainer(ResumableTrainer):
         output = rename_dict(self.actor_rollout_wg.update_actor(batch)["metrics"], "actor/")
         output["perf/mfu/actor"] = output.pop("actor/mfu")
         metrics.update(reduce_metrics(output))
-        metrics["agentflow/optimizer_steps"] = self._steps * actor.ppo_epochs
-        return batch
+        metrics["agentflow/optimizer_steps"] = steps * actor.ppo_epochs
+        return whole
+
+    def _rows_of_trained_steps(self, batch: KVBatchMeta) -> KVBatchMeta:
+        """The batch without the rows of other steps; still rank by rank, within a rank by step."""
+        if len(self._trained_steps) == self._steps:
+            return batch
+        step_R = self._step_of_rows(BatchIndex.of(batch.keys, batch.tags)).tolist()
+        trained = set(self._trained_steps)
+        kept = batch.select_keys([key for key, step in zip(batch.keys, step_R) if step in trained])
+        kept.extra_info = dict(batch.extra_info)
+        return kept
 
 
 class FlowTrainerSync(FlowTrainer, PPOTrainerSync):

@@ -89,6 +89,8 @@ TRAINER = Owner(
             "mini-batches are counted in rows there, in groups here",
             digest="d7009bd8a69d40b9",
         ),
+        Name("_step_once", "overridden", 562, "a batch without a trained token ends early"),
+        Name("local_trigger_step", "read", 136, "the seed of the shuffle"),
         Name("fit", "overridden", 412, "watches the processes that trajectories need"),
         Name("_load_checkpoint", "overridden", 850, "sets aside what was logged after it"),
         Name("_reissue_inflight_prompts", "overridden", 910, "its questions are logged again"),

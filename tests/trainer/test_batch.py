@@ -8,6 +8,7 @@ padding.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -129,11 +130,11 @@ def _rows(reward: Any, lengths: Any) -> list[Any]:
     return rows
 
 
-def put_log_probs(keys: list[str]) -> None:
+def put_log_probs(keys: list[str], old: float = -1.0) -> None:
     """What the actor and the reference would have written."""
     data = tq.kv_batch_get(keys=keys, partition_id="train", select_fields=["response_mask"])
     masks = list(data["response_mask"].unbind())
-    columns = {"old_log_probs": -1.0, "ref_log_prob": -1.5}
+    columns = {"old_log_probs": old, "ref_log_prob": -1.5}
     nested = {
         name: torch.nested.as_nested_tensor(
             [torch.full(mask.shape, value) for mask in masks], layout=torch.jagged
@@ -146,7 +147,7 @@ def put_log_probs(keys: list[str]) -> None:
 
 
 def weigh(
-    keys: list[str], *overrides: str, ranks: int = 1
+    keys: list[str], *overrides: str, ranks: int = 1, old: float = -1.0
 ) -> tuple[dict[str, tuple[float, float]], dict[str, float], modes.FlowTrainer]:
     """Advantage and loss weight of every row, by key."""
     trainer = bare("sync", "actor_rollout_ref.actor.ppo_mini_batch_size=2", *overrides)
@@ -159,7 +160,8 @@ def weigh(
     batch = trainer._balance_batch(
         KVBatchMeta(partition_id="train", keys=keys, tags=[tags[key] for key in keys]), metrics
     )
-    put_log_probs(batch.keys)
+    put_log_probs(batch.keys, old)
+    trainer.balanced = batch
     trainer._compute_advantage(batch, metrics)
     written = tq.kv_batch_get(
         keys=batch.keys, partition_id="train", select_fields=["advantages", LOSS_WEIGHT]
@@ -410,6 +412,85 @@ def test_verl_key_error_that_loses_trajectories_of_several_turns():
     scored[-1].reward_score = 1.0
     with pytest.raises(KeyError, match="reward_extra_info"):
         check_every_turn_of_a_trajectory_is_stored(scored)
+
+
+def test_loss_mask_follows_response_mask_of_what_is_left_out():
+    """verl's engine counts tokens by loss_mask: what is left out must not thin the others' loss."""
+    advantages_by("grpo", MIXED)
+    keys = [key for key, tag in tq.kv_list()["train"].items() if not tag.get("is_prompt")]
+    data = tq.kv_batch_get(
+        keys=keys, partition_id="train", select_fields=["loss_mask", "response_mask"]
+    )
+    for loss_mask, mask in zip(data["loss_mask"].unbind(), data["response_mask"].unbind()):
+        assert loss_mask.tolist() == mask.tolist()
+
+
+def test_sequence_ratios_may_run_over_all_turns_of_a_trajectory():
+    """rollout_is=sequence, by hand: exp(sum of old - rollout), at most the threshold."""
+    keys = put({"a": MIXED["a"], "b": MIXED["b"]})
+    settings = [
+        "algorithm.rollout_correction.rollout_is=sequence",
+        "algorithm.rollout_correction.rollout_is_threshold=5.0",
+        "agentflow.flow_grpo.sequence=trajectory",
+    ]
+    shift = 0.2
+    weigh(keys, *settings, old=-1.0 + shift)
+    data = tq.kv_batch_get(
+        keys=keys, partition_id="train", select_fields=["rollout_is_weights", "response_mask"]
+    )
+    tokens = {"a_0": 3, "a_1": 8, "a_2": 8, "b_0": 2, "b_1": 7, "b_2": 0}
+    for key, weight, mask in zip(
+        keys, data["rollout_is_weights"].unbind(), data["response_mask"].unbind()
+    ):
+        wanted = min(math.exp(shift * tokens[key.rsplit("_", 1)[0]]), 5.0)
+        assert weight[mask.bool()].tolist() == pytest.approx([wanted] * int(mask.sum()))
+
+
+def test_a_batch_without_a_trained_token_is_a_step_without_an_update():
+    groups = {"a": [(1.0, NO_TURN), (0.0, NO_TURN)], "b": [(FAULT, (1,)), (0.0, NO_TURN)]}
+    keys = put(groups)
+    trainer = bare("sync", "data.train_batch_size=2")
+    tags = tq.kv_list()["train"]
+    batch = KVBatchMeta(partition_id="train", keys=keys, tags=[tags[key] for key in keys])
+    trainer.replay_buffer = SimpleNamespace(sample=lambda **_: (batch, {}))
+    trainer.reward_loop_manager = SimpleNamespace(reward_loop_worker_handles=[])
+    trainer.on_sample_begin = trainer.on_sample_end = lambda: None
+    trainer.global_steps, trainer.local_trigger_step = 3, 0
+    shown: list[int] = []
+    trainer.progress = SimpleNamespace(show=lambda step, _: shown.append(step))
+    metrics: dict[str, float] = {}
+    found = trainer._step_once(metrics, {}, 2)
+    trainer._compute_metrics(found, metrics, {"step": 1.0}, global_steps=3, epoch=0)
+    assert metrics["agentflow/skipped_updates"] == 1
+    assert metrics["agentflow/optimizer_steps"] == 0
+    assert metrics["agentflow/trajectories"] == 4
+    assert metrics["agentflow/outcome/infra_error"] == 1 / 4
+    assert metrics["training/global_step"] == 3
+    assert shown == [3]
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_an_optimizer_step_without_weight_is_left_out(ranks):
+    """With a gradient of 0 Adam would still move the weights, by momentum and decay."""
+    one, none = [(1.0, (3,)), (0.0, (2, 5))], [(1.0, (2,)), (FAULT, (1,))]
+    keys = put({"a": one, "b": one, "c": none, "d": none, "e": one, "f": one})
+    _, metrics, trainer = weigh(keys, "agentflow.max_fault_rate=0.9", ranks=ranks)
+    assert trainer._steps == 3
+    assert trainer._trained_steps == [0, 2]
+    sent: list[KVBatchMeta] = []
+
+    def update_actor(batch: KVBatchMeta) -> dict[str, Any]:
+        sent.append(batch)
+        return {"metrics": {"mfu": [0.0]}}
+
+    trainer.actor_rollout_wg.update_actor = update_actor
+    batch = trainer.balanced
+    assert trainer._update_actor(batch, metrics) is batch
+    assert {key.split("_")[0] for key in sent[0].keys if key in keys} == {"a", "b", "e", "f"}
+    assert len(sent[0].keys) == len(batch.keys) * 2 // 3
+    assert sent[0].extra_info["num_mini_batch"] == 2
+    assert metrics["agentflow/optimizer_steps"] == 2
+    assert metrics["agentflow/skipped_updates"] == 1
 
 
 # ---- group filtering ----

@@ -251,3 +251,26 @@ def test_equal_policies_have_no_kl_and_padding_alone_has_none_either():
         ]
         == 0.0
     )
+
+
+def test_the_verifier_is_measured_by_the_outcome():
+    """Of four decided trajectories one was stopped while wrong and one went on while right."""
+    stop, go_on = Verdict(stop=True, analysis=""), Verdict(stop=False, analysis="")
+    batch = Batch()
+    batch.add("a", 0, trajectory(turn(0, verdict=go_on), turn(1, verdict=stop)), score=1.0)
+    batch.add("a", 1, trajectory(turn(0, verdict=stop)), score=0.0)
+    batch.add("a", 2, trajectory(turn(0, verdict=go_on)), score=1.0)
+    batch.add("a", 3, trajectory(turn(0, verdict=go_on)), score=0.0)
+    batch.add("a", 4, trajectory(turn(0, verdict=None)), score=1.0)
+    figures = batch.metrics()
+    assert figures["verifier/accuracy"] == 1 / 2
+    assert figures["verifier/stopped_while_wrong"] == 1 / 4
+    assert figures["verifier/went_on_while_right"] == 1 / 4
+
+
+def test_where_the_loss_and_its_gradient_come_from(batch):
+    """Every row has half a share; group b has one valid trajectory, so nothing to compare."""
+    figures = batch.metrics()
+    assert figures["gradient_share/turns_3"] == pytest.approx(3 * 0.5 / (4 * 0.5))
+    assert figures["gradient_share/turns_1"] == pytest.approx(0.5 / (4 * 0.5))
+    assert figures["loss_share_without_signal"] == pytest.approx(1 / 5)

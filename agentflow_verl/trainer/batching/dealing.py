@@ -6,6 +6,7 @@ turn. Padding rows that verl adds carry ``is_padding`` in their tag.
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,10 +49,18 @@ class BatchIndex:
         )
 
 
-def plan_steps(group_R: Sequence[int], groups_per_step: int) -> list[int]:
-    """The optimizer step of each row: groups, in order of appearance, dealt evenly over ceil(groups
-    / groups_per_step) steps. How many turns a trajectory took changes nothing."""
-    order = {group: position for position, group in enumerate(dict.fromkeys(group_R))}
+def plan_steps(
+    group_R: Sequence[int], groups_per_step: int, shuffle_seed: str | None = None
+) -> list[int]:
+    """The optimizer step of each row: groups, dealt evenly over ceil(groups / groups_per_step).
+
+    How many turns a trajectory took changes nothing, nor how fast it was: groups come in order of
+    appearance, which is the data's (replay_buffer.py), or in one drawn from ``shuffle_seed``.
+    """
+    groups = list(dict.fromkeys(group_R))
+    if shuffle_seed is not None:
+        random.Random(shuffle_seed).shuffle(groups)
+    order = {group: position for position, group in enumerate(groups)}
     steps = -(-len(order) // groups_per_step)
     return [order[group] * steps // len(order) for group in group_R]
 

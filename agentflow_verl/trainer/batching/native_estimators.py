@@ -60,9 +60,12 @@ def without_faults(
         zeros = torch.nested.as_nested_tensor(
             [torch.zeros_like(masks[row]) for row in others], layout=torch.jagged
         )
-        fields = {name: zeros for name in WRITTEN if name in done.fields} | {
-            "response_mask": zeros.to(data["response_mask"].dtype)
-        }
+        empty = zeros.to(data["response_mask"].dtype)
+        # verl's engine counts a mini-batch's tokens by loss_mask, its loss reads response_mask.
+        fields = {"response_mask": empty, "loss_mask": empty}
+        for name in WRITTEN:
+            if name in done.fields:
+                fields[name] = zeros
         keys = [batch.keys[row] for row in others]
         tq.kv_batch_put(
             keys=keys,

@@ -18,11 +18,11 @@ from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.trainer.preflight.model import check_model
 from agentflow_verl.trainer.preflight.rows import check_data
 from agentflow_verl.trainer.preflight.run_lock import check_unlocked
+from agentflow_verl.trainer.preflight.verl_options import ESTIMATOR, check_options
 from agentflow_verl.trainer.rollout.frozen_base import base_replicas
 from agentflow_verl.trainer.rollout.lora_sharing import serves_adapter
 from agentflow_verl.trainer.rollout.worker_settings import resolve_node
 
-ESTIMATOR = "flow_grpo"
 MODES = ("agentflow_sync", "agentflow_colocate_async", "agentflow_separate_async")
 
 
@@ -83,21 +83,9 @@ def check_algorithm(config: DictConfig) -> None:
         raise ConfigError(
             f"trainer.v1.trainer_mode={mode}: with agentflow use one of {', '.join(MODES)}"
         )
+    check_options(config)
     if config.algorithm.adv_estimator != ESTIMATOR:
         return
-    actor = config.actor_rollout_ref.actor
-    if actor.policy_loss.loss_mode != "vanilla":
-        raise ConfigError(
-            f"actor_rollout_ref.actor.policy_loss.loss_mode={actor.policy_loss.loss_mode}: "
-            "flow_grpo defines the aggregation, and only the vanilla clipped loss leaves it alone"
-        )
-    if config.algorithm.get("rollout_correction") and config.algorithm.rollout_correction.get(
-        "bypass_mode", False
-    ):
-        raise ConfigError(
-            "algorithm.rollout_correction.bypass_mode=true replaces the loss of flow_grpo; leave it"
-            " false"
-        )
     if config.distillation.enabled:
         raise ConfigError(
             "distillation.enabled=true replaces the loss of flow_grpo; leave it false, or choose"

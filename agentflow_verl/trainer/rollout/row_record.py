@@ -22,6 +22,8 @@ class TrajectorySummary(Record):
     malformed_calls: int
     malformed_verdicts: int
     cut_replies: int
+    stopped: bool | None = None
+    """The verifier's last decision: whether it ended the trajectory. None: it never decided."""
     cached_tokens: dict[str, tuple[int, int]]
     """By engine: prompt tokens from its prefix cache, and in all."""
     timings: dict[str, float]
@@ -76,6 +78,7 @@ def row_records(
 def summarise(trajectory: Trajectory) -> TrajectorySummary:
     replies = trajectory.all_replies()
     turns = trajectory.turns
+    verdicts = [turn.verdict for turn in turns if turn.verdict is not None]
     made = [turn for turn in turns if turn.call is not None and turn.result is not None]
     plans = [turn for turn in turns if turn.plan is not None]
     return TrajectorySummary(
@@ -85,8 +88,9 @@ def summarise(trajectory: Trajectory) -> TrajectorySummary:
         tool_errors=sum(turn.result.is_error for turn in made if turn.result),
         malformed_plans=len(turns) - len(plans),
         malformed_calls=sum(turn.error is not None for turn in plans),
-        malformed_verdicts=sum(not turn.verdict.parsed for turn in turns if turn.verdict),
+        malformed_verdicts=sum(not verdict.parsed for verdict in verdicts),
         cut_replies=sum(reply.cut for reply in replies),
+        stopped=verdicts[-1].stop if verdicts else None,
         cached_tokens=_cached_tokens(replies),
         timings=dict(trajectory.timings),
         error=trajectory.error,

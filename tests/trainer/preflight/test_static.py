@@ -75,7 +75,10 @@ def test_a_good_run_passes_and_leaves_its_folders_ready(good, tmp_path):
             "trainer.v1.trainer_mode=sync",
             "trainer.v1.trainer_mode=sync: with agentflow use one of agentflow_sync",
         ),
-        ("actor_rollout_ref.actor.policy_loss.loss_mode=gspo", "policy_loss.loss_mode=gspo"),
+        (
+            "actor_rollout_ref.actor.policy_loss.loss_mode=clip_cov",
+            "policy_loss.loss_mode=clip_cov",
+        ),
         ("distillation.enabled=true", "distillation.enabled=true replaces the loss of flow_grpo"),
         (
             "actor_rollout_ref.rollout.n=1",
@@ -116,7 +119,7 @@ def test_another_estimator_keeps_verls_freedom(good):
             [
                 *good,
                 "algorithm.adv_estimator=grpo",
-                "actor_rollout_ref.actor.policy_loss.loss_mode=gspo",
+                "actor_rollout_ref.actor.policy_loss.loss_mode=clip_cov",
             ],
         )
     )

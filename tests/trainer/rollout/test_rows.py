@@ -203,3 +203,17 @@ def test_every_rank_gets_as_many_rows_of_each_step_and_every_row_once(step_R, ra
     for position, row in enumerate(order):
         if row < len(step_R):
             assert step_R[row] == position % (steps * per_rank) // per_rank
+
+
+def test_shuffling_moves_whole_groups_by_the_seed_alone():
+    group_R = [group for group in range(12) for _ in range(1 + group % 3)]
+    plain, one, again, other = (
+        plan_steps(group_R, 3, seed) for seed in (None, "42/1/0", "42/1/0", "42/2/0")
+    )
+    assert plain == sorted(plain)
+    assert one == again
+    assert len({tuple(plain), tuple(one), tuple(other)}) == 3
+    for steps in (plain, one, other):
+        of_group = dict(zip(group_R, steps))
+        assert [of_group[group] for group in group_R] == steps, "a group is never torn apart"
+        assert sorted(of_group.values()) == [step for step in range(4) for _ in range(3)]
