@@ -77,6 +77,7 @@ def test_a_step_takes_as_many_prompts_as_verls_mini_batch_in_every_mode(synced_e
     trainer.tokenizer = SimpleNamespace(eos_token_id=0)
     trainer.actor_rollout_wg = SimpleNamespace(_dispatch_info={"actor": [0]})
     monkeypatch.setattr(modes, "upsample_batch_to_divisible_size", lambda batch, size, _: batch)
+    monkeypatch.setattr(modes, "trained_tokens", lambda batch: 8)
     keys = [f"{group}_{session}_0" for group in range(4) for session in range(2)]
 
     class Rows(SimpleNamespace):

@@ -87,7 +87,7 @@ class UntrainedSteps(PPOTrainer):
             partition_id=batch.partition_id,
             select_fields=["rm_scores", "extra_fields"],
         )
-        records = read_records(data["extra_fields"].tolist())
+        records = read_records(data.pop("extra_fields").tolist())
         stop_on_faults(records, self.config.agentflow.max_fault_rate)
         index = BatchIndex.of(batch.keys, batch.tags)
         valid_R = torch.tensor([is_valid(record) for record in records])

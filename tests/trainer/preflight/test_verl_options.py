@@ -31,17 +31,15 @@ def every_key(config: DictConfig) -> list[str]:
 
 def test_every_option_of_the_installed_verl_is_named_once():
     """A failure means: verl has an option that nobody has thought about. Decide, and add it."""
-    keys = every_key(verl_options._verls_defaults())
-    assert len(keys) > 250
-    unnamed = [key for key in keys if option_of(key) is None]
+    assert len(KEYS) > 250
+    unnamed = [key for key in KEYS if option_of(key) is None]
     assert not unnamed
-    twice = [key for key in keys if sum(option.covers(key) for option in OPTIONS) > 1]
+    twice = [key for key in KEYS if sum(option.covers(key) for option in OPTIONS) > 1]
     assert not twice
 
 
 def test_no_entry_is_left_over_from_an_older_verl():
-    keys = every_key(verl_options._verls_defaults())
-    assert not [option.key for option in OPTIONS if not any(map(option.covers, keys))]
+    assert not [option.key for option in OPTIONS if not any(map(option.covers, KEYS))]
 
 
 def test_a_new_option_of_verls_is_noticed():
@@ -75,11 +73,12 @@ def changed_to(config: DictConfig, key: str, value: Any) -> Iterator[None]:
         OmegaConf.update(config, key, before)
 
 
+KEYS = every_key(verl_options._verls_defaults())
 REFUSED = [
     (option, key)
     for option in OPTIONS
     if option.allowed is not None and not option.unless
-    for key in every_key(verl_options._verls_defaults())
+    for key in KEYS
     if option.covers(key)
 ]
 
