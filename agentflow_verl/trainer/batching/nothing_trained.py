@@ -87,7 +87,8 @@ class UntrainedSteps(PPOTrainer):
             partition_id=batch.partition_id,
             select_fields=["rm_scores", "extra_fields"],
         )
-        records = read_records(data.pop("extra_fields").tolist())
+        # A column of dicts comes back as one of several kinds of list, of dicts wrapped or not.
+        records = read_records(getattr(item, "data", item) for item in list(data["extra_fields"]))
         stop_on_faults(records, self.config.agentflow.max_fault_rate)
         index = BatchIndex.of(batch.keys, batch.tags)
         valid_R = torch.tensor([is_valid(record) for record in records])
