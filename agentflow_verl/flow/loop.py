@@ -18,13 +18,21 @@ from agentflow_verl.flow.answer import extract_answer
 from agentflow_verl.flow.memory import Memory
 from agentflow_verl.flow.modules import Caller, tokens_of
 from agentflow_verl.flow.parse import (
+    complete_plan,
     parse_arguments,
-    parse_plan,
     parse_verdict,
     without_reasoning,
 )
 from agentflow_verl.tools.interface import Tools
-from agentflow_verl.trajectories.records import Call, ModuleReply, Outcome, Result, Trajectory, Turn
+from agentflow_verl.trajectories.records import (
+    Call,
+    Mistake,
+    ModuleReply,
+    Outcome,
+    Result,
+    Trajectory,
+    Turn,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -99,8 +107,9 @@ class Flow:
             parts["tokens"] = tokens_of(plan)
             try:
                 await self._act(caller, plan.text, parts)
-            except MalformedOutput as mistake:
-                parts["error"] = str(mistake)
+            except MalformedOutput as malformed:
+                parts["error"] = str(malformed)
+                parts.setdefault("mistake", Mistake.UNUSABLE_CALL)
             if "plan" in parts:
                 memory.put(Turn(**parts))  # the verifier judges this turn too
                 parts["verdict"] = parse_verdict((await caller.verify()).text)
@@ -113,11 +122,18 @@ class Flow:
         """Read the plan, have the executor write the call, make it. Fills ``parts``;
         MalformedOutput is an observation.
         """
-        parts["plan"] = plan = parse_plan(text)
+        names = [spec.name for spec in self.tools.specs]
+        parts["mistake"] = Mistake.UNREADABLE_PLAN
+        plan = complete_plan(text, caller.query, names)
+        parts["plan"] = plan
         tool = self.tools.resolve(plan.tool)
         if tool is None:
-            names = ", ".join(spec.name for spec in self.tools.specs)
-            raise MalformedOutput(f"there is no tool {plan.tool!r}; the tools are {names}")
+            parts |= {"mistake": Mistake.UNKNOWN_TOOL, "known_tools": tuple(names)}
+            raise MalformedOutput(
+                f"there is no tool {plan.tool!r}; the tools are {', '.join(names)}"
+            )
+        parts["plan"] = plan = plan.model_copy(update={"tool": tool.name})
+        del parts["mistake"]
         try:
             command = await caller.execute(tool, plan.context, plan.sub_goal)
         except PromptTooLong as wrong:

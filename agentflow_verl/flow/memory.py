@@ -13,7 +13,7 @@ import asyncio
 import json
 from collections.abc import Callable
 
-from agentflow_verl.trajectories.records import Turn
+from agentflow_verl.trajectories.records import Mistake, Turn
 
 CUT = " […]"
 SEPARATOR = "\n\n"
@@ -41,11 +41,22 @@ def describe(turn: Turn, result_chars: int | None = None, plan_chars: int | None
         label = "Error" if turn.result.is_error else "Result"
         lines.append(f"{label}: {shorten(turn.result.text, result_chars)}")
     if turn.error is not None:
-        lines.append(f"Error: {turn.error}")
+        lines.append(_what_was_wrong(turn, turn.error))
     if turn.verdict is not None:
         decision = "STOP" if turn.verdict.stop else "CONTINUE"
         lines.append(f"Verdict: {decision}. {turn.verdict.analysis}".rstrip())
     return "\n".join(lines)
+
+
+def _what_was_wrong(turn: Turn, error: str) -> str:
+    """A mistake in words that a model does not take for the format of a plan."""
+    if turn.mistake is Mistake.UNREADABLE_PLAN:
+        return "Nothing was done: the plan could not be read."
+    if turn.mistake is Mistake.UNKNOWN_TOOL:
+        return f"Nothing was done: only {' and '.join(turn.known_tools)} can be used."
+    if turn.mistake is Mistake.UNUSABLE_CALL:
+        return f"Nothing was done: {error}"
+    return f"Error: {error}"
 
 
 def shorten(text: str, limit: int | None) -> str:

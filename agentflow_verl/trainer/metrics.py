@@ -61,6 +61,9 @@ def batch_metrics(
         "agentflow/malformed_plan_rate": (
             sum(s.malformed_plans for s in summaries) / max(1, turns)
         ),
+        "agentflow/completed_plan_rate": (
+            sum(s.completed_plans for s in summaries) / max(1, turns)
+        ),
         "agentflow/malformed_call_rate": (
             sum(s.malformed_calls for s in summaries) / max(1, turns)
         ),

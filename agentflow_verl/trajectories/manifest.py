@@ -12,7 +12,7 @@ from agentflow_verl.config.limits import Limits
 from agentflow_verl.core.private_files import PRIVATE, make_private_folder
 from agentflow_verl.tools.toolbox import tool_key
 from agentflow_verl.tools.types import ToolSpec
-from agentflow_verl.trajectories.records import Outcome, Record, Trajectory
+from agentflow_verl.trajectories.records import Mistake, Outcome, Record, Trajectory
 
 FILE = "flow.json"
 
@@ -54,7 +54,7 @@ class Setup(Record):
             max_turns=turns if stopped and turns else max(turns + 1, Limits().max_turns)
         )
         calls: dict[str, list[dict[str, Any]]] = {
-            name: [] for turn in trajectory.turns for name in _named(turn.error)
+            name: [] for turn in trajectory.turns for name in turn.known_tools
         }
         for turn in trajectory.turns:
             if turn.call is not None:
@@ -63,7 +63,7 @@ class Setup(Record):
         for turn in trajectory.turns:
             if (
                 turn.plan is not None
-                and not _named(turn.error)
+                and turn.mistake is not Mistake.UNKNOWN_TOOL
                 and tool_key(turn.plan.tool) not in keys
             ):  # found, but never called
                 calls[turn.plan.tool] = []
@@ -74,14 +74,8 @@ class Setup(Record):
         )
 
 
-def _named(error: str | None) -> list[str]:
-    """The tools, where an error of the loop lists them."""
-    _, found, names = (error or "").partition("; the tools are ")
-    return names.split(", ") if found else []
-
-
 def _schema(calls: list[dict[str, Any]]) -> dict[str, Any]:
-    """What all of a tool's calls satisfy; what the text of a call may be short for depends on it."""
+    """What all of a tool's calls satisfy; on it depends what a call's text may leave out."""
     common = set.intersection(*map(set, calls)) if calls else set()
     texts = {name for name in common if all(isinstance(call[name], str) for call in calls)}
     return {

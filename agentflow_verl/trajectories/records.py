@@ -37,6 +37,14 @@ class Outcome(str, Enum):
         return self is not Outcome.INFRA_ERROR
 
 
+class Mistake(str, Enum):
+    """What a model did wrong in a turn, so that no tool was called."""
+
+    UNREADABLE_PLAN = "unreadable_plan"
+    UNKNOWN_TOOL = "unknown_tool"
+    UNUSABLE_CALL = "unusable_call"  # not readable, or not what the tool's schema asks for
+
+
 class Tokens(Record):
     """One planner reply, token for token. ``logprobs`` is empty when the engine gave none."""
 
@@ -62,12 +70,16 @@ class ModuleReply(Record):
 
 
 class Plan(Record):
-    """What the planner decided for one turn."""
+    """What the planner decided for one turn.
+
+    ``supplied`` names the parts that its text lacked: left empty, or filled from what is clear.
+    """
 
     justification: str
     context: str
     sub_goal: str
     tool: str
+    supplied: tuple[str, ...] = ()
 
 
 class Call(Record):
@@ -103,8 +115,10 @@ class Verdict(Record):
 
 
 class Turn(Record):
-    """One pass of plan, execute, verify. ``error`` says why a part is missing, in words the planner
-    is shown.
+    """One pass of plan, execute, verify.
+
+    ``error`` says in words why a part is missing, and ``mistake`` of which kind it was.
+    ``known_tools`` are the tools' names where the plan named none of them.
     """
 
     index: int
@@ -113,13 +127,16 @@ class Turn(Record):
     result: Result | None = None
     verdict: Verdict | None = None
     error: str | None = None
+    mistake: Mistake | None = None
+    known_tools: tuple[str, ...] = ()
     tokens: Tokens | None = None
     replies: tuple[ModuleReply, ...] = ()
 
 
 class Trajectory(Record):
-    """A question, everything that was done for it, and how it ended. ``timings`` are seconds by
-    part.
+    """A question, everything that was done for it, and how it ended.
+
+    ``timings`` are seconds by part.
     """
 
     id: str

@@ -12,12 +12,13 @@ from agentflow_verl.core.errors import InfraError, MalformedOutput
 from agentflow_verl.flow.loop import Flow
 from agentflow_verl.flow.modules import MODULES
 from agentflow_verl.tools.types import ToolResult
-from agentflow_verl.trajectories.records import Outcome, Trajectory
+from agentflow_verl.trajectories.records import Mistake, Outcome, Trajectory
 from tests.flow.fakes import (
     ANSWER,
     CALL,
     CONTINUE,
     PLAN,
+    PYTHON,
     STOP,
     Hang,
     ScriptedEngine,
@@ -188,7 +189,9 @@ async def test_a_malformed_plan_is_shown_to_the_planner_which_recovers():
     assert bad.plan is None and bad.call is None and bad.verdict is None
     assert bad.tokens is not None
     assert "Tool: line" in bad.error
-    assert "Tool: line" in agent.engines["planner"].seen[1][1]["content"]
+    shown = agent.engines["planner"].seen[1][1]["content"]
+    assert "Nothing was done: the plan could not be read." in shown
+    assert bad.mistake is Mistake.UNREADABLE_PLAN and good.mistake is None
     assert good.verdict.stop
     assert len(agent.engines["verifier"].seen) == 1, "a turn without a plan has nothing to verify"
 
@@ -221,10 +224,27 @@ async def test_an_unknown_tool_is_named_with_the_tools_there_are():
     )
     first = trajectory.turns[0]
     assert "calculator" in first.error and "python_coder, wikipedia_search" in first.error
+    assert first.mistake is Mistake.UNKNOWN_TOOL
+    assert first.known_tools == ("python_coder", "wikipedia_search")
     assert first.call is None
     assert first.verdict is not None
     assert trajectory.outcome is Outcome.ANSWERED
     assert len(tools.calls) == 1
+
+
+async def test_a_plan_without_a_step_is_used_and_what_was_supplied_is_recorded():
+    trajectory = await run(flow(planner="Justification: a value is missing\nTool: python_coder"))
+    plan = trajectory.turns[0].plan
+    assert (plan.sub_goal, plan.tool) == ("a value is missing", "python_coder")
+    assert plan.supplied == ("context", "sub_goal")
+    assert trajectory.turns[0].call.tool == "python_coder"
+
+
+async def test_a_plan_without_a_tool_is_used_where_there_is_only_one():
+    tools = ScriptedTools(specs=(PYTHON,))
+    trajectory = await run(flow(tools, planner="Justification: a\nContext: b\nSub-goal: add"))
+    assert trajectory.turns[0].plan.tool == "python_coder"
+    assert trajectory.turns[0].plan.supplied == ("tool",)
 
 
 async def test_a_tools_name_may_be_spelled_with_spaces_and_capitals():

@@ -15,7 +15,13 @@ from __future__ import annotations
 
 from agentflow_verl.flow.parse.arguments import parse_arguments
 from agentflow_verl.flow.parse.clean import without_reasoning
-from agentflow_verl.flow.parse.plan import parse_plan
+from agentflow_verl.flow.parse.plan import complete_plan, parse_plan
 from agentflow_verl.flow.parse.verdict import parse_verdict
 
-__all__ = ["parse_arguments", "parse_plan", "parse_verdict", "without_reasoning"]
+__all__ = [
+    "complete_plan",
+    "parse_arguments",
+    "parse_plan",
+    "parse_verdict",
+    "without_reasoning",
+]

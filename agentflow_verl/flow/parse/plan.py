@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from agentflow_verl.core.errors import MalformedOutput
 from agentflow_verl.flow.parse.clean import TAIL, levelled, without_reasoning
@@ -78,6 +78,28 @@ def plan_parts(text: str) -> PlanParts:
     if inside.sub_goal and inside.tool:
         return inside
     return _from_objects(text) or parts
+
+
+def complete_plan(text: str, query: str, tools: Sequence[str]) -> Plan:
+    """As ``parse_plan``, with what is missing and clear supplied and named in ``Plan.supplied``.
+
+    A tool is clear where there is only one; a step is where the tool is named: what the
+    justification says, else the question. Raises MalformedOutput where neither is there.
+    """
+    parts = plan_parts(text)
+    if not parts.sub_goal and not parts.tool:
+        return parse_plan(text)
+    tool = parts.tool or (tools[0] if len(tools) == 1 else "")
+    if not tool:
+        return parse_plan(text)
+    missing = [name for name, value in asdict(parts).items() if not value]
+    return Plan(
+        justification=parts.justification,
+        context=parts.context,
+        sub_goal=parts.sub_goal or parts.justification or query,
+        tool=tool,
+        supplied=tuple(missing),
+    )
 
 
 def tool_name(value: str) -> str:

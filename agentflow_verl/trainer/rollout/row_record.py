@@ -19,6 +19,8 @@ class TrajectorySummary(Record):
     """The tool of each call that was made."""
     tool_errors: int
     malformed_plans: int
+    completed_plans: int = 0
+    """Plans of which a part was supplied: what it lacked was clear."""
     malformed_calls: int
     malformed_verdicts: int
     cut_replies: int
@@ -87,6 +89,7 @@ def summarise(trajectory: Trajectory) -> TrajectorySummary:
         calls=tuple(turn.call.tool for turn in made if turn.call),
         tool_errors=sum(turn.result.is_error for turn in made if turn.result),
         malformed_plans=len(turns) - len(plans),
+        completed_plans=sum(bool(turn.plan.supplied) for turn in plans if turn.plan),
         malformed_calls=sum(turn.error is not None for turn in plans),
         malformed_verdicts=sum(not verdict.parsed for verdict in verdicts),
         cut_replies=sum(reply.cut for reply in replies),
