@@ -18,7 +18,8 @@ from agentflow_verl.core.retry import RetryPolicy
 from agentflow_verl.core.server_pool import ServerPool
 from agentflow_verl.tools.mcp.client import McpClient
 from agentflow_verl.tools.session import Kept, TrajectoryState
-from agentflow_verl.tools.types import ToolResult, ToolSpec, cut
+from agentflow_verl.tools.truncation import truncate
+from agentflow_verl.tools.types import ToolResult, ToolSpec
 
 RETRY = RetryPolicy(attempts=3)
 END_TIMEOUT_S = 2.0
@@ -85,7 +86,7 @@ class ToolServer:
             result = await self._ask(spec, arguments, deadline, state if spec.keeps_state else None)
             if cache and digest and not result.is_error:
                 cache.put(digest, result.text)
-        text = cut(result.text, self.config.max_result_chars)
+        text = truncate(result.text, self.config.max_result_chars)
         truncated = result.truncated or text is not result.text
         return replace(result, text=text, truncated=truncated, seconds=loop.time() - started)
 

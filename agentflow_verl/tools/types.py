@@ -53,18 +53,3 @@ class ToolResult:
     seconds: float = 0.0
     attempts: int = 1
     state_kept: bool = False
-
-
-def cut(text: str, limit: int) -> str:
-    """``text`` in at most ``limit`` characters, with a visible mark where some were cut (limit >=
-    100).
-    """
-    if len(text) <= limit:
-        return text
-    longest_mark = _mark(len(text))
-    head = text[: limit - len(longest_mark)]
-    return head + _mark(len(text) - len(head))
-
-
-def _mark(count: int) -> str:
-    return f"\n[… {count} characters cut]"

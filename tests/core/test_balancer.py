@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentflow_verl.config.tool import ToolConfig
-from agentflow_verl.core import balancer as module
+from agentflow_verl.core import balancer, circuit_breaker
 from agentflow_verl.core.balancer import Replicas
 from agentflow_verl.core.errors import InfraError
 from agentflow_verl.core.retry import RetryPolicy
@@ -34,8 +34,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(module, "_now", lambda: clock.now)
-    monkeypatch.setattr(module.random, "uniform", lambda low, high: 1.0)
+    monkeypatch.setattr(balancer, "_now", lambda: clock.now)
+    monkeypatch.setattr(circuit_breaker.random, "uniform", lambda low, high: 1.0)
     return clock
 
 
@@ -48,7 +48,7 @@ def ask(replicas: Replicas, outcome: Exception | None = None, avoid: tuple[str, 
 
 
 def open_circuit(replicas: Replicas) -> None:
-    for _ in range(module.FAILURES_TO_OPEN):
+    for _ in range(circuit_breaker.FAILURES_TO_OPEN):
         ask(replicas, DOWN, avoid=(B,))
 
 
@@ -136,11 +136,11 @@ def test_a_call_goes_where_the_fewest_are_in_flight_whichever_have_ended(events)
 @pytest.fixture
 def quick(monkeypatch):
     monkeypatch.setattr(tool_client, "RETRY", RetryPolicy(first_pause_s=0.02))
-    monkeypatch.setattr(module, "COOL_DOWN_S", (0.1, 0.4))
+    monkeypatch.setattr(circuit_breaker, "COOL_DOWN_S", (0.1, 0.4))
 
 
 async def test_a_dead_replica_is_routed_around(echo, monkeypatch):
-    monkeypatch.setattr(module, "COOL_DOWN_S", (600.0, 600.0))
+    monkeypatch.setattr(circuit_breaker, "COOL_DOWN_S", (600.0, 600.0))
     with echo_process() as other:
         async with await ToolBox.open(
             [ToolConfig(name="echo", urls=(other.url, echo.url))]
@@ -150,11 +150,11 @@ async def test_a_dead_replica_is_routed_around(echo, monkeypatch):
                 await tools.call("echo", {"text": str(number)}, soon()) for number in range(40)
             ]
     assert [result.text for result in results] == [str(number) for number in range(40)]
-    assert sum(result.attempts for result in results) <= 40 + module.FAILURES_TO_OPEN
+    assert sum(result.attempts for result in results) <= 40 + circuit_breaker.FAILURES_TO_OPEN
 
 
 async def test_calls_outwait_an_outage_that_ends(quick, monkeypatch):
-    monkeypatch.setattr(module, "OUTAGE_S", 120.0)
+    monkeypatch.setattr(balancer, "OUTAGE_S", 120.0)
     with echo_process() as server:
         async with await ToolBox.open([ToolConfig(name="echo", urls=(server.url,))]) as tools:
             server.kill()
@@ -173,8 +173,8 @@ async def test_calls_outwait_an_outage_that_ends(quick, monkeypatch):
 
 
 async def test_an_outage_that_lasts_fails_calls_at_once_and_sends_nothing(quick, monkeypatch):
-    monkeypatch.setattr(module, "OUTAGE_S", 0.3)
-    monkeypatch.setattr(module, "COOL_DOWN_S", (30.0, 30.0))
+    monkeypatch.setattr(balancer, "OUTAGE_S", 0.3)
+    monkeypatch.setattr(circuit_breaker, "COOL_DOWN_S", (30.0, 30.0))
     with echo_process() as server:
         async with await ToolBox.open([ToolConfig(name="echo", urls=(server.url,))]) as tools:
             server.kill()
@@ -192,7 +192,7 @@ async def test_an_outage_that_lasts_fails_calls_at_once_and_sends_nothing(quick,
 
 
 async def test_an_outage_is_not_waited_out_past_the_deadline(quick, monkeypatch):
-    monkeypatch.setattr(module, "COOL_DOWN_S", (30.0, 30.0))
+    monkeypatch.setattr(circuit_breaker, "COOL_DOWN_S", (30.0, 30.0))
     with echo_process() as server:
         async with await ToolBox.open([ToolConfig(name="echo", urls=(server.url,))]) as tools:
             server.kill()

@@ -15,8 +15,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from agentflow_verl.config.endpoint import EndpointConfig
-from agentflow_verl.core import balancer as replicas
-from agentflow_verl.core import retry
+from agentflow_verl.core import circuit_breaker, retry
 from agentflow_verl.core.deadline import Deadline
 from agentflow_verl.core.errors import InfraError
 from agentflow_verl.engines.interface import Reply
@@ -130,12 +129,12 @@ async def test_a_url_that_refuses_is_replaced_at_once_and_the_trajectory_stays_w
 
 async def test_a_url_that_keeps_failing_is_left_alone(served, monkeypatch):
     nodes, make = served
-    monkeypatch.setattr(replicas, "COOL_DOWN_S", (60_000.0, 60_000.0))
+    monkeypatch.setattr(circuit_breaker, "COOL_DOWN_S", (60_000.0, 60_000.0))
     nodes[0].status = 503
     engine = make()
     for number in range(60):
         await ask(engine, f"t{number}")
-    assert len(nodes[0].bodies) == replicas.FAILURES_TO_OPEN
+    assert len(nodes[0].bodies) == circuit_breaker.FAILURES_TO_OPEN
 
 
 async def test_where_all_fail_the_fault_is_named_after_the_attempts(served):

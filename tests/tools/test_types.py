@@ -17,13 +17,13 @@ from pydantic import ValidationError
 from agentflow_verl.config.tool import MIN_RESULT_CHARS, ToolConfig
 from agentflow_verl.tools.mcp.content import result_text, stated_server, to_spec
 from agentflow_verl.tools.mcp.protocol import Peer, header_arguments, header_value
-from agentflow_verl.tools.types import cut
+from agentflow_verl.tools.truncation import truncate
 
 
 @settings(deadline=None)
 @given(st.text(max_size=2000), st.integers(MIN_RESULT_CHARS, 1500))
 def test_a_cut_result_fits_its_limit_and_says_how_much_is_missing(text, limit):
-    shown = cut(text, limit)
+    shown = truncate(text, limit)
     assert len(shown) <= limit
     if len(text) <= limit:
         assert shown == text
