@@ -34,7 +34,7 @@ class _Replica:
 
 
 class Replicas:
-    """Lends a URL a call. A name of a Ray actor is as good as a URL."""
+    """Lends one URL per call. A name of a Ray actor is as good as a URL."""
 
     def __init__(self, urls: Sequence[str]) -> None:
         self._all = [_Replica(url, CircuitBreaker(url)) for url in urls]
@@ -61,6 +61,8 @@ class Replicas:
             last = max(self._all, key=lambda replica: replica.circuit.opened_at)
             raise NoReplica(f"no URL answers, the last failure was {last.circuit.reason}")
         home = self._homes.get(session) if session else None
+        # In this order: no URL that failed this call, the session's own, the least busy one, and by
+        # lot among equals, so that many processes do not all choose the first.
         replica = min(
             willing,
             key=lambda replica: (

@@ -62,6 +62,7 @@ class ChildProcess:
         if self._process.returncode is not None:
             return True
         try:
+            # WNOWAIT leaves the child unreaped, so its pid cannot be given to another process.
             flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
             return os.waitid(os.P_PID, self._process.pid, flags) is not None
         except ChildProcessError:  # somebody else in this process reaped it

@@ -41,8 +41,9 @@ class Clock:
         return self._earlier_s + self._wall_clock() - self._paused_at
 
     def now(self) -> float:
-        wall = self._paused_at if self._reasons else self._wall_clock()
-        return wall - self._earlier_s
+        if self._reasons:
+            return self._paused_at - self._earlier_s
+        return self._wall_clock() - self._earlier_s
 
     def pause(self, reason: str) -> None:
         if not self._reasons:

@@ -128,12 +128,12 @@ class ResultCache:
         half-written.
         """
         self._since_sweep = 0
-        entries = [
-            (entry.stat(), entry)
-            for folder in os.scandir(self._folder)
-            if folder.is_dir()
-            for entry in os.scandir(folder)
-        ]
+        entries = []
+        for folder in os.scandir(self._folder):
+            if folder.is_dir():
+                for entry in os.scandir(folder):
+                    entries.append((entry.stat(), entry))
+        # Blocks, not sizes: what counts is what the files take up on the disk.
         total = sum(stat.st_blocks * 512 for stat, _ in entries)
         if total > MAX_BYTES:
             for stat, entry in sorted(entries, key=lambda pair: pair[0].st_mtime):

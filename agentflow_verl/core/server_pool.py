@@ -1,7 +1,8 @@
 """A server with its replicas as this process calls it: limits, balancing, retries.
 
 Every attempt takes a slot, goes to the URL with the fewest calls in flight, and gives the slot back
-before any pause, so that a failing call does not hold up the others.
+before any pause, so that a failing call does not hold up the others. Tenacity runs the attempts;
+when to send again, and when no longer, depends on the fault, the replicas and the deadline.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import NoReturn, TypeVar
+
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from agentflow_verl.core.balancer import Replicas
 from agentflow_verl.core.deadline import Deadline
@@ -68,35 +72,51 @@ class ServerPool:
         deadline although it was given longer than it ever took; ``OutOfTime`` where the time was
         used up before.
         """
-        failed: set[str] = set()
-        failure: InfraError | None = None
-        attempts = 0
+        state = _CallState(what, deadline, repeatable, session, only)
+
+        def stop(attempt: RetryCallState) -> bool:
+            state.end = self._end(state, attempt)
+            return state.end is not None
+
+        retrying = AsyncRetrying(
+            sleep=asyncio.sleep,
+            retry=retry_if_exception_type(ServerFault),
+            after=self._log_fault,
+            # Tenacity works out the pause before it asks whether to stop.
+            wait=lambda attempt: self._pause_s(state, attempt),
+            stop=stop,
+            retry_error_callback=state.give_up,
+        )
+        try:
+            answer: T = await retrying(self._attempt, send, state)
+            return answer, state.attempts
+        except OutOfTime as late:
+            if state.failure is not None:
+                raise state.failure from None
+            if self._times.is_hang(late.waited_s):
+                raise InfraError(str(late)) from late
+            raise
+        except NoReplica as none:
+            raise state.failure or none from None
+
+    async def _attempt(self, send: Callable[[str], Awaitable[T]], state: _CallState) -> T:
+        """Send the call once, as soon as a slot is free and a URL takes calls."""
         while True:
             try:
-                async with self._slots.one(deadline, what):
-                    await self._pace.turn(deadline, what)
-                    with self._replicas.one(failed, session, only) as url:
-                        attempts += 1
-                        return await self._timed(send, url), attempts
-            except OutOfTime as late:
-                if failure is not None:
-                    raise failure from None
-                if self._times.is_hang(late.waited_s):
-                    raise InfraError(str(late)) from late
-                raise
+                async with self._slots.one(state.deadline, state.what):
+                    await self._pace.turn(state.deadline, state.what)
+                    with self._replicas.one(state.failed, state.session, state.only) as url:
+                        state.attempts += 1
+                        return await self._timed(send, url)
             except NoReplica as none:
-                failure = failure or InfraError(f"{what}: {none}")
-                if not await self._replicas.wait(deadline.remaining()):
-                    raise failure from None
+                # Nothing was sent, so waiting for a replica does not count as an attempt.
+                state.failure = state.failure or InfraError(f"{state.what}: {none}")
+                if not await self._replicas.wait(state.deadline.remaining()):
+                    raise
             except ServerFault as fault:
-                failure = fault
-                failed.add(url)
-                logger.warning("attempt %d of %d: %s", attempts, self.retry.attempts, fault)
-                pause_s = self._pause_s(fault, attempts, failed)
-                end = self._end(repeatable, fault, attempts, pause_s >= deadline.remaining())
-                if end:
-                    raise InfraError(f"{fault} (attempt {attempts}, {end})") from fault
-                await asyncio.sleep(pause_s)
+                state.failure = fault
+                state.failed.add(url)
+                raise
 
     async def _timed(self, send: Callable[[str], Awaitable[T]], url: str) -> T:
         started = asyncio.get_running_loop().time()
@@ -109,16 +129,52 @@ class ServerPool:
         self._times.note(asyncio.get_running_loop().time() - started)
         return answer
 
-    def _pause_s(self, fault: ServerFault, attempt: int, failed: set[str]) -> float:
-        """Seconds until the next attempt: none if it can go elsewhere."""
-        if self._replicas.another(than=failed):
-            return 0.0
-        return self.retry.pause_s(attempt, fault.retry_after_s)
+    def _log_fault(self, attempt: RetryCallState) -> None:
+        logger.warning(
+            "attempt %d of %d: %s", attempt.attempt_number, self.retry.attempts, _fault(attempt)
+        )
 
-    def _end(self, repeatable: bool, fault: ServerFault, attempt: int, late: bool) -> str | None:
+    def _pause_s(self, state: _CallState, attempt: RetryCallState) -> float:
+        """Seconds until the next attempt: none if another replica can take it."""
+        if self._replicas.another(than=state.failed):
+            return 0.0
+        return self.retry.pause_s(attempt.attempt_number, _fault(attempt).retry_after_s)
+
+    def _end(self, state: _CallState, attempt: RetryCallState) -> str | None:
         """Why there is no further attempt, ``None`` if there is one."""
-        if attempt == self.retry.attempts:
+        if attempt.attempt_number == self.retry.attempts:
             return "giving up"
-        if fault.reached and not repeatable:
+        if _fault(attempt).reached and not state.repeatable:
             return "not repeated: it may have changed something"
-        return "no time for another" if late else None
+        if attempt.upcoming_sleep >= state.deadline.remaining():
+            return "no time for another"
+        return None
+
+
+@dataclass
+class _CallState:
+    """One call, and what has become of it so far: the URLs that failed it, the latest failure, and
+    why there is no further attempt.
+    """
+
+    what: str
+    deadline: Deadline
+    repeatable: bool
+    session: str | None
+    only: str | None
+    attempts: int = 0
+    failed: set[str] = field(default_factory=set)
+    failure: InfraError | None = None
+    end: str | None = None
+
+    def give_up(self, attempt: RetryCallState) -> NoReturn:
+        fault = _fault(attempt)
+        raise InfraError(f"{fault} (attempt {attempt.attempt_number}, {self.end})") from fault
+
+
+def _fault(attempt: RetryCallState) -> ServerFault:
+    """What failed an attempt; only a ``ServerFault`` is retried."""
+    outcome = attempt.outcome
+    fault = outcome.exception() if outcome else None
+    assert isinstance(fault, ServerFault)
+    return fault
