@@ -47,6 +47,8 @@ ELSEWHERE = {
     "mypy": "tests/test_checks.py",
     "pre-commit install": "a program of its own; its hooks are those of tests/test_checks.py",
     "ray": "Ray's command line",
+    "git clone": "git's command line",
+    "cd": "the shell's own",
     ".ci/run": "every run of the tests",
     "source .venv/bin/activate": "install.sh makes it",
     "vllm serve": "vLLM's command line; tests/evaluation/test_vllm_server.py starts one",

@@ -44,6 +44,11 @@ ON_A_CPU = (
 GPU, HUB, CLUSTER = "needs GPUs", "needs the model hub", "needs several machines"
 WHERE = {
     "README.md": {
+        "agentflow view": "docs/viewer.md",
+        "agentflow solve": "docs/evaluation.md",
+        "agentflow eval": "docs/evaluation.md",
+        "git clone": "by hand: the address is a placeholder",
+        "cd": "by hand: the folder that git clone makes",
         "python -m verl.trainer.main_ppo": "docs/train.md",
         "bash recipes/quickstart/run.sh": "tests/guides/test_guides.py",
         "bash tests/run.sh": "this",
@@ -53,8 +58,7 @@ WHERE = {
         ".ci/run": "this",
         "python -m pytest": "this",
         "pre-commit install": "tests/guides/test_guides.py",
-        "ruff check": "tests/test_checks.py",
-        "mypy": "tests/test_checks.py",
+        "bash scripts/": "this",
         "python -m pdoc": "tests/test_checks.py",
     },
     "tool_servers/README.md": {
@@ -64,15 +68,20 @@ WHERE = {
         "agentflow eval --benchmarks bamboogle --model PATH": (
             "tests/evaluation/test_quickstart_models.py"
         ),
+        "agentflow eval --benchmarks val": "tests/evaluation/test_data_files.py",
+        "vllm serve": "tests/evaluation/test_vllm_server.py",
+        "python -m verl.model_merger": "docs/train.md",
+        "agentflow analyse": "tests/evaluation/test_analyses.py",
+    },
+    "docs/evidence.md": {
+        "python -m tests.benchmarks.rollout": "by hand: its figures are in the page",
         "python - ": "tests/evaluation/test_quickstart_models.py",
         "python -m verl.model_merger": "docs/train.md",
         "agentflow eval --compare RUN-frozen": "tests/evaluation/test_quickstart_models.py",
-        "agentflow analyse": "tests/evaluation/test_analyses.py",
     },
     "docs/recovery.md": {"python -m verl.trainer.main_ppo": "tests/e2e/test_recovery.py"},
     "docs/rollouts.md": {
         "agentflow replay outputs/my-run": "tests/flow/test_replay.py",
-        "python -m tests.benchmarks.rollout": "by hand: its figures are in the page",
     },
     "docs/run_at_scale.md": {
         "ray": CLUSTER,
