@@ -114,6 +114,12 @@ WHERE = {
         "bash recipes/paper_data/run.sh": HUB,
         "python recipes/paper_data/prepare.py": "tests/recipes/test_paper_data.py",
     },
+    "recipes/quickstart/README.md": {
+        "bash recipes/quickstart/run.sh": "tests/guides/test_guides.py",
+        "source": "bash tests/run.sh",
+        "agentflow view": "docs/viewer.md",
+        "python recipes/quickstart/base_model.py": "by hand, 18 minutes",
+    },
     "recipes/smollm2/README.md": {
         "bash install.sh": "bash tests/run.sh",
         "bash recipes/smollm2/run.sh": "by hand, 39 minutes: its figures are in the page",
