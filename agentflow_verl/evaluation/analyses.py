@@ -1,6 +1,6 @@
 """The paper's analyses over saved trajectories: accuracy against the allowed turns, tool mix before
-and after training, and tool errors, planner length and reward over training (its figures 5 to 8),
-as one table and its pictures each.
+and after training, and tool errors, planner length and reward over training (the paper's figures 5
+to 8). Each is one table with its plots.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.evaluation import plots
 from agentflow_verl.evaluation.report import interval, number, percent
 from agentflow_verl.evaluation.statistics import accuracy
-from agentflow_verl.evaluation.store import open_run
+from agentflow_verl.evaluation.store import Results, open_run
 from agentflow_verl.evaluation.summary import by_question
 from agentflow_verl.trajectories.log import ScoredTrajectory
 from agentflow_verl.trajectories.run_folder import Run
@@ -45,14 +45,14 @@ class Analysis:
 
 
 def turns(folders: Sequence[Path]) -> Analysis:
-    """Accuracy against the allowed turns: an evaluation's folder for each limit."""
-    rows, figures, lines = [], {}, defaultdict(list)
-    runs = sorted(
-        (open_run(folder) for folder in folders),
-        key=lambda run: run[0]["settings"]["agentflow"]["max_turns"],
-    )
+    """Accuracy against the allowed turns; ``folders`` are evaluations, one per limit."""
+    rows: list[tuple[str, ...]] = []
+    figures: dict[str, dict[str, float | None]] = {}
+    lines: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    runs = [open_run(folder) for folder in folders]
+    runs.sort(key=_turn_limit)
     for header, results in runs:
-        limit = header["settings"]["agentflow"]["max_turns"]
+        limit = _turn_limit((header, results))
         for name in header["benchmarks"]:
             entries = results.of(name)
             if not entries:
@@ -67,23 +67,29 @@ def turns(folders: Sequence[Path]) -> Analysis:
     if lines:
         curves = plots.curves(lines, "allowed turns", "accuracy")
         pictures = {"Accuracy by allowed turns": curves}
+    # The sort is stable: within a benchmark the rows stay ordered by the limit.
     rows.sort(key=lambda row: row[0])
     return Analysis("Accuracy against the allowed turns", columns, rows, figures, pictures)
 
 
+def _turn_limit(run: tuple[dict[str, Any], Results]) -> int:
+    header, _ = run
+    limit: int = header["settings"]["agentflow"]["max_turns"]
+    return limit
+
+
 def tools(folders: Sequence[Path]) -> Analysis:
-    """Which tools are called, in the first and the last step of each run: before and after its
-    training.
+    """Which tools are called in the first and in the last step of each run, that is before and
+    after training.
     """
     mixes: dict[str, dict[str, float]] = {}
     counts: dict[str, tuple[int, float]] = {}
     for folder in folders:
         run, steps = by_step(folder, ("val", "train"))
+        # A run of a single step has one row, not two equal ones.
         for step in dict.fromkeys((min(steps), max(steps))):
             label = f"{run}, step {step}"
-            mix: Counter[str] = Counter()
-            for entry in steps[step]:
-                mix.update(turn.call.tool for turn in entry.trajectory.turns if turn.call)
+            mix = _tool_mix(steps[step])
             mixes[label] = plots.shares(dict(mix.most_common()))
             counts[label] = (len(steps[step]), sum(mix.values()) / len(steps[step]))
     names = sorted(set().union(*mixes.values()))
@@ -97,16 +103,27 @@ def tools(folders: Sequence[Path]) -> Analysis:
         "Tools before and after training",
         columns,
         rows,
-        dict(mixes),
+        {label: {**shares} for label, shares in mixes.items()},
         {"Tools called": plots.stacked(mixes)},
     )
 
 
+def _tool_mix(entries: Iterable[ScoredTrajectory]) -> Counter[str]:
+    """How often each tool was called."""
+    mix: Counter[str] = Counter()
+    for entry in entries:
+        for turn in entry.trajectory.turns:
+            if turn.call:
+                mix[turn.call.tool] += 1
+    return mix
+
+
 def training(folders: Sequence[Path]) -> Analysis:
-    """Reward, share of tool calls that failed, and tokens of a planner turn, over the steps of
+    """Reward, share of failed tool calls, and tokens per planner turn, over the steps of
     training.
     """
-    rows, figures = [], {}
+    rows: list[tuple[str, ...]] = []
+    figures: dict[str, dict[str, float | None]] = {}
     lines: dict[str, dict[str, list[tuple[float, float]]]] = {
         "reward": {},
         "failed tool calls": {},
@@ -115,15 +132,7 @@ def training(folders: Sequence[Path]) -> Analysis:
     for folder in folders:
         run, steps = by_step(folder, ("train",))
         for step, entries in sorted(steps.items()):
-            found = {
-                "reward": mean(entry.reward for entry in entries if entry.reward is not None),
-                "failed tool calls": mean(
-                    float(failed) for entry in entries for failed in calls_failed(entry)
-                ),
-                "planner tokens": mean(
-                    float(length) for entry in entries for length in planner_lengths(entry)
-                ),
-            }
+            found = _training_figures(entries)
             figures[f"{run}, step {step}"] = {**found, "trajectories": len(entries)}
             rows.append(
                 (
@@ -146,17 +155,34 @@ def training(folders: Sequence[Path]) -> Analysis:
         "planner tokens a turn",
         "trajectories",
     )
-    pictures = {
-        f"{name} over training".capitalize(): plots.curves(of_runs, "step", name)
-        for name, of_runs in lines.items()
-        if of_runs
-    }
+    pictures = {}
+    for name, curves in lines.items():
+        if curves:
+            caption = f"{name} over training".capitalize()
+            pictures[caption] = plots.curves(curves, "step", name)
     return Analysis("Training", columns, rows, figures, pictures)
 
 
+def _training_figures(entries: Iterable[ScoredTrajectory]) -> dict[str, float | None]:
+    """The figures of one training step; None where no trajectory has one."""
+    rewards: list[float] = []
+    failed: list[float] = []
+    lengths: list[float] = []
+    for entry in entries:
+        if entry.reward is not None:
+            rewards.append(entry.reward)
+        failed.extend(calls_failed(entry))
+        lengths.extend(planner_lengths(entry))
+    return {
+        "reward": mean(rewards),
+        "failed tool calls": mean(failed),
+        "planner tokens": mean(lengths),
+    }
+
+
 def by_step(folder: Path, splits: Sequence[str]) -> tuple[str, Steps]:
-    """A run's name and its trajectories by step, of the first split that has any. ConfigError where
-    none has.
+    """A run's name and its trajectories by step, from the first split that has any. Raises
+    ConfigError where none has.
     """
     run = Run(folder)
     run.refresh()
@@ -174,7 +200,7 @@ def by_step(folder: Path, splits: Sequence[str]) -> tuple[str, Steps]:
 
 
 def calls_failed(entry: ScoredTrajectory) -> list[bool]:
-    """For each turn whose plan could be read: whether its call failed, or could not be made."""
+    """For each turn with a parsed plan: whether its call failed or could not be made."""
     return [
         turn.result is None or turn.result.is_error
         for turn in entry.trajectory.turns
@@ -183,8 +209,8 @@ def calls_failed(entry: ScoredTrajectory) -> list[bool]:
 
 
 def planner_lengths(entry: ScoredTrajectory) -> list[int]:
-    """Tokens of each planner reply; as the engine counts them, also where it does not hand them
-    out.
+    """Tokens of each planner reply as counted by the engine, which also works for endpoints that
+    return no token ids.
     """
     return [
         reply.response_tokens
@@ -193,6 +219,7 @@ def planner_lengths(entry: ScoredTrajectory) -> list[int]:
     ]
 
 
-def mean(values: Iterable[float]) -> float | None:
-    found = list(values)
-    return fmean(found) if found else None
+def mean(values: Sequence[float]) -> float | None:
+    if not values:
+        return None
+    return fmean(values)

@@ -1,8 +1,8 @@
 """Rows of a data file: parquet as training reads it, JSON, JSON lines, CSV or TSV.
 
-Text is UTF-8, UTF-16 or UTF-32, told apart by the byte order mark or by where the zero bytes are.
-Any other encoding is refused with the command that converts the file: a guess would turn some
-languages into nonsense without a word.
+Text is UTF-8, UTF-16 or UTF-32, recognised by the byte order mark or by the position of the zero
+bytes. Any other encoding is refused with the command that converts the file: a wrong guess would
+garble some languages without an error.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def find_files(name: str, folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise ConfigError(f"--data {folder}: there is no such folder")
-    there = sorted(path for path in folder.iterdir() if _is_data_file(path))
+    there = sorted(filter(_is_data_file, folder.iterdir()))
     named = [path for path in there if name in (path.name, path.stem)]
     # Several formats of one name: the order of SUFFIXES decides.
     named.sort(key=lambda path: SUFFIXES.index(path.suffix.lower()))
@@ -51,13 +51,15 @@ def find_files(name: str, folder: Path) -> list[Path]:
     reference_layout = folder / name / "data" / "data.json"
     if reference_layout.is_file():
         return [reference_layout]
+    # The hub splits large data sets into NAME-00000-of-00002.parquet and so on.
     shards = [path for path in there if path.stem.startswith(f"{name}-") and "-of-" in path.stem]
     if shards:
         return shards
-    stems = ", ".join(sorted({path.stem for path in there}))
+    stems = sorted({path.stem for path in there})
     names = ", ".join(f"{name}{suffix}" for suffix in SUFFIXES)
     raise ConfigError(
-        f"benchmark {name!r}: none of {names} is there; {folder} has {stems or 'no such files'}"
+        f"benchmark {name!r}: none of {names} is there; {folder} has"
+        f" {', '.join(stems) or 'no such files'}"
     )
 
 
@@ -103,9 +105,12 @@ def detect_encoding(content: bytes) -> str:
     sample = content[:SAMPLE_BYTES]
     zeros_even, zeros_odd = sample[0::2].count(0), sample[1::2].count(0)
     # Data files begin with ASCII, of which UTF-16 has one zero byte in two.
-    if max(zeros_even, zeros_odd) * 4 > len(sample):
-        return "utf-16-le" if zeros_odd > zeros_even else "utf-16-be"
-    return "utf-8"
+    if max(zeros_even, zeros_odd) * 4 <= len(sample):
+        return "utf-8"
+    # Little endian puts the character first and the zero of its high byte second.
+    if zeros_odd > zeros_even:
+        return "utf-16-le"
+    return "utf-16-be"
 
 
 def _json_rows(text: str, path: Path) -> list[Any]:
@@ -115,15 +120,15 @@ def _json_rows(text: str, path: Path) -> list[Any]:
             rows: list[Any] = json.loads(text)
             return rows
         # Not splitlines: U+2028 may stand in a question.
-        lines = [line for line in text.split("\n") if line.strip()]
+        lines = list(filter(str.strip, text.split("\n")))
         if opening == "{" and not _is_json(lines[0]):
             return _rows_of_object(json.loads(text), path)
-        rows = [json.loads(line) for line in lines]
+        rows = list(map(json.loads, lines))
     except RecursionError:
         raise ConfigError(f"{path}: nested too deeply to be questions") from None
     except ValueError as error:
         raise ConfigError(f"{path}: neither a JSON list nor JSON lines: {error}") from None
-    if len(rows) == 1 and isinstance(rows[0], dict) and any(key in rows[0] for key in LIST_KEYS):
+    if len(rows) == 1 and isinstance(rows[0], dict) and not rows[0].keys().isdisjoint(LIST_KEYS):
         return _rows_of_object(rows[0], path)
     return rows
 
@@ -145,11 +150,14 @@ def _rows_of_object(content: Row, path: Path) -> list[Any]:
         raise ConfigError(
             f"{path}: a single object; write a list of objects, or one object per line"
         )
-    unwrapped = []
-    for row in lists[0]:
-        wrapped = isinstance(row, dict) and isinstance(row.get("row"), dict)
-        unwrapped.append(row["row"] if wrapped else row)
-    return unwrapped
+    return list(map(_unwrapped, lists[0]))
+
+
+def _unwrapped(row: Any) -> Any:
+    """The row inside ``{"row": {…}}``, any other row as it is."""
+    if isinstance(row, dict) and isinstance(row.get("row"), dict):
+        return row["row"]
+    return row
 
 
 def _csv_rows(text: str, path: Path) -> list[Row]:
@@ -199,5 +207,5 @@ def _parquet_rows(path: Path) -> list[Row]:
         rows: list[Row] = pyarrow.parquet.read_table(path).to_pylist()
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"{path} is no readable parquet file: {reason}") from None
+        raise ConfigError(f"{path} is not a readable parquet file: {reason}") from None
     return rows

@@ -1,6 +1,4 @@
-"""A report's pictures as SVG, drawn by matplotlib. Text stays text, ids and dates are fixed: same
-figures, same bytes.
-"""
+"""A report's plots as SVG, drawn by matplotlib. The same figures give the same bytes."""
 
 from __future__ import annotations
 
@@ -11,34 +9,35 @@ from typing import Any
 
 import matplotlib
 
+# Without a display; chosen before pyplot is imported, which would pick a backend itself.
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-STYLE = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "agentflow",
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text: small, searchable, in the reader's font
+    "svg.hashsalt": "agentflow",  # element ids are hashes; a random salt would change the bytes
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
-HEIGHT_A_BAR = 0.38
+BAR_HEIGHT_INCHES = 0.38
 COLOURS = ("#2b7a78", "#d98324", "#7a5195", "#b23a48", "#4a6fa5", "#8a8d91", "#5f8d4e", "#c2a83e")
 
 
 def of_run(summary: Mapping[str, Any]) -> dict[str, str]:
-    """The pictures of one run, by caption."""
+    """The plots of one run, by caption."""
     benchmarks: Mapping[str, Any] = summary["benchmarks"]
     if not benchmarks:
         return {}
-    accuracies = {name: figures["accuracy"] for name, figures in benchmarks.items()}
-    outcomes = {name: figures["outcomes"] for name, figures in benchmarks.items()}
-    tools = {name: shares(figures["tool_mix"]) for name, figures in benchmarks.items()}
-    turns = {
-        name: {f"{count} turns": share for count, share in shares(figures["turns_taken"]).items()}
-        for name, figures in benchmarks.items()
-    }
+    accuracies, outcomes, tools, turns = {}, {}, {}, {}
+    for name, figures in benchmarks.items():
+        accuracies[name] = figures["accuracy"]
+        outcomes[name] = figures["outcomes"]
+        tools[name] = shares(figures["tool_mix"])
+        turns_taken = shares(figures["turns_taken"])
+        turns[name] = {f"{count} turns": share for count, share in turns_taken.items()}
     return {
         "Accuracy with its 95% interval": intervals(accuracies),
         "How trajectories ended": stacked(outcomes),
@@ -48,13 +47,16 @@ def of_run(summary: Mapping[str, Any]) -> dict[str, str]:
 
 
 def shares(counts: Mapping[Any, float]) -> dict[Any, float]:
+    """Each count as a share of their total; empty where nothing was counted."""
     total = sum(counts.values())
-    return {name: count / total for name, count in counts.items()} if total else {}
+    if not total:
+        return {}
+    return {name: count / total for name, count in counts.items()}
 
 
 def intervals(rows: Mapping[str, Mapping[str, float]], zero: bool = False) -> str:
-    """A dot and a bar for each row's mean, low and high. ``zero``: differences around 0, not
-    shares.
+    """A dot at each row's mean and a bar from its low to its high. With ``zero`` the rows are
+    differences around 0, otherwise shares between 0 and 1.
     """
     figure, axes = _bars(len(rows))
     for place, row in enumerate(rows.values()):
@@ -68,12 +70,15 @@ def intervals(rows: Mapping[str, Mapping[str, float]], zero: bool = False) -> st
 
 
 def stacked(rows: Mapping[str, Mapping[str, float]]) -> str:
-    """Shares of each row, as parts of one bar."""
-    kinds = list(dict.fromkeys(kind for row in rows.values() for kind in row))
+    """One bar per row, divided into the row's shares."""
+    # A dictionary as an ordered set: kinds keep the order in which the rows name them.
+    kinds: dict[str, None] = {}
+    for row in rows.values():
+        kinds.update(dict.fromkeys(row))
     figure, axes = _bars(len(rows))
+    lefts = [0.0] * len(rows)
     for number, kind in enumerate(kinds):
         widths = [row.get(kind, 0.0) for row in rows.values()]
-        lefts = [sum(row.get(before, 0.0) for before in kinds[:number]) for row in rows.values()]
         axes.barh(
             range(len(rows)),
             widths,
@@ -82,6 +87,7 @@ def stacked(rows: Mapping[str, Mapping[str, float]]) -> str:
             label=kind,
             color=COLOURS[number % len(COLOURS)],
         )
+        lefts = [left + width for left, width in zip(lefts, widths)]
     axes.set_xlim(0, 1)
     if kinds:
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
@@ -89,7 +95,7 @@ def stacked(rows: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def curves(lines: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str) -> str:
-    """Lines of (x, y) points under their names."""
+    """One line of (x, y) points per name, with a legend where there are several."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7, 3))
         for number, (name, points) in enumerate(lines.items()):
@@ -109,18 +115,22 @@ def curves(lines: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str) -
 
 def _bars(rows: int) -> tuple[Figure, Axes]:
     with plt.rc_context(STYLE):
-        return plt.subplots(figsize=(7, 0.7 + HEIGHT_A_BAR * rows))
+        return plt.subplots(figsize=(7, 0.7 + BAR_HEIGHT_INCHES * rows))
 
 
 def _svg(figure: Figure, axes: Axes, names: Sequence[str]) -> str:
     axes.set_yticks(range(len(names)), names)
+    # From top to bottom, so that the first row of the table is the first bar.
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(axis="x", alpha=0.3)
     return _text(figure)
 
 
 def _text(figure: Figure) -> str:
-    """The figure as an ``<svg>`` element without a size of its own, so that it fits its page."""
+    """The figure as an ``<svg>`` element without a size of its own, so that it scales to the page.
+
+    The XML prolog is left out: the element stands inside an HTML page.
+    """
     buffer = io.StringIO()
     with plt.rc_context(STYLE):
         figure.savefig(

@@ -1,4 +1,4 @@
-"""The progress bar with live accuracy; where standard error is no terminal, a line every half
+"""The progress bar with live accuracy; where standard error is not a terminal, one line per half
 minute.
 """
 
@@ -7,10 +7,14 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import chain
 
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from agentflow_verl.trajectories.log import ScoredTrajectory
+
+TERMINAL_INTERVAL_S = 0.2
+LOG_INTERVAL_S = 30.0  # each refresh is a line of its own in a log file
 
 
 class Progress:
@@ -26,7 +30,7 @@ class Progress:
             total=total,
             initial=len(before),
             unit="trajectory",
-            mininterval=0.2 if terminal else 30.0,
+            mininterval=TERMINAL_INTERVAL_S if terminal else LOG_INTERVAL_S,
             dynamic_ncols=terminal,
         )
         for entry in before:
@@ -40,18 +44,14 @@ class Progress:
             self._bar.update()
 
     def line(self) -> str:
-        """Accuracy so far, faults where there were any, and the accuracy of each benchmark: a
-        narrow terminal cuts the end off.
-        """
-        every = [reward for rewards in self.rewards.values() for reward in rewards]
-        parts = [("right", every)] if len(self.rewards) > 1 else []
-        parts += list(self.rewards.items())
-        shown = [
-            f"{name} {sum(rewards) / len(rewards):.1%} of {len(rewards)}" for name, rewards in parts
-        ]
-        return ", ".join(
-            [*shown[:1], *([f"{self.faults} faults"] if self.faults else []), *shown[1:]]
-        )
+        """Accuracy so far, faults if there were any, then the accuracy of each benchmark."""
+        shown = [_accuracy(name, rewards) for name, rewards in self.rewards.items()]
+        if len(self.rewards) > 1:
+            shown.insert(0, _accuracy("right", list(chain.from_iterable(self.rewards.values()))))
+        if self.faults:
+            # Second, so that a narrow terminal does not hide that something is down.
+            shown.insert(1, f"{self.faults} faults")
+        return ", ".join(shown)
 
     def __enter__(self) -> Progress:
         return self
@@ -64,3 +64,7 @@ class Progress:
             self.faults += 1
         else:
             self.rewards[entry.group.split("/", 1)[0]].append(entry.reward)
+
+
+def _accuracy(name: str, rewards: Sequence[float]) -> str:
+    return f"{name} {sum(rewards) / len(rewards):.1%} of {len(rewards)}"

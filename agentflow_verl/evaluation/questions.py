@@ -20,14 +20,15 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.evaluation.data_files import Row, find_files, read_rows
 from agentflow_verl.flow.question import has_answer, parse_prompt, parse_row, without_numpy
-from agentflow_verl.rewards.choice import read_options
 from agentflow_verl.rewards.compute import score_answer
+from agentflow_verl.rewards.options import read_options
 from agentflow_verl.rewards.shuffle import shuffle
 
 GROUPS = {
@@ -36,10 +37,10 @@ GROUPS = {
     "maths": ("aime24", "amc23", "gameof24"),
     "science": ("gpqa", "medqa"),
 }
-BENCHMARKS = tuple(name for names in GROUPS.values() for name in names)
+BENCHMARKS = tuple(chain.from_iterable(GROUPS.values()))
 
-# Where the parts of a row are looked for, the first that holds something counts. Names are compared
-# in lower case with "_" for blanks.
+# The columns in which each part of a row is looked up; the first that has content counts. Names are
+# compared in lower case with "_" for blanks.
 IDS = ("pid", "task_id", "id", "idx", "_id", "record_id", "question_id", "unique_id")
 TEXTS = ("query", "question", "problem", "prompt")
 ANSWERS = (
@@ -56,9 +57,9 @@ ANSWERS = (
 OPTIONS = ("options", "choices")
 INCORRECT = "incorrect_answer"  # GPQA: "Incorrect Answer 1" and so on
 ATTACHMENTS = ("image", "images", "file_name")
-# What scorers or reports read beside these.
+# Columns that scorers or reports read in addition.
 KEPT = ("level", "numbers", "target", "scorer", "answer_aliases", "aliases")
-HIDDEN = "?"  # GAIA's gold answer where it keeps it to itself
+HIDDEN = "?"  # GAIA's gold answer in its test split
 # Seed of the options' order: the same in every run, so that runs are compared on equal prompts.
 ORDER = 0
 INSTRUCTION = re.compile(
@@ -104,29 +105,33 @@ class Benchmark:
 
 def group_of(benchmark: str) -> str:
     """The capability group; "own" for a benchmark that is none of the ten."""
-    return next((group for group, names in GROUPS.items() if benchmark in names), "own")
+    for group, names in GROUPS.items():
+        if benchmark in names:
+            return group
+    return "own"
 
 
 def load(name: str, folder: Path, limit: int | None = None) -> Benchmark:
-    """The first ``limit`` questions of a benchmark, all without one.
+    """The first ``limit`` questions of a benchmark; all of them without a limit.
 
     Raises:
-        ConfigError: no file, no questions, or a row without question or answer, or one that its
-            scorer cannot judge.
+        ConfigError: there is no file, no question, or a row without question or answer, or with an
+            answer that its scorer cannot read.
     """
     paths = find_files(name, folder)
-    digest, rows = hashlib.sha256(), []
+    digest = hashlib.sha256()
+    rows: list[Row] = []
     for path in paths:
         digest.update(path.read_bytes())
-        rows += [normalized(row) for row in read_rows(path)]
-    usable = [row for row in rows if not any(has_content(row.get(key)) for key in ATTACHMENTS)]
+        rows += map(normalized, read_rows(path))
+    usable = [row for row in rows if not _needs_attachment(row)]
     if not usable:
         raise ConfigError(f"{paths[0]}: no questions")
     questions = []
     for key, row in zip(ids_of(usable), usable):
         try:
             question = read_question(name, row, key)
-            # A row that cannot be judged is known before anything is asked.
+            # Score an empty answer: a row that cannot be scored fails here, before the run starts.
             score_answer(question.data_source, "", question.answer, question.scorer_extra)
         except ConfigError as error:
             raise ConfigError(f"{paths[0]}, id {key}: {error}") from None
@@ -137,10 +142,14 @@ def load(name: str, folder: Path, limit: int | None = None) -> Benchmark:
 
 def normalized(row: Row) -> Row:
     """The row without NumPy's types, its names in lower case with "_" for blanks."""
-    return {
-        str(name).strip().lower().replace(" ", "_"): value
-        for name, value in without_numpy(row).items()
-    }
+    renamed = {}
+    for name, value in without_numpy(row).items():
+        renamed[str(name).strip().lower().replace(" ", "_")] = value
+    return renamed
+
+
+def _needs_attachment(row: Row) -> bool:
+    return any(has_content(row.get(key)) for key in ATTACHMENTS)
 
 
 def has_content(value: Any) -> bool:
@@ -148,7 +157,7 @@ def has_content(value: Any) -> bool:
 
 
 def ids_of(rows: Sequence[Row]) -> list[str]:
-    """The rows' ids: the first of ``IDS`` that tells them all apart, else their numbers (MedQA's
+    """The rows' ids: the first column of ``IDS`` that is unique, else the rows' numbers (MedQA's
     file repeats its ids).
     """
     for name in IDS:
@@ -231,8 +240,10 @@ def _options(row: Row) -> Any:
     for name in OPTIONS:
         if has_content(row.get(name)):
             return row[name]
-    incorrect = [row[name] for name in sorted(row) if name.startswith(INCORRECT)]
-    incorrect = [text for text in incorrect if has_content(text)]
+    incorrect = []
+    for name in sorted(row):
+        if name.startswith(INCORRECT) and has_content(row[name]):
+            incorrect.append(row[name])
     if incorrect and has_content(row.get("correct_answer")):
         return [row["correct_answer"], *incorrect]
     return None
@@ -243,6 +254,7 @@ def _option_at(options: Any, position: int) -> str:
     texts = list(read_options(options).values())
     if not 0 <= position < len(texts):
         raise ConfigError(
-            f"the gold answer {position} is no position of {len(texts)} options, counted from 0"
+            f"the gold answer {position} is not a position among {len(texts)} options, counted"
+            " from 0"
         )
     return texts[position]

@@ -1,8 +1,8 @@
-"""``agentflow judge RUN_DIR``: has a judge read the trajectories that a run has saved, and reports
-where it and the rules differ.
+"""``agentflow judge RUN_DIR``: lets a judge score the trajectories that a run has saved, and
+reports where it and the rules differ.
 
-Changes nothing in the run's log. Verdicts are kept beside the report, so that a command that was
-stopped goes on.
+The run's log is not changed. Verdicts are saved beside the report, so that an interrupted command
+resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -27,20 +27,17 @@ SPLITS = ("val", "train")
 def write(
     folder: Path, config: JudgeConfig, endpoint: EndpointConfig, split: str, out: Path
 ) -> Path:
-    """Judge a run's trajectories and write ``judge.json`` and ``judge.md`` into ``out``; the
-    latter's path.
+    """Judge a run's trajectories, write ``judge.json`` and ``judge.md`` into ``out``, and return
+    the latter's path.
 
     Raises:
-        ConfigError: no trajectories there.
-        InfraError: the judge gives no verdicts. What it gave so far is kept.
+        ConfigError: there are no trajectories to judge.
+        InfraError: the judge fails to give a verdict. The verdicts so far are kept.
     """
-    log = folder / "trajectories" if (folder / "trajectories").is_dir() else folder
-    entries = [
-        entry
-        for entry in read_log(log, split)
-        if entry.reward is not None and entry.trajectory.answer.strip()
-    ]
-    entries = [entry for entry in entries if entry.scores.get("scorer") not in EXACT]
+    log = folder / "trajectories"
+    if not log.is_dir():
+        log = folder
+    entries = list(filter(_can_be_judged, read_log(log, split)))
     if not entries:
         raise ConfigError(
             f"{log}/{split}: no scored trajectories that a judge could read; the splits are"
@@ -66,7 +63,7 @@ def write(
 async def judged(
     entries: Sequence[ScoredTrajectory], config: JudgeConfig, endpoint: EndpointConfig
 ) -> list[ScoredTrajectory]:
-    """The entries with a verdict each. The first fault ends it."""
+    """Add a verdict to each entry. The first fault is raised."""
     async with new_session() as session:
         judge = Judge(config, endpoint, session)
         try:
@@ -75,10 +72,14 @@ async def judged(
             await judge.close()
 
 
+def _can_be_judged(entry: ScoredTrajectory) -> bool:
+    """Whether there is an answer, and one that rules alone do not already decide exactly."""
+    answered = entry.reward is not None and bool(entry.trajectory.answer.strip())
+    return answered and entry.scores.get("scorer") not in EXACT
+
+
 async def _judge(judge: Judge, entry: ScoredTrajectory) -> ScoredTrajectory:
-    """Options are not in a log: the question's own text lists them, in the order that the model
-    saw.
-    """
+    # A log does not have the options; the question's text lists them in the order the model saw.
     name = str(entry.scores.get("scorer", ""))
     correct, analysis = await judge.verdict(
         name, entry.trajectory.query, entry.trajectory.answer, entry.ground_truth

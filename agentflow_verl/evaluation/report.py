@@ -5,6 +5,7 @@ network needed).
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -17,9 +18,11 @@ from agentflow_verl.evaluation import plots
 from agentflow_verl.evaluation.store import Results
 from agentflow_verl.evaluation.summary import summarise
 
+NO_VALUE = "–"  # in a table's cell
+
 
 def write(folder: Path, header: Mapping[str, Any], results: Results) -> dict[str, Any]:
-    """Write the three files of a run; its figures."""
+    """Write the three files of a run's report and return its figures."""
     summary = summarise(header, results)
     save(folder, "report", summary, plots.of_run(summary))
     return summary
@@ -32,8 +35,8 @@ def save(
     pictures: Mapping[str, str],
     template: str | None = None,
 ) -> None:
-    """``{name}.json``, ``{name}.md`` from the template (of that name), and ``{name}.html``: the
-    same text with pictures.
+    """Write ``{name}.json``, ``{name}.md`` from ``template`` (by default the one of that name), and
+    ``{name}.html`` with the same text and the pictures.
     """
     folder.mkdir(parents=True, exist_ok=True)
     text = templates().get_template(f"{template or name}.md").render(**content)
@@ -46,8 +49,12 @@ def save(
 
 
 def to_html(markdown: str) -> str:
-    """Markdown as HTML. Tags in it are text: a tool's or a server's words are in a report."""
-    return MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
+    """Render Markdown as HTML.
+
+    HTML tags are escaped: reports contain text from tools and servers, which is not trusted.
+    """
+    rendered: str = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
+    return rendered
 
 
 @cache
@@ -55,7 +62,7 @@ def templates() -> Environment:
     made = Environment(
         loader=PackageLoader("agentflow_verl.evaluation"),
         autoescape=False,  # Markdown; what becomes HTML is escaped by to_html
-        undefined=StrictUndefined,
+        undefined=StrictUndefined,  # a misspelt figure fails instead of leaving a blank
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -72,13 +79,14 @@ def templates() -> Environment:
 
 
 def line(text: str) -> str:
-    """Text from outside in one line of Markdown, its marks as they are."""
-    joined = " ".join(text.split())
-    return "".join(f"\\{sign}" if sign in "\\`*_[]<>|" else sign for sign in joined)
+    """Untrusted text on one line of Markdown, with Markdown's special characters escaped."""
+    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", " ".join(text.split()))
 
 
 def percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f}%"
+    if share is None:
+        return NO_VALUE
+    return f"{100 * share:.1f}%"
 
 
 def points(share: float) -> str:
@@ -88,16 +96,18 @@ def points(share: float) -> str:
 
 def interval(found: Mapping[str, float] | None) -> str:
     """``41.2% [33.0, 49.9]``."""
-    return (
-        "–"
-        if found is None
-        else f"{percent(found['mean'])} [{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
-    )
+    if found is None:
+        return NO_VALUE
+    return f"{percent(found['mean'])} [{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
 
 
 def number(value: float | None, digits: int = 1) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}"
+    if value is None:
+        return NO_VALUE
+    return f"{value:,.{digits}f}"
 
 
 def dollars(value: float | None) -> str:
-    return "–" if value is None else f"${value:,.4f}"
+    if value is None:
+        return NO_VALUE
+    return f"${value:,.4f}"

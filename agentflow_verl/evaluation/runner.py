@@ -1,5 +1,5 @@
-"""Makes trajectories and scores them, many at once. A fault of a server or scorer is retried and
-reported, never a 0.
+"""Runs trajectories and scores them, many at once. A fault of a server or scorer is retried and
+reported, never scored 0.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class Runner:
     """Everything that a trajectory needs, shared by all of them.
 
     Args:
-        attempts: trajectories that a job may take before its fault stands.
-        stop_after: jobs in a row that end in a fault before the run stops: something is down.
-        judge: beside the rules, where there is one.
+        attempts: trajectories that are tried for a job before it counts as faulty.
+        stop_after: the run stops after this many faulty jobs in a row, since a server is then down.
+        judge: scores in addition to the rules; None without a judge.
     """
 
     engines: Mapping[str, Engine]
@@ -49,8 +49,8 @@ class Runner:
     judge: Judge | None = None
 
     async def run(self, jobs: Iterable[Job], done: Callable[[ScoredTrajectory], None]) -> None:
-        """Do all jobs, hand each trajectory to ``done`` as it ends, those that faults ended
-        included.
+        """Run all jobs and pass each trajectory to ``done`` as it ends, including those that ended
+        in a fault.
 
         Raises:
             InfraError: ``stop_after`` jobs in a row ended in a fault.
@@ -61,19 +61,23 @@ class Runner:
             nonlocal faults
             while waiting:
                 last = await self._job(waiting.popleft(), done)
-                faults = faults + 1 if last.reward is None else 0
+                if last.reward is not None:
+                    faults = 0
+                    continue
+                faults += 1
                 if faults >= self.stop_after:
                     raise InfraError(
                         f"{faults} trajectories in a row ended in faults, the last:"
                         f" {last.trajectory.error}"
                     )
 
-        workers = [
-            asyncio.ensure_future(work()) for _ in range(min(self.concurrency, len(waiting)))
-        ]
+        count = min(self.concurrency, len(waiting))
+        workers = [asyncio.ensure_future(work()) for _ in range(count)]
         try:
             await asyncio.gather(*workers)
         finally:
+            # One worker has failed, or this task was cancelled: stop the others and wait for them,
+            # so that no trajectory runs on against servers that are being closed.
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
@@ -88,13 +92,15 @@ class Runner:
                 "%s, attempt %d of %d: %s", job.id, attempt, self.attempts, scored.trajectory.error
             )
             if attempt < self.attempts:
+                # With jitter: many jobs fail at once, and should not all return at once.
                 await asyncio.sleep(PAUSE_S * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
         return scored
 
     async def _attempt(self, job: Job) -> ScoredTrajectory:
         question, tools = job.question, GuardedTools(self.tools, self.guard)
         trajectory = await Flow(self.engines, tools, self.limits).run(question.text, job.id)
-        reward, scores = None, {}
+        reward: float | None = None
+        scores: dict[str, Any] = {}
         if trajectory.outcome.valid:
             try:
                 reward, scores = await score(self.judge, question, trajectory)
@@ -119,9 +125,7 @@ class Runner:
 async def score(
     judge: Judge | None, question: Question, trajectory: Trajectory
 ) -> tuple[float, dict[str, Any]]:
-    """Reward and details of a trajectory's answer, by the scorer, and the judge, that training
-    uses.
-    """
+    """Reward and details of a trajectory's answer, by the same scorers and judge as in training."""
     found, details = await score_with_judge(
         judge,
         question.data_source,

@@ -1,5 +1,5 @@
-"""Everything that answers: model servers, tool servers, engines and tools, and what a report's
-header says of them.
+"""What an evaluation runs against: model servers, tool servers, engines and tools, and what a
+report's header records about them.
 """
 
 from __future__ import annotations
@@ -43,20 +43,18 @@ PACKAGES = (
     "aiohttp",
     "numpy",
 )
-ON_CPU = (
-    "--no-enable-chunked-prefill",
-    "--use-fp64-gumbel",
-)  # else vLLM 0.28 for CPUs dies of a seed, or does not heed it
-SHARED_MEMORY = (
-    "--gpu-memory-utilization",
-    "0.45",
-)  # vLLM's own default leaves no room for a second server
+# Without them a request with a seed crashes vLLM 0.28 for CPUs, or the seed has no effect.
+ON_CPU = ("--no-enable-chunked-prefill", "--use-fp64-gumbel")
+# vLLM's own default leaves no room for a second server.
+SHARED_MEMORY = ("--gpu-memory-utilization", "0.45")
+# Every file that may change a reply: configuration, tokenizer, chat template, weights.
+MODEL_FILES = ("*.json", "*.jinja", "*.safetensors", "*.bin")
 ASK_TIMEOUT = aiohttp.ClientTimeout(total=30.0)
 
 
 @dataclass(frozen=True)
 class Servers:
-    """Where models and tools answer while ``running`` lasts."""
+    """The endpoints of models and tools while ``running`` lasts."""
 
     endpoints: Mapping[str, EndpointConfig]
     tools: tuple[ToolConfig, ...]
@@ -74,13 +72,13 @@ class Session:
 
 @contextmanager
 def running(settings: Settings, log_dir: Path) -> Iterator[Servers]:
-    """Start what has to be started, end it afterwards. Raises ConfigError: an endpoint that does
-    not answer, before anything is started, or the last lines of a server that did not start.
+    """Start the servers that are needed and stop them afterwards.
+
+    Raises:
+        ConfigError: an endpoint does not answer (checked before anything is started), or a server
+            did not start; the message then has the last lines of its log.
     """
-    folders = {}
-    for name, source in settings.sources.items():
-        if not source.is_url:
-            folders.setdefault(source.place, name)
+    folders = _served_folders(settings)
     if folders and importlib.util.find_spec("vllm") is None:
         raise ConfigError(
             "a model's folder is served with vLLM, which is not installed: pip install"
@@ -92,20 +90,31 @@ def running(settings: Settings, log_dir: Path) -> Iterator[Servers]:
         supervisor = Supervisor(tuple(settings.config.tools.values()), log_dir)
         tools = stack.enter_context(supervisor).configs
         started: dict[str, VllmServer] = {}
+        shared = len(folders) > 1
         # One after the other: vLLM measures free memory while it starts.
         for place, name in folders.items():
-            server = VllmServer(
-                name if len(folders) > 1 else "model",
-                place,
-                _vllm_args(settings, place, shared=len(folders) > 1),
-                log_dir,
-            )
+            args = _vllm_args(settings, place, shared)
+            server = VllmServer(name, place, args, log_dir)
             started[place] = stack.enter_context(server)
             server.wait()
         endpoints = {}
         for name, source in settings.sources.items():
             endpoints[name] = _endpoint(settings, name, source, started.get(source.place))
         yield Servers(endpoints, tools)
+
+
+def _served_folders(settings: Settings) -> dict[str, str]:
+    """The model folders to serve, each with the name of its server.
+
+    Planner and base share one server where they are one model; it is then called "model".
+    """
+    folders: dict[str, str] = {}
+    for name, source in settings.sources.items():
+        if not source.is_url:
+            folders.setdefault(source.place, name)
+    if len(folders) == 1:
+        return dict.fromkeys(folders, "model")
+    return folders
 
 
 def _vllm_args(settings: Settings, model: str, shared: bool) -> tuple[str, ...]:
@@ -131,9 +140,9 @@ async def _check_endpoints(settings: Settings) -> None:
 
 
 def _named_endpoints(settings: Settings) -> dict[str, EndpointConfig]:
-    """The endpoints of the configuration that a module is answered by."""
+    """The endpoints of the configuration that some module uses."""
     used = settings.config.engines.model_dump().values()
-    return {name: node for name, node in settings.config.endpoints.items() if name in used}
+    return {name: config for name, config in settings.config.endpoints.items() if name in used}
 
 
 @asynccontextmanager
@@ -147,21 +156,20 @@ async def session(settings: Settings, servers: Servers) -> AsyncIterator[Session
             model, server = await _ask(http, engine)
             engines[name] = EndpointEngine(name, endpoint.model_copy(update={"model": model}), http)
             about[name] = _about(settings, name, engines[name].config, server)
+        by_module = {}
+        for module, name in config.engines.model_dump().items():
+            by_module[module] = engines[name]
         async with await ToolBox.open(servers.tools) as tools:
-            yield Session(
-                {module: engines[name] for module, name in config.engines.model_dump().items()},
-                tools,
-                about,
-                [asdict(spec) for spec in tools.specs],
-            )
+            yield Session(by_module, tools, about, list(map(asdict, tools.specs)))
 
 
 @asynccontextmanager
 async def judging(settings: Settings, folder: Path) -> AsyncIterator[Judge | None]:
-    """The judge, where the configuration has one; its verdicts are kept in ``folder`` unless it
-    says where.
+    """The judge, or None where the configuration has none.
 
-    Raises ConfigError where it does not answer."""
+    Its verdicts are cached in ``folder`` unless the configuration names another place. Raises
+    ConfigError where the judge does not answer.
+    """
     config, endpoint = settings.config.judge, settings.config.judge_endpoint
     if endpoint is None:
         yield None
@@ -178,7 +186,7 @@ async def judging(settings: Settings, folder: Path) -> AsyncIterator[Judge | Non
 
 
 def about_judge(settings: Settings) -> dict[str, dict[str, Any]]:
-    """What the header says of the judge; nothing where there is none."""
+    """What the header records about the judge; empty where there is none."""
     endpoint = settings.config.judge_endpoint
     if endpoint is None:
         return {}
@@ -191,7 +199,7 @@ def about_judge(settings: Settings) -> dict[str, dict[str, Any]]:
 
 
 def versions() -> dict[str, str]:
-    """Of everything that a figure may depend on, as far as it is installed here."""
+    """The versions of everything that results may depend on, as far as it is installed."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for package in PACKAGES:
         try:
@@ -202,17 +210,17 @@ def versions() -> dict[str, str]:
 
 
 def fingerprint(folder: Path) -> str:
-    """SHA-256 over a model folder's configuration, tokenizer and weights: which checkpoint this
-    was.
+    """SHA-256 over a model folder's configuration, tokenizer and weights, which identifies the
+    checkpoint.
     """
+    paths: list[Path] = []
+    for pattern in MODEL_FILES:
+        paths.extend(folder.glob(pattern))
     digest = hashlib.sha256()
-    for path in sorted(
-        path
-        for pattern in ("*.json", "*.jinja", "*.safetensors", "*.bin")
-        for path in folder.glob(pattern)
-    ):
+    for path in sorted(paths):
         digest.update(path.name.encode())
         with path.open("rb") as file:
+            # In pieces: a file of weights may be larger than memory.
             while chunk := file.read(1 << 22):
                 digest.update(chunk)
     return digest.hexdigest()
@@ -221,12 +229,23 @@ def fingerprint(folder: Path) -> str:
 def _endpoint(
     settings: Settings, name: str, source: Source, server: VllmServer | None
 ) -> EndpointConfig:
+    """The endpoint of an engine: of the server that was started for it, else of its source."""
     base = settings.config.base
+    if server is None:
+        base_url, model = source.place, source.model or ""
+        api_key_env = settings.api_key_env
+    else:
+        base_url, model = server.url, source.model or server.name
+        # A server started here takes no key, and no key of the user's belongs there.
+        api_key_env = None
+    temperature = base.temperature
+    if name == "policy":
+        temperature = settings.temperature
     return EndpointConfig(
-        base_url=source.place if server is None else server.url,
-        model=source.model or ("" if server is None else server.name),
-        api_key_env=settings.api_key_env if server is None else None,
-        temperature=settings.temperature if name == "policy" else base.temperature,
+        base_url=base_url,
+        model=model,
+        api_key_env=api_key_env,
+        temperature=temperature,
         max_tokens=base.max_tokens,
         timeout_s=settings.config.time_budget_s,
         seed=settings.seed,
@@ -235,49 +254,60 @@ def _endpoint(
 
 
 async def _ask(http: aiohttp.ClientSession, engine: EndpointEngine) -> tuple[str, str | None]:
-    """The model's name at an endpoint and the server's version, where it says. ``ConfigError`` if
-    it does not answer.
+    """Return the model's name at an endpoint and the server's version, None where it does not tell.
+    Raises ConfigError if the endpoint does not answer or lacks the model.
     """
     config = engine.config
     where = f"engine {engine.name}: {config.base_url}"
     try:
-        async with http.get(
-            f"{config.base_url.rstrip('/')}/models", headers=engine.headers, timeout=ASK_TIMEOUT
-        ) as response:
-            listed = (
-                [entry["id"] for entry in (await response.json())["data"]]
-                if response.status == 200
-                else None
-            )
-            status = response.status
+        status, listed = await _models(http, engine)
     except (aiohttp.ClientConnectionError, asyncio.TimeoutError, OSError) as fault:
         raise ConfigError(f"{where} does not answer: {type(fault).__name__}: {fault}") from None
     except (aiohttp.ClientError, ValueError, KeyError, TypeError):
+        # It answers, if not in OpenAI's form; many gateways have no list of models.
         listed, status = None, 200
     if status in (401, 403):
         raise ConfigError(
             f"{where} refuses the key (HTTP {status}); name its environment variable with"
             " --api-key-env"
         )
-    if not config.model and (listed is None or len(listed) != 1):
-        offer = (
-            "does not list its models"
-            if listed is None
-            else f"has the models {', '.join(listed) or 'none'}"
-        )
-        raise ConfigError(f"{where} {offer}; name one with --model")
-    if config.model and listed and config.model not in listed:
-        raise ConfigError(f"{where} has no model {config.model!r}; it has {', '.join(listed)}")
-    return config.model or listed[0], await _version(http, config.base_url)
+    return _chosen_model(where, config.model, listed), await _version(http, config.base_url)
+
+
+async def _models(
+    http: aiohttp.ClientSession, engine: EndpointEngine
+) -> tuple[int, list[str] | None]:
+    """The HTTP status of the endpoint's list of models, and the list where the status is 200."""
+    url = f"{engine.config.base_url.rstrip('/')}/models"
+    async with http.get(url, headers=engine.headers, timeout=ASK_TIMEOUT) as response:
+        if response.status != 200:
+            return response.status, None
+        content = await response.json()
+        return response.status, [entry["id"] for entry in content["data"]]
+
+
+def _chosen_model(where: str, model: str, listed: list[str] | None) -> str:
+    """The model that was named, or the only one there is. ConfigError where that is not clear."""
+    if model:
+        if listed and model not in listed:
+            raise ConfigError(f"{where} has no model {model!r}; it has {', '.join(listed)}")
+        return model
+    if listed is None:
+        raise ConfigError(f"{where} does not list its models; name one with --model")
+    if len(listed) != 1:
+        models = ", ".join(listed) or "none"
+        raise ConfigError(f"{where} has the models {models}; name one with --model")
+    return listed[0]
 
 
 async def _version(http: aiohttp.ClientSession, base_url: str) -> str | None:
-    """As vLLM tells it; None from servers that do not."""
+    """The server's version from vLLM's /version; None from other servers."""
+    url = f"{base_url.rstrip('/').removesuffix('/v1')}/version"
     try:
-        async with http.get(
-            f"{base_url.rstrip('/').removesuffix('/v1')}/version", timeout=ASK_TIMEOUT
-        ) as response:
-            return str((await response.json())["version"]) if response.status == 200 else None
+        async with http.get(url, timeout=ASK_TIMEOUT) as response:
+            if response.status != 200:
+                return None
+            return str((await response.json())["version"])
     except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -285,6 +315,7 @@ async def _version(http: aiohttp.ClientSession, base_url: str) -> str | None:
 def _about(
     settings: Settings, name: str, config: EndpointConfig, version: str | None
 ) -> dict[str, Any]:
+    """What the header records about one engine."""
     source = settings.sources.get(name)
     about = {
         "model": config.model,
@@ -294,7 +325,9 @@ def _about(
     }
     if source is not None and not source.is_url:
         about["path"] = source.place
-        about["sha256"] = fingerprint(Path(source.place)) if os.path.isdir(source.place) else None
+        about["sha256"] = None
+        if os.path.isdir(source.place):  # else the name of a model on the hub
+            about["sha256"] = fingerprint(Path(source.place))
         about["served_by"] = "vLLM, started here"
     else:
         about["served_by"] = config.base_url

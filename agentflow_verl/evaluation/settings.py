@@ -1,4 +1,4 @@
-"""What an evaluation is run with: command line and configuration file as one validated record.
+"""The settings of an evaluation: command line and configuration file as one validated record.
 
 The configuration is the same ``agentflow:`` node that training reads, so the file that Hydra wrote
 for a training run (``hydra/.hydra/config.yaml``) evaluates with that run's tools and limits. Here
@@ -47,7 +47,9 @@ class Source:
 
 @dataclass(frozen=True)
 class Settings:
-    """Of one run. ``prices`` are dollars a million prompt and response tokens, by engine."""
+    """The settings of one run. ``prices`` are dollars per million prompt and response tokens, by
+    engine.
+    """
 
     config: schema.AgentflowConfig
     sources: Mapping[str, Source]  # of the engines "policy" and "base", where modules use them
@@ -79,7 +81,8 @@ class Settings:
             "time_budget_s": args.time_budget,
             "memory_tokens": args.memory_tokens,
         }
-        node.update({key: value for key, value in limits.items() if value is not None})
+        # An option that was not given must not replace what the file says.
+        node.update((key, value) for key, value in limits.items() if value is not None)
         if args.max_tokens is not None:
             node["base"] = {**node.get("base", {}), "max_tokens": args.max_tokens}
         if args.judge is not None:
@@ -99,18 +102,19 @@ class Settings:
         )
 
     def recorded(self) -> dict[str, Any]:
-        """What a report's header says, and what may not change while a run goes on."""
+        """What a report's header records, and what may not change when a run is resumed."""
         node = self.config.model_dump(mode="json", exclude=set(NOT_READ))
+        # Only where there are any, so that runs from before this option can be resumed.
         template = {}
         if self.chat_template_kwargs:
             template = {"chat_template_kwargs": dict(self.chat_template_kwargs)}
+        models = {}
+        for name, source in self.sources.items():
+            models[name] = {"place": source.place, "model": source.model}
         return {
             "agentflow": node,
             **template,
-            "models": {
-                name: {"place": source.place, "model": source.model}
-                for name, source in self.sources.items()
-            },
+            "models": models,
             "seed": self.seed,
             "planner_temperature": self.temperature,
             "vllm_args": list(self.vllm_args),
@@ -135,13 +139,16 @@ def sources(given: Namespace, used: set[str]) -> dict[str, Source]:
         planner = Source(place, given.planner_model)
     elif given.planner_model is not None and base is not None:
         planner = Source(base.place, given.planner_model)
-    found = {"policy": planner, "base": base}
-    missing = [name for name, source in found.items() if source is None and name in used]
-    if missing:
-        raise ConfigError(
-            "name a model: --model PATH starts a vLLM server, --endpoint URL uses one that runs"
-        )
-    return {name: source for name, source in found.items() if name in used and source is not None}
+    found = {}
+    for name, source in (("policy", planner), ("base", base)):
+        if name not in used:
+            continue
+        if source is None:
+            raise ConfigError(
+                "name a model: --model PATH starts a vLLM server, --endpoint URL uses one that runs"
+            )
+        found[name] = source
+    return found
 
 
 def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -167,7 +174,9 @@ def _plain_mapping(node: Any) -> dict[str, Any]:
     if not isinstance(node, DictConfig):
         return {}
     plain = OmegaConf.to_container(node, resolve=True)
-    return {str(key): value for key, value in plain.items()} if isinstance(plain, dict) else {}
+    if not isinstance(plain, dict):  # a node that is null
+        return {}
+    return {str(key): value for key, value in plain.items()}
 
 
 def parse_template_kwargs(text: str) -> dict[str, Any]:
@@ -207,13 +216,13 @@ def judge_endpoint(given: Namespace) -> dict[str, Any]:
 
 
 def price(text: str) -> tuple[str, tuple[float, float]]:
-    """``engine=IN,OUT`` in dollars a million tokens."""
+    """``engine=IN,OUT`` in dollars per million tokens."""
     try:
         engine, _, numbers = text.partition("=")
         asked, answered = map(float, numbers.split(","))
     except ValueError:
         raise ConfigError(
-            f"--price {text!r}: write ENGINE=IN,OUT, dollars a million tokens, such as"
+            f"--price {text!r}: write ENGINE=IN,OUT in dollars per million tokens, such as"
             " base=0.15,0.60"
         ) from None
     return engine, (asked, answered)
@@ -234,7 +243,7 @@ def checked_url(option: str, place: str) -> str:
 
 
 def checked_model(option: str, place: str, needs_template: bool = True) -> str:
-    """A folder must hold a whole model; what is no folder is taken for a hub's name."""
+    """Check that a folder holds a complete model; anything else is taken for a hub's name."""
     folder = Path(place).expanduser()
     if folder.is_dir():
         try:

@@ -45,7 +45,7 @@ async def solve(
     limits: Limits = Limits(),
     show: Show = lambda step: None,
 ) -> Trajectory:
-    """The trajectory of one question; ``show`` is called with each step when it is done."""
+    """Return the trajectory of one question; ``show`` is called with each step as it ends."""
     watched = {module: WatchedEngine(module, engine, show) for module, engine in engines.items()}
     return await Flow(watched, WatchedTools(tools, show), limits).run(question, "solve")
 
@@ -91,11 +91,8 @@ class WatchedTools(ToolsWrapper):
         state: TrajectoryState | None = None,
     ) -> ToolResult:
         result = await super().call(name, arguments, deadline, state)
-        self._show(
-            Step(
-                name,
-                json.dumps(arguments, ensure_ascii=False),
-                ("error: " if result.is_error else "") + result.text.strip(),
-            )
-        )
+        text = result.text.strip()
+        if result.is_error:
+            text = f"error: {text}"
+        self._show(Step(name, json.dumps(arguments, ensure_ascii=False), text))
         return result

@@ -32,12 +32,23 @@ def accuracy(questions: Sequence[float], trajectories: int) -> Interval:
     and the size at most the number of ``trajectories``. Unlike mean ± 2 SE it never leaves [0, 1]
     and says something where every answer is right, or wrong.
     """
-    count, mean = len(questions), fmean(questions)
-    spread = variance(questions) if count > 1 else 0.0
-    size = min(mean * (1 - mean) * count / spread, trajectories) if spread > 0 else count
+    mean = fmean(questions)
+    size = _effective_size(questions, trajectories)
     middle = (mean + Z * Z / (2 * size)) / (1 + Z * Z / size)
     half = Z / (1 + Z * Z / size) * math.sqrt(mean * (1 - mean) / size + Z * Z / (4 * size * size))
+    # Clipped by the mean as well: rounding may put a limit on its wrong side at 0 and 1.
     return Interval(mean, min(mean, max(0.0, middle - half)), max(mean, min(1.0, middle + half)))
+
+
+def _effective_size(questions: Sequence[float], trajectories: int) -> float:
+    """How many independent right-or-wrong answers would give the observed standard error."""
+    count, mean = len(questions), fmean(questions)
+    if count < 2:
+        return count
+    spread = variance(questions)
+    if spread == 0:  # all questions alike: the sample says nothing of the spread
+        return count
+    return min(mean * (1 - mean) * count / spread, trajectories)
 
 
 def average(parts: Sequence[Interval]) -> Interval:
@@ -74,11 +85,12 @@ def difference(strata: Sequence[Sequence[float]], seed: int = 0) -> Difference:
     flipped, drawn = np.zeros(RESAMPLES), np.zeros(RESAMPLES)
     for stratum in strata:
         values = np.asarray(stratum, dtype=float)
-        for start in range(0, RESAMPLES, 1000):  # a thousand at a time: memory, not speed
+        for start in range(0, RESAMPLES, 1000):  # a thousand at a time bounds the memory
             signs = chance.choice((-1.0, 1.0), (1000, len(values)))
             flipped[start : start + 1000] += signs @ values / len(values) / len(strata)
             picks = chance.integers(len(values), size=(1000, len(values)))
             drawn[start : start + 1000] += values[picks].mean(axis=1) / len(strata)
+    # The tolerance counts sums that differ from the observed one by rounding alone.
     as_far = int(np.sum(np.abs(flipped) >= abs(observed) - 1e-12))
     low, high = np.quantile(drawn, (0.025, 0.975))
     return Difference(observed, float(low), float(high), (1 + as_far) / (1 + RESAMPLES))
@@ -86,6 +98,7 @@ def difference(strata: Sequence[Sequence[float]], seed: int = 0) -> Difference:
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values adjusted for testing all of them (Holm 1979)."""
+    # Step-down: the smallest p times n, the next times n - 1, never below the one before.
     adjusted, highest = [0.0] * len(p_values), 0.0
     for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
         highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))

@@ -1,8 +1,8 @@
 """A run's folder: ``run.json`` (what is measured, with what), ``trajectories/`` (the log), and what
 is left to do.
 
-A run that was killed goes on where it stopped: what the log has is not asked again, but for
-trajectories that an infrastructure fault ended. A run goes on only with the settings it began with;
+A run that was killed resumes where it stopped: trajectories in the log are not repeated, except
+those that ended in an infrastructure fault. A run resumes only with the settings it began with;
 benchmarks, trials and questions may be added.
 """
 
@@ -24,11 +24,8 @@ from agentflow_verl.trajectories.log import ScoredTrajectory, TrajectoryLog, rea
 HEADER = "run.json"
 LOG = "trajectories"
 SPLIT = "val"
-FIXED = (
-    "settings",
-    "engines",
-    "tools",
-)  # parts of the header that may not change while a run goes on
+# Parts of the header that may not change when a run is resumed.
+FIXED = ("settings", "engines", "tools")
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class Job:
 
 @dataclass
 class Results:
-    """What the log has: the scored trajectory of each job, and how many were ended by faults."""
+    """The log's content: the scored trajectory of each job, and how many ended in faults."""
 
     scored: dict[str, ScoredTrajectory] = field(default_factory=dict)
     unscored: dict[str, ScoredTrajectory] = field(default_factory=dict)  # only faults so far
@@ -62,14 +59,12 @@ class Results:
             self.unscored.pop(key, None)
 
     def of(self, benchmark: str) -> list[ScoredTrajectory]:
-        """The scored trajectories of one benchmark, in an order that does not depend on when they
-        ended.
+        """The scored trajectories of one benchmark, by question and trial.
+
+        They ended in any order; sums of floats, and with them a report's last digits, depend on it.
         """
-        return [
-            self.scored[key]
-            for key in sorted(self.scored, key=_order)
-            if key.split("/", 1)[0] == benchmark
-        ]
+        keys = [key for key in self.scored if key.split("/", 1)[0] == benchmark]
+        return [self.scored[key] for key in sorted(keys, key=_order)]
 
 
 class Store:
@@ -83,7 +78,10 @@ class Store:
     def header(self) -> dict[str, Any] | None:
         """What ``run.json`` holds; None before the first run."""
         path = self.folder / HEADER
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        if not path.is_file():
+            return None
+        header: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return header
 
     def begin(self, header: dict[str, Any], benchmarks: Sequence[Benchmark]) -> dict[str, Any]:
         """Write the header, or check it against the one that is there.
@@ -92,28 +90,23 @@ class Store:
             ConfigError: the folder holds a run with other settings, or with other files of the same
                 benchmarks.
         """
+        known: dict[str, Any] = {}
+        sessions: list[dict[str, Any]] = []
         before = self.header
         if before is not None:
             for part in FIXED:
+                # Through JSON, as what was read has been: tuples become lists, keys strings.
                 _compare(before[part], json.loads(json.dumps(header[part])), part, self.folder)
-        known = {} if before is None else before["benchmarks"]
+            known, sessions = before["benchmarks"], before["sessions"]
         for benchmark in benchmarks:
-            if benchmark.name in known and known[benchmark.name]["sha256"] != benchmark.sha256:
+            earlier = known.get(benchmark.name, {})
+            if earlier and earlier["sha256"] != benchmark.sha256:
                 raise ConfigError(
                     f"{self.folder}: began with another file for {benchmark.name}; choose another"
                     " --out"
                 )
-            known[benchmark.name] = {
-                "file": str(benchmark.path),
-                "sha256": benchmark.sha256,
-                "left_out": benchmark.left_out,
-                "questions": [question.id for question in benchmark.questions],
-                "too_short": sum(
-                    not guarded(question.text) for question in benchmark.questions
-                ),  # for the leakage guard
-                "trials": max(header["trials"], known.get(benchmark.name, {}).get("trials", 0)),
-            }
-        sessions = [] if before is None else before["sessions"]
+            trials = max(header["trials"], earlier.get("trials", 0))
+            known[benchmark.name] = _about(benchmark, trials)
         merged = {
             **header,
             "benchmarks": known,
@@ -125,20 +118,19 @@ class Store:
     def complete(
         self, settings: dict[str, Any], benchmarks: Sequence[Benchmark], trials: int
     ) -> bool:
-        """Whether nothing is left to do, with these settings and files: a report then needs no
+        """Whether nothing is left to do with these settings and files, so that a report needs no
         server.
         """
         header = self.header
         if header is None or header["settings"] != json.loads(json.dumps(settings)):
             return False
-        same = all(
-            header["benchmarks"].get(benchmark.name, {}).get("sha256") == benchmark.sha256
-            for benchmark in benchmarks
-        )
-        return same and not any(left(jobs(benchmarks, trials), self.results()))
+        for benchmark in benchmarks:
+            if header["benchmarks"].get(benchmark.name, {}).get("sha256") != benchmark.sha256:
+                return False
+        return not any(left(jobs(benchmarks, trials), self.results()))
 
     def finish(self, header: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """Note how long this session took. A killed session never gets here: its time stays
+        """Record how long this session took. A killed session never gets here: its time remains
         unknown.
         """
         header["sessions"][-1]["seconds"] = round(seconds, 3)
@@ -146,7 +138,7 @@ class Store:
         return header
 
     def results(self) -> Results:
-        """The log, after a line that a killed process left unfinished was cut off."""
+        """Read the log, after truncating a line that a killed process left unfinished."""
         for path in (self.folder / LOG).glob("*/step_*/*.jsonl"):
             _cut_unfinished(path)
         results = Results()
@@ -157,27 +149,30 @@ class Store:
     def _write(self, header: dict[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / HEADER
+        # Renamed into place: a process killed here leaves the old header, never half of the new.
         new = path.with_suffix(".new")
         new.write_text(json.dumps(header, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         new.replace(path)
 
 
 def jobs(benchmarks: Iterable[Benchmark], trials: int) -> list[Job]:
-    """Every trajectory of a run, trial by trial, so that a run that is stopped early has whole
+    """Every trajectory of a run, trial by trial, so that a run that is stopped early has complete
     trials.
     """
-    benchmarks = list(benchmarks)
-    return [
-        Job(question, trial)
-        for trial in range(trials)
-        for benchmark in benchmarks
-        for question in benchmark.questions
-    ]
+    questions: list[Question] = []
+    for benchmark in benchmarks:
+        questions.extend(benchmark.questions)
+    planned: list[Job] = []
+    for trial in range(trials):
+        planned.extend(Job(question, trial) for question in questions)
+    return planned
 
 
 def left(planned: Iterable[Job], results: Results) -> Iterator[Job]:
     """The jobs that are not scored yet."""
-    return (job for job in planned if job.id not in results.scored)
+    for job in planned:
+        if job.id not in results.scored:
+            yield job
 
 
 def open_run(folder: Path) -> tuple[dict[str, Any], Results]:
@@ -194,23 +189,46 @@ def now() -> str:
 
 
 def _order(key: str) -> tuple[str, int, str, int]:
+    """Sort key of a job: benchmark, then ids that are not numbers by text, then numbers by value,
+    then the trial.
+    """
     benchmark, rest = key.split("/", 1)
     question, trial = rest.rsplit("/", 1)
-    return benchmark, int(question) if question.isdecimal() else -1, question, int(trial)
+    number = -1
+    if question.isdecimal():
+        number = int(question)
+    return benchmark, number, question, int(trial)
+
+
+def _about(benchmark: Benchmark, trials: int) -> dict[str, Any]:
+    """What the header records of a benchmark."""
+    too_short = [question for question in benchmark.questions if not guarded(question.text)]
+    return {
+        "file": str(benchmark.path),
+        "sha256": benchmark.sha256,
+        "left_out": benchmark.left_out,
+        "questions": [question.id for question in benchmark.questions],
+        "too_short": len(too_short),  # for the leakage guard
+        "trials": trials,
+    }
 
 
 def _compare(before: Any, after: Any, where: str, folder: Path) -> None:
+    """Raise ConfigError for the first setting that differs, named by its dotted path."""
     if isinstance(before, dict) and isinstance(after, dict):
-        for key in (*before, *(key for key in after if key not in before)):
+        for key in dict.fromkeys((*before, *after)):
             _compare(before.get(key), after.get(key), f"{where}.{key}", folder)
     elif before != after:
         raise ConfigError(
             f"{folder}: began with {where} = {before!r}, now it is {after!r}; choose another --out,"
-            " or go back to what it was"
+            " or restore the earlier setting"
         )
 
 
 def _cut_unfinished(path: Path) -> None:
+    """Truncate the file after its last newline: what a killed process wrote of the next record is
+    not valid JSON, and the first record that is appended would join it.
+    """
     with path.open("rb+") as file:
         content = file.read()
         end = content.rfind(b"\n") + 1

@@ -1,8 +1,8 @@
-"""How much memory a vLLM server on a CPU is told to take.
+"""The size of the key-value cache of a vLLM server on a CPU.
 
-vLLM's default, 92% of the machine, is meant for a GPU that serves one model and does nothing else.
-On a CPU it does not start beside other programs, so the key-value cache is sized by what the
-evaluation can use.
+vLLM's default, 92% of the memory, is meant for a GPU that serves one model and nothing else. On a
+CPU such a server fails to start beside other programs, so the cache is sized by what the evaluation
+can use.
 """
 
 from __future__ import annotations
@@ -40,14 +40,21 @@ def kv_cache_bytes(
     sequence of the model's full length (vLLM does not start with less).
     """
     per_token = bytes_per_token(config, args)
-    given = _value(args, "--max-model-len") or ""
-    longest = int(given) if given.isdecimal() else config.get("max_position_embeddings") or 0
+    longest = _longest_sequence(config, args)
     if not per_token or not longest:
         return min(WITHOUT_A_CONFIG, int(available * SHARE_OF_AVAILABLE))
     wanted = per_token * sequences * min(longest, CONTEXT_PER_TRAJECTORY)
     # vLLM allocates whole blocks of tokens, so a sequence takes a little more than its tokens.
     one_sequence = per_token * (longest + 256)
     return max(one_sequence, min(wanted, int(available * SHARE_OF_AVAILABLE)))
+
+
+def _longest_sequence(config: Mapping[str, Any], args: Sequence[str]) -> int:
+    """Tokens of the longest sequence that the server accepts; 0 where nothing says."""
+    given = _value(args, "--max-model-len") or ""
+    if given.isdecimal():  # other forms, such as "auto" or "32k", are left to the configuration
+        return int(given)
+    return config.get("max_position_embeddings") or 0
 
 
 def bytes_per_token(config: Mapping[str, Any], args: Sequence[str]) -> int:
@@ -58,8 +65,12 @@ def bytes_per_token(config: Mapping[str, Any], args: Sequence[str]) -> int:
         return 0
     head_size = config.get("head_dim") or hidden // heads
     dtype = _value(args, "--dtype") or str(config.get("dtype") or config.get("torch_dtype"))
-    width = 4 if dtype in ("float32", "float") else 2
-    return int(2 * layers * (config.get("num_key_value_heads") or heads) * head_size * width)
+    bytes_per_value = 2
+    if dtype in ("float32", "float"):
+        bytes_per_value = 4
+    # With grouped-query attention several heads share one key and value head.
+    key_value_heads = config.get("num_key_value_heads") or heads
+    return int(2 * layers * key_value_heads * head_size * bytes_per_value)
 
 
 def model_config(model: str) -> Mapping[str, Any]:
@@ -70,8 +81,11 @@ def model_config(model: str) -> Mapping[str, Any]:
         return {}
     if not isinstance(config, dict):
         return {}
+    # Models that also see images keep the language model's values one level deeper.
     text = config.get("text_config")
-    return {**config, **text} if isinstance(text, dict) else config
+    if isinstance(text, dict):
+        return {**config, **text}
+    return config
 
 
 def _value(args: Sequence[str], option: str) -> str | None:

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from agentflow_verl.core.child_process import ChildProcess, answers, last_lines
@@ -29,26 +30,21 @@ class VllmServer:
     """``with VllmServer("base", PATH, args, folder) as server: server.wait(); … server.url …``
 
     Entering starts it, ``wait`` blocks until it answers. Must be entered from a thread that lives
-    as long as the server should: the kernel ends the child with the thread that forked it.
+    as long as the server should: PR_SET_PDEATHSIG ends the child with the thread that forked it.
     """
 
     def __init__(self, name: str, model: str, args: Sequence[str], log_dir: Path):
         self.name = name
         self.port = _free_port()
-        self._argv = [
-            *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
-            *(
-                "--model",
-                model,
-                "--served-model-name",
-                name,
-                "--host",
-                "127.0.0.1",
-                "--port",
-                str(self.port),
-                *args,
-            ),
-        ]
+        options = {
+            "--model": model,
+            "--served-model-name": name,
+            "--host": "127.0.0.1",
+            "--port": str(self.port),
+        }
+        # The user's arguments last: of an option given twice vLLM takes the last.
+        self._argv = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+        self._argv += [*chain.from_iterable(options.items()), *args]
         self._log_path = log_dir / f"vllm_{name}.log"
         self._process: ChildProcess
 
@@ -58,9 +54,8 @@ class VllmServer:
 
     def __enter__(self) -> VllmServer:
         self._log_path.parent.mkdir(parents=True, exist_ok=True)
-        self._temporary = tempfile.TemporaryDirectory(
-            prefix="agentflow-vllm-"
-        )  # vLLM leaves its sockets there
+        # vLLM leaves its sockets in TMPDIR; in a folder of its own they go when the server does.
+        self._temporary = tempfile.TemporaryDirectory(prefix="agentflow-vllm-")
         with self._log_path.open("ab") as log:
             self._process = ChildProcess(
                 self._argv,
@@ -77,12 +72,13 @@ class VllmServer:
             if not self._process.wait(STOP_TIMEOUT_S):
                 logger.warning("vLLM server %s did not end on SIGTERM; killed", self.name)
         finally:
-            self._process.end()  # its engine processes, too, are of its group
+            # The whole process group: a killed API server leaves its engine processes behind.
+            self._process.end()
             self._temporary.cleanup()
 
     def wait(self, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Return once it answers. Raises ConfigError with its last lines if it ends, or not in
-        time.
+        """Block until the server answers. Raises ConfigError with the last lines of its log if it
+        exits or does not answer in time.
         """
         give_up = time.monotonic() + timeout_s
         while not answers(self.port, "/health", HEALTH_TIMEOUT_S):
@@ -105,6 +101,7 @@ class VllmServer:
 
 
 def _free_port() -> int:
+    # Another program may take the port before vLLM binds it; the server then fails to start.
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -94,7 +94,7 @@ def test_a_training_row_without_a_gold_answer_is_refused(tmp_path, gold):
 @pytest.mark.parametrize("content", [b"PAR1 but nothing else PAR1", b"", b"{}"])
 def test_a_broken_parquet_file_is_refused(tmp_path, content):
     (tmp_path / "val.parquet").write_bytes(content)
-    assert "val.parquet is no readable parquet file" in refusal(tmp_path, "val")
+    assert "val.parquet is not a readable parquet file" in refusal(tmp_path, "val")
 
 
 def test_shards_of_a_parquet_file_are_read_in_order(tmp_path):
