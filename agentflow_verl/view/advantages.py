@@ -1,7 +1,7 @@
 """The advantage that a logged trajectory was trained with.
 
-What flow_grpo/algorithm.py does with tensors, for one group of a log at a time and without torch,
-which would take seconds to load before a page is written. A test holds the two together.
+The same estimator as flow_grpo/algorithm.py, for one group of a log at a time and without torch,
+which would take seconds to import before a page is written. A test compares the two.
 """
 
 from __future__ import annotations
@@ -26,58 +26,76 @@ class Estimator:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Estimator | None:
-        """That of a run's Hydra config; None where another estimator did the work, or where an
-        option is of another type.
+        """Read the options from a run's Hydra config. None where the run used another estimator, or
+        where an option has another type.
         """
         if _option(config, "algorithm", "adv_estimator") not in (None, "flow_grpo"):
             return None
         given = _option(config, "agentflow", "flow_grpo")
+        if not isinstance(given, Mapping):
+            return cls()
         options = {}
         for field in fields(cls):
-            if isinstance(given, Mapping) and field.name in given:
-                value, default = given[field.name], getattr(cls, field.name)
-                if isinstance(default, float) and type(value) is int:
-                    value = float(value)
-                if type(value) is not type(default):
-                    return None
-                options[field.name] = value
+            if field.name not in given:
+                continue
+            value, default = given[field.name], getattr(cls, field.name)
+            # type() and not isinstance(): a bool is an int, but eps: true is a mistake.
+            if isinstance(default, float) and type(value) is int:
+                value = float(value)
+            if type(value) is not type(default):
+                return None
+            options[field.name] = value
         return cls(**options)
 
     def advantages(self, rewards: Sequence[float], turns: Sequence[int]) -> list[float]:
-        """A_i of a group's valid trajectories, which took ``turns`` rows each. All 0 where they are
-        too few.
+        """A_i of a group's valid trajectories, of ``turns`` rows each; all 0 where there are too
+        few trajectories.
         """
         if len(rewards) < max(2, self.min_group):
             return [0.0] * len(rewards)
-        share = turns if self.statistic == "turn" else [1] * len(rewards)
-        count = sum(share)
-        mean = sum(part * reward for part, reward in zip(share, rewards)) / count
-        squares = sum(part * (reward - mean) ** 2 for part, reward in zip(share, rewards))
-        scale = count / (count - 1) if self.leave_one_out else 1.0
+        weights: Sequence[int] = [1] * len(rewards)
+        if self.statistic == "turn":
+            weights = turns
+        count = sum(weights)
+        total = 0.0
+        for weight, reward in zip(weights, rewards):
+            total += weight * reward
+        mean = total / count
+        deviations = [reward - mean for reward in rewards]
+        scale = 1.0
+        if self.leave_one_out:
+            # A_i minus the mean of the others is n / (n - 1) times A_i minus the mean of all.
+            scale = count / (count - 1)
         if self.std:
+            squares = 0.0
+            for weight, deviation in zip(weights, deviations):
+                squares += weight * deviation**2
             scale /= math.sqrt(squares / (count - 1)) + self.eps
-        return [(reward - mean) * scale for reward in rewards]
+        return [deviation * scale for deviation in deviations]
 
 
 def _option(config: Any, *keys: str) -> Any:
+    """The option at a path of keys; None where there is no such option."""
     for key in keys:
-        config = config.get(key) if isinstance(config, Mapping) else None
+        if not isinstance(config, Mapping):
+            return None
+        config = config.get(key)
     return config
 
 
 def advantages_of(members: Sequence[Entry], estimator: Estimator | None) -> list[float | None]:
-    """A_i of each trajectory of one group. None where there is none: validation, a fault, another
-    estimator.
+    """A_i of each trajectory of one group. None where it has none: in validation, after a fault, or
+    with another estimator.
     """
-    valid = [
-        entry
-        for entry in members
-        if entry.split == "train" and entry.outcome.valid and entry.reward is not None
-    ]
-    if estimator is None or not valid:
+    sessions: list[int] = []
+    rewards: list[float] = []
+    turns: list[int] = []
+    for entry in members:
+        if entry.split == "train" and entry.outcome.valid and entry.reward is not None:
+            sessions.append(entry.session)
+            rewards.append(entry.reward)
+            turns.append(max(1, entry.rows))
+    if estimator is None or not sessions:
         return [None] * len(members)
-    found = estimator.advantages(
-        [entry.reward or 0.0 for entry in valid], [max(1, entry.rows) for entry in valid]
-    )
-    by_number = {entry.session: advantage for entry, advantage in zip(valid, found)}
-    return [by_number.get(entry.session) for entry in members]
+    by_session = dict(zip(sessions, estimator.advantages(rewards, turns)))
+    return [by_session.get(entry.session) for entry in members]

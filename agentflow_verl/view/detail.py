@@ -1,11 +1,11 @@
-"""One trajectory as the page shows it: its turns, what each added to memory, its tokens, and when
-everything happened.
+"""One trajectory as the page shows it: its turns, what each added to memory, its tokens, and the
+timeline of its calls.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from agentflow_verl.trajectories.records import ModuleReply, Tokens, Trajectory,
 from agentflow_verl.trajectories.safe_files import read_bounded
 
 MAX_TOKENIZER_BYTES = 256 << 20
-MOST_TOKENS = 1 << 32  # ids above are no tokens of any tokenizer
+MOST_TOKENS = 1 << 32  # an id is 32 bits; a larger one from a broken log would raise an error
 
 
 @dataclass(frozen=True)
@@ -31,39 +31,59 @@ class Span:
 
 
 def timeline(trajectory: Trajectory) -> tuple[list[Span], bool]:
-    """Every call in order, and whether the starts were recorded. Where not, calls are laid end to
-    end, as they ran.
+    """Every call in order, and whether their start times were recorded. If any was not, the calls
+    are placed end to end, since they ran one after the other.
     """
     calls = list(_calls(trajectory))
-    recorded = all(started is not None for _, _, started, _ in calls)
-    spans, clock = [], 0.0
-    for part, turn, started, seconds in calls:
-        start = started if recorded else clock
-        spans.append(Span(part, turn, round(start, 4), round(seconds, 4)))
-        clock = start + seconds
+    recorded = None not in [call.started for call in calls]
+    spans: list[Span] = []
+    clock = 0.0
+    for call in calls:
+        start = clock
+        if recorded and call.started is not None:
+            start = call.started
+        spans.append(Span(call.part, call.turn, round(start, 4), round(call.seconds, 4)))
+        clock = start + call.seconds
     return spans, recorded
 
 
-def _calls(trajectory: Trajectory) -> Iterable[tuple[str, int | None, float | None, float]]:
+@dataclass(frozen=True)
+class _Call:
+    """A module's reply or a tool's result, as the log has it."""
+
+    part: str
+    turn: int | None
+    started: float | None
+    seconds: float
+
+
+def _calls(trajectory: Trajectory) -> Iterator[_Call]:
+    """All calls in the order in which they ran: within a turn the tool before the verifier."""
     ends = {reply.module: reply for reply in trajectory.replies}
     if "analyst" in ends:
         yield _call_of(ends["analyst"], None)
     for turn in trajectory.turns:
         before = [reply for reply in turn.replies if reply.module != "verifier"]
-        yield from (_call_of(reply, turn.index) for reply in before)
+        for reply in before:
+            yield _call_of(reply, turn.index)
         if turn.result is not None:
-            yield "tools", turn.index, turn.result.started, turn.result.seconds
-        yield from (_call_of(reply, turn.index) for reply in turn.replies[len(before) :])
-    yield from (_call_of(reply, None) for module, reply in ends.items() if module != "analyst")
+            yield _Call("tools", turn.index, turn.result.started, turn.result.seconds)
+        for reply in turn.replies[len(before) :]:
+            yield _call_of(reply, turn.index)
+    for module, reply in ends.items():
+        if module != "analyst":
+            yield _call_of(reply, None)
 
 
-def _call_of(reply: ModuleReply, turn: int | None) -> tuple[str, int | None, float | None, float]:
-    return reply.module, turn, reply.started, reply.seconds
+def _call_of(reply: ModuleReply, turn: int | None) -> _Call:
+    return _Call(reply.module, turn, reply.started, reply.seconds)
 
 
 class Pack:
-    """Trajectories that are sent together. Prompts are kept as what differs from the one before,
-    token texts once.
+    """Trajectories that are sent together.
+
+    Each prompt is stored as its difference from the one before, since a turn's prompt repeats most
+    of the last one; the text of each token is stored once.
     """
 
     def __init__(self, pieces: Pieces):
@@ -81,9 +101,9 @@ class Pack:
                 "analysis": trajectory.analysis,
                 "error": trajectory.error,
                 "scores": _named(scored.scores),
-                "turns": [self._turn(turn) for turn in trajectory.turns],
-                "replies": [reply.model_dump() for reply in trajectory.replies],
-                "spans": [asdict(span) for span in spans],
+                "turns": list(map(self._turn, trajectory.turns)),
+                "replies": list(map(ModuleReply.model_dump, trajectory.replies)),
+                "spans": list(map(asdict, spans)),
                 "recorded": recorded,
             }
         )
@@ -107,13 +127,13 @@ class Pack:
         return {"trajectories": self.trajectories, "pieces": self.pieces.of(self.ids)}
 
     def _turn(self, turn: Turn) -> dict[str, Any]:
-        shown = turn.model_dump(exclude={"call", "tokens"})
-        shown["call"] = (
-            None
-            if turn.call is None
-            else {"tool": turn.call.tool, "arguments": _named(turn.call.arguments)}
-        )
-        shown["tokens"] = None if turn.tokens is None else self._tokens(turn.tokens)
+        shown: dict[str, Any] = turn.model_dump(exclude={"call", "tokens"})
+        shown["call"] = None
+        if turn.call is not None:
+            shown["call"] = {"tool": turn.call.tool, "arguments": _named(turn.call.arguments)}
+        shown["tokens"] = None
+        if turn.tokens is not None:
+            shown["tokens"] = self._tokens(turn.tokens)
         shown["memory"] = describe(turn)
         return shown
 
@@ -124,6 +144,7 @@ class Pack:
         return {
             "prompt": prompt,
             "response": tokens.response_ids,
+            # Rounded: floats are most of a chunk's bytes, and nobody reads the seventh digit.
             "logprobs": [round(value, 6) for value in tokens.logprobs],
             "weights": [tokens.weights_first, tokens.weights_last],
         }
@@ -133,16 +154,25 @@ def difference(before: Sequence[int], ids: Sequence[int]) -> list[Any]:
     """``ids`` as [n, middle, m]: the first n of ``before``, then the middle, then the last m of
     ``before``.
     """
-    shorter = min(len(before), len(ids))
-    head = next((n for n in range(shorter) if before[n] != ids[n]), shorter)
-    most = shorter - head
-    tail = next((m for m in range(most) if before[-1 - m] != ids[-1 - m]), most)
+    head = _shared_prefix(before, ids)
+    # Only what the head has left over, so that no token is counted from both ends.
+    tail = _shared_prefix(before[head:][::-1], ids[head:][::-1])
     return [head, list(ids[head : len(ids) - tail]), tail]
 
 
+def _shared_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+    """How many items the two sequences share at their beginning."""
+    count = 0
+    for item, other in zip(first, second):
+        if item != other:
+            break
+        count += 1
+    return count
+
+
 class Pieces:
-    """The text of single tokens. Where there is no tokenizer, or one that cannot be read, there is
-    none: the page shows ids, and ``notes`` say why.
+    """The text of single tokens. Without a readable tokenizer there is no text: the page then shows
+    ids, and ``notes`` say why.
     """
 
     def __init__(self, path: Path | None):
@@ -153,7 +183,8 @@ class Pieces:
 
     def _load(self, path: Path) -> None:
         try:
-            from tokenizers import Tokenizer  # comes with transformers; a log can be read without
+            # Comes with transformers; a log can be read without it.
+            from tokenizers import Tokenizer  # type: ignore[import-untyped]
         except ModuleNotFoundError:
             self.notes.append(f"{path}: not read, since tokenizers is not installed")
             return
@@ -162,7 +193,7 @@ class Pieces:
             self.tokenizer = Tokenizer.from_buffer(content)
         except (KeyboardInterrupt, SystemExit):
             raise
-        # A panic of the Rust library is no Exception.
+        # A panic of the Rust library is a PanicException, which derives from BaseException.
         except BaseException as error:
             self.notes.append(f"{path}: {well_formed(str(error))}")
 
@@ -178,8 +209,14 @@ class Pieces:
 
 
 def _named(values: dict[str, Any]) -> list[tuple[str, str]]:
-    """A dictionary as names and texts: JSON's numbers would not all survive a browser's."""
-    return [
-        (name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-        for name, value in values.items()
-    ]
+    """A dictionary as pairs of name and text."""
+    return [(name, as_text(value)) for name, value in values.items()]
+
+
+def as_text(value: Any) -> str:
+    """A string as it is, anything else as JSON. As text, because a browser reads every number as a
+    double and would change integers above 2**53.
+    """
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)

@@ -1,10 +1,10 @@
-"""The page: one HTML file that needs no network, with a policy that lets nothing run but its own
-two scripts.
+"""The page: one HTML file that needs no network, with a content security policy under which only
+its own two scripts run.
 
-The scripts in page/ are ES modules. A file opened from disk may not import another, so they are
-joined here: each becomes a function's scope that returns its exports, in the order of ``MODULES``,
-and an import takes from those before. The data are compressed and base64, so that no text of a
-model can end a tag.
+The scripts in page/ are ES modules. A page opened from disk may not import files, so the modules
+are bundled here: each becomes a function that returns its exports, in the order of ``MODULES``, and
+an import reads from the modules before it. The data are compressed and base64-encoded, so that no
+text of a model can close a tag.
 """
 
 from __future__ import annotations
@@ -51,8 +51,11 @@ def write(index: Index, path: Path, title: str) -> None:
 
 def page(title: str, index: Index | None) -> Iterator[str]:
     """The page in pieces. Without an ``index`` it asks the server that it came from (serve.py)."""
-    connect = "'self'" if index is None else "'none'"
+    connect = "'none'"
+    if index is None:
+        connect = "'self'"
     style, library, script = style_text(), library_text(), script_text()
+    # By hash rather than 'unsafe-inline': markup that a model wrote cannot run, however it got in.
     policy = (
         f"default-src 'none'; script-src {digest(library)} {digest(script)}; style-src"
         f" {digest(style)}; img-src data:; connect-src {connect}; base-uri 'none'; form-action"
@@ -70,13 +73,16 @@ def page(title: str, index: Index | None) -> Iterator[str]:
     if index is not None:
         yield block("index", index.packed())
     yield f"<script>{library}</script>\n<script>{script}</script>\n"
-    for number, chunk in enumerate(index.chunks if index is not None else ()):
-        yield block(f"chunk-{number}", chunk.packed())
+    if index is not None:
+        for number, chunk in enumerate(index.chunks):
+            yield block(f"chunk-{number}", chunk.packed())
     yield "</body>\n</html>\n"
 
 
 def block(name: str, content: bytes) -> str:
-    """Bytes that the page's script finds by name. Never run: its type is no script's."""
+    """Bytes that the page's script finds by name. The browser does not run a script of this
+    type.
+    """
     return (
         '<script type="application/gzip"'
         f' id="{name}">{base64.b64encode(content).decode()}</script>\n'
@@ -86,12 +92,13 @@ def block(name: str, content: bytes) -> str:
 @cache
 def script_text() -> str:
     """All modules as one script."""
-    joined = "\n".join(scope(name, text_of(f"{name}.js")) for name in MODULES)
-    return f'(() => {{\n"use strict";\n{joined}}})();\n'
+    modules = "\n".join(map(scope, MODULES))
+    return f'(() => {{\n"use strict";\n{modules}}})();\n'
 
 
-def scope(name: str, source: str) -> str:
-    """A module as a constant that holds what it exports."""
+def scope(name: str) -> str:
+    """A module as a constant that holds its exports."""
+    source = text_of(f"{name}.js")
     body = EXPORT.sub("", IMPORT.sub(r"const \1 = \2Module;", source))
     return (
         f"const {name}Module = (() => {{\n{body}return {{ {', '.join(EXPORT.findall(source))}"
@@ -101,17 +108,17 @@ def scope(name: str, source: str) -> str:
 
 @cache
 def library_text() -> str:
-    """The charting library under its licence, which asks to be in every copy."""
+    """The charting library with its licence, which must be included in every copy."""
     return f"/*\n{text_of(LICENCE)}\n*/\n{text_of(LIBRARY)}"
 
 
 @cache
 def style_text() -> str:
-    return "\n".join(text_of(name) for name in STYLES)
+    return "\n".join(map(text_of, STYLES))
 
 
 def text_of(name: str) -> str:
-    """A file of page/. One that could end its own tag is refused."""
+    """A file of page/. Raises AssertionError for one that could close its own tag."""
     text = (PAGE / name).read_text(encoding="utf-8")
     assert "</script" not in text.lower() and "</style" not in text.lower(), name
     return text

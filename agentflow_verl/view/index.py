@@ -1,6 +1,6 @@
-"""The table of all trajectories, by columns, and the chunks that hold the rest of them.
+"""The table of all trajectories, by columns, and the chunks that hold their details.
 
-A chunk is a few whole groups: enough text to compress well, little enough to open at once.
+A chunk is a few whole groups: enough text to compress well, little enough to open quickly.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from agentflow_verl.core.unicode import well_formed
@@ -18,17 +19,10 @@ from agentflow_verl.trajectories.records import Outcome
 from agentflow_verl.trajectories.run_folder import Entry, Run
 from agentflow_verl.trajectories.safe_files import Unreadable
 from agentflow_verl.view.advantages import Estimator, advantages_of
-from agentflow_verl.view.detail import Pack, Pieces
+from agentflow_verl.view.detail import Pack, Pieces, as_text
 
-PARTS = (
-    "analyst",
-    "planner",
-    "executor",
-    "tools",
-    "verifier",
-    "generator",
-    "total",
-)  # as they follow each other
+# In the order in which they run.
+PARTS = ("analyst", "planner", "executor", "tools", "verifier", "generator", "total")
 OUTCOMES = [outcome.value for outcome in Outcome]
 CHUNK_BYTES = 1 << 18  # of the log
 
@@ -53,8 +47,8 @@ class Chunk:
 
 @dataclass
 class Index:
-    """What the page reads first. ``packed`` is its bytes; ``chunks`` are fetched when they are
-    looked at.
+    """What the page reads first. ``packed`` gives its bytes; ``chunks`` are fetched when they are
+    opened.
     """
 
     runs: list[dict[str, Any]] = field(default_factory=list)
@@ -65,18 +59,20 @@ class Index:
     def add(self, run: Run, pieces: Pieces) -> None:
         """Append a run: ordered by split, step, group, and a trajectory's number in it."""
         estimator = Estimator.from_config(run.config)
-        curves = {name: sorted(curve.items()) for name, curve in sorted(run.curves.items())}
+        curves = {}
+        for name, points in sorted(run.curves.items()):
+            curves[name] = sorted(points.items())
         notes = [*run.notes, *pieces.notes]
         self.runs.append({"name": run.name, "curves": curves, "notes": notes})
         for groups in batches(in_order(run.entries)):
+            entries: list[Entry] = []
             for place, members in groups:
+                entries += members
                 self.groups.append(self._group(members[0], place))
                 self.trajectories += map(
                     self._trajectory, members, advantages_of(members, estimator)
                 )
-            self.chunks.append(
-                Chunk(tuple(entry for _, members in groups for entry in members), pieces)
-            )
+            self.chunks.append(Chunk(tuple(entries), pieces))
 
     def packed(self) -> bytes:
         """The table as compressed JSON, column by column."""
@@ -91,7 +87,6 @@ class Index:
         return compress(table)
 
     def _group(self, first: Entry, place: int) -> dict[str, Any]:
-        truth = first.ground_truth
         return {
             "run": len(self.runs) - 1,
             "split": first.split,
@@ -99,7 +94,7 @@ class Index:
             "uid": first.group,
             "source": first.data_source,
             "query": first.query,
-            "truth": truth if isinstance(truth, str) else json.dumps(truth, ensure_ascii=False),
+            "truth": as_text(first.ground_truth),
             "chunk": len(self.chunks),
             "place": place,
         }
@@ -131,8 +126,8 @@ def in_order(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def batches(entries: Sequence[Entry]) -> Iterator[list[tuple[int, list[Entry]]]]:
-    """Groups dealt into chunks, each with its place: how many trajectories of the chunk come before
-    it.
+    """Distribute groups over chunks. Each group comes with its place: how many trajectories of the
+    chunk precede it.
     """
     batch: list[tuple[int, list[Entry]]] = []
     size = place = 0
@@ -149,16 +144,19 @@ def batches(entries: Sequence[Entry]) -> Iterator[list[tuple[int, list[Entry]]]]
 
 
 def columns(rows: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-    """A list a field: names are written once."""
-    return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
+    """One list per field, so that the names are written once and similar values compress well."""
+    if not rows:
+        return {}
+    return {name: list(map(itemgetter(name), rows)) for name in rows[0]}
 
 
 def compress(value: Any) -> bytes:
     """``value`` as JSON that a browser can parse, compressed; the same bytes for the same value."""
     try:
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    except ValueError:  # JSON has no nan
+    except ValueError:  # JSON has no nan, and a browser rejects the one that Python writes
         text = json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"))
+    # mtime=0: gzip's header would otherwise hold the time, and the same run give other bytes.
     return gzip.compress(well_formed(text).encode(), 6, mtime=0)
 
 
@@ -169,7 +167,7 @@ def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return list(map(_finite, value))
     return value
 
 

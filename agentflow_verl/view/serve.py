@@ -1,4 +1,4 @@
-"""The page over HTTP, for this machine only, following runs as they write.
+"""The page over HTTP, for this machine only, updated while the runs write.
 
 /              the page, without data
 /index         the table, compressed; 204 while nothing changed since ``?have=VERSION``
@@ -46,6 +46,7 @@ class Live:
         with self._lock:
             if time.monotonic() - self._looked < EVERY_S:
                 return
+            # A list and not any(...) directly, which would stop at the first run that changed.
             changed = [run.refresh() for run in self.runs]
             if any(changed) or not self.version:
                 index = Index()
@@ -57,7 +58,7 @@ class Live:
 
 
 class Server(ThreadingHTTPServer):
-    """Threads end with the process. A browser that went away is no error."""
+    """Threads end with the process. A browser that closed its connection is not an error."""
 
     def handle_error(self, request: object, client_address: object) -> None:
         if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
@@ -65,7 +66,7 @@ class Server(ThreadingHTTPServer):
 
 
 def server(runs: Sequence[Run], pieces: Sequence[Pieces], port: int) -> ThreadingHTTPServer:
-    """Bound to 127.0.0.1; port 0 takes a free one. ``serve_forever`` runs it."""
+    """Make a server bound to 127.0.0.1; port 0 takes a free one. ``serve_forever`` runs it."""
     live = Live(runs, pieces)
     title = ", ".join(run.name for run in runs)
 

@@ -214,7 +214,7 @@ def test_fields_as_data_sets_name_them(tmp_path, name, row, right, wrong):
 def test_a_position_outside_the_options_is_refused(tmp_path):
     row = {"question": "Metal?", "choices": ["iron", "zinc"], "answer": 2}
     (tmp_path / "gpqa.jsonl").write_text(json.dumps(row))
-    assert "no position of 2 options" in refusal(tmp_path, "gpqa")
+    assert "not a position among 2 options" in refusal(tmp_path, "gpqa")
 
 
 def test_gaias_hidden_answers_are_refused(tmp_path):
