@@ -20,15 +20,18 @@ import unicodedata
 from typing import Any
 
 from agentflow_verl.core.errors import ConfigError
-from agentflow_verl.rewards.options import LABEL, read_options, read_order
+from agentflow_verl.rewards.options import LABEL, options_as_shown, read_options, read_order
 from agentflow_verl.rewards.score import GroundTruth, Score, gold_answers, right, wrong
 
 MAX_CHARS = 2_000
 
+# The whole answer is a letter: "B", "(b)", "Option B.", "**Answer: B**".
 ALONE = re.compile(
     r"[\W_]*(?:(?:option|choice|answer|letter)\b[\s:]*(?:is\s+)?)?[\W_]*([A-Za-z])[\W_]*",
     re.IGNORECASE,
 )
+# What may stand before the letter and says nothing else: "So I think the best answer is". Repeated,
+# since these openings follow each other in any order.
 LEAD = re.compile(
     r"[\W_]*(?:(?:so|thus|hence|therefore|finally|overall|well|probably|clearly)\b[\s,]*"
     r"|(?:i(?:'m| am| would| will|'d|'ll)?\s+(?:think|believe|guess|say|choose|pick|select|go "
@@ -44,12 +47,18 @@ LEAD = re.compile(
 )
 BRACKETED_LETTER = re.compile(r"[(\[]\s?([A-Za-z])\s?[)\]]")
 LETTER = re.compile(r"([A-Za-z])(?![A-Za-z0-9'’])")
+# A letter is a statement only before a sign or a word that cannot belong to an option's text.
+# A hyphen needs a blank behind it: "A-level" does not name A.
 AFTER_LETTER = re.compile(
     r"\s*(?:$|[.):\],;/|=]|[-–—](?=\s)|\(|(?:because|since|as|due|though|although|while|whereas|for|given|not|unlike|and|or|but|rather|instead"
     r"|is|was|would|\+|&)(?![a-z]))",
     re.IGNORECASE,
 )
+# "A" and "I" open English sentences; alone they are no statement.
 ARTICLE_OR_PRONOUN = frozenset("AaIi")
+# What makes even these two a statement: "A because …", "A is the correct …".
+STATED_BEHIND = re.compile(r"\s+(?:because|since|[-–—(]|is (?:the )?(?:correct|right|answer|best))")
+# Where the reason for a letter begins; "as" only before a clause: "as well" adds further letters.
 REASON = re.compile(
     r"\b(?:because|since|due to|for the reason|given that|so that|whereas|while|unlike"
     r"|although|though|even though"
@@ -70,16 +79,20 @@ NEGATION = re.compile(
     r"|without)\b",
     re.IGNORECASE,
 )
+# Capitals are checked by the caller: "and a …" goes on in prose.
 FURTHER = re.compile(
     r"(?:[(\[]|\b(?:and|or|also|possibly|perhaps|maybe|then|both)\s|[,;/&+]\s?)\s*\(?([A-Za-z])(?![A-Za-z0-9'’])"
 )
+# "B iron", without a sign between: read only where B's text may follow.
 LETTER_BESIDE_TEXT = re.compile(r"([A-Z])\s+(\S.*)", re.DOTALL)
+# "iron, or maybe not" names iron and takes it back.
 UNDECIDED = re.compile(r"\b(?:or|maybe|perhaps) not\b", re.IGNORECASE)
 CONCLUDED = re.compile(r"[,;.]\s+(?:so|therefore|thus|hence|consequently)\b,?\s+", re.IGNORECASE)
 LEADING_REASON = re.compile(
     r"^[\W_]*(?:because|since|as|given that|although|though|while)\b[^,;]*[,;]\s*", re.IGNORECASE
 )
 MARKUP = re.compile(r"\\(?:text|textbf|mathbf|mathrm|boxed)(?![a-zA-Z])|[{}$`]|\*\*|__|\\[()\[\]]")
+# A hyphen ends a segment only between blanks; within a word it is part of the text.
 SEGMENT_END = re.compile(r"[,;:.!?()\[\]–—]|\s-\s")
 
 
@@ -96,7 +109,7 @@ def score_choice(answer: str, ground_truth: GroundTruth, **extra: Any) -> Score:
     source = read_order(extra.get("shown"), options)
     if len(answer) > MAX_CHARS:
         return wrong(f"longer than {MAX_CHARS} characters")
-    named, why = named_option(answer, {letter: options[source[letter]] for letter in options}, gold)
+    named, why = named_option(answer, options_as_shown(options, source), gold)
     if named is None:
         return wrong(why)
     named = source.get(named, named)
@@ -124,6 +137,7 @@ def read_gold(ground_truth: GroundTruth, options: dict[str, str]) -> set[str]:
         if len(same) == 1:
             found.add(same[0])
         elif label and label.group(1).upper() in same:
+            # Several options have this text: the label tells which of them is meant.
             found.add(label.group(1).upper())
         else:
             raise ConfigError(
@@ -138,6 +152,7 @@ def named_option(answer: str, options: dict[str, str], gold: set[str]) -> tuple[
     text = MARKUP.sub(" ", unicodedata.normalize("NFC", answer)).strip()
     if not options:
         return named_without_options(text, gold)
+    # Texts before letters, as an option's text may itself be a letter.
     same = options_with_text(options, text)
     if len(same) == 1:
         return same[0], "names the option's text"
@@ -199,19 +214,20 @@ def stated_letter(text: str) -> tuple[str, str] | None:
         return None
     letter, rest = match.group(1), text[match.end() :]
     led = bool(text[:start].strip(" \t\n*_-"))
-    if (
-        letter in ARTICLE_OR_PRONOUN
-        and not led
-        and rest[:1] not in (".", ")", ":", "]", ",", ";", "")
-    ):
-        # "A perfect answer", "I was": an article and a pronoun, not letters
-        if not re.match(
-            r"\s+(?:because|since|[-–—(]|is (?:the )?(?:correct|right|answer|best))", rest
-        ):
-            return None
-    if letter.islower() and rest[:1] not in (".", ")", ":", "]") and not led:
+    if not led and is_word(letter, rest):
         return None
     return letter.upper(), rest
+
+
+def is_word(letter: str, rest: str) -> bool:
+    """Whether a single letter that opens a sentence is a word of it: "A perfect answer", "I was",
+    "x is 3".
+    """
+    sign = rest[:1]
+    if letter in ARTICLE_OR_PRONOUN and sign not in (".", ")", ":", "]", ",", ";", ""):
+        if not STATED_BEHIND.match(rest):
+            return True
+    return letter.islower() and sign not in (".", ")", ":", "]")
 
 
 def check_label(letter: str, rest: str, options: dict[str, str]) -> tuple[str | None, str]:
@@ -243,8 +259,7 @@ def without_reason(rest: str) -> str:
 
 def further_letters(statement: str, letter: str) -> set[str]:
     """Letters beside ``letter`` that a statement lists: "A or B", "(A), (C)"."""
-    found = {match.group(1) for match in FURTHER.finditer(statement)}
-    return {name.upper() for name in found if name.isupper()} - {letter}
+    return set(filter(str.isupper, FURTHER.findall(statement))) - {letter}
 
 
 def names_other_text(statement: str, letter: str, options: dict[str, str]) -> bool:
@@ -258,10 +273,9 @@ def names_other_text(statement: str, letter: str, options: dict[str, str]) -> bo
     near = options_within(first, options)
     if not near:
         return False
-    extra_words = len(comparable_words(first).split()) - len(
-        comparable_words(options[near[0]]).split()
-    )
-    return extra_words <= 2
+    # With up to two more words it is that text ("the zinc atom"); a longer phrase only mentions it.
+    words_held = len(comparable_words(options[near[0]]).split())
+    return len(comparable_words(first).split()) <= words_held + 2
 
 
 def option_in_sentence(text: str, options: dict[str, str]) -> tuple[str | None, str]:
@@ -274,7 +288,9 @@ def option_in_sentence(text: str, options: dict[str, str]) -> tuple[str | None, 
         held = options_within(text, options)
     if len(held) == 1:
         return held[0], "holds one option's text"
-    return None, "names more than one option" if held else "names no option"
+    if held:
+        return None, "names more than one option"
+    return None, "names no option"
 
 
 def comparable_text(text: str) -> str:
@@ -310,10 +326,11 @@ def options_within(text: str, options: dict[str, str]) -> list[str]:
     found = {}
     for letter, option in options.items():
         sought = comparable_words(option)
+        # A text of one letter would be found in any sentence with an article.
         if len(sought) > 1 and f" {sought} " in whole:
             found[letter] = f" {sought} "
-    return [
-        letter
-        for letter, option in found.items()
-        if not any(option != other and option in other for other in found.values())
-    ]
+    longest = []
+    for letter, option in found.items():
+        if not any(option != other and option in other for other in found.values()):
+            longest.append(letter)
+    return longest

@@ -38,9 +38,10 @@ def score_answer(
         ConfigError: unknown data source or scorer, or a row without what the scorer needs.
         InfraError: a scorer's helper process cannot run. Never turned into a score of 0.
     """
-    extra = {
-        str(key): value for key, value in (extra_info or {}).items() if value is not None
-    }  # parquet fills keys of other rows
+    extra = {}
+    for key, value in (extra_info or {}).items():
+        if value is not None:  # parquet gives each row the keys of all rows
+            extra[str(key)] = value
     name = extra.get("scorer") or scorer_name(data_source)
     judge = scorer(name)
     context = {key: value for key, value in extra.items() if key not in RESERVED}
@@ -53,7 +54,9 @@ def score_answer(
 
 def with_aliases(ground_truth: GroundTruth, extra: Mapping[str, Any]) -> GroundTruth:
     """The gold answer and the further accepted ones that a row lists in its ``extra_info``."""
-    aliases = [alias for key in ALIAS_KEYS for alias in as_list(extra.get(key, []))]
+    aliases = []
+    for key in ALIAS_KEYS:
+        aliases += as_list(extra.get(key, []))
     if not aliases:
         return ground_truth
     return [*gold_answers(ground_truth), *map(str, aliases)]

@@ -34,6 +34,7 @@ NUMERAL = re.compile(
     r"[-+]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)?(?:\.[0-9]*)?(?:[eE][-+]?[0-9]{1,3})?"
 )
 DIVIDERS = re.compile(r"[,;]")
+# The minus sign of typography counts as a hyphen.
 SIGNS = str.maketrans({"$": "", "%": "", "−": "-"})
 
 
@@ -80,7 +81,9 @@ def same_item(given: str, wanted: str) -> bool:
 def parse_number(text: str) -> Decimal | None:
     """The number that the whole text is, or None."""
     text = text.translate(SIGNS).strip()
-    if not NUMERAL.fullmatch(text) or not any(sign.isdigit() for sign in re.split("[eE]", text)[0]):
+    mantissa = re.split("[eE]", text)[0]
+    # Every part of NUMERAL is optional, so "", "." and "e5" match it, too.
+    if not NUMERAL.fullmatch(text) or not re.search("[0-9]", mantissa):
         return None
     return Decimal(text.replace(",", ""))
 
@@ -94,10 +97,11 @@ def same_text(one: str, other: str) -> bool:
 def comparable_text(text: str) -> str:
     """Without blanks, letter case, punctuation and width."""
     folded = unicodedata.normalize("NFKC", text).casefold()
-    return "".join(
-        sign
-        for sign in folded
-        if not (
-            sign.isspace() or sign in string.punctuation or unicodedata.category(sign)[0] == "P"
-        )
-    )
+    return "".join(filter(is_compared, folded))
+
+
+def is_compared(sign: str) -> bool:
+    """Whether a sign counts when texts are compared."""
+    if sign.isspace() or sign in string.punctuation:
+        return False
+    return not unicodedata.category(sign).startswith("P")

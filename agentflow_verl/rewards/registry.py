@@ -29,28 +29,24 @@ SCORERS: dict[str, Scorer] = {
     "gaia": gaia.score_gaia,
 }
 
-DATA_SOURCES: dict[str, str] = {
-    source: name
-    for name, sources in {
-        "maths": (
-            "maths math mathhard math500 math_500 math_lighteval math_dapo math_dapo_reasoning"
-            " gsm8k deepmath deepmath_103k aime aime24 aime25 amc amc23 olympiadbench minerva"
-            " numina_aops_forum numina_synthetic_math numina_amc_aime numina_synthetic_amc"
-            " numina_cn_k12 numina_olympiads reasoning_gym/chain_sum reasoning_gym/basic_arithmetic"
-            " reasoning_gym/products reasoning_gym/gcd reasoning_gym/lcm reasoning_gym/leg_counting"
-            " reasoning_gym/simple_equations reasoning_gym/fraction_simplification"
-            " reasoning_gym/gsm_symbolic"
-        ),
-        "qa": (
-            "qa nq natural_questions triviaqa popqa hotpotqa 2wiki 2wikimultihopqa musique"
-            " bamboogle"
-        ),
-        "choice": "choice gpqa gpqa_diamond medqa mmlu mmlu_pro",
-        "game24": "game24 gameof24 countdown reasoning_gym/countdown",
-        "gaia": "gaia",
-    }.items()
-    for source in sources.split()
+SOURCES_BY_SCORER = {
+    "maths": (
+        "maths math mathhard math500 math_500 math_lighteval math_dapo math_dapo_reasoning"
+        " gsm8k deepmath deepmath_103k aime aime24 aime25 amc amc23 olympiadbench minerva"
+        " numina_aops_forum numina_synthetic_math numina_amc_aime numina_synthetic_amc"
+        " numina_cn_k12 numina_olympiads reasoning_gym/chain_sum reasoning_gym/basic_arithmetic"
+        " reasoning_gym/products reasoning_gym/gcd reasoning_gym/lcm reasoning_gym/leg_counting"
+        " reasoning_gym/simple_equations reasoning_gym/fraction_simplification"
+        " reasoning_gym/gsm_symbolic"
+    ),
+    "qa": "qa nq natural_questions triviaqa popqa hotpotqa 2wiki 2wikimultihopqa musique bamboogle",
+    "choice": "choice gpqa gpqa_diamond medqa mmlu mmlu_pro",
+    "game24": "game24 gameof24 countdown reasoning_gym/countdown",
+    "gaia": "gaia",
 }
+DATA_SOURCES: dict[str, str] = {}
+for _name, _sources in SOURCES_BY_SCORER.items():
+    DATA_SOURCES.update(dict.fromkeys(_sources.split(), _name))
 BEGINNINGS = {
     "searchr1_": "qa", "hotpotqa": "qa", "2wiki": "qa", "musique": "qa", "bamboogle": "qa",
     "aime": "maths",
@@ -70,7 +66,8 @@ def register(name: str, scorer: Scorer, *data_sources: str) -> None:
     if SCORERS.get(name, scorer) is not scorer:
         raise ConfigError(f"a scorer named {name!r} is already registered: choose another name")
     SCORERS[name] = scorer
-    DATA_SOURCES.update({canonical_source(source): name for source in (name, *data_sources)})
+    for source in (name, *data_sources):
+        DATA_SOURCES[canonical_source(source)] = name
 
 
 def scorer(name: str) -> Scorer:
@@ -89,17 +86,16 @@ def scorer_name(data_source: str) -> str:
         ConfigError: unknown; the message has the nearest known name and what to do.
     """
     whole = canonical_source(str(data_source))
-    last = whole.rsplit("/", 1)[-1]
-    for key in (whole, last) if not whole.startswith("reasoning_gym/") else (whole,):
-        if key in DATA_SOURCES:
-            return DATA_SOURCES[key]
-    beginnings = [
-        start
-        for start in BEGINNINGS
-        if last.startswith(start) and not whole.startswith("reasoning_gym/")
-    ]
-    if beginnings:
-        return BEGINNINGS[max(beginnings, key=len)]
+    if whole in DATA_SOURCES:
+        return DATA_SOURCES[whole]
+    # Reasoning Gym has a hundred tasks of every kind: only those listed have a known scorer.
+    if not whole.startswith("reasoning_gym/"):
+        last = whole.rsplit("/", 1)[-1]
+        if last in DATA_SOURCES:
+            return DATA_SOURCES[last]
+        beginnings = [start for start in BEGINNINGS if last.startswith(start)]
+        if beginnings:
+            return BEGINNINGS[max(beginnings, key=len)]
     raise ConfigError(
         f"no scorer for data source {str(data_source)[:80]!r}{nearest(whole, DATA_SOURCES)}; rename"
         " it, or name the scorer in the row's extra_info (scorer: one of"

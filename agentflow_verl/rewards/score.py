@@ -94,7 +94,7 @@ def gold_answers(ground_truth: GroundTruth) -> list[str]:
 
 
 def gold_texts(value: Any, depth: int) -> Iterator[str]:
-    if value is None or depth > 4:
+    if value is None or depth > 4:  # no known data set nests deeper
         return
     if isinstance(value, Mapping):
         for key in GOLD_KEYS:
@@ -110,7 +110,10 @@ def gold_texts(value: Any, depth: int) -> Iterator[str]:
     texts = None
     if isinstance(value, str):
         texts = json_texts(value)
-    yield from [str(value)] if texts is None else texts
+    if texts is None:
+        yield str(value)
+    else:
+        yield from texts
 
 
 def json_texts(text: str) -> list[str] | None:

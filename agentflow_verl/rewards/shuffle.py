@@ -18,6 +18,7 @@ from typing import Any
 
 from agentflow_verl.rewards.options import read_options
 
+# "All of the above", "both A and B", "A and C": texts that mean other options by place or letter.
 TELLS_OF_OTHERS = re.compile(
     r"\b(?i:all|none|any|both|either|neither|each|two|more than one) (?i:of )?(?:the"
     r" )?(?i:above|below|these|following|others?|other options)\b"
@@ -43,15 +44,21 @@ def shuffle(question: str, options: Any, seed: int, key: str) -> tuple[str, str]
     if any(TELLS_OF_OTHERS.search(text) for text in texts.values()):
         return question, unchanged
     drawn = random.Random(f"{seed}/{key}").sample(letters, len(letters))
-    under = {letter: texts[source].strip() for letter, source in zip(letters, drawn)}
-    listed = [listing(letter, text).findall(question) for letter, text in texts.items()]
-    if all(listed) and len({len(found) for found in listed}) == 1:
+    under = {}
+    for letter, source in zip(letters, drawn, strict=True):
+        under[letter] = texts[source].strip()
+    counts = set()
+    for letter, text in texts.items():
+        counts.add(len(listing(letter, text).findall(question)))
+    # Each option is listed, and as often as every other: the lists are complete.
+    if len(counts) == 1 and 0 not in counts:
         return replace(question, texts, under), "".join(drawn)
     if any(text.strip() in question for text in texts.values()):
         return question, unchanged
-    return "\n".join(
-        [question.rstrip(), *(f"{letter}. {text}" for letter, text in under.items())]
-    ), "".join(drawn)
+    lines = [question.rstrip()]
+    for letter, text in under.items():
+        lines.append(f"{letter}. {text}")
+    return "\n".join(lines), "".join(drawn)
 
 
 def listing(letter: str, text: str) -> re.Pattern[str]:
@@ -64,6 +71,7 @@ def listing(letter: str, text: str) -> re.Pattern[str]:
 
 def replace(question: str, texts: dict[str, str], under: dict[str, str]) -> str:
     """Every listed option's line with the text that now stands under its letter."""
+    # By position and in one pass, so that a line already replaced is not matched again.
     lines: dict[tuple[int, int], str] = {}
     for letter, text in texts.items():
         for match in listing(letter, text).finditer(question):

@@ -19,6 +19,7 @@ MAX_DEPTH = 40
 MAX_NUMBERS = 64
 MAX_DIGITS = 18
 
+# In this order: each pattern sees what the earlier ones have left.
 WRITINGS = [
     (re.compile(r"\\[dt]frac"), r"\\frac"),
     (re.compile(r"\\(?:times|cdot|ast)(?![a-zA-Z])|[×·∙⋅∗✕✖]"), "*"),
@@ -31,10 +32,9 @@ WRITINGS = [
         ),
         " ",
     ),
-    (
-        re.compile(r"^[\s*]+|[\s*]+$"),
-        "",
-    ),  # emphasis around the whole; inside, ** is a power and no move
+    # Emphasis around the whole; inside, ** is a power and no move of the game.
+    (re.compile(r"^[\s*]+|[\s*]+$"), ""),
+    # An x between numbers multiplies.
     (re.compile(r"(?<=[0-9)\s])[xX](?=[\s(0-9])"), "*"),
     (re.compile(r"[（]"), "("),
     (re.compile(r"[）]"), ")"),
@@ -133,9 +133,9 @@ class Parser:
             return combine("/", above, self.group(depth))
         if token[:1].isdigit():
             return self.number(token)
-        raise BadExpression(
-            f"a number is missing before {token!r}" if token else "the expression is incomplete"
-        )
+        if not token:
+            raise BadExpression("the expression is incomplete")
+        raise BadExpression(f"a number is missing before {token!r}")
 
     def group(self, depth: int) -> Fraction | None:
         if self.take() != "(":

@@ -36,20 +36,18 @@ FILLER = (
     r"(?:\s+(?:exactly|precisely|the|a|an|number|value|of|total|target|result|integer|up|at|as|is|be"
     r"|must|should|to|with|in|for|equal))*"
 )
-TARGETS = [
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        rf"\b(?:target|goal|aim)\b(?:\s+(?:number|value|result|sum|of|is|equals?|to))*\s*[:=]?\s*{COUNT}",
-        rf"\b(?:equals?|equal(?:ling|ing)?|evaluat(?:es?|ing)|equates?|result(?:s|ing)?|sums?|add(?:s|ing)?|comes?|totals?"
-        rf"|totalling|amounts?|works?\s+out|arriv(?:es?|ing)\s+at|yields?|yielding|giv(?:es?|ing)|produc(?:es?|ing)"
-        rf"|obtain(?:s|ing)?|reach(?:es|ing)?|hits?|gets?|getting|mak(?:es?|ing)|form(?:s|ing)?|creat(?:es?|ing)"
-        rf"|calculat(?:es?|ing)|comput(?:es?|ing)|achiev(?:es?|ing)|generat(?:es?|ing)|attain(?:s|ing)?)\b{FILLER}\s*[:=]?\s*{COUNT}",
-        rf"\b(?:value|result|answer|total|outcome|expression\s+for|way\s+to|equation\s+for|solution\s+for)\b{FILLER}\s*[:=]?\s*{COUNT}",
-        rf"(?:=|\bis)\s*{COUNT}(?=\s*(?:[.?!]|$|using|with|from|\bby\b))",
-        r"\b(\d{1,4})[- ](?:point|points)?\s*(?:game|puzzle)",
-        r"\bgame\s+of\s+(\d{1,4})\b",
-    )
-]
+# Tried in this order: the more a wording says that its number is the target, the earlier.
+TARGETS = (
+    rf"\b(?:target|goal|aim)\b(?:\s+(?:number|value|result|sum|of|is|equals?|to))*\s*[:=]?\s*{COUNT}",
+    rf"\b(?:equals?|equal(?:ling|ing)?|evaluat(?:es?|ing)|equates?|result(?:s|ing)?|sums?|add(?:s|ing)?|comes?|totals?"
+    rf"|totalling|amounts?|works?\s+out|arriv(?:es?|ing)\s+at|yields?|yielding|giv(?:es?|ing)|produc(?:es?|ing)"
+    rf"|obtain(?:s|ing)?|reach(?:es|ing)?|hits?|gets?|getting|mak(?:es?|ing)|form(?:s|ing)?|creat(?:es?|ing)"
+    rf"|calculat(?:es?|ing)|comput(?:es?|ing)|achiev(?:es?|ing)|generat(?:es?|ing)|attain(?:s|ing)?)\b{FILLER}\s*[:=]?\s*{COUNT}",
+    rf"\b(?:value|result|answer|total|outcome|expression\s+for|way\s+to|equation\s+for|solution\s+for)\b{FILLER}\s*[:=]?\s*{COUNT}",
+    rf"(?:=|\bis)\s*{COUNT}(?=\s*(?:[.?!]|$|using|with|from|\bby\b))",
+    r"\b(\d{1,4})[- ](?:point|points)?\s*(?:game|puzzle)",
+    r"\bgame\s+of\s+(\d{1,4})\b",
+)
 LISTED = re.compile(
     r"\b(?:numbers?|digits?|integers?|cards?|values?|using|use|with|from|given|combine)\b(?:\s+(?:are|is|below|given|following|provided|available))*\s*[:=]?\s*"
     r"((?:\d{1,9}\s*(?:,\s*and\s+|,\s*|\s+and\s+|\s+))+(?:and\s+)?\d{1,9})(?![\d.]*\d)",
@@ -102,21 +100,25 @@ def judge(text: str, game: Game) -> Score:
         BadExpression: a member is not an expression.
     """
     members = [evaluate(member) for member in text.split("=")]
-    values = {value for value, _ in members}
-    if values != {game.target}:
-        shown = ", ".join(
-            "a division by zero" if value is None else str(value)[:40] for value, _ in members
-        )
+    if any(value != game.target for value, _ in members):
+        shown = ", ".join(shown_value(value) for value, _ in members)
         return wrong(f"makes {shown}, not {game.target}")
     if any(uses(used, game) for _, used in members):
         return right(f"makes {game.target}")
     return wrong("does not use each number once")
 
 
+def shown_value(value: Fraction | None) -> str:
+    if value is None:
+        return "a division by zero"
+    return str(value)[:40]
+
+
 def uses(used: list[Fraction], game: Game) -> bool:
+    """Whether an expression takes its numbers from those of the game, by the game's rule."""
     spare = Counter(game.numbers)
     spare.subtract(Counter(used))
-    left = spare.values()
+    left = spare.values()  # below zero where a number is used more often than it is there
     return bool(used) and min(left) >= 0 and (game.allow_subset or max(left) == 0)
 
 
@@ -124,22 +126,25 @@ def runs(text: str) -> list[str]:
     """The stretches of ``text`` that could be an expression among words; none where a sign is no
     move of the game.
     """
+    # A numeral outside ASCII ("²", "½") would fall out of its stretch and change its value.
     if NO_MOVE.search(text) or any(sign.isnumeric() and not sign.isascii() for sign in text):
         return []
-    apart = (match for match in RUN.finditer(text) if not glued(text, match))
-    found = (match.group().strip().strip(".=").strip() for match in apart)
-    return [
-        run
-        for run in found
-        if len(re.findall(r"[0-9]+", run)) > 1 and re.search(r"[-+*/]|\\frac|\)\s*\(", run)
-    ]
+    found = []
+    for match in RUN.finditer(text):
+        run = match.group().strip().strip(".=").strip()
+        combines = re.search(r"[-+*/]|\\frac|\)\s*\(", run)
+        if combines and len(re.findall(r"[0-9]+", run)) > 1 and not glued(text, match):
+            found.append(run)
+    return found
 
 
 def glued(text: str, match: re.Match[str]) -> bool:
     """Whether a letter touches the stretch: "8+16x" is not "8+16"."""
-    return (text[match.end() : match.end() + 1].isalpha() and not match.group()[-1].isspace()) or (
-        text[match.start() - 1 : match.start()].isalpha() and not match.group()[0].isspace()
-    )
+    run = match.group()
+    before, after = text[match.start() - 1 : match.start()], text[match.end() : match.end() + 1]
+    if after.isalpha() and not run[-1].isspace():
+        return True
+    return before.isalpha() and not run[0].isspace()
 
 
 def read_game(ground_truth: GroundTruth, extra: Mapping[str, Any]) -> Game:
@@ -150,8 +155,9 @@ def read_game(ground_truth: GroundTruth, extra: Mapping[str, Any]) -> Game:
         gold = ground_truth
     else:
         gold = {}
-    metadata = extra.get("metadata")
-    stated = [gold, extra, metadata if isinstance(metadata, Mapping) else {}]
+    stated = [gold, extra]
+    if isinstance(extra.get("metadata"), Mapping):  # Reasoning Gym keeps them there
+        stated.append(extra["metadata"])
     question = extra.get("question")
     text = ""
     if isinstance(question, str):
@@ -171,7 +177,11 @@ def read_game(ground_truth: GroundTruth, extra: Mapping[str, Any]) -> Game:
 
 
 def stated_value(records: list[Mapping[str, Any]], key: str) -> Any:
-    return next((record[key] for record in records if record.get(key) is not None), None)
+    """The value under ``key`` in the first record that states one."""
+    for record in records:
+        if record.get(key) is not None:
+            return record[key]
+    return None
 
 
 def stated_numbers(records: list[Mapping[str, Any]], question: Any, example: str) -> list[Fraction]:
@@ -196,9 +206,8 @@ def target_of(question: str, example: str, data_source: str) -> Fraction:
     shown = value_of_example(example)
     if asked is not None and shown is not None and asked != shown:
         raise ConfigError(
-            f"the question asks for {asked} and the example solution makes {shown}: correct "
-            f"the row,"
-            ' or state the target as ground_truth {"numbers": [...], "target": ...}'
+            f"the question asks for {asked} and the example solution makes {shown}: correct the"
+            ' row, or state the target as ground_truth {"numbers": [...], "target": ...}'
         )
     found = shown
     if asked is not None:
@@ -207,9 +216,8 @@ def target_of(question: str, example: str, data_source: str) -> Fraction:
         return found
     if "countdown" in data_source.lower():
         raise ConfigError(
-            "a countdown needs its target, which the question does not state in a known "
-            "wording: add"
-            ' "target" to ground_truth or extra_info'
+            "a countdown needs its target, which the question does not state in a known wording:"
+            ' add "target" to ground_truth or extra_info'
         )
     return Fraction(DEFAULT_TARGET)
 
@@ -218,10 +226,11 @@ def asked_target(question: str) -> Fraction | None:
     """The target in a question's words ("make 24", "equals 65", "Target: 952"), None without
     one.
     """
+    # The numbers to combine are taken out first, so that none of them is read as the target.
     text = BRACKETED.sub(" ", question[:MAX_CHARS])
     text = LISTED.sub(" ", text)
     for pattern in TARGETS:
-        match = pattern.search(text)
+        match = re.search(pattern, text, re.IGNORECASE)
         if match:
             return Fraction(match.group(1).replace(",", ""))
     return None
@@ -232,7 +241,7 @@ def as_numbers(value: Any) -> list[Fraction]:
         return []
     if isinstance(value, str):
         return numbers_in(value)
-    return [as_fraction(item) for item in as_list(value)]
+    return list(map(as_fraction, as_list(value)))
 
 
 def as_fraction(value: Any) -> Fraction:
@@ -250,9 +259,11 @@ def numbers_in(text: str) -> list[Fraction]:
     listed = BRACKETED.search(text) or LISTED.search(text)
     if listed:
         found = listed.group(1)
+    elif BARE_NUMBERS.fullmatch(text):
+        found = text
     else:
-        found = text if BARE_NUMBERS.fullmatch(text) else ""
-    return [Fraction(digits) for digits in re.findall(r"[0-9]{1,18}", found)]
+        found = ""
+    return list(map(Fraction, re.findall(r"[0-9]{1,18}", found)))
 
 
 def example_solution(ground_truth: Any) -> str:

@@ -44,12 +44,11 @@ class Agreement:
         """Agreement beyond chance (Cohen 1960); None where one of them gave the same verdict
         throughout.
         """
-        rule, judge = (
-            (self.both + self.rule_only) / self.count,
-            (self.both + self.judge_only) / self.count,
-        )
+        rule = (self.both + self.rule_only) / self.count
+        judge = (self.both + self.judge_only) / self.count
         if rule in (0, 1) or judge in (0, 1):
             return None
+        # How often two independent judges with these shares of "right" would agree.
         chance = rule * judge + (1 - rule) * (1 - judge)
         return (self.rate - chance) / (1 - chance)
 
@@ -63,8 +62,12 @@ def agreements(entries: Iterable[ScoredTrajectory]) -> dict[str, Agreement]:
     by_source: dict[str, list[ScoredTrajectory]] = defaultdict(list)
     for entry in entries:
         by_source[entry.data_source].append(entry)
-    found = {source: agreement(members) for source, members in sorted(by_source.items())}
-    return {source: one for source, one in found.items() if one is not None}
+    found = {}
+    for source, members in sorted(by_source.items()):
+        agreed = agreement(members)
+        if agreed is not None:
+            found[source] = agreed
+    return found
 
 
 def agreement(entries: Sequence[ScoredTrajectory]) -> Agreement | None:
@@ -81,16 +84,19 @@ def agreement(entries: Sequence[ScoredTrajectory]) -> Agreement | None:
         rule_only=len(cells[True, False]),
         judge_only=len(cells[False, True]),
         neither=len(cells[False, False]),
-        examples=tuple(_example(entry) for entry in differing),
+        examples=tuple(map(_example, differing)),
     )
 
 
 def _example(entry: ScoredTrajectory) -> dict[str, str]:
+    said = "judge only"
+    if entry.scores["rule"] >= 1.0:
+        said = "rule only"
     return {
         "question": entry.trajectory.query[-200:],
         "gold": str(entry.ground_truth)[:100],
         "answer": entry.trajectory.answer[:200],
-        "said": "rule only" if entry.scores["rule"] >= 1.0 else "judge only",
+        "said": said,
         "why": str(entry.scores.get("reason", "")),
     }
 
@@ -112,14 +118,19 @@ def to_markdown(found: Mapping[str, Agreement]) -> str:
         counts = (one.count, one.both, one.rule_only, one.judge_only, one.neither)
         lines.append(f"| {source} | {' | '.join(map(str, counts))} | {one.rate:.1%} | {kappa} |")
     for source, one in found.items():
-        lines += [f"\n{source}, where they differ:\n"] if one.examples else []
-        lines += [f"- {shown(example)}" for example in one.examples]
+        if one.examples:
+            lines.append(f"\n{source}, where they differ:\n")
+        for example in one.examples:
+            lines.append(f"- {shown(example)}")
     return "\n".join(lines) + "\n"
 
 
 def shown(example: Mapping[str, Any]) -> str:
     """One line, with the model's text as code so that it cannot format the page."""
-    answer, gold, why = (
-        " ".join(str(example[key]).replace("`", "'").split()) for key in ("answer", "gold", "why")
-    )
+    answer, gold, why = map(on_one_line, (example["answer"], example["gold"], example["why"]))
     return f"{example['said']}: `{answer}` for `{gold}` ({why})"
+
+
+def on_one_line(text: Any) -> str:
+    """A backquote would end the code that the text stands in."""
+    return " ".join(str(text).replace("`", "'").split())

@@ -53,7 +53,9 @@ class Judge:
         self.engine = EndpointEngine(
             "judge", endpoint.model_copy(update={"structured": True}), session
         )
-        self.cache = ResultCache(Path(config.cache_dir)) if config.cache_dir else None
+        self.cache: ResultCache | None = None
+        if config.cache_dir:
+            self.cache = ResultCache(Path(config.cache_dir))
         self.known: OrderedDict[str, asyncio.Future[tuple[bool, str]]] = OrderedDict()
         self.asked = 0  # requests for a verdict that no memory had
 
@@ -82,15 +84,15 @@ class Judge:
                 "max_tokens": endpoint.max_tokens,
             }
         )
+        # Kept as futures, so that equal questions under way share a request; failures are not kept.
         asking = self.known.get(digest)
         if asking is None or (asking.done() and (asking.cancelled() or asking.exception())):
             asking = self.known[digest] = asyncio.ensure_future(self._find(digest, prompt))
             while len(self.known) > MAX_KNOWN:
                 self.known.popitem(last=False)
         self.known.move_to_end(digest)
-        return await asyncio.shield(
-            asking
-        )  # a caller that ends does not take the verdict from the others
+        # A caller that ends does not take the verdict from the others.
+        return await asyncio.shield(asking)
 
     async def _find(self, digest: str, prompt: list[Message]) -> tuple[bool, str]:
         deadline = Deadline.after(self.config.timeout_s)
@@ -156,12 +158,13 @@ async def score_with_judge(
     each said.
 
     ``qa_match`` is the reward of short answers. The details are ``scorer`` and ``Score.details``,
-    and with a judge ``rule`` and ``judge`` (0 or
-    1; where no judge was asked, both are the rule's), ``judged`` and ``disagree``.
+    and with a judge ``rule`` and ``judge`` (0 or 1; where no judge was asked, both are the rule's),
+    ``judged`` and ``disagree``.
 
     Raises:
         ConfigError, InfraError: as ``score_answer`` and ``Judge.verdict``.
     """
+    # In a thread, as the algebra may take seconds and the event loop serves all trajectories.
     ruled, name = await asyncio.to_thread(
         score_answer, data_source, answer, ground_truth, extra, qa_match=qa_match
     )

@@ -14,7 +14,7 @@ from typing import Any
 from agentflow_verl.core.errors import MalformedOutput
 from agentflow_verl.engines.interface import Message
 from agentflow_verl.flow.parse import parse_arguments
-from agentflow_verl.rewards.options import read_options, read_order
+from agentflow_verl.rewards.options import options_as_shown, read_options, read_order
 from agentflow_verl.rewards.score import GroundTruth, gold_answers
 
 MAX_CHARS = 4_000
@@ -83,18 +83,17 @@ def messages(
     options = read_options(extra.get("options"))
     if options:
         source = read_order(extra.get("shown"), options)
-        parts["Options as the candidate saw them"] = {
-            letter: options[source[letter]] for letter in options
-        }
+        parts["Options as the candidate saw them"] = options_as_shown(options, source)
+        # By text: under the order shown, the gold letter may stand for another option.
         texts = [options.get(gold.strip().upper(), gold) for gold in gold_answers(ground_truth)]
         parts["Accepted answers"] = texts
     parts["Candidate's answer"] = answer[:MAX_CHARS]
-    user = "\n\n".join(
-        f"{label}: {json.dumps(value, ensure_ascii=False)}" for label, value in parts.items()
-    )
+    paragraphs = []
+    for label, value in parts.items():
+        paragraphs.append(f"{label}: {json.dumps(value, ensure_ascii=False)}")
     return [
         {"role": "system", "content": SYSTEM.format(criterion=CRITERIA.get(scorer, OTHER))},
-        {"role": "user", "content": user},
+        {"role": "user", "content": "\n\n".join(paragraphs)},
     ]
 
 
@@ -106,4 +105,6 @@ def read_verdict(text: str) -> tuple[bool, str]:
     correct, analysis = found.get("correct"), found.get("analysis", "")
     if not isinstance(correct, bool):
         raise MalformedOutput('the judge\'s JSON has no "correct" that is true or false')
-    return correct, analysis if isinstance(analysis, str) else ""
+    if not isinstance(analysis, str):
+        analysis = ""
+    return correct, analysis

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 from agentflow_verl.rewards.math.numbers import parse_quantity
 
+# A lone equals sign, not part of ≤, ≥, ≠, := or ==.
 RELATION = re.compile(r"(?<![<>!:=\\])=(?!=)")
 APPROXIMATELY = re.compile(r"\\(?:approx|simeq|cong)(?![a-zA-Z])|≈")
+# "x = 2 or x = 3", "x = 2, y = 3": several statements, no chain.
 ALTERNATIVES = re.compile(r"\bor\b|\\lor|\\vee|(?:,|\band\b|;)\s*\$?[a-zA-Z]\s*=")
+# Names that stand in a number's expression; any other letter is a variable or a label.
 FUNCTIONS = re.compile(
     r"\\?(?:frac|sqrt|cdot|times|div|binom|pi|gcd|lcm|max|min|log|ln|exp|sin|cos|tan|infty|left|right"
     r"|pm|circ|text\s?\{[^{}]*\}|mathrm\s?\{[^{}]*\}|sum|prod|bmod|mod|lfloor|rfloor|lceil|rceil)"
@@ -31,7 +34,7 @@ def split_chain(text: str) -> Chain | None:
     if ALTERNATIVES.search(text):
         return None
     exact = APPROXIMATELY.split(text)[0].strip() or text
-    members = [member.strip() for member in split_outside_brackets(exact)]
+    members = list(map(str.strip, split_outside_brackets(exact)))
     if len(members) == 1:
         if exact == text:
             return None
@@ -39,15 +42,14 @@ def split_chain(text: str) -> Chain | None:
     if not all(members):
         return None
     *before, last = members
-    values = [member for member in before if is_value(member)]
-    return Chain((*values, last))
+    return Chain((*filter(is_value, before), last))
 
 
 def split_outside_brackets(text: str) -> list[str]:
     parts, depth, start = [], 0, 0
     equals = {match.start() for match in RELATION.finditer(text)}
     for position, sign in enumerate(text):
-        depth += (sign in "({[") - (sign in ")}]")
+        depth += (sign in "({[") - (sign in ")}]")  # opens one, closes one
         if position in equals and depth <= 0:
             parts.append(text[start:position])
             start = position + 1

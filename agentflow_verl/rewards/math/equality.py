@@ -67,6 +67,7 @@ def score_math(answer: str, ground_truth: GroundTruth, **extra: Any) -> Score:
     golds = gold_answers(ground_truth)
     if not answer.strip():
         return wrong("empty answer")
+    # Before any limit, so that a gold answer of any size matches itself.
     if any(answer.strip() == gold.strip() for gold in golds):
         return right("same text")
     refusal = too_large(answer)
@@ -80,6 +81,7 @@ def score_math(answer: str, ground_truth: GroundTruth, **extra: Any) -> Score:
         same, why = compare_answers(given, clean_answer(gold), task)
         if same:
             return right(why)
+    # The whole text differs: perhaps it is a sentence that states the value, "the answer is 5".
     stated = stated_value(given)
     if not stated or stated == given:
         return wrong(why)
@@ -94,6 +96,7 @@ def too_large(answer: str) -> str:
     """Why the algebra is not tried on ``answer``, or ""."""
     if len(answer) > MAX_CHARS:
         return f"longer than {MAX_CHARS} characters"
+    # The algebra's parser recurses once per bracket.
     depth = deepest = 0
     for sign in answer:
         depth += (sign in "({[") - (sign in ")}]")
@@ -122,13 +125,15 @@ def compare_chain(chain: Chain, gold: str, task: Task) -> tuple[bool, str]:
 
     One member must be worked out; the question's own expression may stand before it.
     """
-    worked_out = [value for value in chain.values if not is_restated(value, gold, task)]
-    if not worked_out:
+    if all(is_restated(value, gold, task) for value in chain.values):
         return False, "restates the question"
     for value in chain.values:
         same, why = compare_values(value, gold, task)
-        if not same:
-            return False, why if value is chain.values[-1] else "a chain of different values"
+        if same:
+            continue
+        if value is chain.values[-1]:
+            return False, why
+        return False, "a chain of different values"
     return True, "a true chain that ends in the gold answer"
 
 
@@ -151,14 +156,13 @@ def compare_values(answer: str, gold: str, task: Task) -> tuple[bool, str]:
         return True, "same text"
     based = compare_based(answer, gold, task.question)
     if based is not None:
-        return based, "same numeral in its base" if based else "different numerals or bases"
+        return verdict(based, "same numeral in its base", "different numerals or bases")
     given, wanted = quantity_of(answer), quantity_of(gold)
     if given and wanted:
-        same = equal_quantities(given, wanted)
-        return same, "same number" if same else "different numbers"
-    words = word_answer(answer), word_answer(gold)
-    if words != (None, None):
-        return words[0] == words[1], "same words" if words[0] == words[1] else "different words"
+        return verdict(equal_quantities(given, wanted), "same number", "different numbers")
+    given_word, wanted_word = word_answer(answer), word_answer(gold)
+    if given_word is not None or wanted_word is not None:
+        return verdict(given_word == wanted_word, "same words", "different words")
     (answer, given_unit), (gold, wanted_unit) = split_unit(answer), split_unit(gold)
     if given_unit and wanted_unit and given_unit != wanted_unit:
         return False, "different units"
@@ -168,6 +172,13 @@ def compare_values(answer: str, gold: str, task: Task) -> tuple[bool, str]:
         task.variables.positive,
         task.variables.whole,
     )
+
+
+def verdict(same: bool, why: str, why_not: str) -> tuple[bool, str]:
+    """Whether two texts are equal, with the reason that belongs to it."""
+    if same:
+        return True, why
+    return False, why_not
 
 
 def quantity_of(text: str) -> Quantity | None:

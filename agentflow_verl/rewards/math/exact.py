@@ -59,8 +59,10 @@ def equal_matrices(gold: Any, answer: Any, positive: frozenset[str], whole: froz
         return False
     if gold.shape != answer.shape:
         return False
-    pairs = zip(gold.flat(), answer.flat(), strict=True)
-    return all(equal_leaves(one, other, positive, whole) for one, other in pairs)
+    for one, other in zip(gold.flat(), answer.flat(), strict=True):
+        if not equal_leaves(one, other, positive, whole):
+            return False
+    return True
 
 
 def as_constants(expr: Any, other: Any) -> Any:
@@ -73,7 +75,10 @@ def as_constants(expr: Any, other: Any) -> Any:
     if not letters or not letters <= {"e", "i"}:
         return expr
     constants = {"e": sympy.E, "i": sympy.I}
-    return expr.subs({symbol: constants[symbol.name] for symbol in expr.free_symbols})
+    meant = {}
+    for symbol in expr.free_symbols:
+        meant[symbol] = constants[symbol.name]
+    return expr.subs(meant)
 
 
 def equal_functions(
@@ -89,10 +94,10 @@ def equal_functions(
     complex_values = gold.has(sympy.I) or answer.has(sympy.I)
     counted = 0
     for number in range(len(SAMPLES)):
-        point = {
-            symbol: sample(symbol.name, number + place * 3, positive, whole)
-            for place, symbol in enumerate(letters)
-        }
+        point = {}
+        for place, symbol in enumerate(letters):
+            # Shifted, so that no two variables have the same value.
+            point[symbol] = sample(symbol.name, number + place * 3, positive, whole)
         one, other = gold.subs(point), answer.subs(point)
         verdict = equal_at_point(one, other, complex_values)
         if verdict is False:
@@ -107,7 +112,8 @@ def without_functions(expr: Any) -> Any:
     """``expr`` with every f(x) of an unknown function replaced by one letter for it."""
     unknown = expr.atoms(AppliedUndef)
     if unknown:
-        return expr.subs({call: sympy.Symbol(str(call)) for call in unknown})
+        letters = map(sympy.Symbol, map(str, unknown))
+        return expr.subs(dict(zip(unknown, letters, strict=True)))
     return expr
 
 
@@ -126,14 +132,17 @@ def equal_at_point(gold: Any, answer: Any, complex_values: bool) -> bool | None:
     expressions are functions of real values.
     """
     try:
-        values = [sympy.N(side.doit(), 15) for side in (gold, answer)]
+        values = sympy.N(gold.doit(), 15), sympy.N(answer.doit(), 15)
     except (TypeError, ValueError, ZeroDivisionError, ArithmeticError):
         return None
-    if not all(value.is_number and value.is_finite for value in values):
-        return None
-    imaginary = [abs(sympy.im(value)) > 1e-9 * (1 + abs(value)) for value in values]
-    if any(imaginary) and not complex_values:
-        return None
+    for value in values:
+        if not (value.is_number and value.is_finite):
+            return None
+    for value in values:
+        # A real value may carry an imaginary part of rounding errors, as cube roots do.
+        imaginary = abs(sympy.im(value)) > 1e-9 * (1 + abs(value))
+        if imaginary and not complex_values:
+            return None
     return is_zero(gold.doit() - answer.doit())
 
 
@@ -146,6 +155,7 @@ def is_zero(difference: Any) -> bool:
         return False
     if difference.is_Rational:
         return bool(difference == 0)
+    # Two digits tell zero from not zero; evalf works with as many as cancellation eats, up to maxn.
     value = sympy.expand(difference).evalf(2, maxn=MAX_DIGITS)
     parts = value.as_real_imag()
     # A precision of one bit is SymPy's mark of a value that stayed indistinguishable from zero.

@@ -26,6 +26,7 @@ SIGNS = {
     "¬": r"\neg ", "∨": r"\lor ", "∧": r"\land ", "∣": "|", "⁄": "/", "…": r"\ldots ",
     "∖": r"\setminus ",
 }  # fmt: skip
+# Full-width letters and digits lie this far above their ASCII forms.
 FULL_WIDTH = {code: chr(code - 0xFEE0) for code in range(0xFF10, 0xFF5B) if chr(code).isalnum()}
 SIGN_TABLE = {**str.maketrans(SIGNS), **FULL_WIDTH}
 SENTENCE_MARKS = ".,;:。．、；：！"
@@ -34,6 +35,7 @@ SPACING = re.compile(
     r"\\(?:displaystyle|left|right|limits|big|Big|bigg|Bigg|quad|qquad)(?![a-zA-Z])|\\[!;:]|~"
 )
 FRACTIONS = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
+# TeX takes one token for a missing brace: "\\frac12" is 1/2, "\\frac a2" is a/2.
 SHORT_FRACTION = re.compile(
     r"\\frac\s*(?:\{([^{}]*)\}|([0-9a-zA-Z]))\s*(?:\{([^{}]*)\}|([0-9a-zA-Z]))"
 )
@@ -57,8 +59,10 @@ WRAPPERS = [
         r"[\"“'‘]([^\"”'’]*)[\"”'’]",
     )
 ]
+# Not "\\$", which is a dollar sign.
 INLINE = re.compile(r"(?<!\\)\$([^$]+?)(?<!\\)\$|\\\((.+?)\\\)", re.DOTALL)
 
+# ISO 80000-2 sets the constants e, i and pi upright.
 UPRIGHT_CONSTANT = re.compile(
     r"\\(?:mathrm|text|textrm|operatorname|mathit|rm)\s?\{\s*([ei]|\\pi)\s*\}"
 )
@@ -74,20 +78,23 @@ SET_NAMES = [
     (re.compile(r"(?i)^(?:(?:positive|plus|\+) )?infinity$"), r"\\infty "),
     (re.compile(r"(?i)^(?:negative|minus|-) ?infinity$"), r"-\\infty "),
 ]  # fmt: skip
+# Parentheses are matched by ``braced_calls``, which a regular expression cannot.
 ROOT_COMMAND = re.compile(r"\\sqrt\s*(\[[^\[\]]*\])?\s*\(")
 ROOT_CALL = re.compile(r"(?<![\\a-zA-Z])(sqrt|cbrt)\s*\(")
 ROOT_SIGN = re.compile(r"([√∛])\s*(?:\{([^{}]*)\}|([0-9]+|[a-zA-Z]))")
 ROOT_SIGN_CALL = re.compile(r"([√∛])\s*\(")
 ROOT_IN_WORDS = re.compile(r"(?i)(?:the )?(square|cube) root of (?:\{([^{}]*)\}|([0-9]+|[a-z])\b)")
 NAMES = re.compile(r"(?<![\\a-zA-Z])([Pp]i|sin|cos|tan|log|ln|exp|gcd|lcm|max|min)(?![a-zA-Z])")
+# Between operands only: "**" is a power, and emphasis is gone by then.
 TIMES = re.compile(r"(?<=[0-9a-zA-Z)\]}!])\s*\*\s*(?=[0-9a-zA-Z(\\\-{])")
 
 
 def clean_answer(text: str) -> str:
     """``text`` without wrappers and sentence marks; the one ``$…$`` of a sentence stands for it."""
+    # Format characters (zero-width space, direction marks) are not seen.
     text = "".join(sign for sign in text if unicodedata.category(sign) != "Cf")
     text = full_fractions(SPACING.sub(" ", without_marks(text)))
-    for _ in range(4):
+    for _ in range(4):  # wrappers stand in each other, \boxed{\text{(5)}}
         inner = unwrapped(text)
         if inner is None:
             break
@@ -153,6 +160,7 @@ def in_words(match: re.Match[str]) -> str:
 
 def braced_calls(text: str, call: re.Pattern[str]) -> str:
     r"""``sqrt(…)`` and ``\sqrt[3](…)`` with braces for the parentheses, nested ones too."""
+    # From behind each new head on, so that calls within the brackets are found, too.
     start = 0
     while match := call.search(text, start):
         end = closing(text, match.end())

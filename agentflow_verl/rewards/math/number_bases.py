@@ -13,12 +13,14 @@ NAMES = {
     "twelve": 12, "sixteen": 16, "binary": 2, "octal": 8, "decimal": 10, "hexadecimal": 16,
 }  # fmt: skip
 BASE = r"([0-9]{1,2}|" + "|".join(NAMES) + ")"
+# "1011_2", "(2A)_{16}", "12_{\\text{base }8}"; the int() below checks the digits.
 SUBSCRIPT = re.compile(
     r"\(?\s*([0-9A-Za-z][0-9A-Za-z\s,]*)\s*\)?\s*_\s*\{?\s*(?:\\(?:text|mathrm)\s?\{)?\s*(?:base\s*)?"
     + BASE
     + r"\s*\}?\s*\}?",
     re.IGNORECASE,
 )
+# "1011 in base 2", "1011 (base two)".
 IN_WORDS = re.compile(
     r"\(?\s*([0-9A-Za-z]+)\s*\)?[\s,]*(?:\\text\s?\{)?\s*\(?(?:in\s+)?base[\s-]*"
     + BASE
@@ -43,7 +45,8 @@ def parse_based_numeral(text: str) -> BasedNumeral | None:
         return None
     digits = re.sub(r"[\s,]", "", match[1]).lower().lstrip("0") or "0"
     base = base_of(match[2])
-    if not any(sign.isdigit() for sign in digits) and base <= 10:
+    # Without a digit it is a name with an index, unless the base has letters for digits.
+    if base <= 10 and not any(map(str.isdigit, digits)):
         return None
     try:
         int(digits, base)

@@ -29,6 +29,8 @@ ROUNDED_DIGITS = 6
 1/3.
 """
 
+# Sign and currency in either order ("-$5", "$-5"); thousands by comma, "{,}" or a narrow blank, but
+# only in groups of three; a power as "e5" or "\\times 10^5".
 NUMBER = re.compile(
     rf"(?P<money>{CURRENCY})?\s*(?P<sign>[-+]?)\s*(?P<money2>{CURRENCY})?\s*"
     r"(?P<whole>[0-9]{1,3}(?:(?:,|\{,\}|\\,|[\u00a0\u202f ])[0-9]{3})+(?![0-9])"
@@ -37,11 +39,13 @@ NUMBER = re.compile(
     r"(?P<rest>.*)",
     re.DOTALL,
 )
+# "-3/4", "\\frac{3}{4}" and mixed numbers ("1 3/4"): a denominator has no sign of its own.
 FRACTION = re.compile(
     r"(?P<sign>[-+]?)\s*(?:(?P<mixed>[0-9]+)(?:\s+|\s*(?=\\frac)))?"
     r"(?:\\frac\s*\{\s*(?P<a>-?[0-9]+)\s*\}\s*\{\s*(?P<b>[0-9]+)\s*\}|(?P<c>[0-9]+)\s*/\s*(?P<d>[0-9]+))(?P<rest>.*)",
     re.DOTALL,
 )
+# A period under a bar, between two dots, in brackets, or with a combining macron over each digit.
 REPEATING = re.compile(
     r"(?P<whole>[0-9]*)\.(?P<part>[0-9]*)(?:"
     r"\\(?:overline|bar|dot)\s?\{\s*(?P<over>[0-9]+)\s*\}(?:(?P<dots>[0-9]*)\\dot\s?\{\s*(?P<last>[0-9])\s*\})?"
@@ -95,7 +99,9 @@ def parse_fraction(text: str) -> Quantity | None:
     if not below or (match["mixed"] and above < 0):
         return None
     value = int(match["mixed"] or 0) + Fraction(above, below)
-    return with_rest(-value if match["sign"] == "-" else value, None, match["rest"])
+    if match["sign"] == "-":
+        value = -value
+    return with_rest(value, None, match["rest"])
 
 
 def parse_decimal(text: str) -> Quantity | None:
@@ -119,7 +125,9 @@ def parse_decimal(text: str) -> Quantity | None:
         return found
     code = currency_code(money)
     if found.unit not in ("", code):
-        return found if found.unit.startswith(code) else None  # "$5 cents" names two
+        if found.unit.startswith(code):
+            return found
+        return None  # "$5 cents" names two
     return replace(found, unit=code)
 
 
@@ -164,6 +172,7 @@ def repeating_value(match: re.Match[str]) -> Fraction:
 
 
 def repeating_fraction(whole: str, head: str, period: str) -> Fraction:
+    # A period of n digits is itself divided by 10^n - 1: 0.(27) is 27/99.
     ends = Fraction(int(period), (10 ** len(period) - 1) * 10 ** len(head))
     return Fraction(f"{whole or 0}.{head or 0}") + ends
 
@@ -213,7 +222,9 @@ def with_rest(value: Fraction, places: int | None, rest: str) -> Quantity | None
     words = words.replace("¢", "cent").replace("€", "euro")
     scale, _, after = words.partition(" ")
     if scale.lower() in SCALES:
-        return with_rest(value * SCALES[scale.lower()], places, f" {after}" if after else "")
+        if after:
+            after = f" {after}"  # still apart from the number
+        return with_rest(value * SCALES[scale.lower()], places, after)
     if not UNIT.fullmatch(words) or not is_unit(words, apart):
         return None
     return Quantity(value, places, False, canonical_unit(words))
@@ -232,7 +243,9 @@ def equal_quantities(answer: Quantity, gold: Quantity) -> bool:
             return False
     if answer.percent == gold.percent:
         return same_value(answer, gold)
-    marked, unmarked = (answer, gold) if answer.percent else (gold, answer)
+    marked, unmarked = gold, answer
+    if answer.percent:
+        marked, unmarked = answer, gold
     if unmarked.unit:
         return False
     if marked.value == unmarked.value and unmarked.value.denominator == 1:
@@ -260,8 +273,11 @@ def same_value(one: Quantity, other: Quantity) -> bool:
         return True
     if (one.places is None) == (other.places is None):
         return False
-    decimal, fraction = (other, one) if one.places is None else (one, other)
+    decimal, fraction = one, other
+    if one.places is None:
+        decimal, fraction = other, one
     if decimal.places is None or decimal.places < ROUNDED_DIGITS:
         return False
+    # Half a unit in the last place: the bound of rounding.
     difference = abs(decimal.value - fraction.value)
     return difference <= Fraction(5, 10 ** (decimal.places + 1))

@@ -39,35 +39,37 @@ class Residues:
         """Raises ZeroDivisionError for a negative power of zero."""
         if exponent < 0 and 0 in self.values:
             raise ZeroDivisionError
-        values = tuple(
-            pow(value, exponent, prime) for value, prime in zip(self.values, MODULI, strict=True)
-        )
-        even = exponent % 2 == 0
-        return Residues(values, 1 if even and self.sign else self.sign)
+        values = tuple(map(pow, self.values, (exponent,) * len(MODULI), MODULI))
+        if exponent % 2 == 0 and self.sign:
+            return Residues(values, 1)
+        return Residues(values, self.sign)
 
 
 def residues_of(value: int | Fraction) -> Residues:
     exact = Fraction(value)
+    # Dividing is multiplying with the inverse, which pow() knows modulo a prime.
     values = tuple(exact.numerator * pow(exact.denominator, -1, prime) % prime for prime in MODULI)
     return Residues(values, (exact > 0) - (exact < 0))
 
 
 def multiply(one: Residues, other: Residues) -> Residues:
-    values = tuple(
-        a * b % prime for a, b, prime in zip(one.values, other.values, MODULI, strict=True)
-    )
-    known = one.sign is not None and other.sign is not None
-    return Residues(values, one.sign * other.sign if known else None)  # type: ignore[operator]
+    values = []
+    for factor, other_factor, prime in zip(one.values, other.values, MODULI, strict=True):
+        values.append(factor * other_factor % prime)
+    if one.sign is None or other.sign is None:
+        return Residues(tuple(values), None)
+    return Residues(tuple(values), one.sign * other.sign)
 
 
 def add(one: Residues, other: Residues) -> Residues:
-    values = tuple(
-        (a + b) % prime for a, b, prime in zip(one.values, other.values, MODULI, strict=True)
-    )
+    values = []
+    for term, other_term, prime in zip(one.values, other.values, MODULI, strict=True):
+        values.append((term + other_term) % prime)
     if one.sign == 0:
-        return Residues(values, other.sign)
-    same = other.sign in (0, one.sign)
-    return Residues(values, one.sign if same else None)
+        return Residues(tuple(values), other.sign)
+    if other.sign in (0, one.sign):
+        return Residues(tuple(values), one.sign)
+    return Residues(tuple(values), None)  # which of the two is larger the residues do not tell
 
 
 def rational_residues(expr: Any) -> Residues | None:
@@ -100,7 +102,7 @@ def _residues(expr: Any, root: int) -> Residues | None:
             return None
         return _product(range(2, int(size) + 1)).power(root)
     if isinstance(expr, sympy.binomial):
-        above, below = (small_rational(part) for part in expr.args)
+        above, below = map(small_rational, expr.args)
         if above is None or below is None or not 0 <= below <= above <= MAX_FACTORIAL:
             return None
         return residues_of(math.comb(int(above), int(below))).power(root)
@@ -161,10 +163,12 @@ def small_rational(expr: Any) -> Fraction | None:
         return Fraction(math.factorial(int(size)))
     if not isinstance(expr, (sympy.Add, sympy.Mul, sympy.Pow)):
         return None
-    parts = [small_rational(part) for part in expr.args]
-    values = [part for part in parts if part is not None]
-    if len(values) != len(parts):
-        return None
+    values = []
+    for part in expr.args:
+        exact = small_rational(part)
+        if exact is None:
+            return None
+        values.append(exact)
     if isinstance(expr, sympy.Add):
         return sum(values, Fraction(0))
     if isinstance(expr, sympy.Mul):
@@ -212,10 +216,13 @@ def sign_of(expr: Any) -> int | None:
     if isinstance(expr, sympy.UnevaluatedExpr):
         return sign_of(expr.args[0])
     if isinstance(expr, sympy.Mul):
-        signs = [sign_of(factor) for factor in expr.args]
-        if None in signs:
-            return None
-        return math.prod(sign for sign in signs if sign is not None)
+        product = 1
+        for factor in expr.args:
+            sign = sign_of(factor)
+            if sign is None:
+                return None
+            product *= sign
+        return product
     if isinstance(expr, sympy.Pow):
         base = sign_of(expr.args[0])
         exponent = small_rational(expr.args[1])
@@ -244,23 +251,24 @@ def bits_of(expr: Any) -> float:
             return math.inf
         if size >= 10**9:
             return math.inf
+        # log2(n!) is at most n log2(n).
         return float(size) * math.log2(float(size) + 2)
     if isinstance(expr, sympy.Pow) and not expr.free_symbols:
         power = small_rational(expr.args[1])
         if power is None:
             if is_tower(expr.args[1]):
                 return math.inf
-            return 64 + bits_of(expr.args[0])
+            return 64 + bits_of(expr.args[0])  # no rational exponent: evaluated as a float
         times = max(Fraction(1), abs(power))
         if times > 10**12:
             return math.inf
         return bits_of(expr.args[0]) * float(times)
-    return sum((bits_of(part) for part in expr.args), 1.0)
+    return sum(map(bits_of, expr.args), 1.0)
 
 
 def is_tower(exponent: Any) -> bool:
     """Whether an exponent is itself a power or factorial too large to evaluate."""
     parts = exponent.atoms(sympy.Pow, sympy.factorial)
-    return any(not part.free_symbols and small_rational(part) is None for part in parts) and all(
-        isinstance(atom, sympy.Rational) for atom in exponent.atoms()
-    )
+    if not all(isinstance(atom, sympy.Rational) for atom in exponent.atoms()):
+        return False
+    return any(not part.free_symbols and small_rational(part) is None for part in parts)

@@ -17,7 +17,9 @@ FRACTION = re.compile(
     r"-?\s*(?:\\frac\s*\{\s*(-?[0-9]+)\s*\}\s*\{\s*([0-9]+)\s*\}|([0-9]+)\s*/\s*([0-9]+))"
 )
 NUMERAL = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+# Only before exactly three digits: in "gcd(308,1860)" the comma separates arguments.
 THOUSANDS = re.compile(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))|\{,\}")
+# A sign is an operation only behind an operand: in "-5" it belongs to the number.
 OPERATION = re.compile(
     r"(?<=[0-9a-zA-Z)}!])\s*[-+*/^]|!|\\(?:times|cdot|div|frac|sqrt|binom|[a-z]?log|ln)"
 )
@@ -33,6 +35,7 @@ ASKED_IN_WORDS = re.compile(
     r"|\b(?:square|cube) root of\b|\bsquared\b|\bcubed\b|\bto the power\b|\bfactorial\b"
 )
 EXPRESSION = re.compile(r"(?:[-+*/^()\[\]!.,%]|[0-9]|\s)+")
+# In order, blanks and brackets last: ``canonical_runs`` leaves those two out.
 SPELLINGS = [
     (re.compile(r"\*\*"), "^"),
     (re.compile(r"\\(?:times|cdot|ast)(?![a-zA-Z])|[×·⋅∗]"), "*"),
@@ -77,15 +80,15 @@ def restates(answer: str, question: str, data_source: str) -> bool:
     if UNWORKED.search(answer):
         answer = answer.replace(",", " ")  # gcd(308,186) has two arguments
     numerals = significant_numerals(answer)
+    # A letter that stands alone is a variable: numerals do not tell such expressions apart.
     if not numerals or re.search(r"(?<![\\a-zA-Z])[a-zA-Z](?![a-zA-Z])", answer):
         return False
     if UNWORKED.search(answer) or ASKED_IN_WORDS.search(question):
         return not numerals - significant_numerals(question)
-    return any(
-        significant_numerals(run) == numerals
-        for run in EXPRESSION.findall(canonical_runs(question))
-        if OPERATION.search(run.strip())
-    )
+    for run in EXPRESSION.findall(canonical_runs(question)):
+        if OPERATION.search(run.strip()) and significant_numerals(run) == numerals:
+            return True
+    return False
 
 
 def unreduced(fraction: re.Match[str]) -> bool:
@@ -110,6 +113,7 @@ def canonical_runs(question: str) -> str:
 
 def holds(question: str, expression: str) -> bool:
     """Whether ``expression`` stands in ``question`` and not within a longer numeral."""
+    # "2+3" does not stand in "12+35".
     start = question.find(expression)
     while start >= 0:
         before, after = question[start - 1 : start], question[start + len(expression) :][:1]
@@ -124,5 +128,9 @@ def holds(question: str, expression: str) -> bool:
 
 def significant_numerals(text: str) -> Counter[str]:
     """The numerals of ``text`` with their counts, without 0 and 1, which change no value."""
-    found = (numeral.lstrip("0") or "0" for numeral in NUMERAL.findall(THOUSANDS.sub("", text)))
-    return Counter(numeral for numeral in found if numeral not in ("0", "1"))
+    found: Counter[str] = Counter()
+    for numeral in NUMERAL.findall(THOUSANDS.sub("", text)):
+        numeral = numeral.lstrip("0")
+        if numeral not in ("", "1"):
+            found[numeral] += 1
+    return found

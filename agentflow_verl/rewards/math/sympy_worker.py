@@ -30,18 +30,19 @@ from agentflow_verl.rewards.math.exact import TooLarge, close_to_decimal, equal_
 
 CPU_SECONDS = 2.0
 MEMORY_BYTES = 2 << 30
-ATOM = re.compile(
-    r"\s*(Integer|Float|Symbol)\s*\(\s*'?([0-9A-Za-z_.]+)'?\s*\)\s*"
-)  # as SymPy's tokenizer writes one
+# As SymPy's tokenizer writes a numeral or a name.
+ATOM = re.compile(r"\s*(Integer|Float|Symbol)\s*\(\s*'?([0-9A-Za-z_.]+)'?\s*\)\s*")
 ALTERNATIVES = re.compile(
     r"\\text(?:rm)?\s?\{\s*or\s*\}|\\lor(?![a-zA-Z])|\\vee(?![a-zA-Z])|\bor\b"
 )
 RELATION = re.compile(r"[<>]|\\(?:le|ge|leq|geq|lt|gt|ne|neq|leqslant|geqslant)(?![a-zA-Z])")
 ALTERNATIVES_OF_SETS = re.compile(ALTERNATIVES.pattern + r"|\\cup(?![a-zA-Z])")
+# A comma joins conditions only before another equation: "x=1, y=2", but not "(1, 2)".
 CONDITIONS = re.compile(
     r"\\text(?:rm)?\s?\{\s*and\s*\}|\\land(?![a-zA-Z])|\\wedge(?![a-zA-Z])|\band\b"
     r"|,(?=\s*[a-zA-Z]\s*=)"
 )
+# Six places or more: a decimal that long is taken for a rounded value.
 LONG_DECIMAL = re.compile(r"-?\s?[0-9]*\.([0-9]{6,})")
 
 
@@ -111,9 +112,15 @@ class Comparison:
             return False, "the answer is no expression"
         rounded = self.equal_to_decimal(request, wanted[0], given[0])
         if rounded is not None:
-            return rounded, "equal when rounded" if rounded else "different expressions"
-        equal = bool(verify(wanted, given, allow_set_relation_comp=True, timeout_seconds=None))
-        return equal, "equal expressions" if equal else "different expressions"
+            why = "equal when rounded"
+            equal = rounded
+        else:
+            # Without math-verify's own timeout: the processor timer in judge() bounds the call.
+            why = "equal expressions"
+            equal = bool(verify(wanted, given, allow_set_relation_comp=True, timeout_seconds=None))
+        if equal:
+            return True, why
+        return False, "different expressions"
 
     def parse(self, latex: str) -> list[Any]:
         """The expression of ``latex``; alternatives ("x<1 or x>2") are one set or one list."""
@@ -121,10 +128,10 @@ class Comparison:
         if RELATION.search(latex):
             separators = ALTERNATIVES_OF_SETS
         for separator, combine in ((separators, sympy.Union), (CONDITIONS, self.conjunction)):
-            parts = [part.strip() for part in separator.split(latex) if part.strip()]
+            parts = list(filter(None, map(str.strip, separator.split(latex))))
             if len(parts) < 2:
                 continue
-            found = [self.parse(part) for part in parts]
+            found = list(map(self.parse, parts))
             sets = [solution_set(part[0]) for part in found if part]
             if len(sets) == len(parts) and None not in sets:
                 return [combine(*sets)]
@@ -148,13 +155,13 @@ class Comparison:
 
     def equal_to_decimal(self, request: dict[str, Any], gold: Any, answer: Any) -> bool | None:
         """The verdict where one side alone is a long decimal; None elsewhere."""
-        decimals = [LONG_DECIMAL.fullmatch(request[side].strip()) for side in ("gold", "answer")]
-        if (decimals[0] is None) == (decimals[1] is None):
+        wanted = LONG_DECIMAL.fullmatch(request["gold"].strip())
+        given = LONG_DECIMAL.fullmatch(request["answer"].strip())
+        if (wanted is None) == (given is None):
             return None
-        match = decimals[0] or decimals[1]
-        exact = gold
-        if decimals[0]:
-            exact = answer
+        match, exact = given, gold
+        if wanted:
+            match, exact = wanted, answer
         if match is None or not isinstance(exact, sympy.Expr):
             return None
         value = Fraction(match.group().replace(" ", ""))

@@ -18,20 +18,21 @@ TRAILING = re.compile(
 )
 TOKEN = re.compile(r"[^\W\d_]+|[23²³/]")
 
+# Units of one letter, which need a blank before them: "3 m" is a length, "3m" a product.
 ONE_LETTER = frozenset("mgshLlVWNJKCFA")
 GLUED = frozenset("km cm mm kg mg lb lbs ft mi min sec hr hrs mph kph ml mL deg am pm".split())
+# Words that follow numbers in prose and algebra.
 NO_UNITS = frozenset(
     "and or not more less least most over plus minus times factorial pi sqrt root sin cos tan "
-    "cot sec"
-    " csc log ln exp mod if for when with to than by choose factor infinity inf half third "
-    "quarter is"
-    " are".split()
+    "cot sec csc log ln exp mod if for when with to than by choose factor infinity inf half third "
+    "quarter is are".split()
 )
 POWERS = {"square": "2", "sq": "2", "squared": "2", "cubic": "3", "cubed": "3", "²": "2", "³": "3"}
 GENERIC = frozenset({"unit"})
 NAMES = {
     "centimeter": "cm", "centimetre": "cm", "meter": "m", "metre": "m", "kilometer": "km",
     "kilometre": "km",
+    # "inche" and "pennie" are what is left of the plurals without their s.
     "millimeter": "mm", "millimetre": "mm", "foot": "ft", "feet": "ft", "inche": "inch",
     "in": "inch",
     "mile": "mi", "gram": "g", "kilogram": "kg", "hour": "h", "hr": "h", "minute": "min",
@@ -43,6 +44,7 @@ NAMES = {
     "penny": "usd/100", "pennie": "usd/100", "pence": "gbp/100", "quid": "gbp",
 }  # fmt: skip
 RATES = {"mph": ["mi", "/", "h"], "kph": ["km", "/", "h"], "kmh": ["km", "/", "h"]}
+# Keyed by the sign as ``currency_code`` strips it.
 CURRENCIES = {
     "$": "usd", "US$": "usd", "USD": "usd", "€": "eur", "EUR": "eur", "£": "gbp", "GBP": "gbp",
     "¥": "jpy",
@@ -87,7 +89,7 @@ def is_unit(words: str, apart: bool) -> bool:
     "3 pi" are not.
     """
     names = re.findall(r"[^\W\d_]+", words)
-    if not names or names[0] in ("squared", "cubed") or {name.lower() for name in names} & NO_UNITS:
+    if not names or names[0] in ("squared", "cubed") or NO_UNITS & set(map(str.lower, names)):
         return False
     if not apart:
         return names[0] in GLUED

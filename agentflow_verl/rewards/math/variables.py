@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+# One variable or a list of them, "m, n and $k$"; a letter beside a letter is part of a word.
 LETTERS = r"\$?\\?([a-zA-Z](?![a-zA-Z])(?:\$?\s*(?:,|and|,\s*and)\s*\$?[a-zA-Z](?![a-zA-Z]))*)\$?"
 KIND = (
     r"(?:real|rational|whole|natural|odd|even|prime)?\s*"
@@ -16,6 +17,7 @@ POSITIVE = [
         rf"{LETTERS}\s+(?:is|are|be|denotes?|being)\s+(?:an?\s+)?(?:any\s+|arbitrary\s+|fixed\s+)*(?:positive|natural)\b",
         re.IGNORECASE,
     ),
+    # A lower bound without a minus sign, "x > 5".
     re.compile(rf"{LETTERS}\s*(?:>|\\gt|\\ge|\\geq|\\geqslant|≥|>=)\s*[0-9]"),
     re.compile(rf"{LETTERS}\s*(?:\\in|∈)\s*(?:\\mathbb\s?\{{?(?:N|Z\^?\{{?\+)|ℕ)"),
 ]  # fmt: skip

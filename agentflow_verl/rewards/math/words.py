@@ -15,6 +15,7 @@ from agentflow_verl.rewards.qa.normalize import canonical_words
 WORDS = re.compile(r"[^\W\d_]+(?:[ '’-]+[^\W\d_]+)*", re.DOTALL)
 TEXT_COMMAND = re.compile(r"\\(?:text|textbf|mathrm|textrm|mbox|operatorname)\s?\{([^{}]*)\}")
 VOWEL = re.compile(r"[aeiouAEIOU]")
+# Words that the algebra reads as numbers.
 NAMES_OF_NUMBERS = frozenset({"pi", "e", "i", "infinity", "infty", "inf", "oo"})
 SHORT_WORDS = frozenset(
     "no on in up or if is it an at by to go we he me my us do so as am of ok not any all odd "
@@ -35,6 +36,7 @@ def word_answer(text: str) -> str | None:
     folded = " ".join(unicodedata.normalize("NFKC", bare).casefold().split())
     if not WORDS.fullmatch(folded) or folded in NAMES_OF_NUMBERS:
         return None
+    # In a \\text command even "xy" is a word.
     if bare != text and len(folded) > 1:
         return folded
     if " " in folded or "-" in folded:
@@ -50,6 +52,7 @@ def is_word(letters: str) -> bool:
         return True
     if len(letters) < 3 or not VOWEL.search(letters):
         return False
+    # Consecutive letters (abc, mnop) name points or variables.
     codes = sorted(map(ord, letters))
     consecutive = codes == list(range(codes[0], codes[0] + len(codes)))
     return not consecutive
@@ -61,10 +64,12 @@ def spelled_number(text: str) -> Fraction | None:
     if not re.search("[a-zA-Z]{3}", bare) or re.search(r"[\\^={}]", bare) or len(bare) > 120:
         return None
     negative = SIGN_WORD.match(bare)
-    value = unsigned_number(bare[negative.end() :] if negative else bare)
-    if value is not None and negative:
-        return -value
-    return value
+    if not negative:
+        return unsigned_number(bare)
+    value = unsigned_number(bare[negative.end() :])
+    if value is None:
+        return None
+    return -value
 
 
 def unsigned_number(text: str) -> Fraction | None:

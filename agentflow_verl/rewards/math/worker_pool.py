@@ -56,6 +56,7 @@ class Worker:
     def __init__(self) -> None:
         root = str(Path(__file__).resolve().parents[3])
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+        # A fixed hash seed: SymPy's order of terms, and so its running time, depends on it.
         self.process = subprocess.Popen(
             [sys.executable, "-m", "agentflow_verl.rewards.math.sympy_worker"],
             stdin=subprocess.PIPE,
@@ -150,7 +151,7 @@ class Algebra:
             verdict = worker.ask(request)
         except WorkerDied as death:
             cause = FATAL.get(-death.status)
-            if not cause:
+            if not cause:  # killed from outside, which says nothing about the expression
                 raise
             return False, f"comparing {cause}"
         self.idle.append(worker)
@@ -179,9 +180,8 @@ def algebra() -> Algebra:
     return made
 
 
-os.register_at_fork(
-    after_in_child=algebra.cache_clear
-)  # a forked child must not share its parent's pipes
+# A forked child must not share its parent's pipes.
+os.register_at_fork(after_in_child=algebra.cache_clear)
 
 
 @lru_cache(maxsize=8192)

@@ -29,9 +29,11 @@ from agentflow_verl.rewards.score import GroundTruth, Score, gold_answers
 MAX_CHARS = 2_000
 
 PARENTHETICAL = re.compile(r"\s*\([^()]*\)\s*")
+# "Yes, …" and "No they were not", but not "No Country for Old Men".
 VERDICT = re.compile(
     r"\W*(yes|no)\b\s*([,.;:!–—\n-]|$|(?:they|he|she|it|both|neither|the|we|i)\b)", re.IGNORECASE
 )
+# An era is no unit: 44 is not "44 BC".
 MEASURES = UNITS.keys() - {"bc", "ad"}
 VERDICTS = frozenset({"yes", "no"})
 
@@ -49,26 +51,26 @@ def score_short_answer(
         return Score(0.0, f"longer than {MAX_CHARS} characters", 0.0, 0.0, 0.0)
     if not answer.strip():
         return Score(0.0, "empty answer", 0.0, 0.0, 0.0)
-    why = next(filter(None, (lenient_match(answer, gold) for gold in golds)), "")
-    figures = {
-        "exact": squad_exact_match(answer, golds),
-        "f1": squad_f1(answer, golds),
-        "lenient": float(bool(why)),
-    }
-    reason = {
-        "exact": "equal after SQuAD's normalisation"
-        if figures["exact"]
-        else "matches no gold answer",
-        "f1": f"token F1 {figures['f1']:.2f}",
-        "lenient": why or "matches no gold answer",
-    }
-    return Score(
-        value=figures[qa_match],
-        reason=reason[qa_match],
-        em=figures["exact"],
-        f1=figures["f1"],
-        lenient=figures["lenient"],
-    )
+    why = best_match(answer, golds)
+    exact, f1, lenient = squad_exact_match(answer, golds), squad_f1(answer, golds), float(bool(why))
+    if qa_match == "f1":
+        value, reason = f1, f"token F1 {f1:.2f}"
+    elif qa_match == "lenient":
+        value, reason = lenient, why
+    else:
+        value, reason = exact, "equal after SQuAD's normalisation"
+    if not value and qa_match != "f1":
+        reason = "matches no gold answer"
+    return Score(value, reason, em=exact, f1=f1, lenient=lenient)
+
+
+def best_match(answer: str, golds: list[str]) -> str:
+    """Why the answer matches the first gold answer that it does match, or ""."""
+    for gold in golds:
+        why = lenient_match(answer, gold)
+        if why:
+            return why
+    return ""
 
 
 def lenient_match(answer: str, gold: str) -> str:
@@ -82,6 +84,7 @@ def lenient_match(answer: str, gold: str) -> str:
         if opening_verdict(answer, given.words) == wanted.words[0]:
             return "same verdict"
         return ""
+    # Dates decide alone: one day has many wordings ("4 May", "May 4").
     if wanted.dates and given.dates:
         if wanted.dates & given.dates:
             return "same date"
@@ -108,8 +111,18 @@ def lenient_match(answer: str, gold: str) -> str:
 
 def with_pounds(words: list[str], others: list[str]) -> list[str]:
     """``words`` with "pounds" read as the money or the weight that ``others`` name."""
-    unit = next((name for name in ("gbp", "lb") if name in others), "")
-    return [unit if unit and word in ("pound", "pounds") else word for word in words]
+    if "gbp" in others:
+        unit = "gbp"
+    elif "lb" in others:
+        unit = "lb"
+    else:
+        return words
+    read = []
+    for word in words:
+        if word in ("pound", "pounds"):
+            word = unit
+        read.append(word)
+    return read
 
 
 class Reading:
@@ -121,8 +134,11 @@ class Reading:
 
     def __init__(self, text: str):
         self.words = canonical_words(text)
+        # Not with digits: "1 23" and "12 3" are different numbers.
         joined = "".join(self.words)
-        self.squashed = "" if any(sign.isdigit() for sign in joined) else joined
+        self.squashed = ""
+        if not any(map(str.isdigit, joined)):
+            self.squashed = joined
         self.dates = dates_in(text)
 
 

@@ -10,6 +10,7 @@ meaning.
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from fractions import Fraction
@@ -45,7 +46,9 @@ UNITS = {
     "bc": "bc bce",
     "ad": "ad ce",
 }
-UNIT_OF = {name: unit for unit, names in UNITS.items() for name in names.split()}
+UNIT_OF = {}
+for _unit, _names in UNITS.items():
+    UNIT_OF.update(dict.fromkeys(_names.split(), _unit))
 AREAS = {
     "km2": ["sq", "km"],
     "m2": ["sq", "m"],
@@ -59,6 +62,7 @@ DOLLARS = {
     "hk": "hkd",
     "nz": "nzd", "s": "sgd",
 }  # fmt: skip
+# "US$5" and "A$ 5", but not the end of a word before a dollar sign.
 DOLLAR_PREFIX = re.compile(r"(?<![\w.])(" + "|".join(map(re.escape, DOLLARS)) + r")\s?\$(?=\s?\d)")
 US_DOLLARS = re.compile(r"\b(?:us|u\.s\.?|american)\s+(?=dollars?\b)")
 CURRENCY_CODES = frozenset({"usd", "eur", "gbp", "jpy", "inr", "krw", "rub", *DOLLARS.values()})
@@ -74,41 +78,36 @@ SCALE_NAMES = {
     "trillions": "trillion",
 }
 
-SMALL = {
-    word: value
-    for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
-        " fifteen sixteen seventeen eighteen nineteen".split()
-    )
-}
-TENS = {
-    word: 10 * value
-    for value, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)
-}
-SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-ORDINALS = {
-    word: value
-    for value, word in enumerate(
-        "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth"
-        " thirteenth fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth".split(),
-        1,
-    )
-} | {word[:-1] + "ieth": value for word, value in TENS.items()}
 
-MONTHS = {
-    name: number
-    for number, name in enumerate(
-        (
-            "january february march april may june july august september october november december"
-        ).split(),
-        1,
-    )
-}
+def numbered(words: str, first: int, step: int = 1) -> dict[str, int]:
+    """The numbers that a row of words stands for: ``first``, ``first + step`` and so on."""
+    return dict(zip(words.split(), itertools.count(first, step)))
+
+
+SMALL = numbered(
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
+    " fifteen sixteen seventeen eighteen nineteen",
+    first=0,
+)
+TENS = numbered("twenty thirty forty fifty sixty seventy eighty ninety", first=20, step=10)
+SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+ORDINALS = numbered(
+    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth"
+    " thirteenth fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth",
+    first=1,
+) | {word[:-1] + "ieth": value for word, value in TENS.items()}
+
+MONTHS = numbered(
+    "january february march april may june july august september october november december",
+    first=1,
+)
 MONTHS |= {name[:3]: number for name, number in MONTHS.items()} | {"sept": 9}
 WEEKDAYS = frozenset(
     "monday tuesday wednesday thursday friday saturday sunday mon tue tues wed thu thur thurs fri"
     " sat sun".split()
 )
+Date = tuple[int | None, int, int | None]
+"""Year, month and day; None where the text leaves it out."""
 DATE_FILLERS = WEEKDAYS | {"of", "the", "on", "in", "st", "nd", "rd", "th"}
 MAX_DATE_CHARS = 48
 
@@ -126,8 +125,11 @@ LETTERS = str.maketrans(
         "&": " and ",
     }
 )
+ORDINAL_ENDINGS = {1: "st", 2: "nd", 3: "rd"}
 MARKS = re.compile("[\u0300-\u036f]")
+# The full stop behind a single letter, with the blank before the next initial.
 INITIALS = re.compile(r"(?<=\b[^\W\d_])\.(?:\s(?=[^\W\d_]\.))?")
+# A hyphen is a minus only where nothing stands directly before it: "3-5" is a range.
 TOKEN = re.compile(
     r"(?P<number>(?:(?<![\w.,)%])[-−–])?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?)"
     r"(?P<ordinal>(?:st|nd|rd|th)\b)?"
@@ -148,11 +150,13 @@ def fold(text: str) -> str:
     )
     if text.isascii():
         return text
+    # Decomposed, an accent is a sign of its own.
     return unicodedata.normalize("NFC", MARKS.sub("", unicodedata.normalize("NFD", text)))
 
 
 def canonical_words(text: str) -> list[str]:
     """The canonical words of ``text``; see the module. Empty for a text of only punctuation."""
+    # Initials lose their full stops before they are told apart: "J. K." is "jk".
     tokens = numbers_as_digits(tokenize(INITIALS.sub("", fold(text))))
     kept = [token for token in tokens if token not in ARTICLES] or tokens
     return join_ranges(kept)
@@ -168,8 +172,11 @@ def tokenize(text: str) -> list[str]:
         kind, token = match.lastgroup, match.group()
         name = UNIT_OF.get(token.replace("_", ""), token)
         if kind in ("number", "ordinal") or match.group("number"):
-            tokens += [owed] if owed else []
-            tokens.append(token if kind == "ordinal" else canonical_digits(token))
+            if owed:
+                tokens.append(owed)
+            if kind != "ordinal":
+                token = canonical_digits(token)
+            tokens.append(token)
             money, owed = "", money
             continue
         if owed and token in SCALE_LETTERS:
@@ -178,12 +185,15 @@ def tokenize(text: str) -> list[str]:
         if token in SCALES or token in SCALE_NAMES:
             tokens.append(SCALE_NAMES.get(token, token))
             continue
-        tokens += [owed] if owed and name != owed else []
+        if owed and name != owed:  # "$5 dollars" names its currency once
+            tokens.append(owed)
         owed = ""
         if kind == "sign":
             money = MONEY.get(token, "")
-            if not money:
-                tokens.append("percent" if token == "%" else "degree")
+            if token == "%":
+                tokens.append("percent")
+            elif not money:
+                tokens.append("degree")
         elif name in CURRENCY_CODES and amount_follows(match):
             money = name
         elif token in AREAS:
@@ -211,7 +221,9 @@ def canonical_digits(number: str) -> str:
         sign = "-"
     whole, _, part = number.lstrip("-−–").replace(",", "").partition(".")
     part = part.rstrip("0")
-    plain = (whole.lstrip("0") or "0") + (f".{part}" if part else "")
+    plain = whole.lstrip("0") or "0"
+    if part:
+        plain += f".{part}"
     if plain == "0":
         return plain
     return sign + plain
@@ -242,7 +254,9 @@ def numbers_as_digits(tokens: list[str]) -> list[str]:
             while position < len(tokens) and tokens[position] in SCALES and position - start < 2:
                 amount *= SCALES[tokens[position]]
                 position += 1
-            out.append(decimal_digits(amount) if position > start else token)
+            if position > start:
+                token = decimal_digits(amount)
+            out.append(token)
         else:
             out.append(token)
             position += 1
@@ -257,10 +271,10 @@ def parse_number_words(tokens: list[str], position: int) -> tuple[int, int]:
         token = tokens[position]
         if token in SMALL or token in TENS:
             value = SMALL.get(token, TENS.get(token, 0))
-            if token in TENS:
-                room = 100
-            else:
-                room = 10 if value < 10 else 100
+            # A number below ten fits behind tens, all others only where nothing is below 100.
+            room = 100
+            if value < 10:
+                room = 10
             if (
                 group % room
                 or (position > start and value == 0)
@@ -294,10 +308,9 @@ def decimal_digits(value: Fraction) -> str:
 
 
 def ordinal_digits(value: int) -> str:
-    ending = (
-        "th" if value % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(value % 10, "th")
-    )
-    return f"{value}{ending}"
+    if value % 100 in (11, 12, 13):
+        return f"{value}th"
+    return f"{value}{ORDINAL_ENDINGS.get(value % 10, 'th')}"
 
 
 def join_ranges(tokens: list[str]) -> list[str]:
@@ -320,11 +333,11 @@ def join_ranges(tokens: list[str]) -> list[str]:
     return out
 
 
-def dates_in(text: str) -> frozenset[tuple[int | None, int, int | None]]:
-    """The (year, month, day) that the *whole* text may mean; empty when it is no date or an
+def dates_in(text: str) -> frozenset[Date]:
+    """The dates that the *whole* text may mean; empty when it is no date or an
     ambiguous one ("4/5/1999").
     """
-    if len(text) > MAX_DATE_CHARS or not any(sign.isdigit() for sign in text):
+    if len(text) > MAX_DATE_CHARS or not any(map(str.isdigit, text)):
         return frozenset()
     text = fold(text).strip(" .,;")
     numeric = re.fullmatch(r"(\d{1,4})([-/.])(\d{1,2})\2(\d{1,4})", text)
@@ -346,22 +359,27 @@ def dates_in(text: str) -> frozenset[tuple[int | None, int, int | None]]:
     parts = [part for part in re.findall(r"[a-z]+|\d+", text) if part not in DATE_FILLERS]
     if not 2 <= len(parts) <= 3 or sum(part in MONTHS for part in parts) != 1:
         return frozenset()
-    place = next(index for index, part in enumerate(parts) if part in MONTHS)
-    numbers = [part for part in parts if part not in MONTHS]
-    if not all(part.isdecimal() and len(part) <= 4 for part in numbers):
+    if len(parts) == 3 and parts[2] in MONTHS:
         return frozenset()
-    years = [part for part in numbers if len(part) >= 3]
-    days = [int(part) for part in numbers if len(part) < 3]
-    if len(years) > 1 or len(days) > 1 or (place == 2 and len(parts) == 3):
-        return frozenset()
-    return valid_dates(
-        (int(years[0]) if years else None, MONTHS[parts[place]], days[0] if days else None)
-    )
+    year, month, day = None, 0, None
+    for part in parts:
+        if part in MONTHS:
+            month = MONTHS[part]
+        elif not part.isdecimal() or len(part) > 4:
+            return frozenset()
+        elif len(part) >= 3 and year is None:
+            year = int(part)
+        elif len(part) < 3 and day is None:
+            day = int(part)
+        else:
+            return frozenset()  # two years, or two days
+    return valid_dates((year, month, day))
 
 
-def valid_dates(
-    *dates: tuple[int | None, int, int | None],
-) -> frozenset[tuple[int | None, int, int | None]]:
-    return frozenset(
-        date for date in dates if 1 <= date[1] <= 12 and (date[2] is None or 1 <= date[2] <= 31)
-    )
+def valid_dates(*dates: Date) -> frozenset[Date]:
+    return frozenset(filter(is_valid_date, dates))
+
+
+def is_valid_date(date: Date) -> bool:
+    _, month, day = date
+    return 1 <= month <= 12 and (day is None or 1 <= day <= 31)

@@ -13,12 +13,12 @@ from collections import Counter
 from collections.abc import Iterable
 
 ARTICLES = re.compile(r"\b(?:a|an|the)\b")
-PUNCTUATION = frozenset(string.punctuation)
+WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
 VERDICTS = frozenset({"yes", "no", "noanswer"})
 
 
 def squad_normalize(text: str) -> str:
-    bare = "".join(sign for sign in text.lower() if sign not in PUNCTUATION)
+    bare = text.lower().translate(WITHOUT_PUNCTUATION)
     return " ".join(ARTICLES.sub(" ", bare).split())
 
 
@@ -47,6 +47,7 @@ def token_f1(answer: str, gold: str) -> float:
     if VERDICTS & {bare_answer, bare_gold}:
         return 0.0
     given, wanted = bare_answer.split(), bare_gold.split()
+    # As multisets: a word counts as often as both have it.
     shared = sum((Counter(given) & Counter(wanted)).values())
     if shared:
         return 2 * shared / (len(given) + len(wanted))
