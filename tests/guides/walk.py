@@ -122,7 +122,7 @@ WHERE = {
     },
     "recipes/smollm2/README.md": {
         "bash install.sh": "bash tests/run.sh",
-        "bash recipes/smollm2/run.sh": "by hand, 39 minutes: its figures are in the page",
+        "bash recipes/smollm2/run.sh": "by hand, 39 minutes: docs/evidence.md",
     },
 }
 
