@@ -1,7 +1,7 @@
 """How fast answers are scored on one core: python -m tests.benchmarks.scoring [--json FILE].
 
-Rates are answers per CPU second, the maths scorer's worker process included, on answers that no cache
-has seen: QA answers in the wordings of the hand-written cases, maths answers half plain numbers and
+Rates are answers per CPU second, the maths scorer's worker process included, on answers that no
+cache has seen: QA answers in the wordings of the hand-written cases, maths answers half plain numbers and
 half expressions that need the algebra. Pathological expressions are timed one by one: each has to
 be given up within the worker's limit.
 """

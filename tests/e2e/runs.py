@@ -27,7 +27,7 @@ BASE = Path(__file__).parents[2] / "recipes" / "quickstart" / "base"  # a Llama
 
 REWARD = '''
 def compute_score(data_source, solution_str, ground_truth, extra_info=None, **kwargs):
-    """Dense, so that a group of a tiny model has variance: the share of odd token ids in the planner's replies."""
+    """The share of odd token ids in the planner's replies: dense, so that groups have variance."""
     turns = [turn.tokens.response_ids for turn in extra_info["trajectory"].turns if turn.tokens]
     ids = [token for turn in turns for token in turn]
     return {"score": sum(token % 2 for token in ids) / max(1, len(ids))}
@@ -42,7 +42,9 @@ dense = compute_score
 
 def compute_score(data_source, solution_str, ground_truth, extra_info=None, **kwargs):
     """Three questions of four have the same reward whatever was said."""
-    return dense(data_source, solution_str, ground_truth, extra_info) if int(ground_truth) % 4 == 0 else {"score": 0.5}
+    if int(ground_truth) % 4 == 0:
+        return dense(data_source, solution_str, ground_truth, extra_info)
+    return {"score": 0.5}
 '''
 )
 

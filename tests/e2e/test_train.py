@@ -120,7 +120,7 @@ def test_the_actor_moved(run: Run) -> None:
 
 
 def test_the_frozen_base_did_not_move(run: Run) -> None:
-    """What the frozen analyst said in the last step is what the checkpoint says, token for token."""
+    """What the frozen analyst said in the last step is what the checkpoint says, to the token."""
     assert_frozen_replies_are_the_checkpoints(run, STEPS)
 
 
@@ -184,7 +184,7 @@ def test_nothing_of_the_run_is_left(run: Run) -> None:
     assert_nothing_is_left(run)
 
 
-def test_a_run_goes_on_from_its_checkpoint_with_the_export_as_base_and_survives_a_tool_server_that_dies(
+def test_a_run_resumes_with_its_export_as_base_and_survives_the_death_of_a_tool_server(
     run: Run, data: Path
 ) -> None:
     """The exported folder is a checkpoint like any other: transformers loads it as the reference,

@@ -47,7 +47,7 @@ SAID = {
 
 
 async def sample(request: web.Request) -> web.Response:
-    """Answers as a model server that draws by the request's seed, after a time that no seed sets."""
+    """A model server that samples by the request's seed, after a time that no seed sets."""
     body = await request.json()
     draw = random.Random(body["seed"])
     text = draw.choice(SAID[body["model"]]).format(draw.randrange(1000))

@@ -52,7 +52,7 @@ class Watchdog:
 
 
 class WatchedTokenizer:
-    """A tokenizer that notes, for each text it reads, whether that was on the event loop's thread."""
+    """A tokenizer that notes, per text that it reads, whether it ran on the event loop's thread."""
 
     def __init__(self, tokenizer):
         self._tokenizer = tokenizer

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import bm25s  # type: ignore[import-untyped]
+import bm25s
 
 from tool_servers.common.text import cut
 

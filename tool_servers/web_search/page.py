@@ -135,6 +135,6 @@ def _prepare(memory: int) -> None:
     """Run in each new process, before its first page."""
     lifetime.end_with_parent()
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    import bm25s  # type: ignore[import-untyped]  # noqa: F401
+    import bm25s  # noqa: F401
 
     from tool_servers.web_search import decode, markup  # noqa: F401

@@ -48,20 +48,6 @@ _TAG_OPENS = re.compile(
     r"|<arg_key>\s{0,4}(\w+)\s{0,4}</arg_key>\s{0,4}<arg_value>"
 )
 _TAG_CLOSES = re.compile(r"</parameter>|</arg_value>")
-_CALL = 20_000  # characters of a call in Python's syntax
-_PAYLOADS = (
-    *("arguments", "parameters", "args", "params", "kwargs", "input", "inputs"),
-    *("tool_input", "action_input", "tool_arguments", "tool_parameters", "properties"),
-    *("function", "function_call", "tool_call", "tool_calls", "call"),
-)
-_OUTPUTS = ("text", "txt", "output", "plaintext", "plain", "console", "result", "stdout", "log")
-_ANNOUNCED = re.compile(r"(?:output|result|prints?|returns?|gives?|shows?)\b[^\n]{0,40}$", re.I)
-_PARAMETER = re.compile(
-    r"<parameter(?:=|\s+name=)[\"']?(\w+)[\"']?\s*>\n?(.*?)\n?</parameter>", re.DOTALL
-)
-_ARG_PAIR = re.compile(
-    r"<arg_key>\s*(\w+)\s*</arg_key>\s*<arg_value>\n?(.*?)\n?</arg_value>", re.DOTALL
-)
 _CALL = re.compile(r"[A-Za-z_][\w.\-]*\(")
 
 

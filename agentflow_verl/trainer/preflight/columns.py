@@ -29,7 +29,7 @@ def has_question(prompts: pa.Array) -> np.ndarray:
     kind = prompts.type
     if is_text(kind):
         looks_like_json = pc.starts_with(pc.utf8_ltrim_whitespace(prompts), "[")
-        return _has_text(prompts) & ~_to_numpy(looks_like_json)
+        return np.asarray(_has_text(prompts) & ~_to_numpy(looks_like_json))
     if not is_list(kind) or not pa.types.is_struct(kind.value_type):
         return _none_of(prompts)
     messages = prompts.flatten()
@@ -40,7 +40,8 @@ def has_question(prompts: pa.Array) -> np.ndarray:
     readable &= _to_numpy(pc.is_in(roles, value_set=KNOWN_ROLES))
     asks = _to_numpy(pc.equal(roles, "user")) & has_text
     starts, ends = _bounds(prompts)
-    return (ends > starts) & _all_within(readable, starts, ends) & _last_within(asks, starts, ends)
+    asked = _all_within(readable, starts, ends) & _last_within(asks, starts, ends)
+    return np.asarray((ends > starts) & asked)
 
 
 def _content_text(contents: pa.Array) -> tuple[np.ndarray, np.ndarray]:
@@ -160,7 +161,7 @@ def _count_within(values: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> n
 
 
 def _all_within(values: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    return _count_within(values, starts, ends) == ends - starts
+    return np.asarray(_count_within(values, starts, ends) == ends - starts)
 
 
 def _any_within(values: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:

@@ -106,7 +106,8 @@ class RowReader:
         """
         if self._parquet is None:  # a member of mixed types is stored as JSON text, and decoded
             return [self._json[first + number] for number in numbers.tolist()]
-        return batch.take(pa.array(numbers)).to_pylist()
+        rows: list[dict[str, Any]] = batch.take(pa.array(numbers)).to_pylist()
+        return rows
 
 
 def _read_json(path: Path) -> datasets.Dataset:

@@ -22,8 +22,10 @@ def check_reach(settings: AgentflowConfig) -> None:
 
 
 def endpoints_used(settings: AgentflowConfig) -> list[str]:
-    judge = {settings.judge.endpoint} if settings.judge.mode != "rules" else set()
-    return sorted((set(settings.engines.model_dump().values()) | judge) & set(settings.endpoints))
+    asked = set(settings.engines.model_dump().values())
+    if settings.judge.mode != "rules":
+        asked.add(settings.judge.endpoint)
+    return sorted(name for name in settings.endpoints if name in asked)
 
 
 async def ask_endpoint(settings: AgentflowConfig, name: str) -> str:

@@ -162,7 +162,8 @@ class RowCheck:
         if self.custom_reward:
             return sure
         sure &= plain.has_gold(columns["reward_model"])
-        return sure & self._gold_is_enough(columns["data_source"], plain.member(extra, "scorer"))
+        enough = self._gold_is_enough(columns["data_source"], plain.member(extra, "scorer"))
+        return np.asarray(sure & enough)
 
     def _gold_is_enough(self, sources: pa.Array, scorers: pa.Array | None) -> np.ndarray:
         """Rows whose scorer is known and looks at nothing but the gold."""

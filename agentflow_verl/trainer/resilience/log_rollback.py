@@ -48,7 +48,8 @@ def set_aside_groups(log: Path, groups: Set[str]) -> int:
     moved = 0
     target: Path | None = None
     for path in sorted((log / "train").glob("step_*/*.jsonl")):
-        again, others = [], []
+        again: list[str] = []
+        others: list[str] = []
         for line in filter(None, path.read_text(encoding="utf-8").split("\n")):
             group = ScoredTrajectory.model_validate_json(line).group
             (again if group in groups else others).append(line)

@@ -5,7 +5,7 @@ servers answer.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -39,5 +39,4 @@ class WorkerSettings:
 
 def resolve_node(node: DictConfig) -> dict[str, Any]:
     """A node of the configuration as a dict, its interpolations resolved."""
-    resolved: dict[str, Any] = OmegaConf.to_container(node, resolve=True)
-    return resolved
+    return cast("dict[str, Any]", OmegaConf.to_container(node, resolve=True))

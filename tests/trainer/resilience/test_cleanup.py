@@ -21,7 +21,7 @@ from agentflow_verl.trainer.resilience.cleanup import SHARED_MEMORY, sweep_share
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder of our own in shared memory: other runs on this machine are not a test's business."""
+    """A folder of our own in shared memory, apart from other runs on this machine."""
     if not os.access(SHARED_MEMORY, os.W_OK):
         pytest.skip("no writable /dev/shm")
     with TemporaryDirectory(dir=SHARED_MEMORY, prefix="agentflow_test_") as name:

@@ -18,8 +18,12 @@ from tests.trainer.test_trainers import bare
 
 @pytest.mark.parametrize("found", [0, 2])
 def test_the_trainer_sets_aside_after_the_checkpoint_that_verl_found(
-    found, tmp_path, monkeypatch, caplog, hydra
-):  # noqa: F811
+    found,
+    tmp_path,
+    monkeypatch,
+    caplog,
+    hydra,  # noqa: F811
+):
     for step in (1, 2, 3):
         write(tmp_path, step)
     trainer = bare("sync", f"agentflow.trajectory_dir={tmp_path}")

@@ -176,9 +176,7 @@ async def test_verl_never_sees_acc_which_it_would_fill_with_zeros() -> None:
     assert "acc" not in (await manager().run_single(rows("4")))["reward_extra_info"]
 
 
-async def test_a_judge_of_the_configuration_is_asked_and_its_outage_is_a_fault_not_a_wrong_answer() -> (
-    None
-):
+async def test_the_configured_judge_is_asked_and_its_outage_is_a_fault() -> None:
     server = JudgeServer()
     running = TestServer(server.app())
     await running.start_server()
