@@ -2,6 +2,7 @@
 itself.
 
     types.py        what a tool and its result are
+    truncation.py   a result cut to its limit, with a mark
     interface.py    what the flow asks of tools, and the base of what stands between
     toolbox.py      ToolBox: every tool of every server, what the flow calls
     tool_client.py  one configured server: calls with retries, the cache, a trajectory's state
