@@ -54,13 +54,12 @@ class ArgumentCheck:
             raise self._malformed("arguments are nested too deeply") from None
         if errors:
             errors.sort(key=lambda error: [str(step) for step in error.absolute_path])
-            complaints = list(dict.fromkeys(self._complaint(error) for error in errors))
-            more = (
-                f"; and {len(complaints) - MAX_COMPLAINTS} more"
-                if len(complaints) > MAX_COMPLAINTS
-                else ""
-            )
-            raise self._malformed("; ".join(complaints[:MAX_COMPLAINTS]) + more)
+            # The branches of an anyOf may complain in the same words: each text once, in order.
+            complaints = list(dict.fromkeys(map(self._complaint, errors)))
+            shown = "; ".join(complaints[:MAX_COMPLAINTS])
+            if len(complaints) > MAX_COMPLAINTS:
+                shown += f"; and {len(complaints) - MAX_COMPLAINTS} more"
+            raise self._malformed(shown)
 
     def _malformed(self, what: str) -> MalformedOutput:
         return MalformedOutput(f"{self._tool}: {what}")
@@ -71,13 +70,7 @@ class ArgumentCheck:
         schema: Any = error.schema
         given: Any = error.instance
         if error.validator == "required":
-            missing = [name for name in rule if name not in given]
-            properties = schema.get("properties", {})
-            return "; ".join(
-                f"argument '{_join(where, name)}' is missing, expected"
-                f" {expected(properties.get(name, {}))}"
-                for name in missing
-            )
+            return _missing(where, [name for name in rule if name not in given], schema)
         if error.validator == "additionalProperties" and rule is False:
             known = list(schema.get("properties", {}))
             unknown = [_show(name) for name in given if name not in known]
@@ -85,7 +78,9 @@ class ArgumentCheck:
                 f"unknown argument {', '.join(unknown[:MAX_COMPLAINTS])}; known:"
                 f" {', '.join(known) or 'none'}"
             )
-        subject = f"argument '{where}'" if where else "arguments"
+        subject = "arguments"
+        if where:
+            subject = f"argument '{where}'"
         if error.validator in ("type", "enum", "const", "anyOf", "oneOf"):
             return f"{subject} must be {expected(schema)}, not {_show(given)}"
         return f"{subject} must satisfy {error.validator}: {_show(rule)}, got {_show(given)}"
@@ -96,7 +91,7 @@ def expected(schema: Any) -> str:
     if not isinstance(schema, Mapping):
         return "a value"
     if "enum" in schema:
-        return "one of " + ", ".join(_show(value) for value in schema["enum"])
+        return "one of " + ", ".join(map(_show, schema["enum"]))
     if "const" in schema:
         return _show(schema["const"])
     kind = schema.get("type")
@@ -106,19 +101,34 @@ def expected(schema: Any) -> str:
         return " or ".join(kind)
     for branch in ("anyOf", "oneOf"):
         if branch in schema:
-            return " or ".join(dict.fromkeys(expected(option) for option in schema[branch]))
+            return " or ".join(dict.fromkeys(map(expected, schema[branch])))
     return "a value"
 
 
+def _missing(where: str, names: list[str], schema: Mapping[str, Any]) -> str:
+    properties = schema.get("properties", {})
+    complaints = []
+    for name in names:
+        wanted = expected(properties.get(name, {}))
+        complaints.append(f"argument '{_join(where, name)}' is missing, expected {wanted}")
+    return "; ".join(complaints)
+
+
 def _path(error: ValidationError) -> str:
+    """Where the error is, as in ``queries[0].text``; empty for the arguments as a whole."""
     where = ""
     for step in error.absolute_path:
-        where = f"{where}[{step}]" if isinstance(step, int) else _join(where, step)
+        if isinstance(step, int):
+            where = f"{where}[{step}]"
+        else:
+            where = _join(where, step)
     return where
 
 
 def _join(where: str, name: str) -> str:
-    return f"{where}.{name}" if where else str(name)
+    if not where:
+        return str(name)
+    return f"{where}.{name}"
 
 
 def _show(value: Any) -> str:
@@ -126,4 +136,6 @@ def _show(value: Any) -> str:
         text = repr(value)
     except (ValueError, RecursionError):  # an integer of thousands of digits, or too deep to print
         text = f"<{type(value).__name__}>"
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+    if len(text) > _SHOWN:
+        return text[:_SHOWN] + "…"
+    return text

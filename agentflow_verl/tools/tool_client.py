@@ -79,11 +79,15 @@ class ToolServer:
         loop = asyncio.get_running_loop()
         started = loop.time()
         cache, digest = self._cache, self._digest(spec, arguments)
-        kept = await cache.get(digest, deadline) if cache and digest else None
+        kept = None
+        if cache and digest:
+            kept = await cache.get(digest, deadline)
+        if not spec.keeps_state:
+            state = None
         if kept is not None:
             result = ToolResult(spec.name, kept, attempts=0)
         else:
-            result = await self._ask(spec, arguments, deadline, state if spec.keeps_state else None)
+            result = await self._ask(spec, arguments, deadline, state)
             if cache and digest and not result.is_error:
                 cache.put(digest, result.text)
         text = truncate(result.text, self.config.max_result_chars)
@@ -119,12 +123,19 @@ class ToolServer:
         deadline: Deadline,
         state: TrajectoryState | None,
     ) -> ToolResult:
+        # What a call has left in the trajectory's state, a second one would leave again.
         repeatable = spec.repeatable and state is None
-        kept = state.at.get(self.config.name) if state else None
+        kept = None
+        if state is not None:
+            kept = state.at.get(self.config.name)
+        home = None
+        if kept is not None and kept.kept:
+            home = kept.url  # the one replica that has the trajectory's state
 
         async def send(url: str) -> ToolResult:
             meta = None
             if state is not None:
+                # Noted before it is sent: a call without an answer may have left something, too.
                 had_state = kept is not None and kept.kept
                 sent = Kept(url, spec.name_at_server, arguments, had_state)
                 state.at[self.config.name] = sent
@@ -147,7 +158,7 @@ class ToolServer:
             send,
             deadline,
             repeatable=repeatable,
-            only=kept.url if kept is not None and kept.kept else None,
+            only=home,
         )
         return replace(result, tool=spec.name, attempts=attempts)
 
@@ -158,15 +169,16 @@ class ToolServer:
         another port with each run. One elsewhere that changes its answers without saying so needs
         another ``cache_dir``.
         """
-        cacheable = spec.cacheable if self.config.cacheable is None else self.config.cacheable
+        cacheable = self.config.cacheable
+        if cacheable is None:
+            cacheable = spec.cacheable
         if self._cache is None or not cacheable or not spec.repeatable or spec.keeps_state:
             return None
         if spec.name not in self._homes:
-            home = {
-                "tool": asdict(spec),
-                "urls": None if spec.fingerprint else sorted(self.config.urls),
-            }
-            self._homes[spec.name] = digest_of(home)
+            urls = None
+            if not spec.fingerprint:
+                urls = sorted(self.config.urls)
+            self._homes[spec.name] = digest_of({"tool": asdict(spec), "urls": urls})
         try:
             return digest_of({"home": self._homes[spec.name], "arguments": arguments})
         except (ValueError, TypeError, RecursionError):

@@ -32,9 +32,11 @@ OPEN_TIMEOUT_S = 30.0
 _ASK_AGAIN_S = 0.5
 _MAX_NAME_WORDS = 12
 _WORD = re.compile(r"[^\W_]+")
+# Words before a tool's name in a model's plan: "I will use the …".
 _INTRODUCTION = re.compile(
     r"^(?:(?:i|we|will|should|use|using|call|run|invoke|choose|select|the|tool|function)\s+)+", re.I
 )
+# "functions.", "mcp__": as short as it can be, since a name may itself hold an underscore.
 _NAMESPACE = re.compile(r"[\w\-]{1,60}?(?:\.|::|/|__)")
 
 
@@ -55,9 +57,13 @@ class ToolBox:
         self._client = client
         self._caches = tuple(caches)
         self.specs: tuple[ToolSpec, ...] = tuple(spec for spec, _ in homes)
-        self._specs = {spec.name: spec for spec in self.specs}
-        self._servers = {spec.name: server for spec, server in homes}
-        self._checks = {spec.name: ArgumentCheck(spec.name, spec.parameters) for spec in self.specs}
+        self._specs: dict[str, ToolSpec] = {}
+        self._servers: dict[str, ToolServer] = {}
+        self._checks: dict[str, ArgumentCheck] = {}
+        for spec, server in homes:
+            self._specs[spec.name] = spec
+            self._servers[spec.name] = server
+            self._checks[spec.name] = ArgumentCheck(spec.name, spec.parameters)
         self._endings: set[asyncio.Future[None]] = set()
         self._by_key: dict[str, ToolSpec] = {}
         for spec in self.specs:
@@ -96,22 +102,19 @@ class ToolBox:
         client = McpClient(session, _tokens(configs))
         caches: dict[str, ResultCache] = {}
         try:
-            for folder in sorted(
-                {config.cache_dir for config in configs if config.cache_dir is not None}
-            ):
-                caches[folder] = ResultCache(Path(folder))
-            servers = [
-                ToolServer(config, client, caches.get(config.cache_dir or "")) for config in configs
-            ]
+            servers = []
+            for config in configs:
+                folder = config.cache_dir
+                if folder is not None and folder not in caches:
+                    caches[folder] = ResultCache(Path(folder))
+                servers.append(ToolServer(config, client, caches.get(folder or "")))
             patience, deadline = Deadline.after(patience_s), Deadline.after(timeout_s + patience_s)
             listed = await wait_all(_specs_of(server, deadline, patience) for server in servers)
-            homes = [
-                (spec, server)
-                for server, specs in zip(servers, listed, strict=True)
-                for spec in specs
-            ]
+            homes: list[tuple[ToolSpec, ToolServer]] = []
+            for server, specs in zip(servers, listed, strict=True):
+                homes += [(spec, server) for spec in specs]
             return cls(client, homes, caches.values())
-        except BaseException:
+        except BaseException:  # a cancellation, too, must leave no connection open
             await wait_all([client.close(), *(cache.close() for cache in caches.values())])
             raise
 
@@ -125,6 +128,7 @@ class ToolBox:
         exact = self._by_key.get(tool_key(name))
         if exact is not None:
             return exact
+        # Namespaces come off one by one, from the left: "tools/functions.python_coder".
         text = _INTRODUCTION.sub("", name.strip())
         found = self._named_first(text)
         while found is None and (namespace := _NAMESPACE.match(text)):
@@ -170,20 +174,20 @@ class ToolBox:
         """The trajectory is over: servers drop what they keep for it. Returns at once."""
         if not state.at:
             return
-        for server in {server.config.name: server for server in self._servers.values()}.values():
+        # Each server once, however many tools it has.
+        for server in dict.fromkeys(self._servers.values()):
             if server.config.name in state.at:
+                # The event loop keeps only weak references to tasks, so this set keeps them.
                 ending = asyncio.ensure_future(server.end(state))
                 self._endings.add(ending)
                 ending.add_done_callback(self._endings.discard)
 
     async def close(self) -> None:
         await wait_all(self._endings)
-        await wait_all(
-            [
-                *([self._client.close()] if self._client else []),
-                *(cache.close() for cache in self._caches),
-            ]
-        )
+        closing = [cache.close() for cache in self._caches]
+        if self._client:
+            closing.append(self._client.close())
+        await wait_all(closing)
 
     async def __aenter__(self) -> ToolBox:
         return self
@@ -204,7 +208,8 @@ def _tokens(configs: Sequence[ToolConfig]) -> dict[str, str]:
         if config.token_env and not is_plain(token):
             variable = f"the environment variable {config.token_env}"
             raise ConfigError(f"tool server {config.name}: {variable} holds no usable token")
-        tokens.update(dict.fromkeys(config.urls, token) if token else {})
+        if token:
+            tokens.update(dict.fromkeys(config.urls, token))
     return tokens
 
 
@@ -245,7 +250,9 @@ def _chosen(specs: tuple[ToolSpec, ...], config: ToolConfig) -> tuple[ToolSpec, 
                 f"agentflow.tools.{config.name}.tools: the server has no tool"
                 f" {name!r}{nearest(name, listed)}"
             )
-        renamed_from = "" if shown_as == name else name
+        renamed_from = ""
+        if shown_as != name:
+            renamed_from = name
         chosen.append(replace(listed[name], name=shown_as, renamed_from=renamed_from))
     return tuple(chosen)
 

@@ -9,6 +9,7 @@ def truncate(text: str, limit: int) -> str:
     """
     if len(text) <= limit:
         return text
+    # Room for the longest count that the mark can show; the true one is known only after the cut.
     longest_mark = _mark(len(text))
     head = text[: limit - len(longest_mark)]
     return head + _mark(len(text) - len(head))

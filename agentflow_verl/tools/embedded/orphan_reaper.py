@@ -26,6 +26,7 @@ class Guard:
     def start(self) -> None:
         """Start the process that watches."""
         self._process = subprocess.Popen(
+            # Isolated and without site-packages: it starts fast and depends on nothing of ours.
             [sys.executable, "-I", "-S", __file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -48,9 +49,8 @@ class Guard:
 
     def _say(self, line: str) -> None:
         if self._process is not None and self._process.stdin is not None:
-            with contextlib.suppress(
-                BrokenPipeError
-            ):  # it was killed: the servers still have the kernel's signal
+            # Broken where it was killed: the servers still have the kernel's signal.
+            with contextlib.suppress(BrokenPipeError):
                 os.write(self._process.stdin.fileno(), line.encode())
 
 
@@ -59,7 +59,10 @@ def left_over(lines: Iterable[str]) -> set[int]:
     watched: set[int] = set()
     for line in lines:
         pid = int(line[1:])
-        watched.add(pid) if line[0] == "+" else watched.discard(pid)
+        if line[0] == "+":
+            watched.add(pid)
+        else:
+            watched.discard(pid)
     return watched
 
 

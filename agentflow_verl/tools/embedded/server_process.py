@@ -45,7 +45,9 @@ class ServerProcess:
         self.config = config
         self._guard = guard or Guard()
         self.port = 0
-        self._log_path = None if log_dir is None else log_dir / f"{config.name}.log"
+        self._log_path: Path | None = None
+        if log_dir is not None:
+            self._log_path = log_dir / f"{config.name}.log"
         self._log_start = 0
         self._last_lines: deque[str] = deque(maxlen=_LAST_LINES)
         self._process: ChildProcess | None = None
@@ -62,7 +64,9 @@ class ServerProcess:
 
     @property
     def pid(self) -> int | None:
-        return None if self._process is None else self._process.pid
+        if self._process is None:
+            return None
+        return self._process.pid
 
     def spawn(self) -> None:
         """Start the server; it is not ready yet. Raises ``ConfigError`` if the program cannot be
@@ -82,20 +86,18 @@ class ServerProcess:
         except OSError as error:
             raise ConfigError(f"tool server {self.name}: cannot run {argv[0]}: {error}") from None
         finally:
-            if log:
+            if log:  # the child has its own descriptor
                 log.close()
         self._guard.watch(process.pid)
+        # Bound to the event of this start: a late line of an earlier process must not set it.
         on_stdout: Callable[[str], None] = partial(self._on_stdout, self._listening)
-        handlers = (on_stdout, self._on_stderr)
-        self._pumps = [
-            self._pump(pipe, handle)
-            for pipe, handle in zip(process.pipes, handlers, strict=True)
-            if pipe is not None
-        ]
+        self._pumps = []
+        for pipe, handle in zip(process.pipes, (on_stdout, self._on_stderr), strict=True):
+            if pipe is not None:  # standard error is none where it goes to the log
+                self._pumps.append(self._pump(pipe, handle))
 
     def _secrets(self) -> dict[str, str]:
-        values = self.config.env_values
-        return {name: value.get_secret_value() for name, value in values.items()}
+        return {name: value.get_secret_value() for name, value in self.config.env_values.items()}
 
     def ready(self) -> bool:
         """Whether it has announced its port and answers."""
@@ -125,12 +127,12 @@ class ServerProcess:
 
     def death(self) -> str:
         """How it ended, with its last lines on standard error. Call after ``end``."""
-        code = None if self._process is None else self._process.returncode
-        how = (
-            f"was killed by signal {-code}"
-            if code is not None and code < 0
-            else f"exited with status {code}"
-        )
+        code = None
+        if self._process is not None:
+            code = self._process.returncode
+        how = f"exited with status {code}"
+        if code is not None and code < 0:
+            how = f"was killed by signal {-code}"
         return f"{how}; {self.last_lines()}"
 
     def _read_last_lines(self) -> list[str]:
@@ -140,11 +142,9 @@ class ServerProcess:
 
     def last_lines(self) -> str:
         lines = self._read_last_lines()
-        return (
-            "its last lines:\n  " + "\n  ".join(lines)
-            if lines
-            else "it wrote nothing on standard error"
-        )
+        if not lines:
+            return "it wrote nothing on standard error"
+        return "its last lines:\n  " + "\n  ".join(lines)
 
     def _open_log(self) -> IO[bytes] | None:
         if self._log_path is None:

@@ -5,7 +5,7 @@ Everything happens on one thread of the supervisor's own, for two reasons. The c
 anything: a command line, a Ray actor, a plain thread. And the servers must die with this process
 even if it is killed: they ask the kernel for a signal when their parent dies, and the kernel sends
 it when the thread that forked them ends, so the thread that forks has to live as long as the
-supervisor. What the servers have started themselves, guard.py ends.
+supervisor. What the servers have started themselves, orphan_reaper.py ends.
 
 A server keeps its port over restarts, so URLs handed out once stay valid.
 """
@@ -41,7 +41,7 @@ class Supervisor:
     ``configs`` may mix embedded servers with ones that have URLs; only the former are started.
     Times in seconds: ``start_timeout_s`` until a server must answer, ``health_every_s`` between
     health checks, ``hung_after_s`` of silence after which a server is killed and restarted. At most
-    three restarts of a server a minute.
+    three restarts per server and minute.
     """
 
     def __init__(
@@ -56,20 +56,17 @@ class Supervisor:
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise ConfigError(f"agentflow.tools lists server {', '.join(sorted(twice))} twice")
-        folder = None if log_dir is None else Path(log_dir)
+        folder = None
+        if log_dir is not None:
+            folder = Path(log_dir)
         self._given = tuple(configs)
         self._start_timeout_s = start_timeout_s
         self._guard = Guard()
-        self._watches = [
-            _Watch(
-                ServerProcess(config, folder, self._guard),
-                start_timeout_s,
-                health_every_s,
-                hung_after_s,
-            )
-            for config in configs
-            if config.embedded
-        ]
+        self._watches = []
+        for config in configs:
+            if config.embedded:
+                server = ServerProcess(config, folder, self._guard)
+                self._watches.append(_Watch(server, start_timeout_s, health_every_s, hung_after_s))
         self._up = threading.Event()
         self._stopping = threading.Event()
         self._error: Exception | None = None
@@ -80,10 +77,12 @@ class Supervisor:
     def configs(self) -> tuple[ToolConfig, ...]:
         """The configurations as given, the embedded ones with the URL where they now answer."""
         urls = {watch.server.name: watch.server.url for watch in self._watches}
-        return tuple(
-            config.running_at((urls[config.name],)) if config.embedded else config
-            for config in self._given
-        )
+        running = []
+        for config in self._given:
+            if config.embedded:
+                config = config.running_at((urls[config.name],))
+            running.append(config)
+        return tuple(running)
 
     @property
     def pids(self) -> dict[str, int | None]:
@@ -118,9 +117,8 @@ class Supervisor:
         """Stop all servers: SIGTERM, after five seconds SIGKILL to what is left. May be called
         again.
         """
-        if (
-            self._thread is None or os.getpid() != self._owner
-        ):  # a fork of this process owns no servers
+        # A fork of this process owns no servers.
+        if self._thread is None or os.getpid() != self._owner:
             return
         self._stopping.set()
         self._thread.join()
@@ -166,6 +164,7 @@ class Supervisor:
         for server in servers:
             server.terminate()
         give_up = time.monotonic() + STOP_TIMEOUT_S
+        # Asked all at once, so that the wait is that of the slowest and not the sum.
         while time.monotonic() < give_up and not all(server.exited() for server in servers):
             time.sleep(_POLL_S)
         for server in servers:
@@ -254,7 +253,9 @@ class _Watch:
         self.server.end()
         self._up = False
         recent = [at for at in self._recent if now - at < WINDOW_S]
-        self._restart_at = now + 0.2 * 4 ** len(recent) if recent else now
+        self._restart_at = now
+        if recent:
+            self._restart_at += 0.2 * 4 ** len(recent)
         if len(recent) == RESTARTS_PER_WINDOW:
             self._restart_at = max(self._restart_at, recent[0] + WINDOW_S)
         logger.error(

@@ -31,6 +31,7 @@ def to_spec(tool: Mapping[str, Any], server: str = "") -> ToolSpec:
         parameters=schema,
         notes=well_formed(str(meta.get(NOTES) or "")),
         cacheable=meta.get(CACHEABLE) is True,
+        # By default a tool writes (MCP), but few servers give hints: only a stated one counts.
         repeatable=hints.get("readOnlyHint") is not False or hints.get("idempotentHint") is True,
         server=server,
         fingerprint=str(meta.get(FINGERPRINT) or ""),
@@ -43,8 +44,12 @@ def stated_server(result: Mapping[str, Any]) -> str:
     it gives none.
     """
     meta = result.get("_meta")
-    info = meta.get(_SERVER_INFO) if isinstance(meta, Mapping) else result.get("serverInfo")
-    return f"{info.get('name')} {info.get('version')}" if isinstance(info, Mapping) else ""
+    info = result.get("serverInfo")
+    if isinstance(meta, Mapping):
+        info = meta.get(_SERVER_INFO)
+    if not isinstance(info, Mapping):
+        return ""
+    return f"{info.get('name')} {info.get('version')}"
 
 
 def says_state_kept(result: Mapping[str, Any]) -> bool:
@@ -56,10 +61,10 @@ def result_text(result: Mapping[str, Any]) -> str:
     """The text of a tool's result. What is not text is named, never passed on; structured content
     follows where the text does not already say all of it, as servers should have it do.
     """
-    blocks = [_block_text(block) for block in result.get("content") or ()]
+    blocks = list(map(_block_text, result.get("content") or ()))
     data = result.get("structuredContent")
     if data is not None and not _says_all("\n".join(blocks), data):
-        blocks = [block for block in blocks if block]
+        blocks = list(filter(None, blocks))
         blocks.append(json.dumps(data, ensure_ascii=False))
     return well_formed("\n".join(blocks))
 
@@ -68,6 +73,7 @@ def _says_all(text: str, data: Any) -> bool:
     """Whether every value in ``data`` stands in the text."""
     if not text.strip():
         return False
+    # A list of what is left to look at, not recursion: a server's data may be nested deeply.
     pending = [data]
     while pending:
         value = pending.pop()

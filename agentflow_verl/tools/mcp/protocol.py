@@ -22,7 +22,9 @@ HANDSHAKE = "2025-11-25"
 CLIENT = {"name": "agentflow_verl", "version": "1"}
 MAX_REQUEST_BYTES = 1024 * 1024  # servers on the official SDK refuse requests above 4 MiB
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+# Visible ASCII, blanks inside only: at the ends they would be cut off (RFC 9110, field values).
 _PLAIN = re.compile(r"[!-~](?:[ -~]*[!-~])?")
+# A token of RFC 9110.
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -39,8 +41,10 @@ class Peer:
         return self.version == MODERN
 
     def headers(self) -> dict[str, str]:
-        session = {"Mcp-Session-Id": self.session_id} if self.session_id else {}
-        return {"MCP-Protocol-Version": self.version, **session}
+        headers = {"MCP-Protocol-Version": self.version}
+        if self.session_id:
+            headers["Mcp-Session-Id"] = self.session_id
+        return headers
 
     def request(
         self,
@@ -111,7 +115,10 @@ def header_arguments(
             and _HEADER_NAME.fullmatch(token)
             and isinstance(value, (str, int, float))
         ):
-            yield token, str(value).lower() if isinstance(value, bool) else str(value)
+            text = str(value)
+            if isinstance(value, bool):
+                text = text.lower()  # as in JSON
+            yield token, text
 
 
 def encode(message: Mapping[str, Any]) -> bytes:
@@ -120,11 +127,8 @@ def encode(message: Mapping[str, Any]) -> bytes:
     """
     try:
         body = _JSON.encode(message).encode()
-    except (
-        ValueError,
-        TypeError,
-        RecursionError,
-    ) as error:  # NaN, half a surrogate pair, an endless nesting
+    except (ValueError, TypeError, RecursionError) as error:
+        # NaN, half a surrogate pair, an endless nesting.
         raise MalformedOutput(f"arguments cannot be sent as JSON: {str(error)[:200]}") from None
     if len(body) > MAX_REQUEST_BYTES:
         raise MalformedOutput(

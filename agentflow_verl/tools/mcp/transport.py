@@ -103,6 +103,7 @@ async def post(
     except asyncio.TimeoutError:
         raise
     except (aiohttp.ClientError, OSError) as error:
+        # Only a failed connect proves that the request was not sent.
         reached = not isinstance(error, aiohttp.ClientConnectorError)
         raise TransportError(f"{type(error).__name__}: {_short(error)}", reached) from error
 
@@ -123,7 +124,9 @@ async def _read(response: aiohttp.ClientResponse, answer: Answer) -> Reply:
                 return _reply(200, message, session_id, "")
         raise TransportError("the event stream ended without an answer")
     body = await _body(response)
-    message = _decode(body) if response.status == 200 else None
+    message = None
+    if response.status == 200:
+        message = _decode(body)
     if isinstance(message, dict) and ("result" in message or "error" in message):
         return _reply(200, message, session_id, "")
     excerpt = _short(body[: 4 * _EXCERPT].decode("utf-8", "replace"))
@@ -133,14 +136,10 @@ async def _read(response: aiohttp.ClientResponse, answer: Answer) -> Reply:
         message = _decode(body)
     except TransportError:
         message = None
+    if not isinstance(message, dict):
+        message = {}  # a proxy's page: only the status speaks
     after_s = retry_after_s(response.headers.get("Retry-After"))
-    return _reply(
-        response.status,
-        message if isinstance(message, dict) else {},
-        session_id,
-        excerpt,
-        after_s,
-    )
+    return _reply(response.status, message, session_id, excerpt, after_s)
 
 
 def _reply(
@@ -156,11 +155,15 @@ def _reply(
             raise TransportError(f"JSON-RPC {name} is not an object: {_short(value)}")
     if status == 200 and result is None and error is None:
         raise TransportError("JSON-RPC answer without a result")
+    if status != 200 or not isinstance(result, dict):
+        result = None
+    if not isinstance(error, dict):
+        error = None
     return Reply(
         status=status,
         id=message.get("id"),
-        result=result if isinstance(result, dict) and status == 200 else None,
-        error=error if isinstance(error, dict) else None,
+        result=result,
+        error=error,
         session_id=session_id,
         excerpt=excerpt,
         retry_after_s=retry_after_s,
@@ -199,5 +202,8 @@ def _decode(body: bytes) -> Any:
 
 
 def _short(value: Any) -> str:
+    # Cut before it is split: the value may be megabytes.
     text = " ".join(str(value)[: 4 * _EXCERPT].split())
-    return text if len(text) <= _EXCERPT else text[:_EXCERPT] + "…"
+    if len(text) > _EXCERPT:
+        return text[:_EXCERPT] + "…"
+    return text
