@@ -11,6 +11,7 @@ import json
 import re
 import struct
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -67,9 +68,9 @@ def check_model_folder(
     _check_weights(folder)
     _check_tokenizer(tokenizer or folder, needs_template)
     names = config.get("architectures")
-    architecture = names[0] if isinstance(names, list) and names else None
-    if not isinstance(architecture, str):
-        architecture = None
+    architecture = None
+    if isinstance(names, list) and names and isinstance(names[0], str):
+        architecture = names[0]
     return ModelFolder(folder, architecture, context_length(config))
 
 
@@ -90,13 +91,16 @@ def check_architecture(model: ModelFolder, engine: str) -> None:
 def context_length(config: dict[str, Any]) -> int | None:
     """The longest text in tokens, where positions are not stretched (RoPE scaling)."""
     inner = config.get("text_config")
-    if isinstance(inner, dict):
+    if isinstance(inner, dict):  # a multimodal model keeps its language model's figures there
         config = {**config, **inner}
     scaling = config.get("rope_scaling") or config.get("rope_parameters") or {}
     if isinstance(scaling, dict) and scaling.get("factor"):
         return None
-    lengths = [config.get(name) for name in LENGTHS]
-    return next((length for length in lengths if isinstance(length, int)), None)
+    for name in LENGTHS:
+        length = config.get(name)
+        if isinstance(length, int):
+            return length
+    return None
 
 
 @cache
@@ -146,7 +150,7 @@ def _package_folder(name: str) -> Path | None:
 
 
 def _check_weights(folder: Path) -> None:
-    index = next((folder / name for name in INDEXES if (folder / name).is_file()), None)
+    index = _first_file(folder, INDEXES)
     if (folder / "model.safetensors").is_file():
         names = {"model.safetensors"}
     elif index is not None:
@@ -163,10 +167,18 @@ def _check_weights(folder: Path) -> None:
             _check_pickled_weights(path)
 
 
+def _first_file(folder: Path, names: Iterable[str]) -> Path | None:
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    return None
+
+
 def _weight_files(folder: Path) -> set[str]:
     """Weights of a folder without an index; parts that are numbered are all there."""
     names = {path.name for path in folder.glob("*.safetensors")}
     names = names or {path.name for path in folder.glob("*.bin")}
+    # Not the model's: a trainer's arguments, and the weights of an adapter.
     names -= {"training_args.bin", "adapter_model.safetensors", "adapter_model.bin"}
     if not names and (folder / "adapter_config.json").is_file():
         raise ConfigError(
@@ -203,7 +215,7 @@ def _check_index(index: Path) -> set[str]:
         held = read_safetensors_header(path)
         for tensor, where in weight_map.items():
             if where == name and tensor not in held:
-                raise ConfigError(f"{path} has no tensor {tensor}, which {index.name} says")
+                raise ConfigError(f"{path} has no tensor {tensor}, which {index.name} lists")
     return set(weight_map.values())
 
 
@@ -221,6 +233,7 @@ def read_safetensors_header(path: Path) -> dict[str, Any]:
         if size < 8:
             raise ConfigError(f"{path} is cut off: it has {size} bytes; fetch the model again")
         (length,) = struct.unpack("<Q", start[:8])
+        # Checked before it is read: in another kind of file these bytes are any number.
         if length > min(size - 8, MAX_HEADER_BYTES):
             raise ConfigError(
                 f"{path} is cut off or no safetensors file: {size} bytes do not hold its header;"
@@ -229,9 +242,9 @@ def read_safetensors_header(path: Path) -> dict[str, Any]:
         file.seek(8)
         text = file.read(length)
     try:
-        header = json.loads(text)
-        tensors = {name: value for name, value in header.items() if name != "__metadata__"}
-        ends = [value["data_offsets"][1] for value in tensors.values()]
+        header: dict[str, Any] = json.loads(text)
+        header.pop("__metadata__", None)
+        ends = [value["data_offsets"][1] for value in header.values()]
     except (ValueError, AttributeError, KeyError, TypeError, IndexError):
         raise ConfigError(f"{path} has no safetensors header; fetch the model again") from None
     expected = 8 + length + max(ends, default=0)
@@ -239,7 +252,7 @@ def read_safetensors_header(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"{path} is cut off: it has {size:,} bytes of {expected:,}; fetch the model again"
         )
-    return tensors
+    return header
 
 
 def _check_pickled_weights(path: Path) -> None:
@@ -248,12 +261,15 @@ def _check_pickled_weights(path: Path) -> None:
     _refuse_pointer(path, start)
     if not start:
         raise ConfigError(f"{path} is empty; fetch the model again")
-    if start.startswith(b"PK") and not zipfile.is_zipfile(path):  # its directory is at its end
+    # PyTorch writes a ZIP archive, whose directory is at its end.
+    if start.startswith(b"PK") and not zipfile.is_zipfile(path):
         raise ConfigError(f"{path} is cut off; fetch the model again")
 
 
 def _check_tokenizer(folder: Path, needs_template: bool) -> None:
-    found = [path for pattern in TOKENIZERS for path in folder.glob(pattern)]
+    found: list[Path] = []
+    for pattern in TOKENIZERS:
+        found += folder.glob(pattern)
     if not found:
         raise ConfigError(
             f"{folder} has no tokenizer (tokenizer.json, or its own kind of file); copy the"

@@ -76,7 +76,9 @@ class EndpointEngine:
         deadline: Deadline,
         schema: Mapping[str, Any] | None = None,
     ) -> Reply:
-        body = self._body(messages, trajectory, schema if self.structured else None)
+        if not self.structured:
+            schema = None
+        body = self._body(messages, trajectory, schema)
 
         async def send(url: str) -> Reply:
             return await self._ask(url, body, deadline)
@@ -147,6 +149,7 @@ class EndpointEngine:
                 return response.status, response.headers, await response.text()
         except asyncio.TimeoutError:
             waited_s = loop.time() - started
+            # A timer may fire a moment before its time.
             if waited_s < self.config.timeout_s and deadline.remaining() <= 0.005:
                 raise OutOfTime(
                     f"endpoint {self.name}: no answer before the deadline", waited_s
@@ -170,11 +173,13 @@ class EndpointEngine:
             raise TypeError(f"content is {type(text).__name__}, not text")
         usage = payload.get("usage") or {}
         cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
+        if cached is not None:  # unknown is not zero
+            cached = int(cached)
         return Reply(
             text=well_formed(text),
             engine=self.name,
             prompt_tokens=int(usage.get("prompt_tokens") or 0),
             response_tokens=int(usage.get("completion_tokens") or 0),
-            cached_tokens=None if cached is None else int(cached),
+            cached_tokens=cached,
             cut=choice.get("finish_reason") == "length",
         )

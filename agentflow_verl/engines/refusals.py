@@ -85,6 +85,7 @@ def _fields_and_texts(answer: str) -> tuple[list[str], list[str]]:
     """Names in ``param`` (OpenAI) and ``loc`` (FastAPI), and the messages; what a server repeats of
     the request, under ``input``, is neither.
     """
+    # Breadth first: the outermost names and messages come before those nested in them.
     try:
         pending: list[Any] = [json.loads(answer)]
     except (ValueError, RecursionError):
@@ -99,8 +100,12 @@ def _fields_and_texts(answer: str) -> tuple[list[str], list[str]]:
             pending += part
         elif isinstance(part, dict):
             fields += re.findall(r"\w+", str(part.get("param") or ""))
-            fields += [str(step) for step in part.get("loc") or () if step != "body"]
-            pending += [value for key, value in part.items() if key not in _NO_MESSAGE]
+            for step in part.get("loc") or ():
+                if step != "body":  # the whole body, no parameter
+                    fields.append(str(step))
+            for key, value in part.items():
+                if key not in _NO_MESSAGE:
+                    pending.append(value)
     return fields, texts
 
 

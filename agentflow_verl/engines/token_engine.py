@@ -95,14 +95,12 @@ class TokenEngine:
         """
         try:
             ids = self._template(messages)
-        except (
-            TemplateError
-        ):  # a template without a system role (Gemma): the system part leads the user's
+        except TemplateError:
+            # A template without a system role (Gemma): the system part leads the user's.
             system, user = messages
+            prompt = f"{system['content']}\n\n{user['content']}"
             try:
-                ids = self._template(
-                    [{"role": "user", "content": f"{system['content']}\n\n{user['content']}"}]
-                )
+                ids = self._template([{"role": "user", "content": prompt}])
             except TemplateError as fault:
                 raise InfraError(f"engine {self.name}: its chat template fails: {fault}") from fault
         if len(ids) > self.prompt_limit:
