@@ -64,8 +64,11 @@ def fields_at(model: Any, path: tuple[int | str, ...]) -> tuple[str, ...]:
         if isinstance(model, type) and issubclass(model, BaseModel):
             model = model.model_fields[str(part)].annotation
         else:
+            # The value's type of dict[str, Model]; anything else has no fields below it.
             arguments: tuple[Any, ...] = getattr(model, "__args__", ())
-            model = arguments[1] if len(arguments) == 2 else None
+            model = None
+            if len(arguments) == 2:
+                model = arguments[1]
     if isinstance(model, type) and issubclass(model, BaseModel):
         return tuple(model.model_fields)
     return ()

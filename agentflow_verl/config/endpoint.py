@@ -46,6 +46,7 @@ class EndpointConfig(ConfigModel):
     @field_validator("extra_body")
     @classmethod
     def _check_extra_body(cls, extra_body: dict[str, Any]) -> dict[str, Any]:
+        # A stream or several choices would be answers that the client does not read.
         fixed = sorted({"model", "messages", "stream", "n"} & set(extra_body))
         if fixed:
             raise ValueError(f"{fixed[0]!r} is set by agentflow and cannot be replaced")

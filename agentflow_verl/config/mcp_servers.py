@@ -11,6 +11,7 @@ from typing import Any
 
 from agentflow_verl.core.errors import ConfigError
 
+# "${NAME}", or "${env:NAME}" as VS Code writes it.
 _BEARER = re.compile(r"Bearer \$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)\}")
 _VARIABLE = re.compile(r"\$\{(?:env:)?([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -20,10 +21,13 @@ def read_mcp_servers(path: str) -> dict[str, dict[str, Any]]:
     started behind ``tool_servers.stdio``. Raises ConfigError naming the file and the server.
     """
     try:
+        # Editors on Windows may write a byte order mark.
         content = json.loads(Path(path).expanduser().read_text("utf-8-sig"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"agentflow.mcp_servers: cannot read {path}: {error}") from None
-    servers = content.get("mcpServers", content.get("servers")) if _is_object(content) else None
+    servers = None
+    if _is_object(content):  # VS Code calls them "servers"
+        servers = content.get("mcpServers", content.get("servers"))
     if not _is_object(servers) or not servers:
         raise ConfigError(f"agentflow.mcp_servers: {path} has no object 'mcpServers' with servers")
     nodes: dict[str, dict[str, Any]] = {}
@@ -46,7 +50,7 @@ def _to_node(name: str, server: Mapping[str, Any], where: str) -> dict[str, Any]
         return {"urls": [url], "token_env": _token_env(server.get("headers") or {}, where)}
     if not isinstance(command, str) or url is not None:
         raise ConfigError(f"{where} needs either 'command' or 'url'")
-    arguments = [str(argument) for argument in server.get("args") or []]
+    arguments = list(map(str, server.get("args") or []))
     values: dict[str, str] = {}
     passed_on: list[str] = []
     for variable, value in (server.get("env") or {}).items():

@@ -13,6 +13,7 @@ from agentflow_verl.config.base import fields_at, nearest
 from agentflow_verl.config.schema import AgentflowConfig
 from agentflow_verl.core.errors import ConfigError
 
+# Hydra's forms: key=value, +key=value, ++key=value and ~key.
 OVERRIDE = re.compile(r"(?:\+\+?|~)?agentflow\.([\w.-]+)(?:=.*)?", re.DOTALL)
 
 

@@ -80,7 +80,9 @@ class AgentflowConfig(Limits):
             return tools
         named = {}
         for name, node in tools.items():
-            named[name] = {**node, "name": name} if isinstance(node, Mapping) else node
+            if isinstance(node, Mapping):
+                node = {**node, "name": name}
+            named[name] = node  # what is no mapping is refused by ToolConfig, with its place
         return named
 
     @field_validator("umask")
@@ -117,6 +119,7 @@ def _with_mcp_servers(node: Mapping[str, Any]) -> dict[str, Any]:
     whole = dict(node)
     path, tools = whole.get("mcp_servers"), whole.get("tools") or {}
     if isinstance(path, str) and isinstance(tools, Mapping):
+        # The configuration's own tools overrule servers of the same name in the file.
         whole["tools"] = {**read_mcp_servers(path), **tools}
     return whole
 

@@ -63,6 +63,7 @@ class ToolConfig(ConfigModel):
         """The command line of an embedded server; port 0 lets it choose one. It must not outlive
         its parent.
         """
+        # This interpreter and not "python": the server needs the same environment.
         command = self.command or (sys.executable, "-m", f"tool_servers.{self.name}")
         return [*command, "--port", str(port), "--exit-with-parent", *self.args]
 
@@ -86,7 +87,7 @@ class ToolConfig(ConfigModel):
     def _name_tools(cls, tools: Any) -> Any:
         """A list of names keeps them."""
         if isinstance(tools, (list, tuple)):
-            return {name: name for name in tools}
+            return dict(zip(tools, tools, strict=True))
         return tools
 
     @field_validator("tools")
@@ -118,7 +119,9 @@ class ToolConfig(ConfigModel):
     @field_validator("env", "token_env")
     @classmethod
     def _check_variables(cls, given: tuple[str, ...] | str | None) -> tuple[str, ...] | str | None:
-        names = (given,) if isinstance(given, str) else given or ()
+        names = given or ()
+        if isinstance(given, str):
+            names = (given,)
         for name in names:
             if not _ENV_NAME.fullmatch(name):
                 raise ValueError(f"{name!r}: give names of environment variables, not values")
@@ -143,5 +146,5 @@ def _is_usable(url: str) -> bool:
     try:
         parts = urlsplit(url)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
+    except ValueError:  # reading the port raises it, too
         return False

@@ -112,6 +112,7 @@ def last_lines(path: Path, count: int, start: int = 0) -> list[str]:
     """The last lines that a log has, at most 8 KiB of them, from byte ``start`` on."""
     with path.open("rb") as log:
         end = log.seek(0, os.SEEK_END)
+        # The first of these lines may be cut; a log of gigabytes is not read for twenty lines.
         log.seek(max(start, end - _LAST_BYTES))
         return log.read().decode("utf-8", "replace").splitlines()[-count:]
 
@@ -119,6 +120,7 @@ def last_lines(path: Path, count: int, start: int = 0) -> list[str]:
 def _ending_with(parent: int) -> Callable[[], None]:
     """In the child: ask the kernel for SIGTERM when the parent ends, however it ends."""
 
+    # Runs in the child between fork and exec, so it does as little as it can.
     def ask() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it ended before

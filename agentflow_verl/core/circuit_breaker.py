@@ -53,6 +53,7 @@ class CircuitBreaker:
             )
         shortest, longest = COOL_DOWN_S
         self.cool_down_s = min(longest, max(shortest, 2 * self.cool_down_s))
+        # By lot around the cool-down, so that many processes do not all probe at the same moment.
         self.next_try = now + self.cool_down_s * random.uniform(0.75, 1.25)
 
     def succeed(self) -> None:

@@ -1,6 +1,6 @@
 """Results of pure tools on disk, for every process that shares the folder.
 
-One file an entry, written aside and renamed into place: readers and writers need no lock, on a
+One file per entry, written aside and renamed into place: readers and writers need no lock, on a
 network file system either. The first line is a digest of the rest; an entry that does not match it
 is a miss and is removed. A cache never fails a call: a disk that is slow, full or gone makes it a
 miss, and is said once in the log.
@@ -49,11 +49,11 @@ class ResultCache:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._drafts = itertools.count()
-        self._since_sweep: float = (
-            math.inf
-        )  # bytes written; infinite: this process has not swept yet
+        # Bytes written since the last sweep; infinite where this process has not swept yet.
+        self._since_sweep: float = math.inf
         self._unwritten: set[asyncio.Future[None]] = set()
         self._complained = False
+        # Written to once, so that a wrong folder is an error now and not a warning in the run.
         try:
             folder.mkdir(parents=True, exist_ok=True)
             draft = self._draft()
@@ -67,7 +67,9 @@ class ResultCache:
         """The text kept under a digest. ``None`` if there is none, or not within half a second."""
         reading = asyncio.get_running_loop().run_in_executor(self._thread, self._read, digest)
         done, _ = await asyncio.wait([reading], timeout=deadline.within(PATIENCE_S).remaining())
-        return reading.result() if done else None
+        if not done:
+            return None
+        return reading.result()
 
     def put(self, digest: str, text: str) -> None:
         """Keep a text; returns at once. Nothing is kept while the disk is a thousand entries

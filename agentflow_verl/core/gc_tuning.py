@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import gc
 
+# Python 3.12's defaults are 700, 10 and 10.
 THRESHOLDS = (50_000, 10, 20)
 
 
 def settle() -> None:
-    """Leave what is loaded by now out of all collections, and collect what is new less often. Once
-    a process, after its start.
+    """Leave what is loaded by now out of all collections, and collect what is new less often. Call
+    it once per process, after its start.
     """
+    # Collected first, since what is frozen is never freed.
     gc.collect()
     gc.freeze()
     gc.set_threshold(*THRESHOLDS)

@@ -16,6 +16,7 @@ from agentflow_verl.core.deadline import Clock
 SUSPENDED = "the trainer suspended generation"
 ABORTED = "the request was aborted, and waits to be sent again"
 
+# By task: a client deep in verl learns of an abort and does not know whose call it serves.
 _waiting: ContextVar[Clock | None] = ContextVar("clock_of_the_call", default=None)
 
 

@@ -71,6 +71,7 @@ class Pace:
         if at - now >= deadline.remaining():
             message = f"{what}: the rate limit leaves no call before the deadline"
             raise OutOfTime(message, waited_s=at - now)
+        # Taken before the wait, so that the next caller gets the turn after this one.
         self._next = at + self._interval
         if at > now:
             await asyncio.sleep(at - now)

@@ -23,6 +23,7 @@ def parse_umask(text: str) -> int:
 
 def make_private_folder(folder: Path, umask: int = PRIVATE) -> None:
     """Make ``folder`` and its parents. Those that exist keep their mode."""
+    # One by one: ``mkdir(parents=True)`` gives the parents the default mode.
     for path in reversed((folder, *folder.parents)):
         if not path.exists():
             path.mkdir(mode=0o777 & ~umask, exist_ok=True)

@@ -26,6 +26,7 @@ class RetryPolicy:
         """
         doubled = 2.0 ** min(attempt - 1, 30)  # a float overflows at 1,024
         backoff_s = min(self.longest_pause_s, self.first_pause_s * doubled)
+        # On top of what the server asks for, since it may ask the same of all callers.
         return retry_after_s + backoff_s * random.uniform(0.5, 1.5)
 
 

@@ -24,19 +24,24 @@ import re
 TAIL = 100_000
 """Characters read, from the end: far beyond a generator's longest response."""
 
+# Soft hyphen, zero-width characters, direction marks and the byte order mark.
 INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
+# Tags as models write them: any case, full-width or escaped brackets, "final_answer".
 TAG_NAME = r"(?:final[_ -]?)?answer"
 OPEN = re.compile(rf"(?:<|＜|&lt;)[ \t]*{TAG_NAME}[ \t]*(?:>|＞|&gt;)", re.IGNORECASE)
 CLOSE = re.compile(rf"(?:<|＜|&lt;)[ \t]*[/\\][ \t]*{TAG_NAME}[ \t]*(?:>|＞|&gt;|$)", re.IGNORECASE)
+# The beginning of a closing tag at the end of a response that reached its length: "</ans".
 CUT_CLOSE = re.compile(
     r"(?:<|＜|&lt;)[ \t]*(?:[/\\][ \t]*(?:a(?:n(?:s(?:w(?:er?)?)?)?)?)?)?[ \t]*$", re.IGNORECASE
 )
+# What stands between tags that a text only speaks of: "between <answer> and </answer>".
 PLACEHOLDER = re.compile(
     r"[\W_]*(?:and|to|or|up to|until|(?:the |my |your |a )?(?:final |short |correct "
     r")?answers?(?: here| goes here)?"
     r"|(?:the )?tags?|[\W_]*)[\W_]*",
     re.IGNORECASE,
 )
+# What follows such a tag: "the <answer> tag holds …". A colon makes it a statement after all.
 MENTION = re.compile(
     r"[`'\")\]”’]*\s*(?:and|or|to|tags?|elements?|blocks?|sections?|markers?|delimiters?|fields?|pairs?|above|below"
     r"|is|was|are|were|holds?|contains?|means|shows|marks|denotes|tells|stands|states"
@@ -44,7 +49,9 @@ MENTION = re.compile(
     re.IGNORECASE,
 )
 END_OF_REASONING = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
+# What opens or closes a group; an escaped brace, which the second alternative takes, does neither.
 BRACES = re.compile(r"\\(?:boxed|fbox)[ \t]?\{|\\.|[{}]", re.DOTALL)
+# The bounds keep the search linear in the text's length.
 JSON_ANSWER = re.compile(
     r"[\"'](?:final[_ ]?|correct[_ ]?)?answer[\"']\s*:\s*"
     r"(\"(?:[^\"\\\n]|\\.){0,2000}\"|'(?:[^'\\\n]|\\.){0,2000}'|-?[0-9][0-9.eE+-]{0,60}|true|false)",
@@ -70,7 +77,9 @@ PLEASANTRY = re.compile(
     r"|is there anything|good luck|q\.?e\.?d\.?[\W_]*$)",
     re.IGNORECASE,
 )
+# A full stop ends a sentence only before a capital, a quotation or a formula; a Chinese one always.
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"“(\[$\\*])|(?<=[。！？])\s*(?=\S)")
+# Full stops behind which a sentence goes on, initials included.
 ABBREVIATION = re.compile(r"(?:\b[A-Z]|\b(?:Mr|Mrs|Ms|Dr|St|Jr|Sr|vs|No|Prof|etc|e\.g|i\.e))\.$")
 REASON = re.compile(
     r"[\s,;(–—-]+(?:because|since|as (?:it|the|they|he|she|this|we|shown|stated|given)|which"
@@ -78,6 +87,7 @@ REASON = re.compile(
     r"|given that|due to|based on|according to|due to)\b.*$",
     re.IGNORECASE | re.DOTALL,
 )
+# The verb between subject and value; not in a relative clause ("which is") nor after "there".
 STATEMENT = re.compile(
     r"(?<!\bwho)(?<!\bwhich)(?<!\bthat)(?<!\bwhat)(?<!\bthere)\s(?:is|are|was|were|equals?|is "
     r"equal to|equal to"
@@ -85,11 +95,13 @@ STATEMENT = re.compile(
     r"|then|equal to|exactly|simply|now"
     r"|indeed)\s)?(?::\s?)?"
 )
+# A lone equals sign, not part of ≤, ≥, ≠, := or ==.
 EQUATION = re.compile(r"(?<![<>!:=\\])=(?!=)")
 RESULT = re.compile(
     r"[\W_]{0,8}(?:the\s+)?(?:final\s+)?(?:result|solution|output|value|total|sum)\s*[:：]\s*(.+)$",
     re.IGNORECASE,
 )
+# A value does not begin so: "was founded in 1901" states the whole sentence, not "founded in 1901".
 AGENT = re.compile(
     r"^(?:\w+(?:ed|en)\s+by|made by|built by|(?:born|located|situated|founded|released|held"
     r"|published|found)"
@@ -141,6 +153,7 @@ def in_tags(text: str) -> str | None:
     end = len(text)
     is_closed = False
     only_mentioned: str | None = None
+    # From the last tag back; ``end`` is where the tags behind the present one begin.
     for match in reversed(opened):
         while closed and closed[-1] >= match.end():
             end = closed.pop()
@@ -181,7 +194,10 @@ def boxed(text: str) -> str:
             if start > best[0] and content and not content.isspace():
                 best = (start, match.start())
         elif token.endswith("{") and len(token) != 2:  # "{" opens a group, "\{" is a printed brace
-            stack.append(match.end() if token != "{" else 0)
+            start = 0  # a plain group holds no answer, but its braces must balance
+            if token != "{":
+                start = match.end()
+            stack.append(start)
     return text[best[0] : best[1]].strip()
 
 
