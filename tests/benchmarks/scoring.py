@@ -1,9 +1,9 @@
 """How fast answers are scored on one core: python -m tests.benchmarks.scoring [--json FILE].
 
 Rates are answers per CPU second, the maths scorer's worker process included, on answers that no
-cache has seen: QA answers in the wordings of the hand-written cases, maths answers half plain numbers and
-half expressions that need the algebra. Pathological expressions are timed one by one: each has to
-be given up within the worker's limit.
+cache has seen: QA answers in the wordings of the hand-written cases, maths answers half plain
+numbers and half expressions that need the algebra. Pathological expressions are timed one by one:
+each has to be given up within the worker's limit.
 """
 
 from __future__ import annotations
