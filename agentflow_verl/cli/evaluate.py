@@ -177,6 +177,7 @@ async def _evaluate(
         )
         results = folder.results()
         planned = store.jobs(benchmarks, options.trials)
+        # Not all that are scored: an earlier command may have run more trials or questions.
         before = [results.scored[job.id] for job in planned if job.id in results.scored]
         runner = Runner(
             opened.engines,

@@ -33,12 +33,13 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """1 where any trajectory differs."""
-    different = False
+    """Print the report; 1 if any trajectory differs from its record."""
+    status = 0
     for line in report(options.source, options.tokenizer):
         print(line.text, flush=True)
-        different = different or line.different
-    return 1 if different else 0
+        if line.different:
+            status = 1
+    return status
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,10 @@ def report(source: str, tokenizer_path: str | None = None) -> Iterator[Line]:
     path, wanted = _split(source)
     trajectories = [found for found in read_trajectories(path) if wanted in (None, found.id)]
     if not trajectories:
-        raise ConfigError(
-            f"{path} has no trajectory {wanted}" if wanted else f"{path} has no trajectories"
-        )
+        missing = "no trajectories"
+        if wanted:
+            missing = f"no trajectory {wanted}"
+        raise ConfigError(f"{path} has {missing}")
     setup = Setup.near(path)
     tokenizer, not_compared = _tokenizer(path, setup, tokenizer_path)
     outcomes: Counter[str] = Counter()
@@ -93,6 +95,7 @@ def _difference_text(recorded: Trajectory, now: Trajectory, difference: Differen
 
 def _split(source: str) -> tuple[Path, str | None]:
     """``FILE:ID`` where there is no file of the whole name."""
+    # A file's name may contain a colon itself, so the whole name is tried first.
     name, mark, wanted = source, "", ""
     if not Path(source).is_file():
         name, mark, wanted = source.partition(":")
@@ -131,4 +134,7 @@ def _saved_tokenizer(path: Path, named: str) -> str | None:
     places = [Path(named)]
     for parent in path.resolve().parents[:PARENTS_SEARCHED]:
         places += sorted(parent.glob("checkpoints/*/actor/huggingface"))
-    return next((str(place) for place in places if place.is_dir()), None)
+    for place in places:
+        if place.is_dir():
+            return str(place)
+    return None

@@ -1,8 +1,8 @@
 """``agentflow tools``: start tool servers by hand, and list what running ones offer.
 
-Servers that are started here are supervised as a run's embedded ones are: restarted when they die,
-ended together, gone with this process however it ends. Their addresses are printed as lines that
-can stand under ``agentflow.tools``.
+Servers started here are supervised like a run's embedded ones: they are restarted when they die and
+end with this process, however it ends. Their addresses are printed as lines that can be put under
+``agentflow.tools``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from agentflow_verl.tools.toolbox import ToolBox
 from agentflow_verl.tools.types import ToolSpec
 
 BUILT_IN = ("base_generator", "google_search", "python_coder", "web_search", "wikipedia_search")
-TOKEN = "AGENTFLOW_TOOL_TOKEN"  # what our servers demand where it is set
+TOKEN = "AGENTFLOW_TOOL_TOKEN"  # if set, our servers require it
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -72,13 +72,16 @@ def server_configs(names: Sequence[str], file: str | None) -> list[ToolConfig]:
     same shell. Raises ConfigError for a file that is not of that shape, or a name that is not
     there.
     """
-    nodes = dict.fromkeys(BUILT_IN, {}) if file is None else _read_nodes(file)
+    nodes: dict[str, Any] = dict.fromkeys(BUILT_IN, {})
+    if file is not None:
+        nodes = _read_nodes(file)
     unknown = [name for name in names if name not in nodes]
     if unknown:
         raise ConfigError(
             f"no tool server is called {unknown[0]!r}; the names are {', '.join(nodes)}"
         )
     tools = schema.load({"tools": nodes}).tools
+    # Bash exports functions as variables with names such as BASH_FUNC_x%%; they are left out.
     environment = tuple(filter(_ENV_NAME.fullmatch, os.environ))
     configs = []
     for name in names or nodes:
@@ -118,21 +121,23 @@ def serve_until_signal(
 
 def _outcome_line(outcome: ToolConfig | ConfigError) -> str:
     if isinstance(outcome, ConfigError):
-        # The first line says what failed, the last one is the server's own last word.
+        # The first line says what failed; the last one is the last line of the server's log.
         lines = str(outcome).splitlines()
         return f"# {lines[0]} {lines[-1].strip()}"
-    token = f", token_env: {TOKEN}" if _token_env() else ""
+    token = ""
+    if _token_env():
+        token = f", token_env: {TOKEN}"
     return f"{outcome.name}: {{urls: [{', '.join(outcome.urls)}]{token}}}"
 
 
 def list_tools(urls: Sequence[str]) -> Iterator[str]:
-    """What the servers at these addresses offer, a few lines per tool; they are sent the token, if
-    there is one. Raises ConfigError.
+    """Yield a few lines per tool that the servers at these addresses offer; the token is sent to
+    them if it is set. Raises ConfigError.
     """
-    configs = [
-        ToolConfig(name=_server_name(url, number), urls=(url,), token_env=_token_env())
-        for number, url in enumerate(urls, start=1)
-    ]
+    configs = []
+    for number, url in enumerate(urls, start=1):
+        name = _server_name(url, number)
+        configs.append(ToolConfig(name=name, urls=(url,), token_env=_token_env()))
     for config, specs in asyncio.run(_fetch_specs(configs)):
         for spec in specs:
             yield from _spec_lines(spec, config.urls[0])
@@ -142,15 +147,22 @@ def _spec_lines(spec: ToolSpec, url: str) -> Iterator[str]:
     required = spec.parameters.get("required", ())
     arguments = []
     for name in spec.parameters.get("properties", {}):
-        arguments.append(name if name in required else f"{name}?")
+        mark = "" if name in required else "?"
+        arguments.append(f"{name}{mark}")
     yield f"{spec.name}({', '.join(arguments)})  {url}"
     for line in [*spec.description.splitlines(), *spec.notes.splitlines()]:
         yield f"    {line}"
-    yield f"    {'results may be cached' if spec.cacheable else 'results are not cached'}"
+    if spec.cacheable:
+        yield "    results may be cached"
+    else:
+        yield "    results are not cached"
 
 
 def _token_env() -> str | None:
-    return TOKEN if os.environ.get(TOKEN) else None
+    """The variable that holds the token; None where it is not set."""
+    if not os.environ.get(TOKEN):
+        return None
+    return TOKEN
 
 
 async def _fetch_specs(

@@ -80,8 +80,8 @@ def write(folders: Sequence[Path], tokenizer: Path | None, path: Path) -> int:
 
 
 def serve(folders: Sequence[Path], tokenizer: Path | None, port: int) -> ThreadingHTTPServer:
-    """A server that follows the runs; ``serve_forever`` runs it. Raises ConfigError: the port is
-    taken or is none.
+    """A server that follows the runs; ``serve_forever`` runs it. Raises ConfigError where the port
+    is taken or not a port number.
     """
     if not 0 <= port <= 65_535:
         raise ConfigError(f"--port {port}: choose one from 1 to 65535, or 0 for a free one")
@@ -89,7 +89,9 @@ def serve(folders: Sequence[Path], tokenizer: Path | None, port: int) -> Threadi
     try:
         return server([run for run, _ in opened], [pieces for _, pieces in opened], port)
     except OSError as error:
-        reason = "is taken" if error.errno == errno.EADDRINUSE else str(error.strerror)
+        reason = str(error.strerror)
+        if error.errno == errno.EADDRINUSE:
+            reason = "is taken"
         raise ConfigError(
             f"--port {port}: {reason}; choose another one, or 0 for a free one"
         ) from None
