@@ -1,16 +1,15 @@
-"""What is logged under ``agentflow/``: a figure a trajectory, never a row."""
+"""The metrics logged under ``agentflow/``: means over trajectories, never over rows."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from agentflow_verl.flow.modules import MODULES
 from agentflow_verl.trainer.batching.dealing import BatchIndex
-from agentflow_verl.trainer.rollout.row_record import RowRecord
+from agentflow_verl.trainer.rollout.row_record import RowRecord, TrajectorySummary
 from agentflow_verl.trajectories.records import Outcome
 
 PARTS = (*MODULES, "tools", "paused", "total")
@@ -33,113 +32,133 @@ def batch_metrics(
     """
     last, summaries, outcomes = [], [], Counter[Outcome]()
     for row, record in enumerate(records):
-        # padding is a copy of a row, record and all
+        # verl's padding copies a row with its record, so it must not be counted a second time.
         if record is None or record.summary is None or index.padding_R[row]:
             continue
         last.append(row)
         summaries.append(record.summary)
         outcomes[record.outcome] += 1
-    valid = [row for row in last if valid_R[row]]
-    calls = Counter(tool for summary in summaries for tool in summary.calls)
-    turns = sum(summary.turns for summary in summaries)
+    # A trajectory that ended in a fault has a summary, but neither reward nor verdict to count.
+    valid, verdicts = [], []
+    for row, summary in zip(last, summaries):
+        if valid_R[row]:
+            valid.append(row)
+            verdicts.append((summary.stopped, float(score_R[row]) >= 1.0))
     total = max(1, len(last))
     metrics = {
         "agentflow/trajectories": len(last),
         "agentflow/rows": int((~index.padding_R).sum()),
         "agentflow/success": _mean([float(score_R[row] >= 1.0) for row in valid]),
         "agentflow/reward": _mean([float(score_R[row]) for row in valid]),
-        "agentflow/turns": turns / total,
-        "agentflow/planner_tokens_per_turn": (
-            sum(s.planner_tokens for s in summaries) / max(1, turns)
-        ),
-        "agentflow/planner_tokens_per_trajectory": (
-            sum(s.planner_tokens for s in summaries) / total
-        ),
-        "agentflow/tool_error_rate": (
-            sum(s.tool_errors for s in summaries) / max(1, sum(calls.values()))
-        ),
-        "agentflow/malformed_plan_rate": (
-            sum(s.malformed_plans for s in summaries) / max(1, turns)
-        ),
-        "agentflow/completed_plan_rate": (
-            sum(s.completed_plans for s in summaries) / max(1, turns)
-        ),
-        "agentflow/malformed_call_rate": (
-            sum(s.malformed_calls for s in summaries) / max(1, turns)
-        ),
-        "agentflow/malformed_verdict_rate": (
-            sum(s.malformed_verdicts for s in summaries) / max(1, turns)
-        ),
-        "agentflow/cut_replies": sum(s.cut_replies for s in summaries) / total,
+        **_summary_metrics(summaries),
         "agentflow/objective_mass": float(loss_share_R.sum()),
     }
-    metrics |= {
-        f"agentflow/outcome/{outcome.value}": outcomes[outcome] / total for outcome in Outcome
-    }
-    metrics |= {f"agentflow/calls/{tool}": count / total for tool, count in calls.items()}
-    metrics |= {
-        f"agentflow/seconds/{part}": _mean([s.timings.get(part, 0.0) for s in summaries])
-        for part in PARTS
-    }
-    metrics |= _cache_metrics([s.cached_tokens for s in summaries])
+    for outcome in Outcome:
+        metrics[f"agentflow/outcome/{outcome.value}"] = outcomes[outcome] / total
+    metrics |= _call_metrics(summaries)
+    for part in PARTS:
+        seconds = [summary.timings.get(part, 0.0) for summary in summaries]
+        metrics[f"agentflow/seconds/{part}"] = _mean(seconds)
+    metrics |= _cache_metrics(summaries)
     metrics |= _group_metrics(valid, index, score_R, advantage_R)
-    metrics |= _verifier_metrics(
-        [(records[row].summary.stopped, float(score_R[row]) >= 1.0) for row in valid]
-    )
+    metrics |= _verifier_metrics(verdicts)
     metrics |= _share_metrics(index, valid_R, score_R, advantage_R, loss_share_R)
     return metrics
 
 
-def _cache_metrics(counts: Sequence[dict[str, tuple[int, int]]]) -> dict[str, float]:
-    """The share of prompt tokens that prefix caches served, in all and by engine; of the engines
-    that tell.
-    """
-    cached, prompt = Counter(), Counter()
-    for count in counts:
-        for engine, (tokens, of) in count.items():
-            cached[engine] += tokens
-            prompt[engine] += of
-    shares = {
-        f"agentflow/cached_token_share/{engine}": cached[engine] / max(1, prompt[engine])
-        for engine in prompt
-    }
+def _summary_metrics(summaries: Sequence[TrajectorySummary]) -> dict[str, float]:
+    """Counts per trajectory or per turn, of all trajectories, faults included."""
+    sums: Counter[str] = Counter()
+    for summary in summaries:
+        sums.update(
+            turns=summary.turns,
+            calls=len(summary.calls),
+            planner_tokens=summary.planner_tokens,
+            tool_errors=summary.tool_errors,
+            malformed_plans=summary.malformed_plans,
+            completed_plans=summary.completed_plans,
+            malformed_calls=summary.malformed_calls,
+            malformed_verdicts=summary.malformed_verdicts,
+            cut_replies=summary.cut_replies,
+        )
+    total, turns = max(1, len(summaries)), max(1, sums["turns"])
     return {
-        "agentflow/cached_token_share": sum(cached.values()) / max(1, sum(prompt.values())),
-        **shares,
+        "agentflow/turns": sums["turns"] / total,
+        "agentflow/planner_tokens_per_turn": sums["planner_tokens"] / turns,
+        "agentflow/planner_tokens_per_trajectory": sums["planner_tokens"] / total,
+        "agentflow/tool_error_rate": sums["tool_errors"] / max(1, sums["calls"]),
+        "agentflow/malformed_plan_rate": sums["malformed_plans"] / turns,
+        "agentflow/completed_plan_rate": sums["completed_plans"] / turns,
+        "agentflow/malformed_call_rate": sums["malformed_calls"] / turns,
+        "agentflow/malformed_verdict_rate": sums["malformed_verdicts"] / turns,
+        "agentflow/cut_replies": sums["cut_replies"] / total,
     }
+
+
+def _call_metrics(summaries: Sequence[TrajectorySummary]) -> dict[str, float]:
+    """Calls of each tool per trajectory."""
+    calls: Counter[str] = Counter()
+    for summary in summaries:
+        calls.update(summary.calls)
+    metrics = {}
+    for tool, count in calls.items():
+        metrics[f"agentflow/calls/{tool}"] = count / len(summaries)
+    return metrics
+
+
+def _cache_metrics(summaries: Sequence[TrajectorySummary]) -> dict[str, float]:
+    """The share of prompt tokens served by prefix caches, overall and per engine, of the engines
+    that report it.
+    """
+    cached: Counter[str] = Counter()
+    prompt: Counter[str] = Counter()
+    for summary in summaries:
+        for engine, (cached_tokens, prompt_tokens) in summary.cached_tokens.items():
+            cached[engine] += cached_tokens
+            prompt[engine] += prompt_tokens
+    name = "agentflow/cached_token_share"
+    shares = {name: sum(cached.values()) / max(1, sum(prompt.values()))}
+    for engine in prompt:
+        shares[f"{name}/{engine}"] = cached[engine] / max(1, prompt[engine])
+    return shares
 
 
 def _group_metrics(
     valid: Sequence[int], index: BatchIndex, score_R: Tensor, advantage_R: Tensor
 ) -> dict[str, float]:
+    """How many groups there are, and how many of them give no signal: all rewards equal, or fewer
+    than two valid trajectories.
+    """
     rewards: dict[int, list[float]] = {}
     for row in valid:
         rewards.setdefault(int(index.group_R[row]), []).append(float(score_R[row]))
-    flat = [len(set(group)) == 1 for group in rewards.values()]
+    groups = rewards.values()
+    spread = 0.0
+    if len(valid) > 1:  # the sample deviation of one value is nan
+        spread = float(advantage_R[list(valid)].std())
     return {
         "agentflow/groups": len(rewards),
-        "agentflow/zero_variance_groups": _mean([float(is_flat) for is_flat in flat]),
-        "agentflow/thin_groups": _mean([float(len(group) < 2) for group in rewards.values()]),
-        "agentflow/advantage_spread": (
-            float(torch.stack([advantage_R[row] for row in valid]).std()) if len(valid) > 1 else 0.0
-        ),
+        "agentflow/zero_variance_groups": _mean([float(len(set(group)) == 1) for group in groups]),
+        "agentflow/thin_groups": _mean([float(len(group) < 2) for group in groups]),
+        "agentflow/advantage_spread": spread,
     }
 
 
 def _verifier_metrics(verdicts: Sequence[tuple[bool | None, bool]]) -> dict[str, float]:
-    """The verifier's last decision against the outcome, of the trajectories in which it decided.
+    """The verifier's last decision compared with the outcome, for trajectories in which it decided.
 
     Args:
-        verdicts: of each valid trajectory, whether the verifier stopped it (None: it never spoke),
-            and whether its answer is right.
+        verdicts: of each valid trajectory, whether the verifier stopped it (None: it made no
+            decision), and whether its answer is right.
     """
-    stopped_right = [right for stopped, right in verdicts if stopped is True]
-    went_on_right = [right for stopped, right in verdicts if stopped is False]
-    decided = len(stopped_right) + len(went_on_right)
-    wrong = stopped_right.count(False)
-    missed = went_on_right.count(True)
+    counts = Counter(verdicts)
+    wrong, missed = counts[True, False], counts[False, True]
+    decided = wrong + missed + counts[True, True] + counts[False, False]
+    accuracy = 0.0
+    if decided:
+        accuracy = 1 - (wrong + missed) / decided
     return {
-        "agentflow/verifier/accuracy": 1 - (wrong + missed) / decided if decided else 0.0,
+        "agentflow/verifier/accuracy": accuracy,
         "agentflow/verifier/stopped_while_wrong": wrong / max(1, decided),
         "agentflow/verifier/went_on_while_right": missed / max(1, decided),
     }
@@ -152,10 +171,10 @@ def _share_metrics(
     advantage_R: Tensor,
     loss_share_R: Tensor,
 ) -> dict[str, float]:
-    """Where the loss and its gradient come from.
+    """Which trajectories the loss and its gradient come from.
 
-    A row's part of the policy gradient is its share of the loss times |A|. Trajectories are told
-    apart by their turns, since 1/T is meant to make them equal.
+    A row's part of the policy gradient is its share of the loss times |A|. Trajectories are grouped
+    by their number of turns, since the weight 1/T is meant to make them contribute equally.
     """
     rewards: dict[int, set[float]] = {}
     turns = Counter(index.trajectory_R[valid_R].tolist())
@@ -167,26 +186,35 @@ def _share_metrics(
             without_signal += float(loss_share_R[row])
         by_turns = turns[int(index.trajectory_R[row])]
         gradient[by_turns] += float(loss_share_R[row] * advantage_R[row].abs())
+    shares = {}
     total = sum(gradient.values())
-    found = {
-        f"agentflow/gradient_share/turns_{count}": share / total if total else 0.0
-        for count, share in gradient.items()
-    }
+    for count, share in gradient.items():
+        shares[f"agentflow/gradient_share/turns_{count}"] = _ratio(share, total)
     loss = float(loss_share_R.sum())
-    found["agentflow/loss_share_without_signal"] = without_signal / loss if loss else 0.0
-    return found
+    shares["agentflow/loss_share_without_signal"] = _ratio(without_signal, loss)
+    return shares
 
 
 def policy_rollout_kl(
     old_logprob_RL: Tensor, rollout_logprob_RL: Tensor, mask_RL: Tensor
 ) -> dict[str, float]:
-    """KL(rollout || policy) a trained token, in nats, by the k3 estimator (as the reference's in
-    flow_grpo/): how far the policy that is updated is from the one that sampled, by engine or by
-    age."""
+    """KL(rollout || policy) per trained token, in nats, by the k3 estimator (as for the reference
+    policy in flow_grpo/): how far the policy that is updated is from the one that sampled, because
+    of another engine or of older weights.
+    """
+    # In double precision: the estimate is the small difference of numbers close to 1. Masked before
+    # exp, since padding holds arbitrary values and inf * 0 would be nan.
     log_ratio_RL = (old_logprob_RL - rollout_logprob_RL).double().masked_fill(mask_RL == 0, 0.0)
     kl_RL = log_ratio_RL.exp() - 1 - log_ratio_RL
     return {"agentflow/policy_rollout_kl": float(kl_RL.sum() / mask_RL.sum().clamp(min=1))}
 
 
 def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
+    return _ratio(sum(values), len(values))
+
+
+def _ratio(part: float, whole: float) -> float:
+    """``part / whole``; 0 where ``whole`` is 0."""
+    if not whole:
+        return 0.0
+    return part / whole

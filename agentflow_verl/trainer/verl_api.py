@@ -375,4 +375,7 @@ OWNERS: tuple[Owner, ...] = (
 
 def names() -> set[str]:
     """All names of the table."""
-    return {name.name for owner in OWNERS for name in owner.names}
+    found: set[str] = set()
+    for owner in OWNERS:
+        found.update(name.name for name in owner.names)
+    return found

@@ -10,6 +10,7 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -54,15 +55,18 @@ def plan_steps(
 ) -> list[int]:
     """The optimizer step of each row: groups, dealt evenly over ceil(groups / groups_per_step).
 
-    How many turns a trajectory took changes nothing, nor how fast it was: groups come in order of
-    appearance, which is the data's (replay_buffer.py), or in one drawn from ``shuffle_seed``.
+    The result depends neither on how many turns a trajectory took nor on how fast it was: groups
+    are in order of appearance, which is the data's (replay_buffer.py), or shuffled by
+    ``shuffle_seed``.
     """
     groups = list(dict.fromkeys(group_R))
     if shuffle_seed is not None:
         random.Random(shuffle_seed).shuffle(groups)
-    order = {group: position for position, group in enumerate(groups)}
-    steps = -(-len(order) // groups_per_step)
-    return [order[group] * steps // len(order) for group in group_R]
+    steps = -(-len(groups) // groups_per_step)  # rounded up
+    step_of_group = {}
+    for position, group in enumerate(groups):
+        step_of_group[group] = position * steps // len(groups)
+    return [step_of_group[group] for group in group_R]
 
 
 def rows_per_rank(step_R: Sequence[int], ranks: int, multiple: int) -> int:
@@ -82,23 +86,23 @@ def deal(step_R: Sequence[int], length_R: Tensor, ranks: int, per_rank: int) -> 
 
     Args:
         step_R: step of each row that counts; the rows after them, up to the length of ``length_R``,
-            are padding. length_R: tokens of each row. per_rank: rows of one step on one rank. There
-            must be just enough padding rows to fill the gaps.
+            are padding, of which there must be just enough to fill the gaps.
+        length_R: tokens of each row.
+        per_rank: rows of one step on one rank.
     """
     steps = max(step_R) + 1
-    rows_of = [
-        [row for row, step in enumerate(step_R) if step == wanted] for wanted in range(steps)
-    ]
+    rows_of_step: list[list[int]] = [[] for _ in range(steps)]
+    for row, step in enumerate(step_R):
+        rows_of_step[step].append(row)
     padding = iter(range(len(step_R), len(length_R)))
-    for rows in rows_of:
-        rows.extend(next(padding) for _ in range(ranks * per_rank - len(rows)))
-    dealt: list[list[int]] = [[] for _ in range(ranks)]
-    for rows in rows_of:
+    rows_of_rank: list[list[int]] = [[] for _ in range(ranks)]
+    for rows in rows_of_step:
+        rows.extend(islice(padding, ranks * per_rank - len(rows)))
+        # verl's estimate of a row's FLOPs, in which attention is quadratic in its length.
         work = calculate_workload(length_R[rows])
-        for rank, part in enumerate(
-            get_seqlen_balanced_partitions(work, k_partitions=ranks, equal_size=True)
-        ):
-            dealt[rank].extend(rows[position] for position in part)
-    order = [row for rows in dealt for row in rows]
+        parts = get_seqlen_balanced_partitions(work, k_partitions=ranks, equal_size=True)
+        for rank, part in enumerate(parts):
+            rows_of_rank[rank].extend(rows[position] for position in part)
+    order = list(chain.from_iterable(rows_of_rank))
     assert sorted(order) == list(range(len(length_R)))
     return order

@@ -1,5 +1,5 @@
-"""The agent loop that verl instantiates once a trajectory: a dataset row in, one output a planner
-turn out.
+"""The agent loop that verl instantiates per trajectory: it takes a dataset row and returns one
+output per planner turn.
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ class AgentflowLoop(AgentLoopBase):
         self.services: Services = tools.tools
 
     async def run(self, sampling_params: dict[str, Any], **row: Any) -> list[AgentLoopOutput]:
-        """One trajectory. A fault is an outcome of the trajectory, never an exception: verl would
-        fail the group.
+        """Run one trajectory. A fault is an outcome of the trajectory, never an exception: verl
+        would fail the group.
         """
-        config = self.services.config
-        limits = config.val_limits if validating.get() else config.limits
+        limits = self.services.config.limits
+        if validating.get():
+            limits = self.services.config.val_limits
         engines = self._engines(sampling_params)
         if self.rollout_config.full_determinism:
             engines = seeded(engines, self._seed_key(row))
@@ -53,8 +54,10 @@ class AgentflowLoop(AgentLoopBase):
         )
 
     def _seed_key(self, row: dict[str, Any]) -> str:
-        """The same in each run with this seed. verl's uid is drawn anew in each."""
-        split = "val" if validating.get() else "train"
+        """The same in every run with this seed; verl's uid, which is random, is not."""
+        split = "train"
+        if validating.get():
+            split = "val"
         place = (row["global_steps"], row.get("index", 0), row["session_id"])
         return "/".join(map(str, (self.rollout_config.seed, split, *place)))
 
@@ -70,10 +73,12 @@ class AgentflowLoop(AgentLoopBase):
             template_kwargs=self.apply_chat_template_kwargs,
             interruptions=self.services.interruptions,
         )
-        return {
-            module: policy if name == "policy" else self.services.engines[name]
-            for module, name in self.services.config.engines.model_dump().items()
-        }
+        # The policy's engine is made per trajectory: its sampling parameters are the trajectory's.
+        by_name: dict[str, Engine] = {**self.services.engines, "policy": policy}
+        engines = {}
+        for module, name in self.services.config.engines.model_dump().items():
+            engines[module] = by_name[name]
+        return engines
 
 
 def question_of(raw_prompt: Any) -> str:
@@ -82,12 +87,14 @@ def question_of(raw_prompt: Any) -> str:
 
 
 def seeded(engines: dict[str, Engine], key: str) -> dict[str, Engine]:
-    """``engines``, of which those asked in tokens sample by ``key``.
+    """``engines``, with the token engines seeded by ``key``.
 
     verl's ``rollout.full_determinism`` alone gives every request of a server one seed: all
     trajectories of a group would be the same, and none would teach anything.
     """
     by_key = {}
     for module, engine in engines.items():
-        by_key[module] = engine.seeded(key) if isinstance(engine, TokenEngine) else engine
+        if isinstance(engine, TokenEngine):
+            engine = engine.seeded(key)
+        by_key[module] = engine
     return by_key

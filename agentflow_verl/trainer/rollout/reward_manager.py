@@ -1,4 +1,4 @@
-"""verl's reward manager for trajectories: reads the typed record, never the last row's text.
+"""The reward manager for trajectories: scores the typed record, not the text of the last row.
 
 Chosen by ``reward.reward_manager`` in the agentflow config. The rules decide, with a judge where
 ``agentflow.judge`` names one. A ``reward.custom_reward_function`` replaces both with the user's
@@ -31,7 +31,7 @@ PROMPT = "raw_prompt"  # where verl's data set puts the row's prompt
 
 
 class FlowRewardManager(RewardManagerBase):
-    """Scores a trajectory's answer. ``scored`` is 0 where there is no reward: the trajectory is
+    """Scores a trajectory's answer. ``scored`` is 0 where there is no reward; the trajectory is
     then masked.
     """
 
@@ -44,13 +44,15 @@ class FlowRewardManager(RewardManagerBase):
         reward_model_tokenizer: Any = None,
     ):
         super().__init__(config, tokenizer, compute_score)
-        self.custom = (
-            compute_score if config.reward.custom_reward_function.path is not None else None
-        )
-        self.settings = (
-            schema.load(resolve_node(config.agentflow)) if "agentflow" in config else None
-        )
-        self.reward = RewardConfig() if self.settings is None else self.settings.reward
+        self.custom: Any = None
+        # Without a path verl hands over its own default, which knows none of our data sources.
+        if config.reward.custom_reward_function.path is not None:
+            self.custom = compute_score
+        self.settings: schema.AgentflowConfig | None = None
+        self.reward = RewardConfig()
+        if "agentflow" in config:
+            self.settings = schema.load(resolve_node(config.agentflow))
+            self.reward = self.settings.reward
         self.judge: Judge | None = None
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
@@ -93,17 +95,18 @@ class FlowRewardManager(RewardManagerBase):
         result = self.custom(
             data_source=source, solution_str=trajectory.answer, ground_truth=truth, extra_info=extra
         )
-        result = await result if inspect.isawaitable(result) else result
+        if inspect.isawaitable(result):
+            result = await result
         return checked_result(result)
 
     def _open_judge(self) -> Judge | None:
-        """The judge, where the configuration has one. Opened on first use: it belongs to the
-        running event loop.
-        """
-        endpoint = None if self.settings is None else self.settings.judge_endpoint
-        if self.judge is None and endpoint is not None:
-            session = new_session()
-            self.judge = Judge(self.settings.judge, endpoint, session)
+        """The judge, where the configuration has one."""
+        if self.judge is not None or self.settings is None:
+            return self.judge
+        endpoint = self.settings.judge_endpoint
+        if endpoint is not None:
+            # Opened on first use, because its HTTP session belongs to the running event loop.
+            self.judge = Judge(self.settings.judge, endpoint, new_session())
         return self.judge
 
 
@@ -111,14 +114,17 @@ def checked_result(result: Any) -> dict[str, Any]:
     """What a user's reward function returned, as a dict whose ``score`` is a finite float.
 
     Raises:
-        TypeError, ValueError: it is no number and no dict with one; such a value is a fault of the
-            function and never a reward.
+        TypeError, ValueError: it is neither a number nor a dict with one; such a value is a fault
+            of the function and never a reward.
     """
-    found = dict(result) if isinstance(result, Mapping) else {"score": result}
+    found = {"score": result}
+    if isinstance(result, Mapping):
+        found = dict(result)
     if "score" not in found:
         raise ValueError(f"the reward function returned a dict without 'score': {sorted(found)}")
     value = found["score"]
-    value = value.item() if hasattr(value, "item") else value  # a scalar of numpy or torch
+    if hasattr(value, "item"):  # a scalar of numpy or torch
+        value = value.item()
     if not isinstance(value, (bool, int, float)):
         raise TypeError(
             f"the reward function returned {str(value)[:80]!r} ({type(value).__name__}): return a"

@@ -1,4 +1,6 @@
-"""What travels with a row of verl's batch: its trajectory's outcome, and what metrics need."""
+"""The record that travels with each row of verl's batch: its trajectory's outcome, and what metrics
+need.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +22,14 @@ class TrajectorySummary(Record):
     tool_errors: int
     malformed_plans: int
     completed_plans: int = 0
-    """Plans of which a part was supplied: what it lacked was clear."""
+    """Plans with a missing part that could be inferred and was supplied."""
     malformed_calls: int
     malformed_verdicts: int
     cut_replies: int
     stopped: bool | None = None
     """The verifier's last decision: whether it ended the trajectory. None: it never decided."""
     cached_tokens: dict[str, tuple[int, int]]
-    """By engine: prompt tokens from its prefix cache, and in all."""
+    """By engine: prompt tokens from its prefix cache, and in total."""
     timings: dict[str, float]
     error: str | None
 
@@ -55,12 +57,14 @@ class RowRecord(Record):
 def read_record(extra_fields: Mapping[str, Any]) -> RowRecord | None:
     """The record of a row; None for padding."""
     found = extra_fields.get(FIELD)
-    return None if found is None else RowRecord.model_validate(found)
+    if found is None:
+        return None
+    return RowRecord.model_validate(found)
 
 
 def read_records(extra_fields: Iterable[Mapping[str, Any]]) -> list[RowRecord | None]:
     """As ``read_record``, for each row."""
-    return [read_record(fields) for fields in extra_fields]
+    return list(map(read_record, extra_fields))
 
 
 def is_valid(record: RowRecord | None) -> bool:
@@ -71,29 +75,46 @@ def is_valid(record: RowRecord | None) -> bool:
 def row_records(
     trajectory: Trajectory, rows: int, split: Literal["train", "val"] = "train"
 ) -> list[RowRecord]:
-    """One per row of the trajectory."""
+    """One record per row of the trajectory; the last one has the summary, so that metrics count the
+    trajectory once.
+    """
     each = RowRecord(id=trajectory.id, outcome=trajectory.outcome, split=split)
     last = each.model_copy(update={"summary": summarise(trajectory)})
     return [each] * (rows - 1) + [last]
 
 
 def summarise(trajectory: Trajectory) -> TrajectorySummary:
+    """Count what metrics need of a trajectory's turns and replies."""
     replies = trajectory.all_replies()
-    turns = trajectory.turns
-    verdicts = [turn.verdict for turn in turns if turn.verdict is not None]
-    made = [turn for turn in turns if turn.call is not None and turn.result is not None]
-    plans = [turn for turn in turns if turn.plan is not None]
+    planner_tokens = tool_errors = 0
+    malformed_plans = completed_plans = malformed_calls = malformed_verdicts = 0
+    calls: list[str] = []
+    stopped: bool | None = None
+    for turn in trajectory.turns:
+        if turn.tokens is not None:
+            planner_tokens += len(turn.tokens.response_ids)
+        if turn.plan is None:
+            malformed_plans += 1
+        else:
+            completed_plans += bool(turn.plan.supplied)
+            malformed_calls += turn.error is not None
+        if turn.call is not None and turn.result is not None:
+            calls.append(turn.call.tool)
+            tool_errors += turn.result.is_error
+        if turn.verdict is not None:
+            malformed_verdicts += not turn.verdict.parsed
+            stopped = turn.verdict.stop
     return TrajectorySummary(
-        turns=len(turns),
-        planner_tokens=sum(len(turn.tokens.response_ids) for turn in turns if turn.tokens),
-        calls=tuple(turn.call.tool for turn in made if turn.call),
-        tool_errors=sum(turn.result.is_error for turn in made if turn.result),
-        malformed_plans=len(turns) - len(plans),
-        completed_plans=sum(bool(turn.plan.supplied) for turn in plans if turn.plan),
-        malformed_calls=sum(turn.error is not None for turn in plans),
-        malformed_verdicts=sum(not verdict.parsed for verdict in verdicts),
+        turns=len(trajectory.turns),
+        planner_tokens=planner_tokens,
+        calls=tuple(calls),
+        tool_errors=tool_errors,
+        malformed_plans=malformed_plans,
+        completed_plans=completed_plans,
+        malformed_calls=malformed_calls,
+        malformed_verdicts=malformed_verdicts,
         cut_replies=sum(reply.cut for reply in replies),
-        stopped=verdicts[-1].stop if verdicts else None,
+        stopped=stopped,
         cached_tokens=_cached_tokens(replies),
         timings=dict(trajectory.timings),
         error=trajectory.error,
@@ -101,8 +122,8 @@ def summarise(trajectory: Trajectory) -> TrajectorySummary:
 
 
 def _cached_tokens(replies: Sequence[ModuleReply]) -> dict[str, tuple[int, int]]:
-    """By engine, where it tells the first: prompt tokens that its prefix cache served, and prompt
-    tokens in all.
+    """Per engine that reports cached tokens: prompt tokens served by its prefix cache, and prompt
+    tokens in total.
     """
     found: dict[str, tuple[int, int]] = {}
     for reply in replies:

@@ -14,7 +14,7 @@ RECORD = "agentflow_trajectory"
 def to_rows(
     trajectory: Trajectory, placeholder_id: int, policy_version: int
 ) -> list[AgentLoopOutput]:
-    """One output a planner turn, holding exactly the ids that were sent and sampled.
+    """One output per planner turn, with exactly the token ids that were sent and sampled.
 
     A trajectory without such a turn, and one that ended in an infrastructure fault, becomes a
     single placeholder row whose one token is masked: the first still counts in its group's
@@ -24,24 +24,20 @@ def to_rows(
         placeholder_id: token id for the placeholder.
         policy_version: version to note where no token was sampled.
     """
-    turns = [
-        turn.tokens
-        for turn in trajectory.turns
-        if turn.tokens is not None and turn.tokens.response_ids
-    ]
+    turns = []
+    for turn in trajectory.turns:
+        if turn.tokens is not None and turn.tokens.response_ids:
+            turns.append(turn.tokens)
+    trained = 1
     if not turns or trajectory.outcome is Outcome.INFRA_ERROR:
-        turns = [
-            Tokens(prompt_ids=(placeholder_id,), response_ids=(placeholder_id,), logprobs=(0.0,))
-        ]
+        one = (placeholder_id,)
+        turns = [Tokens(prompt_ids=one, response_ids=one, logprobs=(0.0,))]
         trained = 0
-    else:
-        trained = 1
-    rows = [
-        _row(tokens, trajectory, record, trained, policy_version)
-        for tokens, record in zip(turns, row_records(trajectory, len(turns)))
-    ]
-    for row in rows:
+    rows = []
+    for tokens, record in zip(turns, row_records(trajectory, len(turns))):
+        row = _row(tokens, trajectory, record, trained, policy_version)
         row.num_turns = len(turns)
+        rows.append(row)
     rows[-1].extra_fields[RECORD] = trajectory
     return rows
 
@@ -49,19 +45,21 @@ def to_rows(
 def _row(
     tokens: Tokens, trajectory: Trajectory, record: RowRecord, trained: int, policy_version: int
 ) -> AgentLoopOutput:
-    first = policy_version if tokens.weights_first is None else tokens.weights_first
-    last = policy_version if tokens.weights_last is None else tokens.weights_last
+    first, last = tokens.weights_first, tokens.weights_last
+    # Neither is known where no token was sampled.
+    if first is None:
+        first = policy_version
+    if last is None:
+        last = policy_version
+    timings = trajectory.timings
+    generating = sum(timings.get(module, 0.0) for module in ("planner", "executor", "verifier"))
     return AgentLoopOutput(
         prompt_ids=list(tokens.prompt_ids),
         response_ids=list(tokens.response_ids),
         response_mask=[trained] * len(tokens.response_ids),
         response_logprobs=list(tokens.logprobs) or None,
         metrics=AgentLoopMetrics(
-            generate_sequences=sum(
-                trajectory.timings.get(module, 0.0)
-                for module in ("planner", "executor", "verifier")
-            ),
-            tool_calls=trajectory.timings.get("tools", 0.0),
+            generate_sequences=generating, tool_calls=timings.get("tools", 0.0)
         ),
         extra_fields={
             FIELD: record,

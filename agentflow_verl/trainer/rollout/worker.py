@@ -18,7 +18,7 @@ from agentflow_verl.trainer.rollout.worker_settings import WorkerSettings, resol
 from agentflow_verl.trajectories.log import ScoredTrajectory
 from agentflow_verl.trajectories.records import Trajectory
 
-# the class behind verl's ray.remote, which cannot be subclassed itself
+# The class behind verl's ray.remote: the actor class itself cannot be subclassed.
 _WorkerTQ = AgentLoopWorkerTQ.__ray_metadata__.modified_class
 
 
@@ -34,7 +34,7 @@ class FlowWorker(_WorkerTQ):
         self.interruptions.suspend()
 
     async def resume_generation(self) -> None:
-        """The policy's servers go on, with the weights of the update."""
+        """The policy's servers generate again, with the updated weights."""
         self.interruptions.resume()
 
     async def generate_sequences(self, batch: Any) -> None:
@@ -56,24 +56,26 @@ class FlowWorker(_WorkerTQ):
     async def _run_agent_loop(
         self, sampling_params: dict[str, Any], trajectory: dict[str, Any], **row: Any
     ) -> Any:
-        """verl's, which knows whether it validates, but tells no agent loop."""
-        validating.set(trajectory["validate"])  # each trajectory runs in a task of its own
+        """verl's method, which knows whether it validates but does not tell the agent loop."""
+        # Each trajectory runs in a task of its own, so the variable is set for this one only.
+        validating.set(trajectory["validate"])
         return await super()._run_agent_loop(sampling_params, trajectory, **row)
 
     async def _agent_loop_postprocess(self, output: Any, validate: bool, **row: Any) -> None:
-        """Put rows into TransferQueue. A faulted trajectory of a validation is only logged: verl
-        would score it 0.
+        """Put rows into TransferQueue. In validation, a trajectory that ended in a fault is only
+        logged: verl would score it 0.
         """
-        set_records(output, output[-1].extra_fields[RECORD], "val" if validate else "train")
+        split: Literal["train", "val"] = "train"
+        if validate:
+            split = "val"
+        set_records(output, output[-1].extra_fields[RECORD], split)
         if validate:
             await self._compute_score(output, row)
         if not validate or output[-1].extra_fields[FIELD].valid:
             await super()._agent_loop_postprocess(output, validate, **row)
 
     async def _compute_score(self, outputs: list[AgentLoopOutput], kwargs: dict[str, Any]) -> None:
-        """Have the reward worker score the trajectory, once, then log it. One score for all rows of
-        the trajectory.
-        """
+        """Let the reward worker score the trajectory once, for all its rows, and log it."""
         if RECORD in outputs[-1].extra_fields:
             await super()._compute_score(outputs, kwargs)
             await self._log(outputs, kwargs)
@@ -85,6 +87,9 @@ class FlowWorker(_WorkerTQ):
         set_records(outputs, trajectory, last.extra_fields[FIELD].split)
         if self.tools.log is None:
             return
+        reward = None
+        if trajectory.outcome.valid:
+            reward = last.reward_score
         scored = ScoredTrajectory(
             step=int(row["global_steps"]),
             split=last.extra_fields[FIELD].split,
@@ -92,11 +97,11 @@ class FlowWorker(_WorkerTQ):
             session=int(row["session_id"]),
             data_source=str(row.get("data_source", "")),
             ground_truth=_plain(row.get("reward_model", {}).get("ground_truth")),
-            reward=last.reward_score if trajectory.outcome.valid else None,
+            reward=reward,
             scores=_plain(scores),
             trajectory=trajectory,
         )
-        # a disk may be slow, and the event loop has other trajectories to serve
+        # In a thread: a disk may be slow, and the event loop has other trajectories to serve.
         await asyncio.to_thread(self.tools.log.write, scored)
 
 
