@@ -40,7 +40,11 @@ FLOORS = (
 PACKAGE_FACES = ("agentflow_verl/__init__.py", "tool_servers/__init__.py")
 TRAINER = "agentflow_verl/trainer/"
 MAY_USE_TORCH = ("agentflow_verl/flow_grpo/", TRAINER, "agentflow_verl/cli/")
-MAY_PRINT = ("agentflow_verl/cli/", "agentflow_verl/trainer/launch.py")
+MAY_PRINT = (
+    "agentflow_verl/cli/",
+    "agentflow_verl/trainer/launch.py",
+    "agentflow_verl/trainer/progress.py",
+)
 MOST_LINES = 400
 
 
