@@ -26,7 +26,7 @@ from typing import Any
 
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.evaluation.data_files import find_files, read_rows
-from agentflow_verl.evaluation.leakage import numbers_in, runs_of, words
+from agentflow_verl.evaluation.leakage import ngrams_of, numbers_in, words
 from agentflow_verl.evaluation.questions import BENCHMARKS, normalized, question_text
 
 NEAR = 0.8
@@ -93,7 +93,7 @@ class Overlap:
         self.near = near
         self.questions = [(name, text) for name, texts in benchmarks.items() for text in texts]
         self.words = [words_of(text) for _, text in self.questions]
-        self.runs = [runs_of(text) for _, text in self.questions]
+        self.runs = [ngrams_of(text) for _, text in self.questions]
         self.exact = {found: number for number, found in enumerate(self.words) if found}
         self.holding: dict[Words, list[int]] = defaultdict(list)
         for number, runs in enumerate(self.runs):
@@ -107,7 +107,7 @@ class Overlap:
             return self._match("exact", self.exact[own], 1.0)
         if len(own) < SHORTEST:
             return None
-        runs = runs_of(question)
+        runs = ngrams_of(question)
         shared = Counter(number for run in runs for number in self.holding.get(run, ()))
         found = [
             (self._share(len(runs), number, count), number) for number, count in shared.items()

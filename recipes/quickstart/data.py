@@ -19,7 +19,7 @@ import pandas
 from questions import Question, make, usable
 
 from tool_servers.common.passages import Index
-from tool_servers.wikipedia_search.corpus import read as read_corpus
+from tool_servers.wikipedia_search.corpus import load_corpus
 
 ARTICLES = 1500  # that questions are made of; the search server has them all
 WARM_SEED = 987
@@ -52,7 +52,7 @@ def main() -> None:
     )
     warm_half, rest = named[: len(named) // 2], named[len(named) // 2 :]
     random.Random(given.seed).shuffle(rest)
-    index = Index(read_corpus(given.out / "corpus.jsonl"))
+    index = Index(load_corpus(given.out / "corpus.jsonl"))
     taken: set[str] = set()
     warm = make(
         itertools.cycle(findable(index, warm_half)), WARM_COUNT, WARM_SEED, given.kinds, taken
