@@ -149,8 +149,9 @@ class FlowTrainer(UntrainedSteps, ResumableTrainer):
         return batch
 
     def _shuffle_seed(self) -> str | None:
-        """Of this batch's groups, where ``actor.shuffle`` is on: the same in a resumed run. The
-        order holds for all ``ppo_epochs``, since a group's weights are those of its step.
+        """The seed for shuffling this batch's groups, None unless ``actor.shuffle`` is on; the same
+        in a resumed run. One order holds for all ``ppo_epochs``, since a group's weights depend on
+        its step.
         """
         actor = self.config.actor_rollout_ref.actor
         if not actor.shuffle:
@@ -165,25 +166,27 @@ class FlowTrainer(UntrainedSteps, ResumableTrainer):
         return max(group._dispatch_info["actor"]) + 1
 
     def _row_multiple(self) -> int:
-        """Rows a rank's share must be divisible by: the fixed micro-batch sizes, where they are
-        fixed.
+        """The number by which a rank's rows must be divisible: verl splits them into micro-batches
+        of a fixed size, except where the size is dynamic.
         """
-        actor, rollout, ref = (
-            self.config.actor_rollout_ref[key] for key in ("actor", "rollout", "ref")
-        )
-        fixed = [
-            (actor.use_dynamic_bsz, actor.ppo_micro_batch_size_per_gpu),
-            (rollout.log_prob_use_dynamic_bsz, rollout.log_prob_micro_batch_size_per_gpu),
-        ]
+        config = self.config.actor_rollout_ref
+        multiple = 1
+        if not config.actor.use_dynamic_bsz:
+            multiple = math.lcm(multiple, config.actor.ppo_micro_batch_size_per_gpu or 1)
+        passes = [config.rollout]
         if self.use_reference_policy:
-            fixed.append((ref.log_prob_use_dynamic_bsz, ref.log_prob_micro_batch_size_per_gpu))
-        return math.lcm(*(size for dynamic, size in fixed if not dynamic and size))
+            passes.append(config.ref)
+        for log_prob in passes:
+            if not log_prob.log_prob_use_dynamic_bsz:
+                size = log_prob.log_prob_micro_batch_size_per_gpu or 1
+                multiple = math.lcm(multiple, size)
+        return multiple
 
     # ---- advantages and weights ----
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        """verl's method (trainer_base.py:1743) with flow_grpo/ in the place of its estimator, and a
-        weight a row.
+        """verl's method (trainer_base.py:1743) with flow_grpo/ in place of its estimator, and a
+        loss weight per row.
         """
         if not self.flow_grpo:
             return without_faults(
@@ -228,7 +231,7 @@ class FlowTrainer(UntrainedSteps, ResumableTrainer):
             metrics.update(correction_metrics)
 
         index = BatchIndex.of(batch.keys, batch.tags)
-        valid_R = ~index.padding_R & torch.tensor([is_valid(record) for record in records])
+        valid_R = ~index.padding_R & torch.tensor(list(map(is_valid, records)))
         options = FlowGRPO(**resolve_node(self.config.agentflow.flow_grpo))
         if correction and options.sequence == "trajectory":
             self._correct_by_trajectory(data, index)
@@ -252,25 +255,25 @@ class FlowTrainer(UntrainedSteps, ResumableTrainer):
         if "rollout_log_probs" in data.batch:
             metrics.update(
                 policy_rollout_kl(
-                    *(
-                        data.batch[name]
-                        for name in ("old_log_probs", "rollout_log_probs", "response_mask")
-                    )
+                    data.batch["old_log_probs"],
+                    data.batch["rollout_log_probs"],
+                    data.batch["response_mask"],
                 )
             )
 
         mask_RL = data.batch["response_mask"]
-        data.batch["advantages"] = data.batch["returns"] = (
-            advantage_R.unsqueeze(-1) * mask_RL
-        ).float()
+        advantage_RL = (advantage_R.unsqueeze(-1) * mask_RL).float()
+        # Without a critic the returns are the advantages, as in verl's own estimators.
+        data.batch["advantages"] = data.batch["returns"] = advantage_RL
         data.batch[LOSS_WEIGHT] = (weight_R.unsqueeze(-1) * mask_RL).float()
         written = ["advantages", "returns", LOSS_WEIGHT]
-        written += ["token_level_rewards"] if self.config.algorithm.use_kl_in_reward else []
-        written += [
-            name
-            for name in ("response_mask", "rollout_is_weights")
-            if correction and name in data.batch
-        ]
+        if self.config.algorithm.use_kl_in_reward:
+            written.append("token_level_rewards")
+        if correction:
+            # Rejection sampling masks tokens, importance sampling weights them.
+            for name in ("response_mask", "rollout_is_weights"):
+                if name in data.batch:
+                    written.append(name)
         output = {name: response_to_nested(data.batch[name], response_mask) for name in written}
         return tq.kv_batch_put(
             keys=batch.keys,
@@ -359,7 +362,9 @@ class FlowTrainer(UntrainedSteps, ResumableTrainer):
             return batch
         step_R = self._step_of_rows(BatchIndex.of(batch.keys, batch.tags)).tolist()
         trained = set(self._trained_steps)
-        kept = batch.select_keys([key for key, step in zip(batch.keys, step_R) if step in trained])
+        keys = [key for key, step in zip(batch.keys, step_R) if step in trained]
+        kept = batch.select_keys(keys)
+        # select_keys shares the dictionary, which the update then writes to.
         kept.extra_info = dict(batch.extra_info)
         return kept
 

@@ -41,28 +41,28 @@ def shared_value(values: Sequence[float]) -> float | None:
     """The value that makes a group uninformative; None for a group that is kept."""
     if len(values) < 2:
         return NO_COMPARISON
-    return values[0] if len(set(values)) == 1 else None
+    if len(set(values)) > 1:
+        return None
+    return values[0]
 
 
 def read_groups(
     buffer: ReplayBuffer, partition_id: str, uids: set[str]
 ) -> dict[str, FinishedGroup]:
-    """Each of ``uids`` with its trajectories. What is read stands on every row of a trajectory: its
-    first is read.
-    """
+    """Each of ``uids`` with its trajectories."""
     groups = {uid: FinishedGroup() for uid in uids}
-    keys = [
-        key
-        for key in buffer.partitions[partition_id]
-        if key.split("_")[0] in uids and key.endswith("_0")
-    ]
+    keys = []
+    for key in buffer.partitions[partition_id]:
+        # UID_SESSION_TURN: every row of a trajectory has what is read here, so read its first.
+        if key.split("_")[0] in uids and key.endswith("_0"):
+            keys.append(key)
     if not keys:
         return groups
     data = tq.kv_batch_get(
         keys=keys, partition_id=partition_id, select_fields=["rm_scores", "extra_fields"]
     )
     for key, score, stored in zip(keys, data["rm_scores"], data["extra_fields"]):
-        # as verl reads it (replay_buffer.py:293): wrapped or not, by how it was stored
+        # As in verl (replay_buffer.py:293): wrapped or not, depending on how it was stored.
         extra = getattr(stored, "data", stored)
         group = groups[key.split("_")[0]]
         group.trajectories += 1

@@ -1,14 +1,15 @@
-"""verl's own estimators over what infrastructure faults have left of a batch.
+"""verl's own estimators, applied to the part of a batch that has no infrastructure faults.
 
-verl scores a trajectory that failed as 0 and lets it into its group's mean. Here the estimator sees
-the valid trajectories only, and a group that faults have thinned below two is left out whole, as
-flow_grpo leaves it out.
+verl scores a failed trajectory as 0, and includes it in its group's mean. Here the estimator sees
+valid trajectories only; a group that has fewer than two left because of faults is left out
+entirely, as in flow_grpo.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import compress
 
 import torch
 import transfer_queue as tq
@@ -19,7 +20,7 @@ from transfer_queue import KVBatchMeta
 from agentflow_verl.trainer.batching.dealing import BatchIndex
 from agentflow_verl.trainer.metrics import batch_metrics
 from agentflow_verl.trainer.resilience.fault_limit import stop_on_faults
-from agentflow_verl.trainer.rollout.row_record import is_valid, read_records
+from agentflow_verl.trainer.rollout.row_record import RowRecord, is_valid, read_records
 
 WRITTEN = ("advantages", "returns", "token_level_rewards", "rollout_is_weights")
 
@@ -30,8 +31,8 @@ def without_faults(
     metrics: dict,
     fault_limit: float,
 ) -> KVBatchMeta:
-    """``estimate`` (verl's ``_compute_advantage``) on the rows that count; the others get zeros and
-    an empty mask.
+    """Run ``estimate`` (verl's ``_compute_advantage``) on the rows that count; the others get zeros
+    and an empty mask.
     """
     data = tq.kv_batch_get(
         keys=batch.keys,
@@ -40,54 +41,29 @@ def without_faults(
     )
     records = read_records(data.pop("extra_fields").tolist())
     index = BatchIndex.of(batch.keys, batch.tags)
-    stop_on_faults(
-        [row for row, padding in zip(records, index.padding_R.tolist()) if not padding], fault_limit
-    )
-    valid_R = ~index.padding_R & torch.tensor([is_valid(record) for record in records])
-    counts = counting(index, valid_R).tolist()
+    stop_on_faults(without_padding(records, index), fault_limit)
+    valid_R = ~index.padding_R & torch.tensor(list(map(is_valid, records)))
+    counted_rows = counting(index, valid_R)
 
-    done = estimate(
-        (
-            batch.select_keys([key for key, counted in zip(batch.keys, counts) if counted])
-            if any(counts)
-            else batch
-        ),
-        metrics,
-    )
-    masks = [mask.float() for mask in data["response_mask"].unbind()]
-    others = [row for row, counted in enumerate(counts) if not counted]
+    counted = batch
+    if counted_rows.any():  # else no row is left to select: all of them get zeros below
+        counted = batch.select_keys(list(compress(batch.keys, counted_rows.tolist())))
+    done = estimate(counted, metrics)
+    others = (~counted_rows).nonzero().flatten().tolist()
     if others:
-        zeros = torch.nested.as_nested_tensor(
-            [torch.zeros_like(masks[row]) for row in others], layout=torch.jagged
-        )
-        empty = zeros.to(data["response_mask"].dtype)
-        # verl's engine counts a mini-batch's tokens by loss_mask, its loss reads response_mask.
-        fields = {"response_mask": empty, "loss_mask": empty}
-        for name in WRITTEN:
-            if name in done.fields:
-                fields[name] = zeros
-        keys = [batch.keys[row] for row in others]
-        tq.kv_batch_put(
-            keys=keys,
-            partition_id=batch.partition_id,
-            fields=TensorDict(fields, batch_size=len(others)),
-        )
+        _write_zeros(batch, others, data["response_mask"], done.fields)
 
     written = tq.kv_batch_get(
         keys=batch.keys,
         partition_id=batch.partition_id,
         select_fields=["advantages", "response_mask"],
     )
-    tokens_R = torch.tensor([float(mask.sum()) for mask in written["response_mask"].unbind()])
-    advantage_R = torch.tensor(
-        [float(row.sum()) for row in written["advantages"].unbind()]
-    ) / tokens_R.clamp(min=1)
-    score_R = torch.tensor([float(row.sum()) for row in data["rm_scores"].unbind()])
-    metrics.update(
-        batch_metrics(
-            records, index, valid_R, score_R, advantage_R, tokens_R / tokens_R.sum().clamp(min=1)
-        )
-    )
+    tokens_R = row_sums(written["response_mask"])
+    # All tokens of a row have one advantage in most estimators; their mean stands for the others.
+    advantage_R = row_sums(written["advantages"]) / tokens_R.clamp(min=1)
+    score_R = row_sums(data["rm_scores"])
+    loss_share_R = tokens_R / tokens_R.sum().clamp(min=1)
+    metrics.update(batch_metrics(records, index, valid_R, score_R, advantage_R, loss_share_R))
     return KVBatchMeta(
         keys=batch.keys,
         tags=batch.tags,
@@ -97,9 +73,44 @@ def without_faults(
     )
 
 
+def _write_zeros(
+    batch: KVBatchMeta, rows: list[int], response_mask: Tensor, fields: list[str]
+) -> None:
+    """Write zeros to the columns that the estimator has written, and an empty mask, so that these
+    rows train nothing.
+    """
+    masks = response_mask.unbind()
+    zeros = torch.nested.as_nested_tensor(
+        [torch.zeros_like(masks[row], dtype=torch.float32) for row in rows], layout=torch.jagged
+    )
+    empty = zeros.to(response_mask.dtype)
+    # verl's engine counts a mini-batch's tokens by loss_mask, its loss reads response_mask.
+    columns = {"response_mask": empty, "loss_mask": empty}
+    for name in WRITTEN:
+        if name in fields:
+            columns[name] = zeros
+    tq.kv_batch_put(
+        keys=[batch.keys[row] for row in rows],
+        partition_id=batch.partition_id,
+        fields=TensorDict(columns, batch_size=len(rows)),
+    )
+
+
+def row_sums(column: Tensor) -> Tensor:
+    """The sum of each row of a nested column, whose rows have different lengths."""
+    return torch.tensor([float(row.sum()) for row in column.unbind()])
+
+
+def without_padding(
+    records: Sequence[RowRecord | None], index: BatchIndex
+) -> list[RowRecord | None]:
+    """The records of the rows that are no copies added by verl's padding."""
+    return list(compress(records, (~index.padding_R).tolist()))
+
+
 def counting(index: BatchIndex, valid_R: Tensor) -> Tensor:
-    """Rows of valid trajectories, but for the survivor of a group that had others: it has nothing
-    to be compared with.
+    """The rows of valid trajectories, except the only one left of a larger group: there is nothing
+    to compare it with.
     """
     trajectories = set(
         zip(
@@ -109,9 +120,11 @@ def counting(index: BatchIndex, valid_R: Tensor) -> Tensor:
             index.padding_R.tolist(),
         )
     )
-    sampled = Counter(group for _, group, _, padding in trajectories if not padding)
-    valid = Counter(group for _, group, is_valid, _ in trajectories if is_valid)
-    enough = torch.tensor(
-        [valid[group] >= min(2, sampled[group]) for group in index.group_R.tolist()]
-    )
-    return valid_R & enough
+    sampled: Counter[int] = Counter()
+    valid: Counter[int] = Counter()
+    for _, group, is_valid_trajectory, is_padding in trajectories:
+        sampled[group] += not is_padding
+        valid[group] += is_valid_trajectory
+    # A group sampled with one trajectory counts with one: that is how it was configured.
+    enough = [valid[group] >= min(2, sampled[group]) for group in index.group_R.tolist()]
+    return valid_R & torch.tensor(enough)

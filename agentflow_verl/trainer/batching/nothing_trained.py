@@ -37,6 +37,7 @@ class NothingTrained(Exception):
 
 
 def trained_tokens(batch: KVBatchMeta) -> int:
+    """How many response tokens of the batch are not masked."""
     data = tq.kv_batch_get(
         keys=batch.keys, partition_id=batch.partition_id, select_fields=["response_mask"]
     )
@@ -44,7 +45,7 @@ def trained_tokens(batch: KVBatchMeta) -> int:
 
 
 def write_zeros(batch: KVBatchMeta) -> None:
-    """The columns that verl's metrics read of every batch of a step, where none was computed."""
+    """Write zeros to the columns that verl's metrics read, where nothing was computed."""
     data = tq.kv_batch_get(
         keys=batch.keys, partition_id=batch.partition_id, select_fields=["response_mask"]
     )
@@ -66,7 +67,7 @@ class UntrainedSteps(PPOTrainer):
     def _step_once(
         self, metrics: dict[str, Any], timing_raw: dict[str, float], sample_batch_size: int
     ) -> KVBatchMeta:
-        """verl's, which ends after sampling where nothing is trained."""
+        """verl's step, ended after sampling where nothing is trained."""
         try:
             return super()._step_once(metrics, timing_raw, sample_batch_size)
         except NothingTrained as empty:
@@ -81,7 +82,7 @@ class UntrainedSteps(PPOTrainer):
             return empty.batch
 
     def _count_untrained(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> None:
-        """What became of the trajectories. Raises InfraError where faults are too many."""
+        """Log the outcomes of the trajectories. Raises InfraError for too many faults."""
         data = tq.kv_batch_get(
             keys=batch.keys,
             partition_id=batch.partition_id,
@@ -91,7 +92,7 @@ class UntrainedSteps(PPOTrainer):
         records = read_records(getattr(item, "data", item) for item in list(data["extra_fields"]))
         stop_on_faults(records, self.config.agentflow.max_fault_rate)
         index = BatchIndex.of(batch.keys, batch.tags)
-        valid_R = torch.tensor([is_valid(record) for record in records])
+        valid_R = torch.tensor(list(map(is_valid, records)))
         score_R = torch.tensor([float(score.sum()) for score in data["rm_scores"].unbind()])
         nothing_R = torch.zeros(len(batch), dtype=torch.float64)
         metrics.update(batch_metrics(records, index, valid_R, score_R, nothing_R, nothing_R))
@@ -104,10 +105,13 @@ class UntrainedSteps(PPOTrainer):
         global_steps: int,
         epoch: int,
     ) -> None:
-        """verl's statistics are of trained tokens, of which a step may have none at all."""
+        """verl's metrics, except in a step without a trained token, over which verl's statistics
+        would fail.
+        """
         if metrics.get(SKIPPED) and trained_tokens(batch) == 0:
             metrics |= {"training/global_step": global_steps, "training/epoch": epoch}
-            metrics |= {f"timing_s/{name}": seconds for name, seconds in timing_raw.items()}
+            for name, seconds in timing_raw.items():
+                metrics[f"timing_s/{name}"] = seconds
             self.progress.show(global_steps, metrics)
         else:
             super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)

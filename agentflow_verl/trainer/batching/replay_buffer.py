@@ -13,6 +13,7 @@ although each group of faults is evicted and asked again.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -142,10 +143,12 @@ class FlowReplayBuffer(ReplayBuffer):
     def _select_prompt_uids(
         self, partition_id: str, sampleable_keys: set[str], batch_size: int
     ) -> tuple[list[str], dict[str, Any], dict[str, int]]:
-        """verl's, whose ties are broken by the hash of a random id; here by the data's order, which
-        is that in which prompts were put (TransferQueue keeps it)."""
+        """verl's selection with ties broken by the data's order rather than by the hash of a random
+        id, so that a run can be reproduced.
+        """
         steps = dict(self.prompt_global_steps[partition_id])
-        position = {uid: number for number, uid in enumerate(steps)}
+        # TransferQueue keeps the order in which prompts were put, which is the data's.
+        position = dict(zip(steps, itertools.count()))
         ordered = sorted(
             sampleable_keys, key=lambda uid: (steps.get(uid, 0), position.get(uid, len(position)))
         )
@@ -157,15 +160,16 @@ class FlowReplayBuffer(ReplayBuffer):
         selected_prompt_uids: list[str],
         partition_snapshot: dict[str, dict[str, Any]],
     ) -> KVBatchMeta:
-        """verl's, with rows ordered by group as selected, then session, then turn."""
-        place = {uid: number for number, uid in enumerate(selected_prompt_uids)}
+        """verl's batch with rows ordered by group as selected, then session, then turn."""
+        place = dict(zip(selected_prompt_uids, itertools.count()))
 
         def order(key: str) -> tuple[int, int, int]:
             uid, session, turn = split_key(key)
             return place[uid], session, turn
 
-        of_batch = [key for key in partition_snapshot if split_key(key)[0] in place]
-        ordered = {key: partition_snapshot[key] for key in sorted(of_batch, key=order)}
+        keys = [key for key in partition_snapshot if split_key(key)[0] in place]
+        keys.sort(key=order)
+        ordered = {key: partition_snapshot[key] for key in keys}
         return super()._materialize_batch(partition_id, selected_prompt_uids, ordered)
 
     def _wait_for_next_poll(self, partition_id: str, last_debug_time: float) -> float:

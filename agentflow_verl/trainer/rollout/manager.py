@@ -60,25 +60,27 @@ class FlowManager(AgentLoopManagerTQ):
 
     def _start_tools(self, settings: schema.AgentflowConfig) -> dict[str, tuple[str, ...]]:
         configs = tuple(settings.tools.values())
-        embedded = [config.name for config in configs if config.embedded]
         logs = Path(self.config.trainer.default_local_dir) / "tool_servers"
         self.supervisor = Supervisor(configs, logs)
-        started = self.supervisor.start()
-        logger.info("embedded tool servers: %s", ", ".join(embedded) or "none")
-        return {config.name: config.urls for config in started if config.name in embedded}
+        embedded = {config.name for config in configs if config.embedded}
+        urls = {}
+        for started in self.supervisor.start():
+            # What is started has URLs like any other, so ask the configuration.
+            if started.name in embedded:
+                urls[started.name] = started.urls
+        logger.info("embedded tool servers: %s", ", ".join(urls) or "none")
+        return urls
 
     def actors(self) -> dict[str, Any]:
-        """The Ray actors without which no trajectory ends, by what they are. One of several frozen
-        replicas is none of them.
-        """
-        workers = {
-            f"agent-loop worker {number}": worker
-            for number, worker in enumerate(self.agent_loop_workers)
-        }
-        servers = self.replicas[0].servers if len(self.replicas) == 1 else []
-        return workers | {
-            f"frozen base server {number}": server for number, server in enumerate(servers)
-        }
+        """The Ray actors without which no trajectory can end, by a name for messages."""
+        actors = {}
+        for number, worker in enumerate(self.agent_loop_workers):
+            actors[f"agent-loop worker {number}"] = worker
+        # Of several frozen replicas the others take over when one dies.
+        if len(self.replicas) == 1:
+            for number, server in enumerate(self.replicas[0].servers):
+                actors[f"frozen base server {number}"] = server
+        return actors
 
     def close(self) -> None:
         """End the tool servers and the frozen replicas. Safe to call twice."""

@@ -64,13 +64,12 @@ class Services:
             interruptions: of the policy's servers, by the trainer.
             base_is_policys: whether the policy's servers answer as the base, too.
         """
-        tools = await ToolBox.open(
-            [
-                tool.running_at(tool_urls[name]) if name in tool_urls else tool
-                for name, tool in config.tools.items()
-            ],
-            patience_s=RESTART_S,
-        )
+        tool_configs = []
+        for name, tool in config.tools.items():
+            if name in tool_urls:
+                tool = tool.running_at(tool_urls[name])
+            tool_configs.append(tool)
+        tools = await ToolBox.open(tool_configs, patience_s=RESTART_S)
         engines: dict[str, Engine] = {}
         prompt_limits = {"policy": rollout_config.prompt_length}
         if config.needs_base:
@@ -93,9 +92,8 @@ class Services:
             )
         if config.endpoints:
             session = new_session()
-            engines |= {
-                name: EndpointEngine(name, node, session) for name, node in config.endpoints.items()
-            }
+            for name, endpoint in config.endpoints.items():
+                engines[name] = EndpointEngine(name, endpoint, session)
         log = None
         if config.trajectory_dir:
             umask = parse_umask(config.umask)
@@ -108,7 +106,7 @@ class Services:
                 tokenizer=tokenizer.name_or_path,
             )
             setup.save(log.folder, umask)
-            # a replay takes the setup that lies nearest to the trajectory
+            # A replay takes the setup nearest to the trajectory's file.
             setup.model_copy(update={"limits": config.val_limits}).save(log.folder / "val", umask)
         gc_tuning.settle()
         return cls(config, engines, tools, log, interruptions)
