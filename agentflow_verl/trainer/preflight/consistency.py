@@ -104,8 +104,6 @@ def check_reward_function(config: DictConfig, settings: AgentflowConfig) -> None
     if path is None:
         return
     reward = "reward.custom_reward_function"
-    if OmegaConf.select(config, f"{reward}.path") is None:
-        reward = "custom_reward_function"  # verl's older place, which it still reads
     name = OmegaConf.select(config, f"{reward}.name")
     if not name:
         raise ConfigError(f"{reward}.name is not set: name the function in {path}")

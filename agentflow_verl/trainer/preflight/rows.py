@@ -52,12 +52,9 @@ def check_data(config: DictConfig) -> None:
 
 
 def custom_reward_path(config: DictConfig) -> str | None:
-    """The user's own reward function, by its present name or by verl's older one."""
-    for name in ("reward.custom_reward_function.path", "custom_reward_function.path"):
-        path = OmegaConf.select(config, name)
-        if path is not None:
-            return str(path)
-    return None
+    """The file or module of the user's own reward function, where there is one."""
+    path = OmegaConf.select(config, "reward.custom_reward_function.path")
+    return None if path is None else str(path)
 
 
 def _check_count(
