@@ -64,7 +64,7 @@ def check_model_folder(
     Raises:
         ConfigError: the first file that is missing or broken, and what to do.
     """
-    config = _read_json(folder / "config.json", "so it is not a model folder")
+    config = _read_json(folder / "config.json", f"so it is not a model folder; {MERGE}")
     _check_weights(folder)
     _check_tokenizer(tokenizer or folder, needs_template)
     names = config.get("architectures")
