@@ -62,7 +62,9 @@ def loop_of(**slots: str) -> AgentflowLoop:
     loop.services = Services(config, engines, ScriptedTools("4"), None)
     loop.tokenizer, loop.apply_chat_template_kwargs = TOKENIZER, {}
     loop.server_manager = SimpleNamespace(generate=generate)
-    loop.rollout_config = SimpleNamespace(response_length=1000, prompt_length=10_000)
+    loop.rollout_config = SimpleNamespace(
+        response_length=1000, prompt_length=10_000, full_determinism=False
+    )
     return loop
 
 
