@@ -12,10 +12,12 @@ import warnings
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
 from agentflow_verl.config import schema
+from agentflow_verl.config.tool import ToolConfig
 from agentflow_verl.core.errors import AgentflowError
 from agentflow_verl.trainer.preflight import installation
 from agentflow_verl.trainer.preflight.installation import Line
@@ -41,7 +43,7 @@ def report(config_name: str, overrides: list[str], config_dir: Path | None = Non
     warnings.filterwarnings(
         "ignore", ".* engine is not available", UserWarning
     )  # verl's, of engines that nobody asked for
-    state: dict[str, DictConfig | schema.AgentflowConfig] = {}
+    state: dict[str, Any] = {}
     checks: list[Callable[[], Iterator[Line]]] = [
         installation.versions,
         installation.plugin,
@@ -63,7 +65,7 @@ def report(config_name: str, overrides: list[str], config_dir: Path | None = Non
     return 0
 
 
-def run_checks(config: DictConfig, state: dict) -> Iterator[Line]:
+def run_checks(config: DictConfig, state: dict[str, Any]) -> Iterator[Line]:
     """What a run checks before Ray, but for what is asked below; without a model named yet, only
     the agentflow node.
     """
@@ -91,7 +93,7 @@ def tools(settings: schema.AgentflowConfig) -> Iterator[Line]:
     from agentflow_verl.tools.embedded.supervisor import Supervisor
     from agentflow_verl.tools.toolbox import ToolBox
 
-    async def listed(configs: tuple) -> list[Line]:
+    async def listed(configs: tuple[ToolConfig, ...]) -> list[Line]:
         async with await ToolBox.open(configs) as box:
             return [(f"tool {spec.name}", spec.description) for spec in box.specs]
 

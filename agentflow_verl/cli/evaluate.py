@@ -103,10 +103,11 @@ def _add_judge(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     if options.compare is not None:
-        folder = options.out or options.compare[1]
+        first, second = options.compare
+        folder = options.out or second
         if options.out is not None:
             prepare_folder("--out", folder)
-        compare.write(*options.compare, folder)
+        compare.write(first, second, folder)
         return _show(folder / "compare.md")
     _require_options(options)
     try:

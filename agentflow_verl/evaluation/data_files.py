@@ -201,7 +201,7 @@ def _parsed_cell(cell: str) -> Any:
 def _parquet_rows(path: Path) -> list[Row]:
     if importlib.util.find_spec("pyarrow") is None:
         raise ConfigError(f"{path}: reading it needs pip install 'agentflow_verl[parquet]'")
-    import pyarrow.parquet  # type: ignore[import-untyped]
+    import pyarrow.parquet
 
     try:
         rows: list[Row] = pyarrow.parquet.read_table(path).to_pylist()

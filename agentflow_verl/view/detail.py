@@ -184,7 +184,7 @@ class Pieces:
     def _load(self, path: Path) -> None:
         try:
             # Comes with transformers; a log can be read without it.
-            from tokenizers import Tokenizer  # type: ignore[import-untyped]
+            from tokenizers import Tokenizer
         except ModuleNotFoundError:
             self.notes.append(f"{path}: not read, since tokenizers is not installed")
             return
