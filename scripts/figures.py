@@ -15,6 +15,7 @@ import argparse
 import ast
 import io
 import itertools
+import re
 import subprocess
 import tarfile
 import tempfile
@@ -169,11 +170,10 @@ def strictly_typed(root: Path) -> tuple[int, int]:
 
 def checked_folders(configuration: str) -> list[str]:
     """The folders of mypy's ``files``, from either form of its configuration."""
-    for line in configuration.splitlines():
-        if line.startswith("files ="):
-            value = line.partition("=")[2]
-            return [name.strip(" []\"'") for name in value.split(",")]
-    return []
+    found = re.search(r"^files = (\[[^\]]*\]|.*)$", configuration, re.MULTILINE)
+    if found is None:
+        return []
+    return re.findall(r"[\w/]+", found.group(1))
 
 
 def _within(path: Path, folders: list[str], root: Path) -> bool:
