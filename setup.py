@@ -70,6 +70,7 @@ TRAIN = [
 # adds it without its
 # dependencies, which are listed here. vLLM's own CPU build, from source, is the alternative.
 CPU = [
+    "setuptools==77.0.3",  # what vllm's CPU build pins
     "torch==2.13.0",  # a looser one brings gigabytes of CUDA packages
     "transformers>=5.5.3,!=5.6.0,<5.11",
     "tensordict>=0.8.0,!=0.9.0,<=0.10.0",
