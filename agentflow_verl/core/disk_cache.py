@@ -9,6 +9,7 @@ miss, and is said once in the log.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 import json
@@ -144,8 +145,10 @@ class ResultCache:
                 if total <= MAX_BYTES * 0.8:
                     break
         for draft in self._folder.glob("*.draft"):
-            if time.time() - draft.stat().st_mtime > _ABANDONED_S:
-                draft.unlink(missing_ok=True)
+            # Its writer may rename it at any moment: that one is not abandoned.
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - draft.stat().st_mtime > _ABANDONED_S:
+                    draft.unlink()
 
     def _complain(self, error: Exception) -> None:
         if not self._complained:
