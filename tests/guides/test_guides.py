@@ -217,6 +217,8 @@ def test_the_training_guide_begins_with_a_doctor_who_is_content(tmp_path):
         "data.train_files=train.parquet",
         "data.val_files=val.parquet",
         "trainer.default_local_dir=runs/first",
+        "data.max_prompt_length=900",
+        "data.max_response_length=48",
     )
     assert run(
         [*doctor, f"actor_rollout_ref.model.path={BASE}", *files], tmp_path, timeout=300
@@ -290,11 +292,10 @@ def test_the_hooks_pass_before_a_commit(tmp_path):
     """CONTRIBUTING's ``pre-commit install``, in a repository with the hooks' configuration."""
     for name in (".pre-commit-config.yaml", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
-    shutil.copytree(
-        ROOT / "agentflow_verl",
-        tmp_path / "agentflow_verl",
-        ignore=shutil.ignore_patterns("__pycache__"),
-    )
+    for package in ("agentflow_verl", "tool_servers"):
+        shutil.copytree(
+            ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
     run(["git", "init", "-q"], tmp_path)
     run(["pre-commit", "install"], tmp_path)
     who = ("-c", "user.name=a", "-c", "user.email=a@b")

@@ -41,7 +41,7 @@ _SPOKEN = re.compile(
     r"[ \t:]+(?=[\W_]{0,4}(?:stop|continue)\b)",
     re.IGNORECASE,
 )
-_ANALYSIS = re.compile(r"^[\W\d]*analysis\W*[:\n]\W*", re.IGNORECASE)
+_ANALYSIS = re.compile(r"^[\W\d]*analysis\W*[:\n][\s*_`]*", re.IGNORECASE)
 _MARKS = str.maketrans(dict.fromkeys('*_`"<>[]{}#|', " "))
 
 _MENTION = re.compile(r"(?<![\w-])(stop|continue)(?![\w-])", re.IGNORECASE)

@@ -44,8 +44,9 @@ CHECKS = (
     Check("lengths", consistency.check_lengths),
     Check("output folders", static.check_folders),
     Check("model", lambda config, settings: check_model(config)),
-    Check("devices", static.check_devices),
     Check("data", lambda config, settings: check_data(config)),
+    # After the files, which can be put right on a machine without a GPU.
+    Check("devices", static.check_devices),
     Check(SERVERS, lambda config, settings: check_reach(settings)),
 )
 

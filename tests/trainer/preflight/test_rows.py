@@ -31,7 +31,7 @@ def data_config(train: Any, val: Any = None, **data: Any) -> Any:
         **data,
     }
     own = {"custom_reward_function": {"path": None}}
-    return OmegaConf.create({"data": node, "reward": own, **own})
+    return OmegaConf.create({"data": node, "reward": own})
 
 
 def refusal(train: Any, val: Any = None, **data: Any) -> str:
@@ -228,14 +228,12 @@ def test_an_unknown_data_source_is_told_every_way_out(tmp_path):
         assert way in said
 
 
-@pytest.mark.parametrize("older", [False, True])
-def test_a_function_of_the_users_own_needs_neither_scorer_nor_gold(tmp_path, older):
+def test_a_function_of_the_users_own_needs_neither_scorer_nor_gold(tmp_path):
     rows = [make_row(data_source="riddles", reward_model={"ground_truth": None})] * 2
     config = data_config(str(write_rows(tmp_path / "train.parquet", rows)))
     with pytest.raises(ConfigError):
         check_data(config)
-    node = config if older else config.reward
-    node.custom_reward_function.path = "mine.py"
+    config.reward.custom_reward_function.path = "mine.py"
     check_data(config)
 
 
