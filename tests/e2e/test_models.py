@@ -19,10 +19,9 @@ from tests.e2e.runs import assert_nothing_is_left, logged, train, write_question
     ("family", "mode"),
     [
         ("qwen2", "agentflow_colocate_async"),
-        ("gemma", "agentflow_sync"),
-        pytest.param(
-            "llama", "agentflow_sync", marks=pytest.mark.slow
-        ),  # the runs of test_train.py are a Llama's
+        # Minutes each, and test_train.py's runs are a Llama's in this mode.
+        pytest.param("gemma", "agentflow_sync", marks=pytest.mark.slow),
+        pytest.param("llama", "agentflow_sync", marks=pytest.mark.slow),
     ],
 )
 def test_swapping_the_base_model_is_one_override_and_sigterm_ends_a_run_cleanly(
