@@ -25,7 +25,14 @@ SANDBOX_TESTS = (
 # that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-hypothesis.settings.register_profile("busy", deadline=None)  # no test asserts a time
+# No test asserts a time, and drawing examples is slow where other tests take the cores. The blob of
+# a failure reproduces it where its seed is lost.
+hypothesis.settings.register_profile(
+    "busy",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    print_blob=True,
+)
 hypothesis.settings.load_profile("busy")
 
 

@@ -107,6 +107,8 @@ def score_choice(answer: str, ground_truth: GroundTruth, **extra: Any) -> Score:
     options = read_options(extra.get("options"))
     gold = read_gold(ground_truth, options)
     source = read_order(extra.get("shown"), options)
+    if not answer.strip():
+        return wrong("empty answer")
     if len(answer) > MAX_CHARS:
         return wrong(f"longer than {MAX_CHARS} characters")
     named, why = named_option(answer, options_as_shown(options, source), gold)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from agentflow_verl.flow.question import ROLES
-from agentflow_verl.rewards.score import GOLD_KEYS
+from agentflow_verl.rewards.score import GOLD_KEYS, SOLUTION_MARK
 
 KNOWN_ROLES = pa.array(sorted(ROLES))
 
@@ -29,7 +29,7 @@ def has_question(prompts: pa.Array) -> np.ndarray:
     kind = prompts.type
     if is_text(kind):
         looks_like_json = pc.starts_with(pc.utf8_ltrim_whitespace(prompts), "[")
-        return np.asarray(_has_text(prompts) & ~_to_numpy(looks_like_json))
+        return np.asarray(_has_text(prompts) & ~to_numpy(looks_like_json))
     if not is_list(kind) or not pa.types.is_struct(kind.value_type):
         return _none_of(prompts)
     messages = prompts.flatten()
@@ -37,26 +37,26 @@ def has_question(prompts: pa.Array) -> np.ndarray:
     if roles is None or contents is None or not is_text(roles.type):
         return _none_of(prompts)
     readable, has_text = _content_text(contents)
-    readable &= _to_numpy(pc.is_in(roles, value_set=KNOWN_ROLES))
-    asks = _to_numpy(pc.equal(roles, "user")) & has_text
-    starts, ends = _bounds(prompts)
-    asked = _all_within(readable, starts, ends) & _last_within(asks, starts, ends)
+    readable &= to_numpy(pc.is_in(roles, value_set=KNOWN_ROLES))
+    asks = to_numpy(pc.equal(roles, "user")) & has_text
+    starts, ends = bounds(prompts)
+    asked = all_within(readable, starts, ends) & _last_within(asks, starts, ends)
     return np.asarray((ends > starts) & asked)
 
 
 def _content_text(contents: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """Which contents consist of text, and which of these have any."""
     if is_text(contents.type):
-        return _to_numpy(contents.is_valid()), _has_text(contents)
+        return to_numpy(contents.is_valid()), _has_text(contents)
     if not is_list(contents.type):
         return _none_of(contents), _none_of(contents)
     parts = contents.flatten()
     kinds, texts = member(parts, "type"), member(parts, "text")
     if kinds is None or texts is None or not is_text(kinds.type) or not is_text(texts.type):
         return _none_of(contents), _none_of(contents)
-    starts, ends = _bounds(contents)
-    are_text = _to_numpy(pc.equal(kinds, "text")) & _to_numpy(texts.is_valid())
-    return _all_within(are_text, starts, ends), _any_within(_has_text(texts), starts, ends)
+    starts, ends = bounds(contents)
+    are_text = to_numpy(pc.equal(kinds, "text")) & to_numpy(texts.is_valid())
+    return all_within(are_text, starts, ends), any_within(_has_text(texts), starts, ends)
 
 
 def has_gold(reward_models: pa.Array) -> np.ndarray:
@@ -77,27 +77,27 @@ def has_gold(reward_models: pa.Array) -> np.ndarray:
 def _has_answer(golds: pa.Array) -> np.ndarray:
     if not is_list(golds.type):
         return _has_value(golds)
-    starts, ends = _bounds(golds)
-    return _any_within(_has_value(golds.flatten()), starts, ends)
+    starts, ends = bounds(golds)
+    return any_within(_has_value(golds.flatten()), starts, ends)
 
 
 def is_object(values: pa.Array) -> np.ndarray:
     if not pa.types.is_struct(values.type):
         return _none_of(values)
-    return _to_numpy(values.is_valid())
+    return to_numpy(values.is_valid())
 
 
 def is_object_or_null(values: pa.Array) -> np.ndarray:
     if pa.types.is_struct(values.type):
         return np.ones(len(values), dtype=bool)
-    return _to_numpy(values.is_null())
+    return to_numpy(values.is_null())
 
 
 def is_empty(values: pa.Array) -> np.ndarray:
     """Null, or a list without members."""
-    empty = _to_numpy(values.is_null())
+    empty = to_numpy(values.is_null())
     if is_list(values.type):
-        starts, ends = _bounds(values)
+        starts, ends = bounds(values)
         empty |= starts == ends
     return empty
 
@@ -105,7 +105,7 @@ def is_empty(values: pa.Array) -> np.ndarray:
 def equals(values: pa.Array, text: str) -> np.ndarray:
     if not is_text(values.type):
         return _none_of(values)
-    return _to_numpy(pc.equal(values, text))
+    return to_numpy(pc.equal(values, text))
 
 
 def member(objects: pa.Array | None, name: str) -> pa.Array | None:
@@ -136,19 +136,28 @@ def groups(sources: pa.Array, scorers: pa.Array | None) -> dict[tuple[str, str |
 def _has_value(values: pa.Array) -> np.ndarray:
     kind = values.type
     if is_text(kind):
-        return _has_text(values)
+        return _has_answer_text(values)
     if pa.types.is_floating(kind):
-        return _to_numpy(pc.invert(pc.is_nan(values)))
+        return to_numpy(pc.invert(pc.is_nan(values)))
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
-        return _to_numpy(values.is_valid())
+        return to_numpy(values.is_valid())
     return _none_of(values)
 
 
 def _has_text(values: pa.Array) -> np.ndarray:
-    return _to_numpy(pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(values)), 0))
+    return to_numpy(pc.greater(pc.utf8_length(pc.utf8_trim_whitespace(values)), 0))
 
 
-def _bounds(lists: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+def _has_answer_text(values: pa.Array) -> np.ndarray:
+    """Text that is an answer as it stands, or that ends in one behind GSM8K's mark. A list written
+    as JSON has to be read.
+    """
+    trimmed = pc.utf8_trim_whitespace(values)
+    unsure = pc.or_(pc.ends_with(trimmed, SOLUTION_MARK), pc.starts_with(values, '["'))
+    return np.asarray(_has_text(values) & ~to_numpy(unsure))
+
+
+def bounds(lists: pa.Array) -> tuple[np.ndarray, np.ndarray]:
     """Where each list begins and ends in ``lists.flatten()``, which leaves out what is null."""
     lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(False)
     ends = np.cumsum(lengths, dtype=np.int64)
@@ -160,26 +169,35 @@ def _count_within(values: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> n
     return np.asarray(before[ends] - before[starts])
 
 
-def _all_within(values: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+def all_within(values: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     return np.asarray(_count_within(values, starts, ends) == ends - starts)
 
 
-def _any_within(values: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+def any_within(values: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     return _count_within(values, starts, ends) > 0
 
 
 def _last_within(values: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """The last value of each stretch; False for an empty one."""
-    return _any_within(values, np.maximum(ends - 1, starts), ends)
+    return any_within(values, np.maximum(ends - 1, starts), ends)
 
 
-def _to_numpy(values: pa.Array) -> np.ndarray:
+def to_numpy(values: pa.Array) -> np.ndarray:
     """A Boolean column, null as False."""
     return np.asarray(pc.fill_null(values, False).to_numpy(zero_copy_only=False), dtype=bool)
 
 
 def _none_of(values: pa.Array) -> np.ndarray:
     return np.zeros(len(values), dtype=bool)
+
+
+def holds_json_text(kind: pa.DataType) -> bool:
+    """Whether a member, at any depth, is of an extension type: the JSON reader stores a member of
+    mixed types as JSON text and hands it on decoded.
+    """
+    if isinstance(kind, pa.BaseExtensionType):
+        return True
+    return any(holds_json_text(kind.field(at).type) for at in range(kind.num_fields))
 
 
 def decoded(values: pa.Array) -> pa.Array:

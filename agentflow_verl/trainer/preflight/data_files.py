@@ -90,10 +90,28 @@ class RowReader:
             if self._parquet is None:
                 yield from self._json.data.table.select(columns).to_batches(BATCH_ROWS)
             else:
-                yield from self._parquet.iter_batches(BATCH_ROWS, columns=columns)
+                yield from self._text_checked(
+                    self._parquet.iter_batches(BATCH_ROWS, columns=columns)
+                )
         except (pa.ArrowException, OSError) as wrong:
             said = " ".join(str(wrong).split())[:200]
             raise ConfigError(f"{self.file.where} cannot be read to its end ({said})") from None
+
+    def _text_checked(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """The batches, after a look at the bytes of their text: a parquet file may hold any, and
+        Python fails at the first that is not UTF-8, in the middle of a run.
+        """
+        first = 0
+        for batch in batches:
+            try:
+                batch.validate(full=True)
+            except pa.ArrowInvalid as wrong:
+                last = first + batch.num_rows - 1
+                raise ConfigError(
+                    f"{self.file.where}, rows {first} to {last}: text that is not UTF-8 ({wrong})"
+                ) from None
+            first += batch.num_rows
+            yield batch
 
     def python_rows(
         self, batch: pa.RecordBatch, first: int, numbers: np.ndarray

@@ -21,7 +21,7 @@ from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.flow.question import MEDIA_COLUMNS, has_answer, parse_row
 from agentflow_verl.rewards import registry
 from agentflow_verl.rewards.compute import score_answer
-from agentflow_verl.trainer.preflight import columns as plain
+from agentflow_verl.trainer.preflight import choice_columns, columns
 from agentflow_verl.trainer.preflight.data_files import KEYS, DataFile, RowReader, local_files
 
 logger = logging.getLogger(__name__)
@@ -31,6 +31,7 @@ REPORT_EVERY_S = 3.0
 ROWS_AT_ONCE = 1_000  # Python objects of so many rows at a time
 # Scorers of this package that need no more of a row than some gold answer.
 GOLD_IS_ENOUGH = ("maths", "qa")
+CHOICE = "choice"
 OWN_FUNCTION = (
     "; or score it with a function of your own: reward.custom_reward_function.path=FILE"
     " reward.custom_reward_function.name=FUNCTION"
@@ -124,7 +125,7 @@ class RowCheck:
 
     def _check_prompt_type(self, reader: RowReader) -> None:
         kind = reader.schema.field(self.prompt_key).type
-        if self.drops_long_prompts and plain.is_text(kind):
+        if self.drops_long_prompts and columns.is_text(kind):
             raise ConfigError(
                 f"{reader.file.where}: {self.prompt_key} is a string, and verl measures only lists"
                 " of messages: set data.filter_overlong_prompts=false"
@@ -145,34 +146,70 @@ class RowCheck:
 
     def _settled(self, batch: pa.RecordBatch) -> np.ndarray:
         """Which rows are certainly right, from their columns."""
-        columns = {name: plain.decoded(batch.column(name)) for name in batch.schema.names}
-        sure = plain.has_question(columns[self.prompt_key])
-        for name in self.media_columns:
-            if name in columns:
-                sure &= plain.is_empty(columns[name])
-        if "agent_name" in columns:
-            sure &= plain.equals(columns["agent_name"], AGENT_LOOP)
-        sure &= plain.is_object(columns["reward_model"])
-        extra = columns.get("extra_info")
-        if extra is not None:
-            sure &= plain.is_object_or_null(extra)
+        values = {name: columns.decoded(batch.column(name)) for name in batch.schema.names}
+        formed = self._well_formed(values)
         if self.custom_reward:
-            return sure
-        sure &= plain.has_gold(columns["reward_model"])
-        enough = self._gold_is_enough(columns["data_source"], plain.member(extra, "scorer"))
-        return np.asarray(sure & enough)
+            return formed
+        formed &= columns.has_gold(values["reward_model"])
+        settled = np.zeros(batch.num_rows, dtype=bool)
+        extra = values.get("extra_info")
+        for scorer, rows in self._rows_by_scorer(values["data_source"], extra).items():
+            if scorer in GOLD_IS_ENOUGH:
+                settled[rows] = formed[rows]
+            elif scorer == CHOICE:
+                settled[rows] = self._has_option(values["reward_model"], extra, formed)[rows]
+        return settled
 
-    def _gold_is_enough(self, sources: pa.Array, scorers: pa.Array | None) -> np.ndarray:
-        """Rows whose scorer is known and looks at nothing but the gold."""
-        result = np.zeros(len(sources), dtype=bool)
-        if not plain.is_text(sources.type) or not (scorers is None or plain.is_text(scorers.type)):
-            return result
-        for (source, scorer), rows in plain.groups(sources, scorers).items():
+    def _well_formed(self, values: Mapping[str, pa.Array]) -> np.ndarray:
+        """Rows of text whose columns are of the types that the run reads, whatever their gold."""
+        sure = columns.has_question(values[self.prompt_key])
+        for name in self.media_columns:
+            if name in values:
+                sure &= columns.is_empty(values[name])
+        if "agent_name" in values:
+            sure &= columns.equals(values["agent_name"], AGENT_LOOP)
+        sure &= columns.is_object(values["reward_model"])
+        if "extra_info" in values:
+            sure &= columns.is_object_or_null(values["extra_info"])
+        return sure
+
+    def _rows_by_scorer(self, sources: pa.Array, extra: pa.Array | None) -> dict[str, np.ndarray]:
+        """The numbers of the rows of each known scorer."""
+        scorers = columns.member(extra, "scorer")
+        found: dict[str, np.ndarray] = {}
+        if not columns.is_text(sources.type) or not (
+            scorers is None or columns.is_text(scorers.type)
+        ):
+            return found
+        for (source, scorer), rows in columns.groups(sources, scorers).items():
             try:
-                result[rows] = self._scorer_name(source, scorer) in GOLD_IS_ENOUGH
+                name = self._scorer_name(source, scorer)
             except ConfigError:
                 continue  # read one by one, the first of them is named
-        return result
+            found[name] = np.concatenate([found.get(name, rows[:0]), rows])
+        return found
+
+    def _has_option(
+        self, reward_models: pa.Array, extra: pa.Array | None, formed: np.ndarray
+    ) -> np.ndarray:
+        """Of the well-formed rows those whose gold is one of their options: by whole columns where
+        it is a letter, else as the scorer reads gold and options, without the rest of the row.
+        """
+        golds = columns.member(reward_models, "ground_truth")
+        if golds is None or not formed.any():
+            return np.zeros(len(formed), dtype=bool)
+        found = np.asarray(formed & choice_columns.names_an_option(golds, extra))
+        if extra is not None and columns.holds_json_text(extra.type):
+            return found
+        others = np.flatnonzero(formed & ~found)
+        for start in range(0, len(others), ROWS_AT_ONCE):
+            rows = others[start : start + ROWS_AT_ONCE]
+            asked = golds.take(pa.array(rows)).to_pylist()
+            infos = [None] * len(rows)
+            if extra is not None:
+                infos = extra.take(pa.array(rows)).to_pylist()
+            found[rows] = [_is_option(gold, info) for gold, info in zip(asked, infos)]
+        return found
 
     def check_row(self, row: Mapping[str, Any]) -> None:
         """One row, as the run would read and score it. Raises ConfigError."""
@@ -208,6 +245,15 @@ class RowCheck:
                 raise ConfigError(f"{wrong}{OWN_FUNCTION}") from None
             self.scorer_names[key] = name
         return self.scorer_names[key]
+
+
+def _is_option(gold: Any, extra_info: Mapping[str, Any] | None) -> bool:
+    """Whether the scorer of multiple choice finds the gold among the row's options."""
+    try:
+        score_answer(CHOICE, "", gold, extra_info)
+    except ConfigError:
+        return False  # the row is read by itself, and named with its number
+    return True
 
 
 def _is_built_in(scorer: str) -> bool:

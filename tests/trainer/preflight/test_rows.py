@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
@@ -260,6 +260,52 @@ def test_a_long_file_says_how_far_it_is(tmp_path, monkeypatch, caplog):
     assert f"data.train_files: {path}: 3 of 3 rows checked" in caplog.text
 
 
+def choice_row(gold: Any, options: Any, **extra: Any) -> dict[str, Any]:
+    extra_info = {"options": options, **extra}
+    return make_row(data_source="medqa", reward_model={"ground_truth": gold}, extra_info=extra_info)
+
+
+@pytest.mark.parametrize(
+    ("gold", "options"),
+    [
+        ("C", ["iron", "zinc"]),
+        ("C", {"A": "iron", "B": "zinc", "C": None}),
+        ("A", ["A", "a", "zinc"]),
+        ("A", {"A": "B", "B": "A", "C": "A."}),
+        ("C", ["A. iron", "B. zinc", "D. lead"]),
+        ("gold", ["iron", "zinc"]),
+        ("zinc", ["zinc", "Zinc"]),
+    ],
+)
+@pytest.mark.parametrize("ending", [".parquet", ".jsonl"])
+def test_a_gold_that_is_no_option_or_several_is_refused(tmp_path, gold, options, ending):
+    good = choice_row("B", {name: "iron" if name == "A" else "zinc" for name in options})
+    if isinstance(options, list):
+        good = choice_row("B", ["iron", "zinc"])
+    path = write_rows(tmp_path / f"train{ending}", [good, choice_row(gold, options)])
+    assert "row 1: gold answer" in refusal(str(path))
+
+
+def test_options_of_several_types_in_one_json_file_are_read_as_verl_hands_them_on(tmp_path):
+    good = [choice_row("B", ["iron", "zinc"]), choice_row("B", {"A": "iron", "B": "zinc"})]
+    path = write_rows(tmp_path / "train.jsonl", good)
+    check_data(data_config(str(path)))
+    wrong = choice_row("iron or zinc", ["iron", "zinc"])
+    assert "row 2: gold answer" in refusal(str(write_rows(path, [*good, wrong])))
+
+
+def test_bytes_that_are_no_utf_8_are_named(tmp_path):
+    golds = pa.array(["2", "3"]).cast(pa.binary()).to_pylist()
+    golds[1] = b"\xe9t\xe9"
+    rows = [make_row(), make_row()]
+    table = pa.Table.from_pylist(rows)
+    texts = pa.Array.from_buffers(pa.string(), 2, pa.array(golds, pa.binary()).buffers())
+    gold = pa.StructArray.from_arrays([texts], ["ground_truth"])
+    at = table.schema.get_field_index("reward_model")
+    pq.write_table(table.set_column(at, "reward_model", gold), tmp_path / "train.parquet")
+    assert "rows 0 to 1: text that is not UTF-8" in refusal(str(tmp_path / "train.parquet"))
+
+
 def test_plain_rows_are_settled_without_a_python_object_each(tmp_path, monkeypatch):
     """Whole columns are looked at, so 400,000 rows take a few seconds."""
     parts = [{"role": "user", "content": [{"type": "text", "text": "Why?"}]}]
@@ -270,13 +316,21 @@ def test_plain_rows_are_settled_without_a_python_object_each(tmp_path, monkeypat
         [make_row(reward_model={"ground_truth": ["a", "b"]})],
         [make_row(reward_model={"ground_truth": 2})],
         [make_row(data_source="nq", reward_model={"ground_truth": {"target": ["a"]}})],
+        [choice_row("B", ["iron", "zinc", "lead"])],
+        [choice_row("c", ["A. iron", "B. zinc", "C. lead"])],
+        [choice_row("B", {"A": "iron", "B": "zinc", "C": None})],
+        [choice_row("Zinc.", ["iron", "zinc"])],
+        [choice_row("B", [{"label": "A", "text": "iron"}, {"label": "B", "text": "zinc"}])],
+        [make_row(data_source="mmlu", reward_model={"ground_truth": "B"})],
     ]
     monkeypatch.setattr(RowCheck, "check_row", lambda *_: pytest.fail("read by itself"))
     for number, rows in enumerate(plain_rows):
         check_data(data_config(str(write_rows(tmp_path / f"{number}.parquet", rows * 3))))
 
 
-texts = st.sampled_from([None, "", " ", "\u2003", "a", "[{", "\x1c"])
+texts = st.sampled_from(
+    [None, "", " ", "\u2003", "a", "B", "[{", "\x1c", "#### ", "8 #### 18", '[""]', '["b"]']
+)
 parts = st.fixed_dictionaries({"type": st.sampled_from(["text", "image", None]), "text": texts})
 roles = st.sampled_from(["user", "user", "assistant", "system", "tool", "bot", None])
 CONTENTS = [texts, st.lists(parts, max_size=2)]
@@ -285,6 +339,37 @@ GOLDS = [
     st.sampled_from([None, 0.0, float("nan")]),
     st.lists(texts, max_size=2),
     st.fixed_dictionaries({"target": st.lists(texts, max_size=2), "other": texts}),
+]
+OPTION_TEXTS = [
+    "iron",
+    "zinc",
+    "A",
+    "Ｂ.",
+    "5",
+    "A. iron",
+    "(b) zinc",
+    "B.\u00a0lead",
+    "é",
+    " ",
+    None,
+]
+LIKELY_OPTIONS = ["iron", "zinc oxide", "lead", "A. iron", "B. zinc"]
+option_texts = st.sampled_from(OPTION_TEXTS)
+RECORD = {"label": st.sampled_from(["A", "B", "b", None]), "text": option_texts}
+OPTIONS = [
+    st.lists(st.sampled_from(LIKELY_OPTIONS), max_size=4),
+    st.lists(option_texts, max_size=4),
+    st.fixed_dictionaries(dict.fromkeys(["A", "B", "C"], option_texts)),
+    st.fixed_dictionaries(dict.fromkeys(["a", " B", "AB", ""], st.sampled_from(LIKELY_OPTIONS))),
+    st.fixed_dictionaries(dict.fromkeys(["A", "a", "text"], option_texts)),
+    st.lists(st.fixed_dictionaries(RECORD), max_size=3),
+    st.sampled_from(["A", "iron, zinc", None]),
+]
+CHOICE_GOLDS = [
+    st.sampled_from(["A", "B", "b", "C", "D"]),
+    st.sampled_from(["A", "b.", "(B)", "B. zinc", "zinc", "Iron", "é", "5", "", None, "J\u0307"]),
+    st.lists(st.sampled_from(["A", "B", "iron"]), max_size=2),
+    st.sampled_from([0, 1, 5]),
 ]
 
 
@@ -309,22 +394,58 @@ def rows_of_one_schema(draw: st.DrawFn) -> list[dict[str, Any]]:
     return draw(st.lists(st.fixed_dictionaries(columns), min_size=1, max_size=4))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(rows=rows_of_one_schema())
-def test_no_row_is_settled_by_its_columns_that_would_be_refused_by_itself(tmp_path, rows):
-    write_rows(tmp_path / "any.parquet", rows)
-    reader = RowReader(DataFile("train_files", str(tmp_path / "any.parquet")))
+@st.composite
+def choice_rows_of_one_schema(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """A few rows of multiple choice whose golds are often no option, or more than one."""
+    further = {
+        "shown": st.sampled_from([None, "BA", "CAB"]),
+        "answer_aliases": st.none() | st.lists(st.sampled_from(["A", "iron"]), max_size=1),
+        "scorer": st.sampled_from([None, None, "choice", "qa"]),
+    }
+    extra = {"options": st.none() | draw(st.sampled_from(OPTIONS))}
+    for name in draw(st.sets(st.sampled_from(sorted(further)), max_size=1)):
+        extra[name] = further[name]
+    columns = {
+        "data_source": st.sampled_from(["medqa", "mmlu", "medqa", "gsm8k"]),
+        "prompt": st.just("Which one?"),
+        "reward_model": st.fixed_dictionaries(
+            {"ground_truth": draw(st.sampled_from(CHOICE_GOLDS))}
+        ),
+        "extra_info": st.fixed_dictionaries(extra),
+    }
+    return draw(st.lists(st.fixed_dictionaries(columns), min_size=1, max_size=3))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("rows")
+
+
+def assert_columns_and_rows_agree(path: Path) -> None:
+    """The check of a file says what the check of each of its rows says."""
     check = RowCheck("prompt", custom_reward=False, drops_long_prompts=False)
-    try:
-        for row in pq.read_table(tmp_path / "any.parquet").to_pylist():
+    reader = RowReader(DataFile("train_files", str(path)))
+    refused = None
+    for number, row in enumerate(pq.read_table(path).to_pylist()):
+        try:
             check.check_row(row)
-        expected = None
-    except ConfigError as wrong:
-        expected = str(wrong)
+        except ConfigError as wrong:
+            refused = f"data.train_files: {path}, row {number}: {wrong}"
+            break
     try:
         check.check(reader)
         found = None
     except ConfigError as wrong:
         found = str(wrong)
-    assert (found is None) == (expected is None)
-    assert expected is None or expected in found
+    assert found == refused
+
+
+@given(rows=rows_of_one_schema())
+def test_no_row_is_settled_by_its_columns_that_would_be_refused_by_itself(folder, rows):
+    assert_columns_and_rows_agree(write_rows(folder / "any.parquet", rows))
+
+
+@settings(max_examples=100)
+@given(rows=choice_rows_of_one_schema())
+def test_no_choice_is_settled_by_its_columns_that_would_be_refused_by_itself(folder, rows):
+    assert_columns_and_rows_agree(write_rows(folder / "choice.parquet", rows))
