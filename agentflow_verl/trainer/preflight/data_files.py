@@ -4,6 +4,8 @@ Arrow tables, a batch at a time.
 
 from __future__ import annotations
 
+import glob
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,8 @@ from omegaconf import DictConfig
 from agentflow_verl.core.errors import ConfigError
 
 KEYS = ("train_files", "val_files")
-ENDINGS = (".parquet", ".json", ".jsonl")  # verl compares in lower case
+ENDINGS = (".parquet", ".json", ".jsonl")  # verl takes them in lower case only
+WILDCARDS = "*?["  # verl hands names to datasets.load_dataset, which reads patterns
 BATCH_ROWS = 20_000
 
 
@@ -51,14 +54,64 @@ def local_files(config: DictConfig, key: str) -> list[DataFile]:
     names = [named] if isinstance(named, str) else list(named)
     files = [DataFile(key, name) for name in names if "://" not in name]
     for file in files:
-        if not file.path.is_file():
-            raise ConfigError(f"data.{key}: there is no file {file.name}")
-        if not file.name.endswith(ENDINGS):
-            raise ConfigError(
-                f"{file.where}: verl reads files whose names end in {', '.join(ENDINGS)} (lower"
-                " case); rename or convert it"
-            )
+        _check_name(file)
     return files
+
+
+def check_together(files: list[DataFile], readers: list[RowReader]) -> None:
+    """verl concatenates the files of one key: the types of their columns must agree.
+
+    Raises:
+        ConfigError: a column of two files differs in type (a string and pandas' or polars' large
+            string do).
+    """
+    rows: list[datasets.Dataset] = []  # one of each file: its types are what matters
+    for file, reader in zip(files, readers):
+        schema = reader.schema
+        nulls = [pa.nulls(1, kind) for kind in schema.types]
+        rows.append(datasets.Dataset(pa.Table.from_arrays(nulls, schema=schema)))
+        try:
+            datasets.concatenate_datasets(rows)
+        except ValueError as wrong:
+            said = " ".join(str(wrong).split())[:300]
+            raise ConfigError(
+                f"{file.where} cannot be read together with {files[0].name}: {said}; write both"
+                " with the same column types"
+            ) from None
+
+
+def _check_name(file: DataFile) -> None:
+    """There is such a file, and verl takes it by its name."""
+    path, name = file.path, file.name
+    if path.is_dir():
+        raise ConfigError(f"{file.where} is a folder: list the files in it")
+    if not path.is_file():
+        listed = ""
+        if found := sorted(glob.glob(str(path))):
+            listed = f"; list the files: data.{file.key}=[{','.join(found)}]"
+        raise ConfigError(f"data.{file.key}: there is no file {name}{listed}")
+    stem, ending = path.with_suffix(""), path.suffix
+    if ending.lower() in ENDINGS and ending != ending.lower():
+        renamed = stem.with_suffix(ending.lower())
+        raise ConfigError(
+            f"{file.where}: verl reads files whose names end in {', '.join(ENDINGS)}, in lower"
+            f" case: {_move(path, renamed)}"
+        )
+    if ending not in ENDINGS:
+        raise ConfigError(
+            f"{file.where}: verl reads files whose names end in {', '.join(ENDINGS)}; convert it"
+        )
+    if set(name) & set(WILDCARDS):
+        plain = "".join(["_" if sign in WILDCARDS else sign for sign in path.name])
+        raise ConfigError(
+            f"{file.where}: verl reads {' '.join(WILDCARDS)} in a name as a pattern:"
+            f" {_move(path, path.with_name(plain))}"
+        )
+
+
+def _move(path: Path, renamed: Path) -> str:
+    """The shell command that renames a file."""
+    return f"mv {shlex.quote(str(path))} {shlex.quote(str(renamed))}"
 
 
 class RowReader:

@@ -22,7 +22,13 @@ from agentflow_verl.flow.question import MEDIA_COLUMNS, has_answer, parse_row
 from agentflow_verl.rewards import registry
 from agentflow_verl.rewards.compute import score_answer
 from agentflow_verl.trainer.preflight import choice_columns, columns
-from agentflow_verl.trainer.preflight.data_files import KEYS, DataFile, RowReader, local_files
+from agentflow_verl.trainer.preflight.data_files import (
+    KEYS,
+    DataFile,
+    RowReader,
+    check_together,
+    local_files,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +52,7 @@ def check_data(config: DictConfig) -> None:
         files = local_files(config, key)
         readers = [RowReader(file) for file in files]
         _check_count(config, key, files, readers)
+        check_together(files, readers)
         for reader in readers:
             if reader.file.name not in seen:
                 seen.add(reader.file.name)

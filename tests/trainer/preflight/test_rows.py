@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -57,14 +60,62 @@ def test_all_files_that_verl_reads_are_checked(tmp_path, ending):
     row_refusal(tmp_path, ending=ending, prompt=[{"role": "user", "content": " "}])
 
 
-@pytest.mark.parametrize(
-    "name", ["a.PARQUET", "a.Jsonl", "a.csv", "a.tsv", "a.txt", "a.arrow", "a"]
-)
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.txt", "a.arrow", "a", "a.parquet.gz"])
 def test_files_of_other_kinds_are_refused(tmp_path, name):
     (tmp_path / name).write_text("prompt,data_source\n")
-    assert "verl reads files whose names end in .parquet, .json, .jsonl" in refusal(
+    assert "verl reads files whose names end in .parquet, .json, .jsonl; convert it" in refusal(
         str(tmp_path / name)
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "renamed"),
+    [
+        ("a.PARQUET", "a.parquet"),
+        ("a.Jsonl", "a.jsonl"),
+        ("a b.JSON", "a b.json"),
+        ("a[1].parquet", "a_1].parquet"),
+        ("a*.parquet", "a_.parquet"),
+    ],
+)
+def test_a_name_that_verl_does_not_take_is_refused_with_the_command_that_renames(
+    tmp_path, name, renamed
+):
+    path = tmp_path / name
+    write_rows(path.with_suffix(path.suffix.lower()), [make_row()] * 3).rename(path)
+    said = refusal(str(path))
+    command = shlex.split(said[said.index(": mv ") + 2 :])
+    assert command == ["mv", str(path), str(tmp_path / renamed)]
+    subprocess.run(command, check=True)
+    check_data(data_config(str(tmp_path / renamed)))
+
+
+def test_a_folder_and_a_pattern_are_told_to_list_the_files(tmp_path):
+    for name in ("b.parquet", "a.parquet"):
+        write_rows(tmp_path / name, [make_row()] * 3)
+    assert "is a folder: list the files in it" in refusal(str(tmp_path))
+    listed = f"data.train_files=[{tmp_path}/a.parquet,{tmp_path}/b.parquet]"
+    assert f"there is no file {tmp_path}/*.parquet; list the files: {listed}" in refusal(
+        f"{tmp_path}/*.parquet"
+    )
+
+
+def test_files_whose_columns_differ_in_type_are_refused_as_verl_would_fail(tmp_path):
+    """verl concatenates them: further columns and members are no matter, other types are."""
+    one = str(write_rows(tmp_path / "one.parquet", [make_row()] * 2))
+    more = {"extra_info": {"index": None, "split": "train"}, "level": 3}
+    two = str(write_rows(tmp_path / "two.parquet", [make_row(**more)] * 2))
+    check_data(data_config([one, two]))
+    large = pq.read_table(one).cast(
+        pa.schema([pa.field("data_source", pa.large_string()), *list(pq.read_schema(one))[1:]])
+    )
+    pq.write_table(large, tmp_path / "large.parquet")
+    said = refusal([one, str(tmp_path / "large.parquet")])
+    assert f"large.parquet cannot be read together with {one}: " in said
+    assert "data_source" in said
+    with pytest.raises(ValueError, match="aligned"):
+        paths = [one, str(tmp_path / "large.parquet")]
+        datasets.concatenate_datasets([datasets.Dataset.from_parquet(path) for path in paths])
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.json", "a.jsonl"])
