@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
-from agentflow_verl.config.base import ConfigModel, Count, Temperature, nearest, validate
+from agentflow_verl.config.base import ConfigModel, Count, Seconds, Temperature, nearest, validate
 from agentflow_verl.config.endpoint import EndpointConfig
 from agentflow_verl.config.flow_grpo import FlowGRPO
 from agentflow_verl.config.judge import JudgeConfig
@@ -49,6 +49,10 @@ class AgentflowConfig(Limits):
     max_fault_rate: float = Field(0.5, ge=0, le=1)
     """Share of a batch's trajectories that may end in an infrastructure fault; above it the run
     stops.
+    """
+    server_timeout_s: Seconds = 600.0
+    """Longest that the policy's rollout servers may take to sleep, wake up, abort their requests or
+    take new weights, and an agent-loop worker to answer, in seconds; above it the run stops.
     """
     engines: EnginesConfig = EnginesConfig()
     base: FrozenBaseConfig = FrozenBaseConfig()

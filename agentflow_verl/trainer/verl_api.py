@@ -92,6 +92,7 @@ TRAINER = Owner(
         Name("_step_once", "overridden", 562, "a batch without a trained token ends early"),
         Name("local_trigger_step", "read", 136, "the seed of the shuffle"),
         Name("fit", "overridden", 412, "watches the processes that trajectories need"),
+        Name("on_init_end", "overridden", 616, "what verl tells its servers gets a time limit"),
         Name("_load_checkpoint", "overridden", 850, "sets aside what was logged after it"),
         Name("_reissue_inflight_prompts", "overridden", 910, "its questions are logged again"),
         Name("_compute_metrics", "overridden", 1868, "progress is shown once per step"),
@@ -102,7 +103,14 @@ TRAINER = Owner(
         Name("kl_ctrl_in_reward", "read", 127, "the coefficient of algorithm.use_kl_in_reward"),
         Name("role_worker_mapping", "read", 791, "the actor worker's class is exchanged in it"),
         Name("replay_buffer", "read", 131, "the watch is set on it"),
-        Name("checkpoint_manager", "replaced", 383, "ours tells workers of weight updates"),
+        Name("checkpoint_manager", "replaced", 383, "with time limits; workers are told"),
+        Name(
+            "standalone_checkpoint_manager",
+            "replaced",
+            166,
+            "the same, of the servers of separate_async",
+            file="verl/trainer/ppo/v1/trainer_separate_async.py",
+        ),
         Name("global_steps", "read", 851, "shown, and the seed of the shuffle"),
         Name("total_training_steps", "read", 771, "shown"),
     ),
@@ -217,6 +225,13 @@ LOOP_MANAGER = Owner(
             "frozen base and tool servers start with the workers",
             file="verl/trainer/ppo/v1/agent_loop_tq.py",
         ),
+        Name(
+            "generate_sequences",
+            "overridden",
+            243,
+            "within a time limit",
+            file="verl/trainer/ppo/v1/agent_loop_tq.py",
+        ),
         Name("_init_agent_loop_workers", "called", 1208, "starts the workers"),
         Name("agent_loop_workers_class", "replaced", 1198, "the worker's class is ours"),
         Name("agent_loop_workers", "read", 1209, "they are watched"),
@@ -249,7 +264,7 @@ REPLICA = Owner(
         Name("servers", "read", 127, "they are watched, and ended"),
         Name("workers", "read", 123, "they are ended"),
         Name("config", "read", 104, "the server's name"),
-        Name("replica_rank", "read", 103, "the server's name"),
+        Name("replica_rank", "read", 103, "the server's name, in Ray and in messages"),
         Name("name_suffix", "read", 120, "the server's name"),
     ),
 )
@@ -338,6 +353,9 @@ WEIGHT_SYNC = Owner(
     (
         Name("abort_replicas", "overridden", 477, "the pause is not charged to trajectories"),
         Name("resume_generation_replicas", "overridden", 487, "the pause ends"),
+        Name("sleep_replicas", "called", 467, "within a time limit"),
+        Name("update_weights", "called", 510, "within a time limit"),
+        Name("replicas", "read", 420, "their servers are watched"),
     ),
 )
 

@@ -1,7 +1,8 @@
 """A run from its start or its checkpoint to its end: a mixin over verl's PPOTrainer.
 
-It overrides four methods of verl's:
+It overrides five methods of verl's:
 
+    on_init_end                puts a time limit on what verl tells the policy's servers
     fit                        watches the processes that trajectories need, announces weight
                                updates to the workers, closes what the manager started
     _load_checkpoint           says where the run resumes, sets aside what was logged after that
@@ -13,7 +14,7 @@ It overrides four methods of verl's:
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from agentflow_verl.core.errors import InfraError
 from agentflow_verl.trainer.logs import log_beside_verl
 from agentflow_verl.trainer.progress import Progress
 from agentflow_verl.trainer.resilience.actor_watch import ActorWatch
+from agentflow_verl.trainer.resilience.control_limit import LimitedManager
 from agentflow_verl.trainer.resilience.log_rollback import set_aside_groups, set_aside_steps
 from agentflow_verl.trainer.rollout.weight_sync import AnnouncingManager
 
@@ -43,10 +45,28 @@ class ResumableTrainer(PPOTrainer):
         log_beside_verl()
         super().__init__(*args, **kwargs)
 
+    def on_init_end(self) -> None:
+        limit_s = self.config.agentflow.server_timeout_s
+        for name in self._checkpoint_managers():
+            setattr(self, name, LimitedManager(getattr(self, name), limit_s))
+        super().on_init_end()
+
+    def _checkpoint_managers(self) -> list[str]:
+        """Attributes that hold one, the standalone servers' first."""
+        names = ("standalone_checkpoint_manager", "checkpoint_manager")
+        return [name for name in names if hasattr(self, name)]
+
     def fit(self, agent_loop_manager: Any) -> None:
-        watch = ActorWatch(agent_loop_manager.actors())
+        actors = agent_loop_manager.actors()
+        for name in self._checkpoint_managers():
+            actors.update(getattr(self, name).servers())
+        watch = ActorWatch(
+            actors,
+            prompt=agent_loop_manager.workers(),
+            silent_after_s=self.config.agentflow.server_timeout_s,
+        )
         self.replay_buffer.before_wait = watch.check
-        self._announce_weight_updates(agent_loop_manager.agent_loop_workers)
+        self._announce_weight_updates(agent_loop_manager.workers())
         self.progress = Progress(self.total_training_steps)
         try:
             super().fit(agent_loop_manager)
@@ -56,14 +76,13 @@ class ResumableTrainer(PPOTrainer):
         finally:
             agent_loop_manager.close()
 
-    def _announce_weight_updates(self, workers: Sequence[Any]) -> None:
+    def _announce_weight_updates(self, workers: Mapping[str, Any]) -> None:
         """Put ``AnnouncingManager`` over the servers that trajectories wait for: in separate_async
         the standalone ones. Its colocated ones turn requests away, which the client notices.
         """
-        name = "standalone_checkpoint_manager"
-        if not hasattr(self, name):
-            name = "checkpoint_manager"
-        setattr(self, name, AnnouncingManager(getattr(self, name), workers))
+        limited = getattr(self, self._checkpoint_managers()[0])
+        limited.manager = AnnouncingManager(limited.manager, list(workers.values()))
+        limited.told = workers
 
     def _load_checkpoint(self) -> None:
         super()._load_checkpoint()

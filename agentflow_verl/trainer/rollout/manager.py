@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from tensordict import TensorDict
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ
 from verl.utils.ray_utils import auto_await
 
 from agentflow_verl.config import schema
+from agentflow_verl.core.errors import InfraError
 from agentflow_verl.tools.embedded.supervisor import Supervisor
+from agentflow_verl.trainer.resilience.control_limit import ANSWER_S, within, without_answer
 from agentflow_verl.trainer.rollout.frozen_base import base_replicas, make_base, server_name
 from agentflow_verl.trainer.rollout.worker import FlowWorker
 from agentflow_verl.trainer.rollout.worker_settings import WorkerSettings, resolve_node
@@ -71,11 +74,29 @@ class FlowManager(AgentLoopManagerTQ):
         logger.info("embedded tool servers: %s", ", ".join(urls) or "none")
         return urls
 
+    def generate_sequences(self, prompts: TensorDict) -> None:
+        """verl's, with a limit on how long the workers may take to begin."""
+        limit_s = self.config.agentflow.server_timeout_s
+        try:
+            within(lambda: super(FlowManager, self).generate_sequences(prompts), limit_s)
+        except TimeoutError:
+            silent = ", ".join(without_answer(self.workers(), ANSWER_S)) or "none"
+            raise InfraError(
+                "the agent-loop workers did not begin a batch within"
+                f" agentflow.server_timeout_s={limit_s:g} s (without an answer: {silent}); rerun"
+                " the same command to resume from the last checkpoint"
+            ) from None
+
+    def workers(self) -> dict[str, Any]:
+        """The agent-loop workers, by a name for messages."""
+        return {
+            f"agent-loop worker {number}": worker
+            for number, worker in enumerate(self.agent_loop_workers)
+        }
+
     def actors(self) -> dict[str, Any]:
         """The Ray actors without which no trajectory can end, by a name for messages."""
-        actors = {}
-        for number, worker in enumerate(self.agent_loop_workers):
-            actors[f"agent-loop worker {number}"] = worker
+        actors = self.workers()
         # Of several frozen replicas the others take over when one dies.
         if len(self.replicas) == 1:
             for number, server in enumerate(self.replicas[0].servers):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +15,8 @@ from agentflow_verl.core.errors import InfraError
 from agentflow_verl.trainer.resilience.actor_watch import ActorWatch
 from agentflow_verl.trainer.rollout.manager import FlowManager
 
+pytestmark = pytest.mark.usefixtures("cluster")
+
 
 @ray.remote(num_cpus=0)
 class Worker:
@@ -24,13 +25,6 @@ class Worker:
 
     async def wait(self) -> None:
         time.sleep(60)  # blocks the actor's event loop: it cannot answer
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cluster() -> Iterator[None]:
-    ray.init(num_cpus=1, include_dashboard=False)
-    yield
-    ray.shutdown()
 
 
 def check_for(watch: ActorWatch, seconds: float) -> None:
@@ -57,6 +51,23 @@ def test_a_busy_actor_is_not_a_dead_one():
     ray.get(busy.pid.remote())
     busy.wait.remote()
     check_for(ActorWatch({"worker": busy}, every_s=0.05), 1.0)
+
+
+def test_an_actor_that_always_answers_at_once_hangs_when_it_does_not():
+    busy, stopped = Worker.remote(), Worker.remote()
+    pids = ray.get([busy.pid.remote(), stopped.pid.remote()])
+    watch = ActorWatch(
+        {"policy server 0": busy, "agent-loop worker 0": stopped},
+        every_s=0.05,
+        prompt=["agent-loop worker 0"],
+        silent_after_s=1.0,
+    )
+    check_for(watch, 0.5)
+    busy.wait.remote()
+    os.kill(pids[1], signal.SIGSTOP)
+    with pytest.raises(InfraError, match="agent-loop worker 0 has not answered .* rerun the same"):
+        check_for(watch, 30)
+    ray.kill(stopped)
 
 
 def test_a_call_that_failed_is_explained_by_the_actor_that_died():
