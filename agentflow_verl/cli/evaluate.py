@@ -21,7 +21,7 @@ from agentflow_verl.evaluation.output import prepare_folder
 from agentflow_verl.evaluation.progress import Progress
 from agentflow_verl.evaluation.runner import Runner
 from agentflow_verl.trajectories.log import ScoredTrajectory
-from agentflow_verl.trajectories.manifest import Setup
+from agentflow_verl.trajectories.manifest import Setup, absolute
 
 INTERRUPTED = 130
 
@@ -173,9 +173,13 @@ async def _evaluate(
         session.judging(wanted, options.out) as judge,
     ):
         header = folder.begin(_header(options, wanted, opened), benchmarks)
-        Setup(limits=wanted.config.limits, tools=opened.tools.specs).save(
-            folder.log.folder, options.umask
+        setup = Setup(
+            limits=wanted.config.limits,
+            tools=opened.tools.specs,
+            prompts=absolute(wanted.config.prompts),
+            prompts_digest=wanted.prompts.digest,
         )
+        setup.save(folder.log.folder, options.umask)
         results = folder.results()
         planned = store.jobs(benchmarks, options.trials)
         # Not all that are scored: an earlier command may have run more trials or questions.
@@ -187,6 +191,7 @@ async def _evaluate(
             QuestionIndex(chain.from_iterable(benchmark.questions for benchmark in benchmarks)),
             options.concurrency,
             judge=judge,
+            prompts=wanted.prompts,
         )
         with Progress(len(planned), before) as progress:
 

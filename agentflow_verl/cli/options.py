@@ -31,6 +31,13 @@ def add_agent(parser: argparse.ArgumentParser) -> None:
         help="what the memory may take of a prompt (default: 2048)",
     )
     agent.add_argument(
+        "--prompts",
+        type=Path,
+        metavar="DIR",
+        help="folder whose MODULE.md files replace the shipped prompt templates (agentflow prompts"
+        " writes those)",
+    )
+    agent.add_argument(
         "--config",
         type=Path,
         metavar="FILE",

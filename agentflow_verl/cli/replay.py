@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from agentflow_verl.core.errors import ConfigError
+from agentflow_verl.flow.prompts import Prompts
 from agentflow_verl.flow.replay import Difference, first_difference, replay
 from agentflow_verl.trajectories.log import read_trajectories
 from agentflow_verl.trajectories.manifest import FILE, Setup
@@ -30,12 +31,18 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="PATH",
         help="a model's folder, to compare prompts (default: the one of the run)",
     )
+    parser.add_argument(
+        "--prompts",
+        type=Path,
+        metavar="DIR",
+        help="folder of prompt templates (default: the one of the run, else the shipped ones)",
+    )
 
 
 def run(options: Namespace) -> int:
     """Print the report; 1 if any trajectory differs from its record."""
     status = 0
-    for line in report(options.source, options.tokenizer):
+    for line in report(options.source, options.tokenizer, options.prompts):
         print(line.text, flush=True)
         if line.different:
             status = 1
@@ -50,12 +57,14 @@ class Line:
     different: bool = False
 
 
-def report(source: str, tokenizer_path: str | None = None) -> Iterator[Line]:
+def report(
+    source: str, tokenizer_path: str | None = None, prompts_folder: Path | None = None
+) -> Iterator[Line]:
     """A few lines for each trajectory of ``source`` (FILE, or FILE:ID) that differs from its
     record, then a summary.
 
-    Raises ConfigError: no such file, no such trajectory, no such tokenizer, or a file that holds
-    something else.
+    Raises ConfigError: no such file, no such trajectory, no such tokenizer, a template that is
+    wrong, or a file that holds something else.
     """
     path, wanted = _split(source)
     trajectories = [found for found in read_trajectories(path) if wanted in (None, found.id)]
@@ -66,10 +75,13 @@ def report(source: str, tokenizer_path: str | None = None) -> Iterator[Line]:
         raise ConfigError(f"{path} has {missing}")
     setup = Setup.near(path)
     tokenizer, not_compared = _tokenizer(path, setup, tokenizer_path)
+    prompts, note = _prompts(setup, prompts_folder)
+    if note:
+        yield Line(note)
     outcomes: Counter[str] = Counter()
     different = 0
     for recorded in trajectories:
-        now = asyncio.run(replay(recorded, setup or Setup.guessed(recorded), tokenizer))
+        now = asyncio.run(replay(recorded, setup or Setup.guessed(recorded), tokenizer, prompts))
         outcomes[recorded.outcome.value] += 1
         difference = first_difference(recorded, now, tokenizer)
         if difference is not None:
@@ -102,6 +114,25 @@ def _split(source: str) -> tuple[Path, str | None]:
     if not Path(name).is_file():
         raise ConfigError(f"{name}: there is no such file; name one under a run's trajectories/")
     return Path(name), wanted if mark else None
+
+
+def _prompts(setup: Setup | None, given: Path | None) -> tuple[Prompts, str]:
+    """The templates to replay with, and a note where they are not those of the run."""
+    recorded = setup.prompts if setup is not None else None
+    if given is not None:
+        prompts = Prompts.from_folder(given, "--prompts")
+    elif recorded is not None and Path(recorded).is_dir():
+        prompts = Prompts.from_folder(recorded, FILE)
+    else:
+        prompts = Prompts.shipped()
+    if setup is None or setup.prompts_digest in ("", prompts.digest):
+        return prompts, ""
+    where = f" ({recorded})" if recorded is not None else ""
+    note = (
+        f"the prompt templates differ from those of the run{where}: prompts may differ for that"
+        " alone; name the run's with --prompts DIR"
+    )
+    return prompts, note
 
 
 def _tokenizer(path: Path, setup: Setup | None, given: str | None) -> tuple[Any, str]:

@@ -51,7 +51,12 @@ def answer(options: Namespace) -> Trajectory:
 async def _ask(question: str, wanted: settings.Settings, servers: session.Servers) -> Trajectory:
     async with session.session(wanted, servers) as opened:
         return await solve(
-            question, opened.engines, opened.tools, wanted.config.limits, show=_print_step
+            question,
+            opened.engines,
+            opened.tools,
+            wanted.config.limits,
+            show=_print_step,
+            prompts=wanted.prompts,
         )
 
 

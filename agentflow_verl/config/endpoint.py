@@ -36,7 +36,7 @@ class EndpointConfig(ConfigModel):
     """Further fields of each request, as they are; they overrule the others. A field that is null
     is left out.
     """
-    structured: bool = False
+    structured: bool = True
     """Send a reply's JSON schema where the caller has one. A server that refuses it is asked
     without.
     """

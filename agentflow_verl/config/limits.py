@@ -16,6 +16,10 @@ class Limits(ConfigModel):
     """Wall clock of the whole trajectory, in seconds."""
     memory_tokens: int = Field(2048, ge=64, strict=True)
     """What earlier turns may take of a prompt, in tokens."""
+    turns_left: bool = False
+    """Whether the planner's shipped prompt says how many turns are left. A policy that is trained
+    on at most 3 has never seen 10.
+    """
 
 
 class ValidationLimits(ConfigModel):

@@ -41,6 +41,10 @@ class FrozenBaseConfig(ConfigModel):
     temperature: Temperature = 0.0
     max_tokens: Count = 1024
     """Longest reply of a frozen module, in tokens."""
+    structured: bool = True
+    """Hold the replies of frozen modules to a JSON schema. False for prompts that ask for another
+    format than the shipped ones.
+    """
 
 
 class AgentflowConfig(Limits):
@@ -57,6 +61,10 @@ class AgentflowConfig(Limits):
     engines: EnginesConfig = EnginesConfig()
     base: FrozenBaseConfig = FrozenBaseConfig()
     endpoints: dict[str, EndpointConfig] = {}
+    prompts: str | None = None
+    """A folder whose files ``MODULE.md`` replace the shipped prompt templates of these modules, on
+    every node that runs trajectories. ``agentflow prompts DIR`` writes the shipped ones.
+    """
     tools: dict[str, ToolConfig] = {}
     mcp_servers: str | None = None
     """A JSON file with further tool servers under ``mcpServers``, as MCP's desktop clients have it;

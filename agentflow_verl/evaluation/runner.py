@@ -19,6 +19,7 @@ from agentflow_verl.evaluation.leakage import GuardedTools, QuestionIndex
 from agentflow_verl.evaluation.questions import Question
 from agentflow_verl.evaluation.store import SPLIT, Job
 from agentflow_verl.flow.loop import Flow
+from agentflow_verl.flow.prompts import Prompts
 from agentflow_verl.rewards.judge.client import Judge, score_with_judge
 from agentflow_verl.tools.interface import Tools
 from agentflow_verl.trajectories.log import ScoredTrajectory
@@ -37,6 +38,7 @@ class Runner:
         attempts: trajectories that are tried for a job before it counts as faulty.
         stop_after: the run stops after this many faulty jobs in a row, since a server is then down.
         judge: scores in addition to the rules; None without a judge.
+        prompts: the shipped ones unless given.
     """
 
     engines: Mapping[str, Engine]
@@ -47,6 +49,7 @@ class Runner:
     attempts: int = 3
     stop_after: int = 16
     judge: Judge | None = None
+    prompts: Prompts | None = None
 
     async def run(self, jobs: Iterable[Job], done: Callable[[ScoredTrajectory], None]) -> None:
         """Run all jobs and pass each trajectory to ``done`` as it ends, including those that ended
@@ -98,7 +101,8 @@ class Runner:
 
     async def _attempt(self, job: Job) -> ScoredTrajectory:
         question, tools = job.question, GuardedTools(self.tools, self.guard)
-        trajectory = await Flow(self.engines, tools, self.limits).run(question.text, job.id)
+        agent = Flow(self.engines, tools, self.limits, self.prompts)
+        trajectory = await agent.run(question.text, job.id)
         reward: float | None = None
         scores: dict[str, Any] = {}
         if trajectory.outcome.valid:

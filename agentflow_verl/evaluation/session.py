@@ -249,6 +249,7 @@ def _endpoint(
         max_tokens=base.max_tokens,
         timeout_s=settings.config.time_budget_s,
         seed=settings.seed,
+        structured=base.structured,
         chat_template_kwargs=dict(settings.chat_template_kwargs),
     )
 

@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from agentflow_verl.config import schema
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.engines.model_folder import check_architecture, check_model_folder
+from agentflow_verl.flow.prompts import Prompts
 
 PAPER_TURNS = 10  # the paper evaluates with 10 turns and trains with 3
 PAPER_TEMPERATURE = 0.7  # its planner's, when evaluating
@@ -60,6 +61,7 @@ class Settings:
     prices: Mapping[str, tuple[float, float]]
     concurrency: int = 1  # trajectories at once, which a vLLM server started here has room for
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    prompts: Prompts = field(default_factory=Prompts.shipped)
 
     @classmethod
     def from_args(cls, args: Namespace) -> Settings:
@@ -85,6 +87,8 @@ class Settings:
         node.update((key, value) for key, value in limits.items() if value is not None)
         if args.max_tokens is not None:
             node["base"] = {**node.get("base", {}), "max_tokens": args.max_tokens}
+        if args.prompts is not None:
+            node["prompts"] = str(args.prompts)
         if args.judge is not None:
             node["endpoints"] = {**node.get("endpoints", {}), JUDGE: judge_endpoint(args)}
             node["judge"] = {**node.get("judge", {}), "endpoint": JUDGE, "mode": args.judge_mode}
@@ -99,6 +103,9 @@ class Settings:
             prices=dict(price(text) for text in args.price),
             concurrency=args.concurrency,
             chat_template_kwargs=template_kwargs,
+            prompts=Prompts.from_folder(
+                config.prompts, "--prompts" if args.prompts is not None else "agentflow.prompts"
+            ),
         )
 
     def recorded(self) -> dict[str, Any]:
@@ -113,6 +120,7 @@ class Settings:
             models[name] = {"place": source.place, "model": source.model}
         return {
             "agentflow": node,
+            "prompts": self.prompts.digest,
             **template,
             "models": models,
             "seed": self.seed,

@@ -18,6 +18,7 @@ from agentflow_verl.config.limits import Limits
 from agentflow_verl.core.deadline import Deadline
 from agentflow_verl.engines.interface import Engine, Message, Reply
 from agentflow_verl.flow.loop import Flow
+from agentflow_verl.flow.prompts import Prompts
 from agentflow_verl.tools.interface import Tools, ToolsWrapper
 from agentflow_verl.tools.session import TrajectoryState
 from agentflow_verl.tools.types import ToolResult
@@ -44,10 +45,12 @@ async def solve(
     tools: Tools,
     limits: Limits = Limits(),
     show: Show = lambda step: None,
+    prompts: Prompts | None = None,
 ) -> Trajectory:
     """Return the trajectory of one question; ``show`` is called with each step as it ends."""
     watched = {module: WatchedEngine(module, engine, show) for module, engine in engines.items()}
-    return await Flow(watched, WatchedTools(tools, show), limits).run(question, "solve")
+    agent = Flow(watched, WatchedTools(tools, show), limits, prompts)
+    return await agent.run(question, "solve")
 
 
 class WatchedEngine:

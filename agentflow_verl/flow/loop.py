@@ -14,15 +14,11 @@ from agentflow_verl.core.deadline import Clock, Deadline
 from agentflow_verl.core.errors import InfraError, MalformedOutput, OutOfTime, PromptTooLong
 from agentflow_verl.core.unicode import well_formed
 from agentflow_verl.engines.interface import Engine
-from agentflow_verl.flow.answer import extract_answer
 from agentflow_verl.flow.memory import Memory
 from agentflow_verl.flow.modules import Caller, tokens_of
-from agentflow_verl.flow.parse import (
-    complete_plan,
-    parse_arguments,
-    parse_verdict,
-    without_reasoning,
-)
+from agentflow_verl.flow.parse import complete_plan, parse_arguments, parse_verdict
+from agentflow_verl.flow.prompts import Prompts
+from agentflow_verl.flow.replies import answer_of
 from agentflow_verl.tools.interface import Tools
 from agentflow_verl.trajectories.records import (
     Call,
@@ -40,10 +36,18 @@ logger = logging.getLogger(__name__)
 class Flow:
     """Answers questions. Holds no state of any question: each ``run`` builds its own memory."""
 
-    def __init__(self, engines: Mapping[str, Engine], tools: Tools, limits: Limits = Limits()):
+    def __init__(
+        self,
+        engines: Mapping[str, Engine],
+        tools: Tools,
+        limits: Limits = Limits(),
+        prompts: Prompts | None = None,
+    ):
+        """``prompts`` are the shipped ones unless given."""
         self.engines = engines
         self.tools = tools
         self.limits = limits
+        self.prompts = prompts or Prompts.shipped()
 
     async def run(self, query: str, trajectory_id: str) -> Trajectory:
         """One trajectory. Never raises for what it can record: every ending is an ``Outcome``."""
@@ -51,7 +55,9 @@ class Flow:
         memory = Memory(self.limits.memory_tokens, self.engines["planner"].count)
         clock = Clock()
         deadline = Deadline.after(self.limits.time_budget_s, clock)
-        caller = Caller(self.engines, trajectory_id, query, memory, deadline, began=started)
+        caller = Caller(
+            self.engines, trajectory_id, query, memory, deadline, self.prompts, began=started
+        )
         replies: list[ModuleReply] = []
         answer, error = "", None
         try:
@@ -59,8 +65,7 @@ class Flow:
             replies += caller.take_replies()
             outcome = await self._turns(caller)
             if outcome is not Outcome.MALFORMED:
-                reply = await caller.answer()
-                answer = extract_answer(without_reasoning(reply.text))
+                answer = answer_of((await caller.answer()).text)
                 replies += caller.take_replies()
             if not answer:
                 outcome, error = Outcome.MALFORMED, error or _why_malformed(memory.turns)
@@ -103,7 +108,8 @@ class Flow:
         memory = caller.memory
         parts: dict[str, Any] = {"index": index}
         try:
-            plan = await caller.plan(self.tools.specs, self.limits.max_turns - index)
+            left = self.limits.max_turns - index
+            plan = await caller.plan(self.tools.specs, left, self.limits.turns_left)
             parts["tokens"] = tokens_of(plan)
             try:
                 await self._act(caller, plan.text, parts)

@@ -15,14 +15,14 @@ from typing import Any
 from agentflow_verl.core.deadline import Deadline
 from agentflow_verl.core.errors import PromptTooLong
 from agentflow_verl.engines.interface import Engine, Reply
-from agentflow_verl.flow import prompts
 from agentflow_verl.flow.memory import Memory, shorten
-from agentflow_verl.flow.parse import without_reasoning
+from agentflow_verl.flow.prompts import FIELDS, Prompts
+from agentflow_verl.flow.replies import ANALYSIS, ANSWER, VERDICT, analysis_of
 from agentflow_verl.tools.session import TrajectoryState
 from agentflow_verl.tools.types import ToolSpec
 from agentflow_verl.trajectories.records import ModuleReply, Tokens
 
-MODULES = ("analyst", "planner", "executor", "verifier", "generator")
+MODULES = tuple(FIELDS)
 
 
 def catalogue(specs: Sequence[ToolSpec]) -> str:
@@ -33,6 +33,32 @@ def catalogue(specs: Sequence[ToolSpec]) -> str:
 def describe_tool(spec: ToolSpec) -> str:
     """A tool's description and usage notes in one line."""
     return " ".join(f"{spec.description} {spec.notes or ''}".split())
+
+
+def planner_fields(
+    tools: Sequence[ToolSpec], turns_left: int, note: bool = False
+) -> dict[str, str]:
+    """What the planner's template may show of the tools, and how many turns are left: the number,
+    and a note that is empty unless ``note``.
+    """
+    return {
+        "tools": catalogue(tools),
+        "example_tool": tools[0].name if tools else "none",
+        "tool_names": " or ".join(spec.name for spec in tools),
+        "turns_left": str(turns_left),
+        "turns_left_note": f" (turns left: {turns_left})" if note else "",
+    }
+
+
+def executor_fields(tool: ToolSpec) -> dict[str, str]:
+    """What the executor's template shows of the tool."""
+    required = tool.parameters.get("required") or list(tool.parameters.get("properties", {}))[:1]
+    return {
+        "tool": tool.name,
+        "description": describe_tool(tool),
+        "schema": json.dumps(tool.parameters, ensure_ascii=False, sort_keys=True),
+        "form": json.dumps(dict.fromkeys(required, "...")),
+    }
 
 
 def tokens_of(reply: Reply) -> Tokens:
@@ -55,6 +81,7 @@ class Caller:
     query: str
     memory: Memory
     deadline: Deadline
+    prompts: Prompts = field(default_factory=Prompts.shipped)
     began: float = field(default_factory=time.monotonic)
     state: TrajectoryState = field(default_factory=TrajectoryState)
     analysis: str = ""
@@ -62,22 +89,17 @@ class Caller:
     replies: list[ModuleReply] = field(default_factory=list)  # since the last take_replies()
 
     async def analyse(self, tools: Sequence[ToolSpec]) -> str:
-        reply = await self._ask("analyst", tools=catalogue(tools))
-        self.analysis = without_reasoning(reply.text).strip()
+        reply = await self._ask("analyst", ANALYSIS, tools=catalogue(tools))
+        self.analysis = analysis_of(reply.text)
         return self.analysis
 
-    async def plan(self, tools: Sequence[ToolSpec], turns_left: int) -> Reply:
-        return await self._ask("planner", tools=catalogue(tools), turns_left=str(turns_left))
+    async def plan(self, tools: Sequence[ToolSpec], turns_left: int, note: bool = False) -> Reply:
+        return await self._ask("planner", None, **planner_fields(tools, turns_left, note))
 
     async def execute(self, tool: ToolSpec, context: str, sub_goal: str) -> Reply:
+        fields = executor_fields(tool)
         return await self._ask(
-            "executor",
-            tool.parameters,
-            tool=tool.name,
-            description=describe_tool(tool),
-            schema=json.dumps(tool.parameters, ensure_ascii=False, sort_keys=True),
-            context=context,
-            sub_goal=sub_goal,
+            "executor", tool.parameters, context=context, sub_goal=sub_goal, **fields
         )
 
     async def check_room_for(self, tool: ToolSpec) -> None:
@@ -89,10 +111,10 @@ class Caller:
         self.replies.pop()
 
     async def verify(self) -> Reply:
-        return await self._ask("verifier")
+        return await self._ask("verifier", VERDICT)
 
     async def answer(self) -> Reply:
-        return await self._ask("generator")
+        return await self._ask("generator", ANSWER)
 
     def take_replies(self) -> tuple[ModuleReply, ...]:
         taken = tuple(self.replies)
@@ -108,7 +130,7 @@ class Caller:
         Args:
             answer: JSON schema of the reply, for an engine that can hold to one.
         """
-        engine, prompt = self.engines[module], prompts.load(module)
+        engine, prompt = self.engines[module], self.prompts[module]
         started = time.monotonic()
         try:
             for share in (1.0, 0.5, 0.25, 0.0) if prompt.shows_memory else (0.0,):

@@ -20,6 +20,7 @@ from agentflow_verl.engines.interface import Message, Reply
 from agentflow_verl.engines.token_engine import TokenEngine
 from agentflow_verl.flow.loop import Flow
 from agentflow_verl.flow.modules import MODULES
+from agentflow_verl.flow.prompts import Prompts
 from agentflow_verl.tools.session import TrajectoryState
 from agentflow_verl.tools.tool_client import ToolServer
 from agentflow_verl.tools.toolbox import ToolBox
@@ -67,18 +68,19 @@ def timeless(trajectory: Trajectory) -> dict[str, Any]:
     return plain
 
 
-async def replay(trajectory: Trajectory, setup: Setup, tokenizer: Any = None) -> Trajectory:
+async def replay(
+    trajectory: Trajectory, setup: Setup, tokenizer: Any = None, prompts: Prompts | None = None
+) -> Trajectory:
     """Run ``trajectory`` again. Where the flow asks for something that the record has not, it ends
-    ``infra_error``.
+    ``infra_error``. ``prompts`` are the shipped ones unless given.
     """
     record = _Record(trajectory)
     encoders = _encoders(trajectory, setup, tokenizer)
     engines = {module: _RecordedEngine(module, record, encoders) for module in MODULES}
     server = cast(ToolServer, record)  # of which a ToolBox asks nothing but calls
     tools = ToolBox(client=None, homes=[(spec, server) for spec in setup.tools])
-    now = await Flow(
-        engines, tools, setup.limits.model_copy(update={"time_budget_s": 86_400.0})
-    ).run(trajectory.query, trajectory.id)
+    limits = setup.limits.model_copy(update={"time_budget_s": 86_400.0})
+    now = await Flow(engines, tools, limits, prompts).run(trajectory.query, trajectory.id)
     if now.outcome.valid and trajectory.scorer_failed:  # after its end: what is replayed
         ending = {name: getattr(trajectory, name) for name in ("outcome", "error", "scorer_failed")}
         return now.model_copy(update=ending)

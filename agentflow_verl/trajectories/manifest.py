@@ -17,16 +17,24 @@ from agentflow_verl.trajectories.records import Mistake, Outcome, Record, Trajec
 FILE = "flow.json"
 
 
+def absolute(folder: str | None) -> str | None:
+    """``folder`` as it is found from any working directory."""
+    return None if folder is None else str(Path(folder).expanduser().resolve())
+
+
 class Setup(Record):
     """``prompt_limits`` (tokens, by engine), ``template`` (arguments of the chat template) and
     ``tokenizer`` (a folder or a name) are of the engines that are asked in tokens; empty where
-    there is none."""
+    there is none. ``prompts`` is the folder of the run's own templates, if it has one, and
+    ``prompts_digest`` the digest of all templates in use; empty in a record that is older."""
 
     limits: Limits
     tools: tuple[ToolSpec, ...]
     prompt_limits: dict[str, int] = {}
     template: dict[str, Any] = {}
     tokenizer: str = ""
+    prompts: str | None = None
+    prompts_digest: str = ""
 
     def save(self, folder: Path, umask: int = PRIVATE) -> None:
         """Write it into ``folder``. Several processes may do so at once."""

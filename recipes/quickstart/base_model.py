@@ -1,7 +1,7 @@
 """The quickstart's base model: ``python base_model.py --data DIR --out DIR``. Its result is shipped
 in ``base/``.
 
-A Llama of a million parameters, trained from nothing for some minutes on the teacher's
+A Llama of a million parameters, trained from nothing for some minutes on a scripted agent's
 trajectories. Its tokenizer holds each fixed line of the prompts, each title and each number as one
 token: the prompts are those of any other model, five times shorter, and copying a name is copying
 one token. Everything after this step treats it as a pretrained checkpoint.
@@ -24,7 +24,7 @@ from pathlib import Path
 
 import questions
 import torch
-from teacher import Carelessness, Teacher
+from scripted_agent import ErrorRates, ScriptedAgent
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -32,13 +32,16 @@ from agentflow_verl.config.limits import Limits
 from agentflow_verl.config.tool import ToolConfig
 from agentflow_verl.engines.interface import Message
 from agentflow_verl.flow import modules as flow
-from agentflow_verl.flow import prompts
 from agentflow_verl.flow.loop import Flow
+from agentflow_verl.flow.memory import NOTHING
+from agentflow_verl.flow.prompts import Prompts
 from agentflow_verl.tools.embedded.supervisor import Supervisor
 from agentflow_verl.tools.toolbox import ToolBox
 
 Example = tuple[list[Message], str]
 
+PROMPTS = Prompts.from_folder(Path(__file__).parent / "prompts")
+MAX_TURNS = 3
 SUM = "State the final answer to the following arithmetic problem:"
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 TEMPLATE = (
@@ -160,8 +163,8 @@ async def collect(
     logs: Path,
     titles: list[str],
 ) -> list[Example]:
-    """The teacher's calls on every question, in the real loop with the real tool servers; then the
-    drills.
+    """The scripted agent's calls on every question, in the real loop with the real tool servers;
+    then the copy examples.
     """
     configs = (
         ToolConfig(name="python_coder", concurrency=4),
@@ -171,29 +174,31 @@ async def collect(
     others = [q.steps[0].arguments["query"] for q in asked if q.steps[0].tool == "wikipedia_search"]
     with Supervisor(configs, log_dir=logs) as supervisor:
         tools = await ToolBox.open(supervisor.configs)
-        teachers = [
-            Teacher(question, random.Random(rng.random()), others, Carelessness())
+        agents = [
+            ScriptedAgent(question, random.Random(rng.random()), others, ErrorRates())
             for question in asked
         ]
         slots = asyncio.Semaphore(16)
 
-        async def one(number: int, teacher: Teacher) -> None:
+        async def one(number: int, agent: ScriptedAgent) -> None:
             async with slots:
-                await Flow(teacher.engines(), tools, Limits(max_turns=3)).run(
-                    teacher.question.query, str(number)
+                await Flow(agent.engines(), tools, Limits(max_turns=MAX_TURNS), PROMPTS).run(
+                    agent.question.query, str(number)
                 )
 
-        await asyncio.gather(*(one(number, teacher) for number, teacher in enumerate(teachers)))
+        await asyncio.gather(*(one(number, agent) for number, agent in enumerate(agents)))
         await tools.close()
-    return [example for teacher in teachers for example in teacher.examples] + drills(
+    return [example for agent in agents for example in agent.examples] + copy_examples(
         tools, titles, rng
     )
 
 
-def drills(tools: ToolBox, titles: list[str], rng: random.Random, rounds: int = 2) -> list[Example]:
+def copy_examples(
+    tools: ToolBox, titles: list[str], rng: random.Random, rounds: int = 2
+) -> list[Example]:
     """The planner's and the executor's copying, for every title and many numbers. They say nothing
-    about any answer: the planner's tool is the careless teacher's choice."""
-    catalogue = flow.catalogue([tools.resolve("python_coder"), tools.resolve("wikipedia_search")])
+    about any answer: the planner's tool is the scripted agent's choice."""
+    planner = flow.planner_fields(tools.specs, MAX_TURNS)
     examples = []
     for title in titles * rounds:
         first, second, sign = rng.randint(10, 999), rng.randint(10, 999), rng.choice("+-")
@@ -212,25 +217,18 @@ def drills(tools: ToolBox, titles: list[str], rng: random.Random, rounds: int = 
                 }
             ),
         ):
-            teacher = Teacher(question, rng, titles, Carelessness())
-            memory = {
-                "query": question.query,
-                "analysis": question.hint,
-                "memory": "None yet.",
-                "turns_left": "3",
-            }
-            examples.append(
-                (prompts.load("planner").render(tools=catalogue, **memory), teacher.plan())
+            agent = ScriptedAgent(question, rng, titles, ErrorRates())
+            messages = PROMPTS["planner"].render(
+                query=question.query, analysis=question.hint, memory=NOTHING, **planner
             )
-            step = teacher.move[1]
+            examples.append((messages, agent.plan()))
+            step = agent.move[1]
             spec = tools.resolve(step.tool)
-            messages = prompts.load("executor").render(
-                tool=spec.name,
-                description=flow.describe_tool(spec),
-                schema=json.dumps(spec.parameters, ensure_ascii=False, sort_keys=True),
+            messages = PROMPTS["executor"].render(
                 query=question.query,
                 context="none",
                 sub_goal=step.sub_goal,
+                **flow.executor_fields(spec),
             )
             examples.append((messages, json.dumps(step.arguments)))
     return examples

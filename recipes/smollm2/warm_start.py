@@ -1,4 +1,4 @@
-"""SmolLM2 learns the agent's formats from the quickstart's scripted teacher: ``python warm_start.py
+"""SmolLM2 learns the agent's formats from the quickstart's scripted agent: ``python warm_start.py
 --model DIR --data DIR --out DIR``.
 
 Zero-shot it follows no tool-call format. Examples and batches are those of
@@ -32,7 +32,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument(
-        "--questions", type=int, default=600, help="of the teacher's, of which there are 2,400"
+        "--questions",
+        type=int,
+        default=600,
+        help="of the scripted agent's, of which there are 2,400",
     )
     parser.add_argument("--batch-tokens", type=int, default=2048)
     parser.add_argument("--lr", type=float, default=2e-4)

@@ -42,6 +42,7 @@ from agentflow_verl.core.deadline import Deadline
 from agentflow_verl.engines.token_engine import TokenEngine
 from agentflow_verl.flow.loop import Flow
 from agentflow_verl.flow.modules import MODULES
+from agentflow_verl.flow.prompts import Prompts
 from agentflow_verl.tools.embedded.supervisor import Supervisor
 from agentflow_verl.tools.toolbox import ToolBox
 from agentflow_verl.trainer.rollout.frozen_base import make_base, server_name
@@ -159,7 +160,10 @@ def flow(
             response_limit=LONGEST_REPLY,
         )
         trajectory = await Flow(
-            dict.fromkeys(MODULES, policy), tools, Limits(max_turns=TURNS, memory_tokens=300)
+            dict.fromkeys(MODULES, policy),
+            tools,
+            Limits(max_turns=TURNS, memory_tokens=300),
+            Prompts.from_folder(BASE.parent / "prompts"),
         ).run(question, f"flow_{number}")
         return len(trajectory.turns), trajectory.timings.get("tools", 0.0)
 

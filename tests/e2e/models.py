@@ -19,8 +19,9 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from agentflow_verl.flow import prompts
 from agentflow_verl.flow.modules import MODULES
+from agentflow_verl.flow.prompts import Prompts
+from tests.e2e.runs import PROMPTS
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -62,10 +63,8 @@ def make_tokenizer(family: str) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    texts = [
-        prompts.load(module).system.template + prompts.load(module).user.template
-        for module in MODULES
-    ]
+    prompts = Prompts.from_folder(PROMPTS)
+    texts = [prompts[module].system.template + prompts[module].user.template for module in MODULES]
     trainer = trainers.BpeTrainer(
         vocab_size=600,
         special_tokens=[bos, eos, *others],

@@ -20,10 +20,12 @@ import psutil
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from agentflow_verl.flow import prompts
+from agentflow_verl.flow.prompts import Prompts
 from agentflow_verl.trajectories.log import ScoredTrajectory, read_log
 
-BASE = Path(__file__).parents[2] / "recipes" / "quickstart" / "base"  # a Llama
+QUICKSTART = Path(__file__).parents[2] / "recipes" / "quickstart"
+BASE = QUICKSTART / "base"  # a Llama
+PROMPTS = QUICKSTART / "prompts"  # those that it was taught
 
 REWARD = '''
 def compute_score(data_source, solution_str, ground_truth, extra_info=None, **kwargs):
@@ -125,6 +127,8 @@ def train(
             "actor_rollout_ref.rollout.max_model_len=1024",
         ),
         *(
+            f"agentflow.prompts={PROMPTS}",
+            "agentflow.base.structured=false",
             "agentflow.base.max_tokens=96",
             "agentflow.max_turns=2",
             "actor_rollout_ref.actor.optim.lr=1e-3",
@@ -234,7 +238,7 @@ def assert_frozen_replies_are_the_checkpoints(run: Run, step: int) -> None:
         if line.startswith("- python_coder")
     )
     for scored in [scored for scored in logged(run) if scored.step == step]:
-        messages = prompts.load("analyst").render(
+        messages = Prompts.from_folder(PROMPTS)["analyst"].render(
             tools=tools, query=scored.trajectory.query, analysis="", memory=""
         )
         ids = tokenizer.apply_chat_template(

@@ -25,7 +25,8 @@ from agentflow_verl.cli.main import main
 from agentflow_verl.config.tool import ToolConfig
 from agentflow_verl.evaluation.session import ON_CPU, versions
 from agentflow_verl.evaluation.vllm_server import VllmServer
-from agentflow_verl.flow import modules, prompts
+from agentflow_verl.flow import modules
+from agentflow_verl.flow.prompts import Prompts
 from agentflow_verl.tools.embedded.supervisor import Supervisor
 from agentflow_verl.tools.toolbox import ToolBox
 from agentflow_verl.tools.types import ToolSpec
@@ -198,11 +199,12 @@ def taught(into: Path, tools: Sequence[ToolConfig]) -> Path:
         patch.syspath_prepend(str(QUICKSTART))
         import base_model
         import questions
-        from teacher import Carelessness, Teacher
+        from scripted_agent import ErrorRates, ScriptedAgent
 
-    chance, catalogue, examples = (
+    prompts = Prompts.from_folder(QUICKSTART / "prompts")
+    chance, planner, examples = (
         random.Random(0),
-        modules.catalogue(asyncio.run(specs_of(tools))),
+        modules.planner_fields(asyncio.run(specs_of(tools)), TURNS),
         [],
     )
     for number in range(100, 180):
@@ -215,10 +217,9 @@ def taught(into: Path, tools: Sequence[ToolConfig]) -> Path:
                 "query": asked.query,
                 "analysis": asked.hint,
                 "memory": "None yet.",
-                "turns_left": str(TURNS),
             }
-            plan = Teacher(asked, chance, [], Carelessness(0.0, 0.0)).plan()
-            examples.append((prompts.load("planner").render(tools=catalogue, **memory), plan))
+            plan = ScriptedAgent(asked, chance, [], ErrorRates(0.0, 0.0)).plan()
+            examples.append((prompts["planner"].render(**planner, **memory), plan))
     tokenizer = AutoTokenizer.from_pretrained(BASE)
     model = AutoModelForCausalLM.from_pretrained(BASE).float()
     base_model.train(model, base_model.encode(tokenizer, examples), STEPS, seed=0)
@@ -236,8 +237,12 @@ def test_frozen_and_trained_are_evaluated_and_compared_and_a_killed_run_ends_the
     folder, tools, base, trained, capsys
 ):
     urls = [word for config in tools for word in ("--tool", f"{config.name}={config.urls[0]}")]
+    agent = {"prompts": str(QUICKSTART / "prompts"), "base": {"structured": False}}
+    (folder / "agent.yaml").write_text(json.dumps({"agentflow": agent}))  # JSON is YAML
     given = [
         "eval",
+        "--config",
+        str(folder / "agent.yaml"),
         "--benchmarks",
         ",".join(SLICES),
         "--data",

@@ -17,10 +17,11 @@ from agentflow_verl.cli.solve import add_arguments
 from agentflow_verl.config.endpoint import EndpointConfig
 from agentflow_verl.config.tool import ToolConfig
 from agentflow_verl.engines.openai_endpoint import EndpointEngine
-from agentflow_verl.evaluation import settings
+from agentflow_verl.evaluation import session, settings
 from agentflow_verl.evaluation.settings import tool_node
 from agentflow_verl.evaluation.solve import Step, WatchedEngine, solve
 from agentflow_verl.flow.modules import MODULES
+from agentflow_verl.flow.prompts import Prompt, Prompts
 from agentflow_verl.tools.toolbox import ToolBox
 from agentflow_verl.trajectories.records import Trajectory
 from tests.engines.model_folders import write_model
@@ -159,6 +160,47 @@ async def test_the_python_interface_is_the_same_flow():
             async with await ToolBox.open([ToolConfig(name="echo", urls=(echo.url,))]) as tools:
                 trajectory = await solve("What is 4 plus 4?", dict.fromkeys(MODULES, engine), tools)
     assert (trajectory.answer, len(trajectory.turns)) == ("8", 1)
+
+
+@pytest.mark.parametrize("named_by", ["--prompts", "--config"])
+def test_own_prompts_and_the_format_of_replies_are_settings(tmp_path, named_by):
+    folder = tmp_path / "prompts"
+    folder.mkdir()
+    (folder / "verifier.md").write_text("Judge $query.\n---\n$memory")
+    node = {"base": {"structured": False}}
+    words = ["Why?", "--endpoint", "http://127.0.0.1:9/v1"]
+    if named_by == "--prompts":
+        words += ["--prompts", str(folder)]
+    else:
+        node["prompts"] = str(folder)
+    (tmp_path / "agent.yaml").write_text(json.dumps(node))  # JSON is YAML
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    found = settings.Settings.from_args(
+        parser.parse_args([*words, "--config", str(tmp_path / "agent.yaml")])
+    )
+    assert found.prompts["verifier"].system.template == "Judge $query."
+    assert found.recorded()["prompts"] == found.prompts.digest
+    assert not session._endpoint(found, "base", found.sources["base"], None).structured
+
+
+async def test_own_prompts_are_what_the_model_is_asked():
+    asked = engines()
+    own = Prompt.parse("Judge.\n---\n$memory")
+    prompts = Prompts({**Prompts.shipped().by_module, "verifier": own})
+    await solve("What is 2 * 2?", asked, ScriptedTools("4"), prompts=prompts)
+    assert asked["verifier"].seen[0][0]["content"] == "Judge."
+    assert asked["planner"].seen[0][0]["content"].startswith("You plan the next turn")
+
+
+def test_a_wrong_template_is_one_line(tmp_path, capsys):
+    (tmp_path / "planner.md").write_text("Plan.\n---\n$query $tools")
+    words = ["solve", "Why?", "--endpoint", "http://127.0.0.1:9/v1", "--prompts", str(tmp_path)]
+    assert main(words) == 2
+    assert capsys.readouterr().err == (
+        f"agentflow solve: --prompts: {tmp_path}/planner.md: the field $memory is missing; the"
+        " planner needs it\n"
+    )
 
 
 def test_an_adapter_is_asked_at_the_server_of_its_base(tmp_path):

@@ -24,7 +24,6 @@ from tests.flow.fakes import (
     ScriptedEngine,
     ScriptedTools,
     engines,
-    field_of,
     flow,
 )
 
@@ -89,14 +88,15 @@ async def test_the_turn_limit_still_gives_an_answer():
     assert len(trajectory.turns) == 3
 
 
-async def test_the_planner_is_told_how_many_turns_are_left():
+async def test_the_planner_is_told_how_many_turns_are_left_where_the_option_says_so():
+    agent = flow(verifier=CONTINUE, limits=Limits(max_turns=3, turns_left=True))
+    await run(agent)
+    prompts = [messages[1]["content"] for messages in agent.engines["planner"].seen]
+    for left, prompt in zip((3, 2, 1), prompts, strict=True):
+        assert f"(turns left: {left})" in prompt
     agent = flow(verifier=CONTINUE, limits=Limits(max_turns=3))
     await run(agent)
-    assert [field_of(messages, "Turns left") for messages in agent.engines["planner"].seen] == [
-        "3",
-        "2",
-        "1",
-    ]
+    assert all("left" not in messages[1]["content"] for messages in agent.engines["planner"].seen)
 
 
 async def test_the_planners_tokens_are_kept_as_they_came():
@@ -245,6 +245,30 @@ async def test_a_plan_without_a_tool_is_used_where_there_is_only_one():
     trajectory = await run(flow(tools, planner="Justification: a\nContext: b\nSub-goal: add"))
     assert trajectory.turns[0].plan.tool == "python_coder"
     assert trajectory.turns[0].plan.supplied == ("tool",)
+
+
+async def test_frozen_modules_are_asked_under_a_schema_and_the_planner_is_not():
+    agent = flow()
+    await run(agent)
+    asked = {module: engine.schemas[0] for module, engine in agent.engines.items()}
+    assert asked["planner"] is None
+    assert asked["executor"] == PYTHON.parameters
+    assert list(asked["analyst"]["properties"]) == ["analysis"]
+    assert list(asked["verifier"]["properties"]) == ["analysis", "conclusion"]
+    assert list(asked["generator"]["properties"]) == ["reason", "answer"]
+
+
+async def test_replies_under_a_schema_and_reasoning_before_them_are_read():
+    agent = flow(
+        analyst='<think>hm</think>{"analysis": "Double it."}',
+        planner=f"<think>Tool: hammer</think>\n{PLAN}",
+        verifier='{"analysis": "it is there", "conclusion": "STOP"}',
+        generator='{"reason": "It follows from 4.", "answer": "4"}',
+    )
+    trajectory = await run(agent)
+    assert (trajectory.analysis, trajectory.answer) == ("Double it.", "4")
+    assert trajectory.turns[0].verdict.analysis == "it is there"
+    assert trajectory.replies[0].text.startswith("<think>")
 
 
 async def test_a_tools_name_may_be_spelled_with_spaces_and_capitals():

@@ -231,17 +231,16 @@ async def test_a_prompt_that_had_to_be_shortened_is_shortened_again(tokenizer):
     assert first_difference(recorded, without, tokenizer) is not None, "the limit mattered"
 
 
-async def test_a_changed_template_is_shown_where_its_text_changes(tokenizer, monkeypatch):
+async def test_a_changed_template_is_shown_where_its_text_changes(tokenizer):
     recorded = await in_tokens(tokenizer)
-    load, planner = prompts.load, prompts.load("planner")
+    planner = prompts.load("planner")
     changed = prompts.Prompt(
         prompts.Template(planner.system.template.replace("Do not repeat", "Never repeat", 1)),
         planner.user,
     )
-    monkeypatch.setattr(
-        prompts, "load", lambda module: changed if module == "planner" else load(module)
-    )
-    found = first_difference(recorded, await replay(recorded, SETUP, tokenizer), tokenizer)
+    used = prompts.Prompts({**prompts.Prompts.shipped().by_module, "planner": changed})
+    now = await replay(recorded, SETUP, tokenizer, used)
+    found = first_difference(recorded, now, tokenizer)
     assert found.where.startswith("turns[0].tokens.prompt_ids, character")
     assert "Do not repeat" in found.recorded and "Never repeat" in found.now
 
@@ -321,6 +320,27 @@ async def test_the_tokenizer_of_the_run_is_found_and_prompts_are_compared(
     )
     assert await main(["replay", str(path)]) == 1
     assert "turns[0].tokens.prompt_ids, character" in capsys.readouterr().out
+
+
+async def test_replay_uses_the_prompts_of_the_run_and_says_where_they_differ(log, tmp_path, capsys):
+    folder = tmp_path / "prompts"
+    folder.mkdir()
+    (folder / "verifier.md").write_text("Judge.\n---\n$query $memory")
+    digest = prompts.Prompts.from_folder(folder).digest
+    setup = SETUP.model_copy(update={"prompts": str(folder), "prompts_digest": digest})
+    setup.save(log.parents[2])
+    assert await main(["replay", str(log)]) == 0
+    assert "differ from those of the run" not in capsys.readouterr().out
+    (folder / "verifier.md").write_text("Judge well.\n---\n$query $memory")
+    assert await main(["replay", str(log)]) == 0
+    shown = capsys.readouterr().out
+    assert f"templates differ from those of the run ({folder})" in shown.splitlines()[0]
+    (folder / "verifier.md").write_text("Judge.\n---\n$query $memory")
+    moved = folder.rename(tmp_path / "moved")
+    assert await main(["replay", str(log)]) == 0
+    assert "differ from those of the run" in capsys.readouterr().out
+    assert await main(["replay", str(log), "--prompts", str(moved)]) == 0
+    assert "differ from those of the run" not in capsys.readouterr().out
 
 
 async def test_what_solve_wrote_is_replayed(tmp_path, capsys):

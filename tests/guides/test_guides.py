@@ -235,6 +235,7 @@ def test_the_training_guide_to_its_end(tmp_path):
     run(replaced(merge, {"global_step_32": "global_step_1"}), tmp_path, timeout=300)
     questions(tmp_path / "BENCHMARKS", "bamboogle", "aime24")
     small = ("--max-tokens", "48", "--memory-tokens", "300", "--vllm-args", SMALL_SERVER)
+    small = ("--config", "runs/first/hydra/.hydra/config.yaml", *small)  # with the run's prompts
     run([*replaced(measure, {"PLACEHOLDER": str(BASE)}), *small], tmp_path, timeout=800, **VLLM)
     assert "aime24" in (tmp_path / "runs/first/eval/report.md").read_text()
 

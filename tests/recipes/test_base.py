@@ -1,4 +1,4 @@
-"""The shipped base model was taught on the prompts that the code makes today, word for word."""
+"""The shipped base was taught on the recipe's prompts, word for word as the code renders them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from pathlib import Path
 from transformers import AutoTokenizer
 
 from agentflow_verl.config.tool import ToolConfig
-from agentflow_verl.flow import modules, prompts
+from agentflow_verl.flow import modules
+from agentflow_verl.flow.prompts import Prompts
 from agentflow_verl.tools.embedded.supervisor import Supervisor
 from agentflow_verl.tools.toolbox import ToolBox
 from agentflow_verl.tools.types import ToolSpec
 
-BASE = Path(__file__).parents[2] / "recipes" / "quickstart" / "base"
+QUICKSTART = Path(__file__).parents[2] / "recipes" / "quickstart"
+BASE = QUICKSTART / "base"
 
 
 def specs(tmp_path: Path) -> list[ToolSpec]:
@@ -41,22 +43,17 @@ def test_the_base_knows_the_prompts(tmp_path: Path) -> None:
     """Its tokenizer has the prompts' fixed sentences as single tokens: a prompt that changed falls
     apart into hundreds of tokens, and the model no longer finds the question in it."""
     tokenizer = AutoTokenizer.from_pretrained(BASE)
-    tools = specs(tmp_path)
+    tools, prompts = specs(tmp_path), Prompts.from_folder(QUICKSTART / "prompts")
     fields = {
         "query": "What is 12 + 201?",
         "analysis": "A calculation.",
         "memory": "None yet.",
-        "turns_left": "3",
+        **modules.planner_fields(tools, 3),
     }
     for spec in tools:
-        more = {
-            "tool": spec.name,
-            "description": modules.describe_tool(spec),
-            "schema": json.dumps(spec.parameters, ensure_ascii=False, sort_keys=True),
-        }
+        more = modules.executor_fields(spec)
         for module in modules.MODULES:
-            prompt = prompts.load(module).render(
-                tools=modules.catalogue(tools),
+            prompt = prompts[module].render(
                 context="none",
                 sub_goal="Add 12 and 201",
                 **more,

@@ -1,18 +1,57 @@
-"""Prompt templates: a file a module, system part and user part divided by a line of three dashes.
+"""Prompt templates: a file per module, system part and user part divided by a line of three dashes.
 
 The system part is the same for every trajectory (for the executor: for every call of one tool) and
 the user part ends with what changes from turn to turn, so that prefixes are shared. ``$name`` marks
-a field.
+a field and ``$$`` is a dollar sign. The shipped templates lie next to this file;
+``agentflow.prompts`` names a folder whose files replace any of them.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from string import Template
+from types import MappingProxyType
 
+from agentflow_verl.config.base import nearest
+from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.engines.interface import Message
+
+DIVIDER = "\n---\n"
+
+
+@dataclass(frozen=True)
+class Fields:
+    """The fields of a module's template: those that it must show, and further ones that it may."""
+
+    required: frozenset[str]
+    optional: frozenset[str]
+
+    @property
+    def known(self) -> frozenset[str]:
+        return self.required | self.optional
+
+
+def _fields(required: str, optional: str = "") -> Fields:
+    return Fields(frozenset(required.split()), frozenset(optional.split()))
+
+
+# Required is what the module cannot do its part without.
+FIELDS: Mapping[str, Fields] = MappingProxyType(
+    {
+        "analyst": _fields("query", "tools"),
+        "planner": _fields(
+            "query tools memory", "analysis turns_left turns_left_note tool_names example_tool"
+        ),
+        "executor": _fields("sub_goal schema", "query tool description context form"),
+        "verifier": _fields("query memory", "analysis"),
+        "generator": _fields("query memory", "analysis"),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -22,9 +61,19 @@ class Prompt:
     system: Template
     user: Template
 
+    @classmethod
+    def parse(cls, text: str) -> Prompt:
+        """Raises ValueError for a text that has no line of three dashes."""
+        system, divider, user = text.replace("\r\n", "\n").partition(DIVIDER)
+        if not divider:
+            raise ValueError(
+                "there is no line '---' between the system part and the user part; add one"
+            )
+        return cls(Template(system.strip()), Template(user.strip()))
+
     @property
     def shows_memory(self) -> bool:
-        return "$memory" in self.user.template
+        return "memory" in _names(self.user.template)
 
     def render(self, **fields: str) -> list[Message]:
         """The two messages of a call. Raises KeyError for a field that is missing."""
@@ -34,10 +83,93 @@ class Prompt:
         ]
 
 
+@dataclass(frozen=True)
+class Prompts:
+    """The templates that a run uses, by module."""
+
+    by_module: Mapping[str, Prompt]
+
+    @classmethod
+    def shipped(cls) -> Prompts:
+        """The templates of the package."""
+        return cls(MappingProxyType({module: load(module) for module in FIELDS}))
+
+    @classmethod
+    def from_folder(cls, folder: str | Path | None, option: str = "agentflow.prompts") -> Prompts:
+        """The shipped templates, of which the files ``MODULE.md`` in ``folder`` replace their own.
+
+        Args:
+            folder: None replaces none.
+            option: where the user named the folder, for messages.
+
+        Raises ConfigError: no such folder, none of the files in it, a Markdown file that is named
+        after no module, or a template with an unknown or a missing field.
+        """
+        shipped = cls.shipped()
+        if folder is None:
+            return shipped
+        path = Path(folder).expanduser()
+        if not path.is_dir():
+            raise ConfigError(f"{option}: there is no folder {path}")
+        replaced = {}
+        for file in sorted(path.glob("*.md")):
+            if file.stem in FIELDS:
+                replaced[file.stem] = _read(file, option)
+            elif file.stem.upper() != "README":
+                hint = nearest(file.stem, FIELDS)
+                raise ConfigError(f"{option}: {file}: no module is called {file.stem!r}{hint}")
+        if not replaced:
+            names = ", ".join(f"{module}.md" for module in FIELDS)
+            raise ConfigError(f"{option}: {path} has none of {names}")
+        return cls(MappingProxyType({**shipped.by_module, **replaced}))
+
+    def __getitem__(self, module: str) -> Prompt:
+        return self.by_module[module]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all templates' texts, in hexadecimal: the same for the same prompts."""
+        digest = hashlib.sha256()
+        for module in FIELDS:
+            prompt = self[module]
+            for part in (module, prompt.system.template, prompt.user.template):
+                digest.update(part.encode("utf-8") + b"\0")
+        return digest.hexdigest()
+
+
 @cache
 def load(module: str) -> Prompt:
     """The shipped template of ``module``."""
-    system, user = (
-        files(__name__).joinpath(f"{module}.md").read_text(encoding="utf-8").split("\n---\n")
-    )
-    return Prompt(Template(system.strip()), Template(user.strip()))
+    return Prompt.parse(files(__name__).joinpath(f"{module}.md").read_text(encoding="utf-8"))
+
+
+def _read(file: Path, option: str) -> Prompt:
+    """A user's template, its fields checked. Raises ConfigError."""
+    where = f"{option}: {file}"
+    try:
+        prompt = Prompt.parse(file.read_text(encoding="utf-8"))
+        used = _names(prompt.system.template) | _names(prompt.user.template)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{where}: {error}") from None
+    fields = FIELDS[file.stem]
+    for name in sorted(used - fields.known):
+        hint = nearest(name, fields.known)
+        raise ConfigError(
+            f"{where}: the {file.stem} has no field ${name}{hint}; write $$ for a dollar sign"
+        )
+    for name in sorted(fields.required - used):
+        raise ConfigError(f"{where}: the field ${name} is missing; the {file.stem} needs it")
+    return prompt
+
+
+def _names(template: str) -> set[str]:
+    """The fields that a template's text shows. Raises ValueError for a $ that begins none."""
+    names = set()
+    for match in Template.pattern.finditer(template):
+        name = match["named"] or match["braced"]
+        if name:
+            names.add(name)
+        elif match["invalid"] is not None:
+            line = template.count("\n", 0, match.start()) + 1
+            raise ValueError(f"a $ without a field's name, in line {line} of its part; write $$")
+    return names

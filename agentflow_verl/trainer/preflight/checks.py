@@ -12,6 +12,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from agentflow_verl.config.schema import AgentflowConfig
+from agentflow_verl.flow.prompts import Prompts
 from agentflow_verl.trainer.preflight import consistency, static
 from agentflow_verl.trainer.preflight.model import check_model
 from agentflow_verl.trainer.preflight.reachable import check_reach
@@ -31,6 +32,7 @@ class Check:
 
 CHECKS = (
     Check("keys of endpoints", lambda config, settings: static.check_keys(settings)),
+    Check("prompts", lambda config, settings: Prompts.from_folder(settings.prompts)),
     Check("planner", lambda config, settings: static.check_planner(settings)),
     Check("algorithm", lambda config, settings: static.check_algorithm(config)),
     Check("adapter", lambda config, settings: static.check_adapter(config)),

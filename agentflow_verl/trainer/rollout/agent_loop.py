@@ -45,7 +45,7 @@ class AgentflowLoop(AgentLoopBase):
         engines = self._engines(sampling_params)
         if self.rollout_config.full_determinism:
             engines = seeded(engines, self._seed_key(row))
-        flow = Flow(engines, self.services.tools, limits)
+        flow = Flow(engines, self.services.tools, limits, self.services.prompts)
         query = question_of(row["raw_prompt"])
         trajectory = await flow.run(query, f"{row['uid']}_{row['session_id']}")
         eos = self.tokenizer.eos_token_id

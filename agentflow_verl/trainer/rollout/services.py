@@ -16,10 +16,12 @@ from agentflow_verl.core.private_files import parse_umask
 from agentflow_verl.engines.interface import Engine
 from agentflow_verl.engines.openai_endpoint import EndpointEngine
 from agentflow_verl.engines.token_engine import Generate, TokenEngine
+from agentflow_verl.flow.prompts import Prompts
 from agentflow_verl.tools.toolbox import ToolBox
 from agentflow_verl.trainer.rollout.frozen_base import context_length
+from agentflow_verl.trainer.rollout.structured import schema_sampling
 from agentflow_verl.trajectories.log import TrajectoryLog
-from agentflow_verl.trajectories.manifest import Setup
+from agentflow_verl.trajectories.manifest import Setup, absolute
 
 RESTART_S = 60.0
 """For a tool server that died since the run's start to be there again. What was never there, the
@@ -37,12 +39,14 @@ class Services:
         tools: ToolBox,
         log: TrajectoryLog | None,
         interruptions: Interruptions | None = None,
+        prompts: Prompts | None = None,
     ):
         self.config = config
         self.engines = engines
         self.tools = tools
         self.log = log
         self.interruptions = interruptions or Interruptions()
+        self.prompts = prompts or Prompts.shipped()
 
     @classmethod
     async def open(
@@ -64,6 +68,7 @@ class Services:
             interruptions: of the policy's servers, by the trainer.
             base_is_policys: whether the policy's servers answer as the base, too.
         """
+        prompts = Prompts.from_folder(config.prompts)
         tool_configs = []
         for name, tool in config.tools.items():
             if name in tool_urls:
@@ -89,6 +94,7 @@ class Services:
                 response_limit=config.base.max_tokens,
                 template_kwargs=template_kwargs,
                 interruptions=interruptions if base_is_policys else None,
+                schema_sampling=schema_sampling(rollout_config) if config.base.structured else None,
             )
         if config.endpoints:
             session = new_session()
@@ -104,9 +110,11 @@ class Services:
                 prompt_limits=prompt_limits,
                 template=dict(template_kwargs),
                 tokenizer=tokenizer.name_or_path,
+                prompts=absolute(config.prompts),
+                prompts_digest=prompts.digest,
             )
             setup.save(log.folder, umask)
             # A replay takes the setup nearest to the trajectory's file.
             setup.model_copy(update={"limits": config.val_limits}).save(log.folder / "val", umask)
         gc_tuning.settle()
-        return cls(config, engines, tools, log, interruptions)
+        return cls(config, engines, tools, log, interruptions, prompts)

@@ -51,6 +51,14 @@ def complaint(*overrides: str) -> str:
     return text
 
 
+def test_a_prompt_template_with_a_wrong_field_is_refused(good, tmp_path):
+    (tmp_path / "prompts").mkdir()
+    (tmp_path / "prompts" / "verifier.md").write_text("Judge.\n---\n$query $memori")
+    said = complaint(*good, f"agentflow.prompts={tmp_path}/prompts")
+    assert said.startswith(f"agentflow.prompts: {tmp_path}/prompts/verifier.md: ")
+    assert "no field $memori; did you mean 'memory'?" in said
+
+
 def test_a_good_run_passes_and_leaves_its_folders_ready(good, tmp_path):
     settings = checks.check(compose("agentflow", good))
     assert settings.max_turns == 3

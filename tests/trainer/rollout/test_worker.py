@@ -4,12 +4,15 @@ fault took it.
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from agentflow_verl.config import schema
+from agentflow_verl.flow.prompts import Prompts
+from agentflow_verl.trainer.rollout import services as services_module
 from agentflow_verl.trainer.rollout import worker as worker_module
 from agentflow_verl.trainer.rollout.row_record import FIELD
 from agentflow_verl.trainer.rollout.rows import to_rows
@@ -21,6 +24,7 @@ from agentflow_verl.trajectories.records import Outcome, Tokens, Trajectory, Tur
 from tests.engines import tokenizers
 from tests.tools.servers import FaultyServer
 
+OWN_PROMPTS = Path(__file__).parents[3] / "recipes" / "quickstart" / "prompts"
 ROW = {"global_steps": 3, "uid": "g", "session_id": 1, "data_source": "maths"}
 SCORED = {"scored": 1.0, "success": 1.0}
 UNSCORED = {"scored": 0.0, "success": 0.0, "reason": "InfraError: no judge"}
@@ -120,6 +124,7 @@ async def test_what_trajectories_are_made_with_is_kept_beside_them(tmp_path):
             "tools": {"faulty": {"urls": [server.url]}},
             "max_turns": 5,
             "trajectory_dir": str(tmp_path),
+            "prompts": str(OWN_PROMPTS),
         }
     )
     rollout = SimpleNamespace(prompt_length=700)
@@ -132,3 +137,22 @@ async def test_what_trajectories_are_made_with_is_kept_beside_them(tmp_path):
     kept = Setup.near(tmp_path / "train" / "step_000001" / "worker.jsonl")
     assert kept is not None and kept.limits == config.limits and kept.tools == services.tools.specs
     assert (kept.prompt_limits, kept.template) == ({"policy": 700}, {"enable_thinking": False})
+    assert services.prompts == Prompts.from_folder(OWN_PROMPTS)
+    assert (kept.prompts, kept.prompts_digest) == (str(OWN_PROMPTS), services.prompts.digest)
+
+
+@pytest.mark.parametrize("structured", [True, False])
+async def test_the_base_is_held_to_schemas_where_the_option_says_so(structured, monkeypatch):
+    monkeypatch.setattr(services_module, "schema_sampling", lambda _: lambda schema: {})
+    server = FaultyServer()
+    await server.start()
+    config = schema.load(
+        {"tools": {"faulty": {"urls": [server.url]}}, "base": {"structured": structured}}
+    )
+    rollout = SimpleNamespace(
+        prompt_length=700, response_length=100, max_model_len=2048, name="vllm"
+    )
+    services = await Services.open(config, {}, (), tokenizers.make(), rollout, {})
+    await services.tools.close()
+    await server.stop()
+    assert services.engines["base"].structured is structured

@@ -1,18 +1,19 @@
 """The scripted agent that the base model is warm-started on: sound executor, verifier and
 generator, careless planner.
 
-One ``Teacher`` plays all five modules of one trajectory in the real loop, so that the examples are
-the loop's own prompts. The planner takes the right step only some of the time; otherwise it picks
-the wrong tool, or the right tool with the wrong sub-goal. The base model learns the formats from
-it, and a planner that is right by chance.
+One ``ScriptedAgent`` plays all five modules of one trajectory in the real loop, so that the
+examples are the loop's own prompts. The planner takes the right step only some of the time;
+otherwise it picks the wrong tool, or the right tool with the wrong sub-goal. The base model
+learns the formats from it, and a planner that is right by chance.
 """
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from questions import Question, Step, compute, look_up
 
@@ -21,30 +22,30 @@ from agentflow_verl.engines.interface import Message, Reply
 
 
 @dataclass(frozen=True)
-class Carelessness:
+class ErrorRates:
     """Chances of the planner's moves; the rest is the right step."""
 
     wrong_tool: float = 0.72
     wrong_goal: float = 0.05
 
 
-class Teacher:
+class ScriptedAgent:
     """Answers as each module. ``examples`` collects (messages, reply) pairs."""
 
-    name = "teacher"
+    name = "scripted"
 
     def __init__(
-        self, question: Question, rng: random.Random, others: list[str], careless: Carelessness
+        self, question: Question, rng: random.Random, others: list[str], rates: ErrorRates
     ):
         self.question = question
         self.rng = rng
         self.others = others  # titles of other articles
-        self.careless = careless
+        self.rates = rates
         self.done = 0  # right steps taken
         self.move: tuple[str, Step] = ("right", question.steps[0])
         self.examples: list[tuple[list[Message], str]] = []
 
-    def engines(self) -> dict[str, Voice]:
+    def engines(self) -> dict[str, ScriptedEngine]:
         speak = {
             "analyst": lambda: self.question.hint,
             "planner": self.plan,
@@ -52,14 +53,14 @@ class Teacher:
             "verifier": self.verify,
             "generator": lambda: f"<answer>{self.answer()}</answer>",
         }
-        return {module: Voice(self, voice) for module, voice in speak.items()}
+        return {module: ScriptedEngine(self, voice) for module, voice in speak.items()}
 
     def plan(self) -> str:
         right = self.question.steps[min(self.done, len(self.question.steps) - 1)]
         draw = self.rng.random()
-        if draw < self.careless.wrong_tool:
+        if draw < self.rates.wrong_tool:
             self.move = ("wrong_tool", self._other_tool(right))
-        elif draw < self.careless.wrong_tool + self.careless.wrong_goal:
+        elif draw < self.rates.wrong_tool + self.rates.wrong_goal:
             self.move = ("wrong_goal", self._other_goal(right))
         else:
             self.move = ("right", right)
@@ -94,10 +95,9 @@ class Teacher:
         last = self.done == len(self.question.steps) - 1
         self.done += kind == "right"
         done = last and (kind == "right" or (kind == "wrong_goal" and step.tool == "python_coder"))
-        return (
-            f"Analysis: {'The value is found.' if done else 'Something is missing.'}\nConclusion:"
-            f" {'STOP' if done else 'CONTINUE'}"
-        )
+        if done:
+            return "Analysis: The value is found.\nConclusion: STOP"
+        return "Analysis: Something is missing.\nConclusion: CONTINUE"
 
     def answer(self) -> str:
         if self.done == len(self.question.steps):
@@ -107,19 +107,27 @@ class Teacher:
         return "unknown"
 
 
-class Voice:
+class ScriptedEngine:
     """One module's engine: writes down what it was asked and what it said."""
 
-    name = "teacher"
+    name = "scripted"
+    structured = False
 
-    def __init__(self, teacher: Teacher, speak: Callable[[], str]):
-        self.teacher = teacher
+    def __init__(self, agent: ScriptedAgent, speak: Callable[[], str]):
+        self.agent = agent
         self.speak = speak
 
     def count(self, text: str) -> int:
         return len(text) // 4 + 1
 
-    async def reply(self, messages: list[Message], *, trajectory: str, deadline: Deadline) -> Reply:
+    async def reply(
+        self,
+        messages: list[Message],
+        *,
+        trajectory: str,
+        deadline: Deadline,
+        schema: Mapping[str, Any] | None = None,
+    ) -> Reply:
         text = self.speak()
-        self.teacher.examples.append((messages, text))
+        self.agent.examples.append((messages, text))
         return Reply(text=text, engine=self.name, prompt_ids=(0,), response_ids=(0,))

@@ -1,0 +1,66 @@
+"""What the frozen modules reply: the JSON schema that their engine holds them to, and its reading.
+
+The executor's schema is the tool's own. The planner has none: it is the one that is trained, and a
+constraint would change the distribution that it is sampled from.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from agentflow_verl.flow.answer import extract_answer
+from agentflow_verl.flow.parse.clean import without_reasoning
+from agentflow_verl.flow.parse.objects import objects_in
+
+
+def _object(**properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+ANALYSIS = _object(analysis={"type": "string", "maxLength": 500})
+VERDICT = _object(
+    analysis={"type": "string", "maxLength": 300},
+    conclusion={"type": "string", "enum": ["STOP", "CONTINUE"]},
+)
+ANSWER = _object(
+    reason={"type": "string", "maxLength": 400},
+    answer={"type": "string", "maxLength": 400},
+)
+
+# LaTeX commands whose first letter is an escape of JSON's: "\frac" in a JSON text is a form feed
+# and "rac".
+_LOST_BACKSLASH = {"\b": "\\b", "\f": "\\f", "\t": "\\t", "\r": "\\r"}
+_LOST = re.compile(r"[\b\f\t\r](?=[a-z]{2})")
+
+
+def analysis_of(text: str) -> str:
+    """The analyst's words: of its JSON object, else the whole text."""
+    text = without_reasoning(text).strip()
+    return (_field(text, "analysis") or text).strip()
+
+
+def answer_of(text: str) -> str:
+    """The generator's answer: of its JSON object, else what ``extract_answer`` finds."""
+    text = without_reasoning(text)
+    answer = _field(text, "answer")
+    if answer is None:
+        return extract_answer(text)
+    restored = _LOST.sub(lambda match: _LOST_BACKSLASH[match[0]], answer)
+    return extract_answer(f"<answer>{restored}</answer>")
+
+
+def _field(text: str, name: str) -> str | None:
+    """The field of the last object that has it, as text."""
+    for found in reversed(objects_in(text)):
+        value = found.value.get(name)
+        if isinstance(value, str):
+            return value
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return str(value)
+    return None

@@ -1,0 +1,46 @@
+"""Replies of frozen modules, under a schema and without."""
+
+from __future__ import annotations
+
+import pytest
+
+from agentflow_verl.flow.replies import ANALYSIS, ANSWER, VERDICT, analysis_of, answer_of
+from agentflow_verl.tools.schema import ArgumentCheck
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ('{"reason": "It follows.", "answer": "4"}', "4"),
+        ('```json\n{"reason": "It follows.", "answer": "4"}\n```', "4"),
+        ("{'reason': 'It follows.', 'answer': '4',}", "4"),
+        ('{"reason": "It follows.", "answer": 4}', "4"),
+        ('{"reason": "It follows.", "answer": "The answer is **4**"}', "4"),
+        ('<think>{"answer": "5"}</think>{"reason": "", "answer": "4"}', "4"),
+        ("It follows. <answer>4</answer>", "4"),
+        (r'{"reason": "", "answer": "\\frac{1}{2}"}', r"\frac{1}{2}"),
+        (r'{"reason": "", "answer": "\frac{1}{2}"}', r"\frac{1}{2}"),
+        (r'{"reason": "", "answer": "\text{Oslo}"}', "Oslo"),
+        ("", ""),
+    ],
+)
+def test_the_answer_is_the_field_and_not_searched_for(text, answer):
+    assert answer_of(text) == answer
+
+
+def test_an_analysis_is_the_field_or_the_whole_text():
+    assert analysis_of('{"analysis": " Double it. "}') == "Double it."
+    assert analysis_of("Double it.") == "Double it."
+    assert analysis_of("<think>hm</think>\nDouble it.") == "Double it."
+
+
+@pytest.mark.parametrize(
+    ("schema", "reply"),
+    [
+        (ANALYSIS, {"analysis": "x"}),
+        (VERDICT, {"analysis": "x", "conclusion": "STOP"}),
+        (ANSWER, {"reason": "x", "answer": "4"}),
+    ],
+)
+def test_the_schemas_take_what_the_prompts_ask_for(schema, reply):
+    ArgumentCheck("module", schema)(reply)
