@@ -137,7 +137,7 @@ async def test_what_trajectories_are_made_with_is_kept_beside_them(tmp_path):
     kept = Setup.near(tmp_path / "train" / "step_000001" / "worker.jsonl")
     assert kept is not None and kept.limits == config.limits and kept.tools == services.tools.specs
     assert (kept.prompt_limits, kept.template) == ({"policy": 700}, {"enable_thinking": False})
-    assert services.prompts == Prompts.from_folder(OWN_PROMPTS)
+    assert services.prompts.digest == Prompts.from_folder(OWN_PROMPTS).digest
     assert (kept.prompts, kept.prompts_digest) == (str(OWN_PROMPTS), services.prompts.digest)
 
 
