@@ -80,7 +80,8 @@ def test_an_unknown_key_is_named_with_the_nearest_at_every_level(path, nearest):
 def test_an_unknown_key_that_is_like_none_gets_the_list():
     assert (
         complaint(changed("base.zzz", 1))
-        == "agentflow.base.zzz: unknown key; the names are replicas, temperature, max_tokens"
+        == "agentflow.base.zzz: unknown key; the names are replicas, temperature, max_tokens,"
+        " structured"
     )
 
 
