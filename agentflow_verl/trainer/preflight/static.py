@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from agentflow_verl.config import schema
 from agentflow_verl.core.errors import ConfigError
+from agentflow_verl.flow.prompts import Prompts
 from agentflow_verl.trainer.preflight.model import check_model
 from agentflow_verl.trainer.preflight.rows import check_data
 from agentflow_verl.trainer.preflight.run_lock import check_unlocked
@@ -39,6 +40,7 @@ def check(config: DictConfig) -> schema.AgentflowConfig:
     settings = load_settings(config)
     with named_errors():
         check_keys(settings)
+        Prompts.from_folder(settings.prompts)
         check_planner(settings)
         check_algorithm(config)
         check_adapter(config)
