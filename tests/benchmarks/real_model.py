@@ -1,12 +1,13 @@
 """A real instruct model as all five modules: what is read of what it writes, and what it scores.
 
-    python -m tests.benchmarks.real_model --model FOLDER --quickstart DIR [--data DIR] [--quick]
+    python -m tests.benchmarks.real_model --model FOLDER --quickstart DIR [--data DIR]
+        [--questions N]
 
 The questions are the quickstart's 120 for validation (``DIR`` is what recipes/quickstart/data.py
 wrote) and the first 20 each of gameof24 and amc23 of ``--data``. Prints one JSON object: shares of
 readable plans, valid calls, parsed verdicts and answers that were found, success by kind, seconds.
-``--quick`` asks 8 questions of the quickstart alone. The trajectories stay in ``--out``, to be read
-by eye with ``agentflow view``.
+``--questions`` takes fewer of the quickstart's, evenly over its kinds. The trajectories stay in
+``--out``, to be read by eye with ``agentflow view``.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ from agentflow_verl.trajectories.records import Mistake, Turn
 OWN = "quickstart"
 BENCHMARKS = ("gameof24", "amc23")
 BENCHMARK_QUESTIONS = 20
-QUICK_QUESTIONS = 8
 
 
 def main() -> int:
@@ -40,10 +40,10 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="folder with gameof24.json and amc23.json")
     parser.add_argument("--out", type=Path, default=Path("outputs/real_model"))
     parser.add_argument("--concurrency", type=int, default=16)
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--questions", type=int, default=120, help="of the quickstart")
     given = parser.parse_args()
-    names = write_questions(given.quickstart, given.data, given.out / "data", given.quick)
-    run = given.out / f"{given.model.name}{'-quick' if given.quick else ''}"
+    names = write_questions(given.quickstart, given.data, given.out / "data", given.questions)
+    run = given.out / given.model.name
     started = time.monotonic()
     code = agentflow(eval_arguments(given, names, run))
     if code != 0:
@@ -69,18 +69,24 @@ def eval_arguments(given: argparse.Namespace, names: Sequence[str], run: Path) -
     ]
 
 
-def write_questions(quickstart: Path, data: Path | None, to: Path, quick: bool) -> list[str]:
+def write_questions(quickstart: Path, data: Path | None, to: Path, questions: int) -> list[str]:
     """Benchmark files in ``to``; returns their names."""
     to.mkdir(parents=True, exist_ok=True)
     rows = []
     for row in pandas.read_parquet(quickstart / "val.parquet").to_dict("records"):
-        question = row["prompt"][-1]["content"]
-        answer = row["reward_model"]["ground_truth"]
-        rows.append({"question": question, "answer": answer, "data_source": row["data_source"]})
-    rows = rows[:: max(1, len(rows) // QUICK_QUESTIONS)] if quick else rows
+        rows.append(
+            {
+                "question": row["prompt"][-1]["content"],
+                "answer": row["reward_model"]["ground_truth"],
+                "data_source": row["data_source"],
+                "extra_info": row["extra_info"],  # which scorer
+            }
+        )
+    rows.sort(key=lambda row: row["data_source"])
+    rows = [rows[index * len(rows) // questions] for index in range(min(questions, len(rows)))]
     lines = [json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows]
     (to / f"{OWN}.jsonl").write_text("".join(lines), encoding="utf-8")
-    if data is None or quick:
+    if data is None:
         return [OWN]
     for name in BENCHMARKS:
         questions = json.loads((data / f"{name}.json").read_text(encoding="utf-8"))
