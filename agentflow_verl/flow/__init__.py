@@ -4,6 +4,7 @@
     prompts/     one template per module, static parts first
     modules.py   one call per module
     parse/       what modules write, read into plans, arguments and verdicts
+    replies.py   the JSON schemas of the frozen modules' replies, and how these are read
     memory.py    what earlier turns did, rendered into a token budget
     answer.py    the final answer in the generator's text
     loop.py      analyse, then plan, execute, verify until STOP, then answer
