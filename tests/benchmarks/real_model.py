@@ -36,6 +36,7 @@ BENCHMARK_QUESTIONS = 20
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--model", type=Path, required=True, help="an instruct model's folder")
+    parser.add_argument("--endpoint", help="URL of a server that serves it already")
     parser.add_argument("--quickstart", type=Path, required=True, help="folder of data.py")
     parser.add_argument("--data", type=Path, help="folder with gameof24.json and amc23.json")
     parser.add_argument("--out", type=Path, default=Path("outputs/real_model"))
@@ -60,10 +61,11 @@ def eval_arguments(given: argparse.Namespace, names: Sequence[str], run: Path) -
     corpus = given.quickstart / "corpus.jsonl"
     config = given.out / "agentflow.yaml"
     search = {"args": ["--corpus", str(corpus.resolve()), "--k", "1", "--passage-chars", "50"]}
+    served = ("--endpoint", given.endpoint) if given.endpoint else ("--model", str(given.model))
     node = {"tools": {"python_coder": {}, "wikipedia_search": search}}
     config.write_text(json.dumps({"agentflow": node}), encoding="utf-8")  # JSON is YAML
     return [
-        *("eval", "--model", str(given.model), "--config", str(config), "--max-turns", "3"),
+        *("eval", *served, "--config", str(config), "--max-turns", "3"),
         *("--benchmarks", ",".join(names), "--data", str(given.out / "data")),
         *("--max-tokens", "256", "--concurrency", str(given.concurrency), "--out", str(run)),
     ]
