@@ -43,7 +43,6 @@ def planner_fields(
     """
     return {
         "tools": catalogue(tools),
-        "example_tool": tools[0].name if tools else "none",
         "tool_names": " or ".join(spec.name for spec in tools),
         "turns_left": str(turns_left),
         "turns_left_note": f" (turns left: {turns_left})" if note else "",

@@ -31,6 +31,7 @@ from agentflow_verl.trajectories.records import Mistake, Turn
 OWN = "quickstart"
 BENCHMARKS = ("gameof24", "amc23")
 BENCHMARK_QUESTIONS = 20
+TIME_BUDGET_S = 3600.0  # a slow machine is no mistake of the model's
 
 
 def main() -> int:
@@ -62,7 +63,10 @@ def eval_arguments(given: argparse.Namespace, names: Sequence[str], run: Path) -
     config = given.out / "agentflow.yaml"
     search = {"args": ["--corpus", str(corpus.resolve()), "--k", "1", "--passage-chars", "50"]}
     served = ("--endpoint", given.endpoint) if given.endpoint else ("--model", str(given.model))
-    node = {"tools": {"python_coder": {}, "wikipedia_search": search}}
+    node = {
+        "tools": {"python_coder": {}, "wikipedia_search": search},
+        "time_budget_s": TIME_BUDGET_S,
+    }
     config.write_text(json.dumps({"agentflow": node}), encoding="utf-8")  # JSON is YAML
     return [
         *("eval", *served, "--config", str(config), "--max-turns", "3"),

@@ -2,8 +2,10 @@
 
 The system part is the same for every trajectory (for the executor: for every call of one tool) and
 the user part ends with what changes from turn to turn, so that prefixes are shared. ``$name`` marks
-a field and ``$$`` is a dollar sign. The shipped templates lie next to this file;
-``agentflow.prompts`` names a folder whose files replace any of them.
+a field and ``$$`` is a dollar sign. No template has an example with contents of its own: a model of
+0.5 B parameters copied them into its plans, verdicts and answers (docs/evidence.md). The shipped
+templates lie next to this file; ``agentflow.prompts`` names a folder whose files replace any of
+them.
 """
 
 from __future__ import annotations
@@ -44,9 +46,7 @@ def _fields(required: str, optional: str = "") -> Fields:
 FIELDS: Mapping[str, Fields] = MappingProxyType(
     {
         "analyst": _fields("query", "tools"),
-        "planner": _fields(
-            "query tools memory", "analysis turns_left turns_left_note tool_names example_tool"
-        ),
+        "planner": _fields("query tools memory", "analysis turns_left turns_left_note tool_names"),
         "executor": _fields("sub_goal schema", "query tool description context form"),
         "verifier": _fields("query memory", "analysis"),
         "generator": _fields("query memory", "analysis"),
