@@ -9,7 +9,7 @@ micro-batches and ranks.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 import torch
@@ -22,6 +22,7 @@ from verl.workers.engine_workers import ActorRolloutRefWorker
 from verl.workers.utils.losses import ppo_loss
 from verl.workers.utils.padding import no_padding_2_padding
 
+from agentflow_verl.trainer.actor_class import wrapped_class
 from agentflow_verl.trainer.cpu import platform as cpu
 from agentflow_verl.trainer.policy_losses import SUM, kl_loss, weighted_policy_loss
 
@@ -66,9 +67,10 @@ def flow_grpo_loss(
     loss = policy_loss
 
     def weighted_sum(matrix: torch.Tensor) -> torch.Tensor:
-        return agg_loss(
+        total: torch.Tensor = agg_loss(
             loss_mat=matrix * weight, loss_mask=mask, loss_agg_mode=SUM, **config.global_batch_info
         )
+        return total
 
     if entropy is not None:
         entropy_mean = weighted_sum(entropy)
@@ -89,24 +91,34 @@ def _kl(
     ours = kl_loss(kind, log_prob, ref_log_prob, mask)
     if ours is not None:
         return ours
-    return kl_penalty(logprob=log_prob, ref_logprob=ref_log_prob, kl_penalty=kind)
+    # verl's annotation says torch.FloatTensor, the legacy type of tensors that it does not get.
+    penalty: Any = kl_penalty
+    verls: torch.Tensor = penalty(logprob=log_prob, ref_logprob=ref_log_prob, kl_penalty=kind)
+    return verls
 
 
 def choose_loss(
     config: Any, model_output: dict[str, Any], data: TensorDict, dp_group: Any = None
-) -> tuple[torch.Tensor, dict]:
+) -> tuple[torch.Tensor, dict[str, Any]]:
     """verl's own loss where the batch carries no weights (any estimator but flow_grpo)."""
     loss = flow_grpo_loss if LOSS_WEIGHT in data else ppo_loss
     return loss(config, model_output, data, dp_group)
 
 
-class _FlowLoss:
+if TYPE_CHECKING:
+    MixedOver = ActorRolloutRefWorker
+else:  # one mixin over two workers of verl, the second of which extends the first
+    MixedOver = object
+
+
+class _FlowLoss(MixedOver):
     """An actor worker with our loss; on the CPU platform also with workers that start gloo."""
 
     actor_worker_cls = cpu.training_worker()
     ref_worker_cls = cpu.training_worker()
 
-    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    # verl adds the members of Dispatch at run time, so mypy knows none.
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)  # type: ignore[attr-defined]
     def init_model(self) -> None:
         super().init_model()
         if self.actor is not None:
@@ -121,13 +133,13 @@ class FlowDetachActorWorker(_FlowLoss, DetachActorWorker):
     """For ``separate_async``, which keeps older weights beside the newest."""
 
 
-def with_flow_loss(worker: type) -> type:
+def with_flow_loss(worker: Any) -> Any:
     """Our worker in the place of verl's, by name: what verl hands over is already wrapped for Ray.
 
     Raises TypeError for a worker that is not known here, whose loss would silently be verl's.
     """
     ours = {"ActorRolloutRefWorker": FlowActorWorker, "DetachActorWorker": FlowDetachActorWorker}
-    name = worker.__ray_metadata__.class_name
+    name = wrapped_class(worker).__name__
     if name not in ours:
         raise TypeError(
             f"verl's actor worker is {name}, which flow_grpo's loss was not made for"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -180,7 +180,8 @@ def _share_metrics(
     turns = Counter(index.trajectory_R[valid_R].tolist())
     for row in valid_R.nonzero().flatten().tolist():
         rewards.setdefault(int(index.group_R[row]), set()).add(float(score_R[row]))
-    without_signal, gradient = 0.0, Counter[int]()
+    without_signal = 0.0
+    gradient: defaultdict[int, float] = defaultdict(float)
     for row in valid_R.nonzero().flatten().tolist():
         if len(rewards[int(index.group_R[row])]) == 1:
             without_signal += float(loss_share_R[row])

@@ -79,7 +79,7 @@ class FlowTrainer(UntrainedSteps, ResumableTrainer):
 
     @property
     def flow_grpo(self) -> bool:
-        return self.config.algorithm.adv_estimator == ESTIMATOR
+        return bool(self.config.algorithm.adv_estimator == ESTIMATOR)
 
     def _setup(self) -> None:
         if can_share(self.config.actor_rollout_ref):
@@ -115,7 +115,7 @@ class FlowTrainer(UntrainedSteps, ResumableTrainer):
     def _balance_batch(
         self,
         batch: KVBatchMeta,
-        metrics: dict,
+        metrics: dict[str, Any],
         logging_prefix: str = "global_seqlen",
         keep_minibatch: bool = False,
     ) -> KVBatchMeta:
@@ -163,7 +163,7 @@ class FlowTrainer(UntrainedSteps, ResumableTrainer):
         group = self.actor_rollout_wg
         if "actor" not in group._dispatch_info:
             group._dispatch_info["actor"] = group._query_dispatch_info("actor")
-        return max(group._dispatch_info["actor"]) + 1
+        return int(max(group._dispatch_info["actor"])) + 1
 
     def _row_multiple(self) -> int:
         """The number by which a rank's rows must be divisible: verl splits them into micro-batches
@@ -184,7 +184,7 @@ class FlowTrainer(UntrainedSteps, ResumableTrainer):
 
     # ---- advantages and weights ----
 
-    def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+    def _compute_advantage(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         """verl's method (trainer_base.py:1743) with flow_grpo/ in place of its estimator, and a
         loss weight per row.
         """
@@ -311,7 +311,8 @@ class FlowTrainer(UntrainedSteps, ResumableTrainer):
         penalty_I = torch.zeros(int(index.trajectory_R.max()) + 1, dtype=torch.float64).index_add(
             0, index.trajectory_R, penalty_R
         )
-        return score_R + penalty_I[index.trajectory_R]
+        reward_R: torch.Tensor = score_R + penalty_I[index.trajectory_R]
+        return reward_R
 
     def _step_of_rows(self, index: BatchIndex) -> torch.Tensor:
         """The optimizer step of each row, from the order that ``_balance_batch`` made."""
@@ -321,7 +322,7 @@ class FlowTrainer(UntrainedSteps, ResumableTrainer):
 
     # ---- the update ----
 
-    def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+    def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         """verl's method (trainer_base.py:1827), by number of mini-batches instead of rows, never
         shuffled by rows: a group that is torn apart would be weighed wrongly.
 

@@ -16,7 +16,6 @@ import json
 import logging
 import math
 import random
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -26,7 +25,12 @@ import questions
 import torch
 from scripted_agent import ErrorRates, ScriptedAgent
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from agentflow_verl.config.limits import Limits
 from agentflow_verl.config.tool import ToolConfig
@@ -37,6 +41,7 @@ from agentflow_verl.flow.memory import NOTHING
 from agentflow_verl.flow.prompts import Prompts
 from agentflow_verl.tools.embedded.supervisor import Supervisor
 from agentflow_verl.tools.toolbox import ToolBox
+from agentflow_verl.tools.types import ToolSpec
 
 Example = tuple[list[Message], str]
 
@@ -223,7 +228,7 @@ def copy_examples(
             )
             examples.append((messages, agent.plan()))
             step = agent.move[1]
-            spec = tools.resolve(step.tool)
+            spec = found(tools, step.tool)
             messages = PROMPTS["executor"].render(
                 query=question.query,
                 context="none",
@@ -232,6 +237,12 @@ def copy_examples(
             )
             examples.append((messages, json.dumps(step.arguments)))
     return examples
+
+
+def found(tools: ToolBox, name: str) -> ToolSpec:
+    spec = tools.resolve(name)
+    assert spec is not None, f"the server of {name} was started above"
+    return spec
 
 
 def make_tokenizer(
@@ -287,7 +298,7 @@ def make_model(
 
 
 def encode(
-    tokenizer: PreTrainedTokenizerFast, examples: list[Example]
+    tokenizer: PreTrainedTokenizerBase, examples: list[Example]
 ) -> list[tuple[list[int], int]]:
     """(ids, length of the prompt) of each distinct example."""
     encoded = []
@@ -385,4 +396,4 @@ def pad(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -14,6 +14,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pandas
 from questions import Question, make, usable
@@ -94,7 +95,7 @@ def findable(index: Index, articles: list[dict[str, str]]) -> Iterator[dict[str,
     )
 
 
-def row(question: Question, split: str, index: int) -> dict:
+def row(question: Question, split: str, index: int) -> dict[str, Any]:
     """A row of verl's dataset."""
     return {
         "data_source": question.kind,

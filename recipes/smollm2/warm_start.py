@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from base_model import collect, encode, make_batches, pad, read
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 logger = logging.getLogger("warm_start")
 SEARCH = ["--k", "1", "--passage-chars", "50"]
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def train(
-    model: torch.nn.Module, examples: list[tuple[list[int], int]], given: argparse.Namespace
+    model: PreTrainedModel, examples: list[tuple[list[int], int]], given: argparse.Namespace
 ) -> None:
     """Next-token training on the replies alone."""
     rng, started = random.Random(given.seed), time.monotonic()

@@ -99,7 +99,7 @@ def deal(step_R: Sequence[int], length_R: Tensor, ranks: int, per_rank: int) -> 
     for rows in rows_of_step:
         rows.extend(islice(padding, ranks * per_rank - len(rows)))
         # verl's estimate of a row's FLOPs, in which attention is quadratic in its length.
-        work = calculate_workload(length_R[rows])
+        work = calculate_workload(length_R[rows]).tolist()
         parts = get_seqlen_balanced_partitions(work, k_partitions=ranks, equal_size=True)
         for rank, part in enumerate(parts):
             rows_of_rank[rank].extend(rows[position] for position in part)

@@ -58,6 +58,7 @@ def read_groups(
             keys.append(key)
     if not keys:
         return groups
+    metric = buffer.filter_groups_metric or REWARD
     data = tq.kv_batch_get(
         keys=keys, partition_id=partition_id, select_fields=["rm_scores", "extra_fields"]
     )
@@ -68,7 +69,7 @@ def read_groups(
         group.trajectories += 1
         record = read_record(extra)
         if record is not None and record.valid:
-            group.values.append(_metric(buffer.filter_groups_metric, score, extra))
+            group.values.append(_metric(metric, score, extra))
         else:
             group.faults.append(fault_of(record))
     return groups

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import compress
+from typing import Any
 
 import torch
 import transfer_queue as tq
@@ -26,9 +27,9 @@ WRITTEN = ("advantages", "returns", "token_level_rewards", "rollout_is_weights")
 
 
 def without_faults(
-    estimate: Callable[[KVBatchMeta, dict], KVBatchMeta],
+    estimate: Callable[[KVBatchMeta, dict[str, Any]], KVBatchMeta],
     batch: KVBatchMeta,
-    metrics: dict,
+    metrics: dict[str, Any],
     fault_limit: float,
 ) -> KVBatchMeta:
     """Run ``estimate`` (verl's ``_compute_advantage``) on the rows that count; the others get zeros

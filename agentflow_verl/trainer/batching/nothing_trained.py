@@ -16,6 +16,7 @@ from transfer_queue import KVBatchMeta
 
 from agentflow_verl.trainer.batching.dealing import BatchIndex
 from agentflow_verl.trainer.metrics import batch_metrics
+from agentflow_verl.trainer.progress import Progress
 from agentflow_verl.trainer.resilience.fault_limit import stop_on_faults
 from agentflow_verl.trainer.rollout.row_record import is_valid, read_records
 
@@ -63,6 +64,8 @@ def write_zeros(batch: KVBatchMeta) -> None:
 
 class UntrainedSteps(PPOTrainer):
     """A mixin over verl's PPOTrainer, whose ``_balance_batch`` raises NothingTrained."""
+
+    progress: Progress
 
     def _step_once(
         self, metrics: dict[str, Any], timing_raw: dict[str, float], sample_batch_size: int

@@ -70,15 +70,13 @@ class FlowReplayBuffer(ReplayBuffer):
     def sample(
         self, global_steps: int, partition_id: str, batch_size: int
     ) -> tuple[KVBatchMeta, dict[str, Any]]:
-        asked = {
-            "global_steps": global_steps,
-            "partition_id": partition_id,
-            "batch_size": batch_size,
-        }
+        if partition_id != "val":
+            self.wanted_groups = batch_size
+        batch, metrics = super().sample(
+            global_steps=global_steps, partition_id=partition_id, batch_size=batch_size
+        )
         if partition_id == "val":
-            return super().sample(**asked)
-        self.wanted_groups = batch_size
-        batch, metrics = super().sample(**asked)
+            return batch, metrics
         if self.filter_groups_metric is None:
             # Only failed groups were counted so far; faults within the batch are counted where its
             # rows are read (stop_on_faults).

@@ -56,14 +56,14 @@ class RayCheckpointEngine(CheckpointEngine):
     @classmethod
     def build_topology(
         cls, actor_wg_world_size: int, rollout_world_size: int, metadata: list[Any]
-    ) -> tuple[dict, dict]:
+    ) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
         mailbox = metadata[0]
         return {"mailbox": [mailbox] * actor_wg_world_size}, {
             "mailbox": [mailbox] * rollout_world_size
         }
 
-    def init_process_group(self, mailbox: Any) -> None:
-        self.mailbox = mailbox
+    def init_process_group(self, **topology: Any) -> None:
+        self.mailbox = topology["mailbox"]
 
     def finalize(self) -> None:
         self.mailbox = None  # the last handle ends it
@@ -84,7 +84,8 @@ class RayCheckpointEngine(CheckpointEngine):
             await self.mailbox.put.remote(part)
             await self.mailbox.put.remote(None)
 
-    async def receive_weights(
+    # verl declares a coroutine and iterates over it with ``async for``, as its own engines allow.
+    async def receive_weights(  # type: ignore[override]
         self, global_steps: int | None = None
     ) -> AsyncIterator[tuple[str, torch.Tensor]]:
         number = 0

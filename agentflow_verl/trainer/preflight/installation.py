@@ -12,6 +12,7 @@ import platform
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -83,7 +84,7 @@ def plugin() -> Iterator[Line]:
 
 
 def compose(
-    config_name: str, overrides: list[str], config_dir: Path | None, state: dict
+    config_name: str, overrides: list[str], config_dir: Path | None, state: dict[str, Any]
 ) -> Iterator[Line]:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir, initialize_config_module

@@ -69,7 +69,7 @@ def leaves(config: DictConfig, section: str) -> list[tuple[str, Any]]:
     while waiting:
         path, node = waiting.pop()
         for name in node:
-            key = f"{path}.{name}"
+            key = ".".join((path, str(name)))
             value = "???" if OmegaConf.is_missing(node, name) else node[name]
             if isinstance(value, DictConfig) and len(value):
                 waiting.append((key, value))

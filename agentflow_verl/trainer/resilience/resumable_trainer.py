@@ -23,6 +23,7 @@ from ray.exceptions import RayActorError
 from transfer_queue import KVBatchMeta
 
 from agentflow_verl.core.errors import InfraError
+from agentflow_verl.trainer.batching.replay_buffer import FlowReplayBuffer
 from agentflow_verl.trainer.logs import log_beside_verl
 from agentflow_verl.trainer.progress import Progress
 from agentflow_verl.trainer.resilience.actor_watch import ActorWatch
@@ -40,6 +41,9 @@ logger = logging.getLogger(__name__)
 
 class ResumableTrainer(PPOTrainer):
     """The mixin."""
+
+    replay_buffer: FlowReplayBuffer
+    progress: Progress
 
     def __init__(self, *args: Any, **kwargs: Any):
         log_beside_verl()
@@ -109,7 +113,12 @@ class ResumableTrainer(PPOTrainer):
         return super()._reissue_inflight_prompts(partition_id)
 
     def _compute_metrics(
-        self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, global_steps: int, epoch: int
+        self,
+        batch: KVBatchMeta,
+        metrics: dict[str, Any],
+        timing_raw: dict[str, float],
+        global_steps: int,
+        epoch: int,
     ) -> None:
         super()._compute_metrics(batch, metrics, timing_raw, global_steps, epoch)
         self.progress.show(global_steps, metrics)

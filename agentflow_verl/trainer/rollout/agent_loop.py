@@ -33,9 +33,13 @@ class AgentflowLoop(AgentLoopBase):
 
     def __init__(self, *args: Any, tools: ToolListWrap, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.services: Services = tools.tools
+        wrapped: Any = tools.tools  # verl declares a list of its own tools
+        self.services: Services = wrapped
 
-    async def run(self, sampling_params: dict[str, Any], **row: Any) -> list[AgentLoopOutput]:
+    # verl declares one output; its TransferQueue worker takes a list, a row per turn.
+    async def run(  # type: ignore[override]
+        self, sampling_params: dict[str, Any], **row: Any
+    ) -> list[AgentLoopOutput]:
         """Run one trajectory. A fault is an outcome of the trajectory, never an exception: verl
         would fail the group.
         """
@@ -48,9 +52,11 @@ class AgentflowLoop(AgentLoopBase):
         flow = Flow(engines, self.services.tools, limits, self.services.prompts)
         query = question_of(row["raw_prompt"])
         trajectory = await flow.run(query, f"{row['uid']}_{row['session_id']}")
-        eos = self.tokenizer.eos_token_id
+        tokenizer: Any = self.tokenizer
         return to_rows(
-            trajectory, placeholder_id=eos, policy_version=max(0, int(row["global_steps"]) - 1)
+            trajectory,
+            placeholder_id=tokenizer.eos_token_id,
+            policy_version=max(0, int(row["global_steps"]) - 1),
         )
 
     def _seed_key(self, row: dict[str, Any]) -> str:

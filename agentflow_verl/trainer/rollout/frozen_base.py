@@ -33,9 +33,9 @@ def context_length(rollout: Any, reply_limit: int) -> int:
     """Tokens of context that the frozen base serves: the configured length, or prompt and longest
     reply together.
     """
-    return rollout.max_model_len or rollout.prompt_length + max(
-        rollout.response_length, reply_limit
-    )
+    if rollout.max_model_len:
+        return int(rollout.max_model_len)
+    return int(rollout.prompt_length) + max(int(rollout.response_length), reply_limit)
 
 
 def base_replicas(config: DictConfig, settings: AgentflowConfig) -> int:
@@ -65,7 +65,9 @@ def make_base(config: DictConfig, replicas: int, reply_limit: int) -> list[Rollo
         }
     )
 
-    class FrozenReplica(get_rollout_replica_class(rollout.name)):
+    replica_class: Any = get_rollout_replica_class(rollout.name)
+
+    class FrozenReplica(replica_class):
         def get_ray_class_with_init_args(self) -> RayClassWithInitArgs:
             # verl's own worker loads an engine to receive weights, which never come
             return RayClassWithInitArgs(cls=ray.remote(Worker))
@@ -154,7 +156,7 @@ class Abortable:
         sent_again()
         call = self.server.generate.remote(**arguments)
         try:
-            output = await call
+            output: TokenOutput = await call
         except asyncio.CancelledError:
             ray.cancel(call)
             raise
@@ -165,11 +167,12 @@ class Abortable:
 
 def abort_when_cancelled(client: LLMServerClient) -> LLMServerClient:
     """Make verl's client of the policy hand out servers that are ``Abortable``."""
+    replaced: Any = client
     acquire = client._acquire_server
 
     async def acquire_abortable(*args: Any, **kwargs: Any) -> tuple[str, Abortable]:
         name, server = await acquire(*args, **kwargs)
         return name, Abortable(server)
 
-    client._acquire_server = acquire_abortable
+    replaced._acquire_server = acquire_abortable
     return client

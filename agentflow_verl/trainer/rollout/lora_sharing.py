@@ -10,7 +10,7 @@ every request while its property ``lora_as_adapter`` is true (vllm_async_server.
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from omegaconf import DictConfig
@@ -19,6 +19,8 @@ from verl.workers.rollout.replica import (
     RolloutReplicaRegistry,
     get_rollout_replica_class,
 )
+
+from agentflow_verl.trainer.actor_class import wrapped_class
 
 SWITCHES = ("vllm",)  # the rollout engines that this was run with
 # each request is a task, with a context of its own
@@ -44,14 +46,20 @@ def can_share(actor_rollout_ref: Any) -> bool:
     )
 
 
-class AdapterSwitch:
+if TYPE_CHECKING:
+    Server: Any
+else:  # mixed over verl's server at run time, in ``with_switch``
+    Server = object
+
+
+class AdapterSwitch(Server):
     """Over one of verl's rollout servers: ``generate(..., adapter=False)`` samples from the
     checkpoint's weights alone.
     """
 
     @property
     def lora_as_adapter(self) -> bool:
-        return super().lora_as_adapter and _adapter.get()
+        return bool(super().lora_as_adapter) and _adapter.get()
 
     async def generate(self, *arguments: Any, adapter: bool = True, **named: Any) -> Any:
         before = _adapter.set(adapter)
@@ -63,12 +71,14 @@ class AdapterSwitch:
 
 def with_switch(replica_class: type[RolloutReplica]) -> type[RolloutReplica]:
     """``replica_class``, whose servers have an ``AdapterSwitch``."""
+    base: Any = replica_class
 
-    class SwitchingReplica(replica_class):
+    class SwitchingReplica(base):
+        server_class: Any
+
         def __init__(self, *arguments: Any, **named: Any):
             super().__init__(*arguments, **named)
-            # the class behind verl's ray.remote
-            server = self.server_class.__ray_metadata__.modified_class
+            server = wrapped_class(self.server_class)
             self.server_class = ray.remote(type("SwitchingServer", (AdapterSwitch, server), {}))
 
     return SwitchingReplica

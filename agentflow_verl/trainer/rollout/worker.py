@@ -9,6 +9,7 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 
 from agentflow_verl.core.interruptions import Interruptions
+from agentflow_verl.trainer.actor_class import wrapped_class
 from agentflow_verl.trainer.rollout.agent_loop import validating
 from agentflow_verl.trainer.rollout.frozen_base import abort_when_cancelled, base_generate
 from agentflow_verl.trainer.rollout.row_record import FIELD, row_records
@@ -18,12 +19,14 @@ from agentflow_verl.trainer.rollout.worker_settings import WorkerSettings, resol
 from agentflow_verl.trajectories.log import ScoredTrajectory
 from agentflow_verl.trajectories.records import Trajectory
 
-# The class behind verl's ray.remote: the actor class itself cannot be subclassed.
-_WorkerTQ = AgentLoopWorkerTQ.__ray_metadata__.modified_class
+_WorkerTQ: Any = wrapped_class(AgentLoopWorkerTQ)
 
 
 class FlowWorker(_WorkerTQ):
     """verl's worker with ``Services`` in place of its tools, and a log of scored trajectories."""
+
+    tools: Any
+    """verl's own tools until the first batch, then ``Services``."""
 
     def __init__(self, config: Any, llm_client: Any, *args: Any, **kwargs: Any):
         super().__init__(config, abort_when_cancelled(llm_client), *args, **kwargs)
