@@ -45,6 +45,27 @@ MAY_PRINT = (
     "agentflow_verl/trainer/launch.py",
     "agentflow_verl/trainer/progress.py",
 )
+STARTS_PROCESSES = {  # docs/decisions/child_processes.md says what each is tied to its parent by
+    "subprocess.Popen": {"agentflow_verl/core/child_process.py"},
+    "subprocess.run": {"tool_servers/python_coder/sandbox/bubblewrap.py"},
+    "asyncio.create_subprocess_exec": {
+        "tool_servers/common/workers.py",
+        "tool_servers/python_coder/sandbox/fork_server.py",
+    },
+    "anyio.open_process": {"tool_servers/stdio/transport.py"},
+    "ProcessPool": {"tool_servers/web_search/page.py"},
+    "os.fork": {
+        "tool_servers/python_coder/inside/starter.py",
+        "tool_servers/python_coder/sandbox/probes.py",
+    },
+    "os.execvp": {"tool_servers/stdio/child.py"},
+}
+OTHER_STARTERS = re.compile(
+    r"(os\.(system|popen|posix_spawnp?|forkpty|exec\w+|spawn\w+)"
+    r"|subprocess\.\w+|anyio\.\w+_process|(asyncio\.)?create_subprocess_\w+|.*Process"
+    r"|ProcessPoolExecutor|.*\.Pool)"
+)
+NO_STARTERS = {"subprocess.TimeoutExpired", "psutil.Process", "ChildProcess", "ServerProcess"}
 MOST_LINES = 400
 
 
@@ -206,6 +227,22 @@ def test_the_agent_and_the_tool_servers_meet_on_the_wire_only(name):
 def test_messages_go_to_a_log(name):
     calls = (node.func for node in ast.walk(tree_of(name)) if isinstance(node, ast.Call))
     assert not [call for call in calls if isinstance(call, ast.Name) and call.id == "print"]
+
+
+@pytest.mark.parametrize("function", STARTS_PROCESSES)
+def test_a_file_that_may_start_processes_does(function):
+    for name in STARTS_PROCESSES[function]:
+        assert f"{function}(" in ast.unparse(tree_of(name))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_processes_are_started_where_it_is_said_that_they_end(name):
+    calls = (node.func for node in ast.walk(tree_of(name)) if isinstance(node, ast.Call))
+    for function in map(ast.unparse, calls):
+        if function in STARTS_PROCESSES:
+            assert name in STARTS_PROCESSES[function]
+        elif function not in NO_STARTERS:
+            assert not OTHER_STARTERS.fullmatch(function), function
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -20,8 +20,17 @@ _LAST_BYTES = 8192
 class ChildProcess:
     """A running program in a session, and so a process group, of its own.
 
-    Must be made in a thread that lives as long as the program should where ``end_with_parent`` is
-    set: Linux sends the signal when the *thread* that forked ends (prctl(2), PR_SET_PDEATHSIG).
+    ``end`` takes the whole group. A process that is killed cannot call it, so each program is also
+    tied to this process in one of two ways (docs/decisions/child_processes.md):
+
+    ``end_with_parent``
+        The kernel sends SIGTERM. It does so when the *thread* that forked ends (prctl(2),
+        PR_SET_PDEATHSIG), so that thread must live as long as the program should.
+    ``stdin=subprocess.PIPE``
+        The program reads its standard input to the end, which comes when this process ends, however
+        it ends. For programs that any thread may start, and for those that clean up after this
+        process and so must outlive it for a moment.
+
     Raises ``OSError`` if the program cannot be run.
     """
 
@@ -32,13 +41,17 @@ class ChildProcess:
         stdout: int | IO[bytes] | None,
         stderr: int | IO[bytes] | None,
         end_with_parent: bool = False,
+        stdin: int = subprocess.DEVNULL,
     ) -> None:
+        # The pipe to it closes on exec (PEP 446): a program that is started later holds no copy
+        # that would keep it open beyond this process.
         self._process = subprocess.Popen(
             argv,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=stdout,
             stderr=stderr,
             env=dict(env),
+            # Ctrl-C in a terminal goes to the foreground group; this process decides what it means.
             start_new_session=True,
             preexec_fn=_ending_with(os.getpid()) if end_with_parent else None,
         )
@@ -56,6 +69,13 @@ class ChildProcess:
     def pipes(self) -> tuple[IO[bytes] | None, IO[bytes] | None]:
         """Standard output and error, where they are pipes."""
         return self._process.stdout, self._process.stderr
+
+    @property
+    def input(self) -> IO[bytes]:
+        """Standard input, for a program that was started with ``stdin=subprocess.PIPE``."""
+        if self._process.stdin is None:
+            raise ValueError("the program was started without a pipe to its standard input")
+        return self._process.stdin
 
     def exited(self) -> bool:
         """Whether it has ended. ``end`` reaps it."""
@@ -83,10 +103,19 @@ class ChildProcess:
             time.sleep(_POLL_S)
         return True
 
+    def close_input(self) -> None:
+        """Let it read the end of its standard input. Does nothing where that is no pipe."""
+        if self._process.stdin is not None:
+            try:
+                self._process.stdin.close()
+            except BrokenPipeError:  # what was not flushed: nobody is left to read it
+                pass
+
     def end(self) -> None:
         """Kill whatever is left of its process group, then reap it."""
         if self._process.returncode is not None:
             return
+        self.close_input()
         # Before the leader is reaped its pid cannot belong to anybody else, so the group is
         # certainly ours.
         try:
@@ -98,6 +127,8 @@ class ChildProcess:
 
 def answers(port: int, path: str, timeout_s: float) -> bool:
     """Whether ``GET path`` on loopback answers 200 in time."""
+    # http.client rather than a session: no pool, no retry, no proxy of the environment between this
+    # process and loopback.
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
     try:
         connection.request("GET", path)
@@ -122,6 +153,7 @@ def _ending_with(parent: int) -> Callable[[], None]:
 
     # Runs in the child between fork and exec, so it does as little as it can.
     def ask() -> None:
+        # A signal is sent when the parent ends from here on; what happened before is seen below.
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it ended before
             os._exit(1)

@@ -12,6 +12,7 @@ import pytest
 from agentflow_verl.core.child_process import ChildProcess, answers, last_lines
 from tests.tools.servers import alive, wait_until
 
+ROOT = Path(__file__).resolve().parents[2]
 PARENT = """
 import subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
@@ -65,3 +66,50 @@ def test_last_lines_of_a_log_from_where_it_began(tmp_path: Path) -> None:
     assert last_lines(log, 2) == ["4998", "4999"]
     log.write_bytes(b"before\nafter\n")
     assert last_lines(log, 20, start=7) == ["after"]
+
+
+def test_a_program_that_reads_to_the_end_of_its_input_is_let_go() -> None:
+    process = ChildProcess(
+        [sys.executable, "-c", "import sys; sys.stdin.read(); sys.exit(7)"],
+        os.environ,
+        stdin=subprocess.PIPE,
+        stdout=None,
+        stderr=None,
+    )
+    assert not process.wait(0.2)
+    process.close_input()
+    assert process.wait(20)
+    process.end()
+    assert process.returncode == 7
+
+
+def test_program_without_a_pipe_has_no_input() -> None:
+    process = start("pass")
+    with pytest.raises(ValueError, match="without a pipe"):
+        _ = process.input
+    process.end()
+    process.pipes[0].close()
+
+
+TIED = """
+import os, signal, subprocess, sys
+from agentflow_verl.core.child_process import ChildProcess
+waits = [sys.executable, "-c", "import time; time.sleep(600)"]
+reads = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+quiet = dict(stdout=subprocess.DEVNULL, stderr=None)
+by_kernel = ChildProcess(waits, os.environ, end_with_parent=True, **quiet)
+by_pipe = ChildProcess(reads, os.environ, stdin=subprocess.PIPE, **quiet)
+# Started later, and so able to inherit the pipe that the one before is tied by.
+later = ChildProcess(waits, os.environ, end_with_parent=True, **quiet)
+print(by_kernel.pid, by_pipe.pid, later.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_both_ties_end_a_program_when_its_parent_is_killed() -> None:
+    parent = subprocess.run(
+        [sys.executable, "-c", TIED], cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=60
+    )
+    pids = [int(pid) for pid in parent.stdout.split()]
+    assert len(pids) == 3
+    wait_until(lambda: not any(map(alive, pids)), "all three have ended")

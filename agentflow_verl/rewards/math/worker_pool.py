@@ -23,6 +23,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
+from agentflow_verl.core.child_process import ChildProcess
 from agentflow_verl.core.errors import ConfigError, InfraError
 
 WORKERS = 4
@@ -57,25 +58,25 @@ class Worker:
         root = str(Path(__file__).resolve().parents[3])
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         # A fixed hash seed: SymPy's order of terms, and so its running time, depends on it.
-        self.process = subprocess.Popen(
+        self.process = ChildProcess(
             [sys.executable, "-m", "agentflow_verl.rewards.math.sympy_worker"],
+            {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "0"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "0"},
         )
-        if self.process.stdin is None or self.process.stdout is None:
+        replies, _ = self.process.pipes
+        if replies is None:
             raise InfraError("the maths worker has no pipes")
-        self.requests: IO[bytes] = self.process.stdin
-        self.replies: IO[bytes] = self.process.stdout
+        self.replies: IO[bytes] = replies
         self.waiting = b""
         self.read_reply()  # says that it has started
 
     def ask(self, request: dict[str, Any]) -> tuple[bool, str]:
         """Raises ``WorkerDied`` or ``InfraError``; the worker is of no more use after either."""
         try:
-            self.requests.write(json.dumps(request).encode() + b"\n")
-            self.requests.flush()
+            self.process.input.write(json.dumps(request).encode() + b"\n")
+            self.process.input.flush()
         except OSError:
             raise WorkerDied(self.close()) from None
         reply = self.read_reply()
@@ -102,18 +103,11 @@ class Worker:
 
     def close(self) -> int:
         """End the process and return its exit status."""
-        if self.process.poll() is None:
-            try:
-                self.process.wait(0.5)  # a closed pipe comes a moment before the exit status
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-        status = self.process.wait()
+        self.process.wait(0.5)  # a closed pipe comes a moment before the exit status
+        self.process.end()
         self.replies.close()
-        try:
-            self.requests.close()
-        except OSError:
-            pass
-        return status
+        assert self.process.returncode is not None
+        return self.process.returncode
 
 
 class Algebra:
@@ -160,7 +154,7 @@ class Algebra:
     def close(self) -> None:
         while self.idle:
             worker = self.idle.pop()
-            worker.process.kill()
+            worker.process.end()
             worker.close()
 
 

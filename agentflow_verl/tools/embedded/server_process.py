@@ -21,7 +21,7 @@ from typing import IO
 from agentflow_verl.config.tool import ToolConfig
 from agentflow_verl.core.child_process import ChildProcess, answers, last_lines
 from agentflow_verl.core.errors import ConfigError
-from agentflow_verl.tools.embedded.orphan_reaper import Guard
+from agentflow_verl.tools.embedded.orphan_guard import OrphanGuard
 
 HEALTH_TIMEOUT_S = 2.0
 PASSED_ON = ("PATH", "HOME", "LANG", "PYTHONPATH")
@@ -40,10 +40,10 @@ class ServerProcess:
     """
 
     def __init__(
-        self, config: ToolConfig, log_dir: Path | None = None, guard: Guard | None = None
+        self, config: ToolConfig, log_dir: Path | None = None, guard: OrphanGuard | None = None
     ) -> None:
         self.config = config
-        self._guard = guard or Guard()
+        self._guard = guard or OrphanGuard()
         self.port = 0
         self._log_path: Path | None = None
         if log_dir is not None:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from agentflow_verl.config.tool import ToolConfig
 from agentflow_verl.core.errors import ConfigError
-from agentflow_verl.tools.embedded.orphan_reaper import Guard
+from agentflow_verl.tools.embedded.orphan_guard import OrphanGuard
 from agentflow_verl.tools.embedded.server_process import ServerProcess
 
 RESTARTS_PER_WINDOW = 3
@@ -61,7 +61,7 @@ class Supervisor:
             folder = Path(log_dir)
         self._given = tuple(configs)
         self._start_timeout_s = start_timeout_s
-        self._guard = Guard()
+        self._guard = OrphanGuard()
         self._watches = []
         for config in configs:
             if config.embedded:

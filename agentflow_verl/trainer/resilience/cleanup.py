@@ -27,6 +27,8 @@ from pathlib import Path
 
 import psutil
 
+from agentflow_verl.core.child_process import ChildProcess
+
 SHARED_MEMORY = Path("/dev/shm")
 PREFIXES = ("psm_", "sem.mp-", "verl_weights_")
 
@@ -54,13 +56,16 @@ def use_own_temporary_folder() -> Path:
     return Path(folder)
 
 
-def sweep_after_this_process(folder: Path) -> subprocess.Popen[bytes]:
-    """Start the sweeper. It holds the read end of a pipe whose other end closes with this process.
-    Removes ``folder``.
+def sweep_after_this_process(folder: Path) -> ChildProcess:
+    """Start the sweeper, which waits for the end of a pipe that closes with this process. Removes
+    ``folder``.
     """
-    command = [sys.executable, "-m", "agentflow_verl.trainer.resilience.cleanup", str(folder)]
-    return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+    return ChildProcess(
+        [sys.executable, "-m", "agentflow_verl.trainer.resilience.cleanup", str(folder)],
+        os.environ,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=None,
     )
 
 

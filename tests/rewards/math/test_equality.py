@@ -4,6 +4,8 @@ scorer.
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from dataclasses import replace
@@ -259,8 +261,8 @@ def test_threads_share_the_workers() -> None:
 def test_a_worker_killed_from_outside_is_replaced() -> None:
     maths.score_math("\\sqrt{18}", "3\\sqrt{2}")
     for worker in algebra.algebra().idle:
-        worker.process.kill()
-        worker.process.wait()
+        os.kill(worker.process.pid, signal.SIGKILL)
+        assert worker.process.wait(10)
     assert maths.score_math("\\sqrt{50}", "5\\sqrt{2}").value == 1.0
 
 
