@@ -96,6 +96,8 @@ class Replicas:
         """Wait until a URL may be tried; ``False`` if none may within ``seconds``, or the outage is
         an old one.
         """
+        # Called where no URL takes a call. An outage that began long ago is not waited out anew by
+        # each call.
         now = _now()
         if now - max(replica.circuit.opened_at for replica in self._all) > OUTAGE_S:
             return False

@@ -100,6 +100,8 @@ class ChildProcess:
         while not self.exited():
             if time.monotonic() > give_up:
                 return False
+            # Polled: Popen.wait would reap the leader, and end could then no longer be sure of its
+            # group.
             time.sleep(_POLL_S)
         return True
 

@@ -44,6 +44,8 @@ class CircuitBreaker:
     def fail(self, began: float, now: float, reason: str) -> None:
         self.failures += 1
         self.reason = reason
+        # A burst of calls that were sent together fails together: counted one by one, they would
+        # double the cool-down to its longest at once.
         if self.failures < FAILURES_TO_OPEN or self.open and began < self.opened_at:
             return  # one that was under way when the circuit opened says nothing new
         if not self.open:

@@ -25,6 +25,7 @@ class Clock:
 
     def __init__(self, wall_clock: Callable[[], float] = time.monotonic):
         self._wall_clock = wall_clock
+        # By name rather than counted: a trainer that announces one pause twice still ends it once.
         self._reasons: set[str] = set()
         self._paused_at = 0.0
         self._earlier_s = 0.0
@@ -81,6 +82,8 @@ class Deadline:
         """Await ``work``; cancel it and raise ``OutOfTime`` naming ``what`` when the deadline
         passes. A paused clock keeps it waiting.
         """
+        # A task and asyncio.wait, not wait_for: the deadline moves while the clock is paused, and
+        # wait_for has one timeout that is fixed when it begins.
         task = asyncio.ensure_future(work)
         try:
             while not task.done() and (self.clock.paused or self.remaining() > 0):
@@ -89,6 +92,8 @@ class Deadline:
         finally:  # also when the caller is cancelled: nothing keeps running for it
             if not task.done():
                 task.cancel()
+                # Waited for, so that what it holds (a slot, a connection) is given back before the
+                # caller goes on.
                 await asyncio.wait({task})
         if task.cancelled() and self.remaining() == 0:
             raise OutOfTime(f"{what} ran past its deadline")

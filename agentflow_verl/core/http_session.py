@@ -31,6 +31,8 @@ class _Connection:
 
 def new_session() -> aiohttp.ClientSession:
     """A session that keeps connections. Needs a running event loop; the caller closes it."""
+    # No limit: aiohttp's 100 connections would be a second, hidden limit below the configured
+    # slots.
     connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S)
     trace = aiohttp.TraceConfig()
     trace.on_connection_reuseconn.append(_note_reuse)
@@ -61,6 +63,8 @@ async def post(
                 url, timeout=timeout, trace_request_ctx=connection, **options
             )
             break
+        # A subclass of ClientOSError that means that nothing was sent, on a new connection: the
+        # pool of servers decides what to do about it.
         except aiohttp.ClientConnectorError:
             raise
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):

@@ -78,6 +78,8 @@ class ServerPool:
             state.end = self._end(state, attempt)
             return state.end is not None
 
+        # Made for each call: when to stop depends on this call's deadline and on the URLs that
+        # failed it.
         retrying = AsyncRetrying(
             sleep=asyncio.sleep,
             retry=retry_if_exception_type(ServerFault),
@@ -104,6 +106,8 @@ class ServerPool:
         while True:
             try:
                 async with self._slots.one(state.deadline, state.what):
+                    # Inside the slot: calls that wait for their turn here would otherwise all be
+                    # sent at the moment in which a slot comes free.
                     await self._pace.turn(state.deadline, state.what)
                     with self._replicas.one(state.failed, state.session, state.only) as url:
                         state.attempts += 1
@@ -123,6 +127,8 @@ class ServerPool:
         try:
             answer = await send(url)
         except OutOfTime as late:
+            # A trajectory that came here with a second left says nothing about the server; one that
+            # waited longer than any answer ever took does.
             if self._times.is_hang(late.waited_s):  # held against the URL, too
                 raise ServerFault(str(late)) from late
             raise
@@ -136,6 +142,7 @@ class ServerPool:
 
     def _pause_s(self, state: _CallState, attempt: RetryCallState) -> float:
         """Seconds until the next attempt: none if another replica can take it."""
+        # A pause gives the server that failed time to recover, and another one needs none.
         if self._replicas.another(than=state.failed):
             return 0.0
         return self.retry.pause_s(attempt.attempt_number, _fault(attempt).retry_after_s)

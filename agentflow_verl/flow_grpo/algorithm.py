@@ -58,6 +58,8 @@ class GroupStatistics:
         self.size_G = zero_G.index_add(0, self.group_R, trajectory_share_R).round()
 
         member_R = trajectory_share_R if options.statistic == "trajectory" else is_valid_R
+        # Each of a trajectory's T rows adds 1/T, so it counts once whatever its length. Thirds do
+        # not add up to exactly 1, so the count is rounded where it decides.
         self.count_G = zero_G.index_add(0, self.group_R, member_R)
         total_G = zero_G.index_add(0, self.group_R, member_R * self.reward_R)
         self.mean_G = total_G / self.count_G.clamp(min=1)
@@ -140,10 +142,14 @@ def weights(
     step_R, steps = _as_positions(step_R)
     step_G = torch.zeros_like(group.size_G, dtype=torch.long)
     step_G = step_G.scatter(0, group.group_R, step_R)
+    # N is counted within an optimizer step: verl averages nothing afterwards, so each step's
+    # weights must sum to 1 by themselves.
     groups_S = zero_G.new_zeros(steps).index_add(0, step_G, group.kept_G)
     share_R = share_R / groups_S[step_R].clamp(min=1)
 
     tokens_R = tokens_R.double()
+    # A row without trained tokens keeps its share, which nobody gets: to give it to the other turns
+    # would make a turn's weight depend on how another ended.
     per_token_R = group.counted_R * share_R / tokens_R.clamp(min=1)
     return torch.where(tokens_R > 0, per_token_R, 0.0)
 
@@ -166,6 +172,8 @@ def objective(
     ratio_RL = log_ratio_RL.exp()
     clipped_RL = ratio_RL.clamp(1 - clip_low, 1 + clip_high)
     advantage_R1 = advantage_R.to(logprob_RL.dtype).unsqueeze(-1)
+    # The smaller of the two, so that clipping only ever takes away an incentive (PPO, arXiv
+    # 1707.06347, equation 7): a bad ratio on the wrong side keeps its gradient.
     gain_RL = torch.minimum(ratio_RL * advantage_R1, clipped_RL * advantage_R1)
     if ref_logprob_RL is not None and beta:
         gain_RL = gain_RL - beta * kl_to_reference(logprob_RL, ref_logprob_RL, mask_RL)
@@ -196,6 +204,7 @@ def trajectory_importance(
     log_ratio_RL = (old_logprob_RL - rollout_logprob_RL).double().masked_fill(mask_RL == 0, 0.0)
     trajectory_R, trajectories = _as_positions(trajectory_R)
     log_ratio_I = log_ratio_RL.new_zeros(trajectories)
+    # Summed as logarithms: a product of thousands of ratios would leave the range of a float.
     log_ratio_I = log_ratio_I.index_add(0, trajectory_R, log_ratio_RL.sum(-1))
     # Within verl's bounds (rollout_corr_helper.py, SAFETY_BOUND), so that exp cannot overflow.
     return log_ratio_I.clamp(-20, 20).exp().clamp(max=threshold)[trajectory_R]
@@ -203,5 +212,7 @@ def trajectory_importance(
 
 def _as_positions(id_R: Tensor) -> tuple[Tensor, int]:
     """Ids as 0..n-1, and n."""
+    # Ids may be anything, such as those of a batch from which rows were left out; index_add needs
+    # positions without gaps.
     unique, position_R = torch.unique(id_R, return_inverse=True)
     return position_R, len(unique)

@@ -22,6 +22,7 @@ def log_beside_verl() -> None:
     shown.setLevel(logging.WARNING)
     shown.setFormatter(logging.Formatter(f"{MARK}%(message)s"))
     ours.setLevel(verl.level)
+    # Replaced, not added: no line is shown twice where this is called twice.
     ours.handlers, ours.propagate = [shown], False
     for handler in verl.handlers:
         ours.addHandler(_BelowWarning(handler))

@@ -44,7 +44,8 @@ Plugins.instance().register(AgentflowSearchPath)
 ConfigStore.instance().store("agentflow_schema", {"agentflow": AgentflowConfig().model_dump()})
 platform.register()
 # The trainer's modules are heavy: ours, which register themselves, are imported where the trainer
-# itself is.
+# itself is. Not sooner, since they subclass verl's; not later, since main_ppo looks the mode up in
+# the registry.
 wrapt.register_post_import_hook(
     lambda _: importlib.import_module("agentflow_verl.trainer.trainers"), "verl.trainer.ppo.v1"
 )

@@ -89,6 +89,8 @@ def weighted_policy_loss(
             rollout_is_weights=None if rollout_is_weights is None else rollout_is_weights[one],
         )
         tokens = trained if mode in ROW_MEAN else 1
+        # The weight is the same for all trained tokens of a row and 0 for the masked ones, so the
+        # largest is that weight. A mean over one row times its tokens is the sum.
         total = total + loss * tokens * weight[row].max()
         for name, value in metrics.items():
             found.setdefault(name, []).append(float(value))
@@ -107,4 +109,6 @@ def kl_loss(kl_type: str, log_prob: Tensor, ref_log_prob: Tensor, mask: Tensor) 
         return estimate
     difference = (log_prob - ref_log_prob).masked_fill(mask == 0, 0.0)
     unbiased = 0.5 * difference.square()
+    # Straight-through: the first two cancel in value and leave the gradient of k2, which on policy
+    # is that of the KL itself, as k3's is not.
     return unbiased - unbiased.detach() + estimate.detach()

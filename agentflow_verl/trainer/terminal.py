@@ -60,6 +60,8 @@ class QuietTerminal:
             # one that was no terminal would keep a step's line back until its buffer is full
             sys.stdout.reconfigure(line_buffering=True)
         _flush()
+        # By descriptor rather than by replacing sys.stdout: Ray's driver threads, vLLM's C++ and
+        # child processes write to the descriptors.
         self._saved = os.dup(1), os.dup(2)
         os.dup2(file, 1)
         os.dup2(file, 2)
@@ -92,6 +94,8 @@ class QuietTerminal:
             file.seek(self._offset)
             new = file.read()
         self._offset += len(new)
+        # A line may be half written when it is read; what has no newline yet waits for the next
+        # look.
         whole, newline, self._rest = (self._rest + new).rpartition(b"\n")
         for line in our_lines((whole + newline).decode(errors="replace")):
             self._show(line)

@@ -143,6 +143,7 @@ class FlowTrainer(UntrainedSteps, ResumableTrainer):
         order = deal(step_R, length_R, ranks, per_rank)
         share = len(order) // ranks
         dealt = [order[rank * share : (rank + 1) * share] for rank in range(ranks)]
+        # verl's own metric of balance, over what each rank really gets.
         metrics.update(log_seqlen_unbalance(length_R.tolist(), dealt, prefix=logging_prefix))
         batch.reorder(order)
         self._steps = steps
@@ -161,6 +162,8 @@ class FlowTrainer(UntrainedSteps, ResumableTrainer):
     def _ranks(self) -> int:
         """Data-parallel size of the actor."""
         group = self.actor_rollout_wg
+        # verl fills this at the first call of a method that is dispatched; the batch is dealt
+        # before one.
         if "actor" not in group._dispatch_info:
             group._dispatch_info["actor"] = group._query_dispatch_info("actor")
         return int(max(group._dispatch_info["actor"])) + 1
@@ -345,6 +348,7 @@ class FlowTrainer(UntrainedSteps, ResumableTrainer):
                 "num_mini_batch": steps,
                 "epochs": actor.ppo_epochs,
                 "seed": actor.data_loader_seed,
+                # Groups were shuffled as wholes in _balance_batch, if at all.
                 "dataloader_kwargs": {"shuffle": False},
                 "temperature": self.config.actor_rollout_ref.rollout.temperature,
                 "distillation_use_topk": False,

@@ -39,6 +39,7 @@ class BatchIndex:
         trajectories: dict[str, int] = {}
         group_R, trajectory_R = [], []
         for key in keys:
+            # From the right, as verl builds a key: nothing is assumed of the uid.
             session, _ = key.rsplit("_", 1)
             group_R.append(groups.setdefault(session.rsplit("_", 1)[0], len(groups)))
             trajectory_R.append(trajectories.setdefault(session, len(trajectories)))
@@ -62,6 +63,8 @@ def plan_steps(
     groups = list(dict.fromkeys(group_R))
     if shuffle_seed is not None:
         random.Random(shuffle_seed).shuffle(groups)
+    # Dealt evenly, so the last step is never a small remainder, whose few groups would weigh more
+    # than those of other steps.
     steps = -(-len(groups) // groups_per_step)  # rounded up
     step_of_group = {}
     for position, group in enumerate(groups):

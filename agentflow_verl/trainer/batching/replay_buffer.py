@@ -42,6 +42,7 @@ def flow_replay_buffer(
     the one it built hands its state to a subclass of its own class.
     """
     ours = type("FlowReplayBuffer", (FlowReplayBuffer, type(buffer)), {})
+    # Without __init__: the state is made already.
     made: FlowReplayBuffer = object.__new__(ours)
     vars(made).update(vars(buffer))
     made.poll_interval = POLL_S

@@ -51,6 +51,7 @@ class RayCheckpointEngine(CheckpointEngine):
 
     def prepare(self) -> Any:
         """The master's mailbox of this update; None from everyone else."""
+        # num_cpus=0: an actor that only waits must not hold a core in Ray's count.
         return ray.remote(Mailbox).options(num_cpus=0).remote() if self.is_master else None
 
     @classmethod
@@ -75,6 +76,7 @@ class RayCheckpointEngine(CheckpointEngine):
         part, size = {}, 0
         for name, weight in weights:
             if self.is_master:
+                # A copy: on a CPU .cpu() is none, and what was gathered is reused afterwards.
                 part[name] = weight.detach().cpu().clone()
                 size += weight.nbytes
             if size >= self.bucket_size:

@@ -42,6 +42,8 @@ class CpuFSDPEngine(FSDPEngineWithLMHead):
 
     def _build_fsdp_module(self, module: Any) -> Any:
         config, forward_only = self.engine_config, self.engine_config.forward_only
+        # verl's dataclass refuses an assignment. The value is put back below, since the engine
+        # reads it elsewhere too.
         object.__setattr__(config, "forward_only", False)
         try:
             return super()._build_fsdp_module(module)

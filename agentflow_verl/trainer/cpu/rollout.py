@@ -13,6 +13,8 @@ def register() -> None:
 
 
 def _load() -> type[RolloutReplica]:
+    # Imported here, since it loads vLLM, which takes seconds that only a rollout process must
+    # spend.
     from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer, vLLMReplica
 
     class CpuVllmServer(vLLMHttpServer):

@@ -17,6 +17,7 @@ class PlainWeights(vLLMColocateWorkerExtension):
     def __new__(cls, **kwargs: Any) -> PlainWeights:
         from vllm.model_executor.layers import utils
 
+        # Before __new__ goes on, and so before vLLM loads a layer in this process.
         utils.dispatch_cpu_unquantized_gemm = _keep_plain
         made: PlainWeights = super().__new__(cls, **kwargs)
         return made

@@ -71,6 +71,8 @@ class ActorWatch:
             try:
                 if call is not None:
                     ray.get(call)
+                # Ray's own method of every actor. A call to a dead actor is answered by Ray itself,
+                # with the cause; a busy one leaves it pending, so at most one is ever under way.
                 self._asked[name] = actor.__ray_ready__.remote()
                 self._asked_at[name] = time.monotonic()
             except RayActorError as dead:

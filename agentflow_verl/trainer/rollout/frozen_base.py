@@ -54,6 +54,8 @@ def make_base(config: DictConfig, replicas: int, reply_limit: int) -> list[Rollo
         rollout.load_format = "auto"
         rollout.max_model_len = context_length(rollout, reply_limit)
     source = config.actor_rollout_ref.model
+    # A model config of its own rather than a copy of the policy's: that one has the LoRA options,
+    # and the base is the checkpoint without them.
     model = OmegaConf.create(
         {
             "_target_": "verl.workers.config.HFModelConfig",
@@ -72,6 +74,7 @@ def make_base(config: DictConfig, replicas: int, reply_limit: int) -> list[Rollo
             # verl's own worker loads an engine to receive weights, which never come
             return RayClassWithInitArgs(cls=ray.remote(Worker))
 
+    # Ray names are unique in a cluster, which may hold several runs.
     suffix = f"agentflow_base_{uuid4().hex[:8]}"
     return [
         FrozenReplica(
@@ -128,6 +131,8 @@ class ReplicaClient:
                         request_id=uuid4().hex,
                     )
             except ServerFault:
+                # The call is sent again elsewhere: sampling changes nothing on a server, so it may
+                # be repeated.
                 dead.add(name)
                 if not self.replicas.another(than=dead):
                     raise
@@ -158,6 +163,8 @@ class Abortable:
         try:
             output: TokenOutput = await call
         except asyncio.CancelledError:
+            # Of an actor's coroutine, ray.cancel raises CancelledError inside it, so the engine's
+            # own clean-up runs; it ends no process.
             ray.cancel(call)
             raise
         if getattr(output, "stop_reason", None) in ABORTED:

@@ -79,6 +79,8 @@ def with_switch(replica_class: type[RolloutReplica]) -> type[RolloutReplica]:
         def __init__(self, *arguments: Any, **named: Any):
             super().__init__(*arguments, **named)
             server = wrapped_class(self.server_class)
+            # type() and not a class statement: the server's class differs between engines and
+            # platforms (the CPU's is a subclass of verl's).
             self.server_class = ray.remote(type("SwitchingServer", (AdapterSwitch, server), {}))
 
     return SwitchingReplica
@@ -87,5 +89,7 @@ def with_switch(replica_class: type[RolloutReplica]) -> type[RolloutReplica]:
 def share_rollout(config: DictConfig) -> None:
     """Make ``rollout.name`` mean, in this process, replicas that can leave the adapter off."""
     name = config.actor_rollout_ref.rollout.name
+    # Looked up before it is registered again under the same name, or the new entry would call
+    # itself.
     replica_class = with_switch(get_rollout_replica_class(name))
     RolloutReplicaRegistry.register(name, lambda: replica_class)

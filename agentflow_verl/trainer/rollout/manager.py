@@ -30,6 +30,7 @@ class FlowManager(AgentLoopManagerTQ):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        # Read by verl's _init_agent_loop_workers, which runs after this.
         self.agent_loop_workers_class = ray.remote(FlowWorker)
         self.replicas: list[Any] = []
         self.supervisor: Supervisor | None = None
@@ -46,6 +47,8 @@ class FlowManager(AgentLoopManagerTQ):
                 manager._start_workers(settings),
                 *(replica.init_standalone() for replica in manager.replicas),
             )
+        # Also where Ray or the user interrupts: the tool servers are processes of this one, the
+        # replicas are Ray's and would keep their GPUs.
         except BaseException:
             manager.close()
             raise

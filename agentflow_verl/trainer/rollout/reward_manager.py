@@ -59,6 +59,7 @@ class FlowRewardManager(RewardManagerBase):
         """One trajectory, of which ``data`` holds all rows. A scorer that raises is a fault, not a
         reward of 0.
         """
+        # verl calls this with all rows of one session; the record stands on the last.
         row = data[-1].non_tensor_batch
         trajectory: Trajectory = row["tool_extra_fields"][RECORD]
         if not trajectory.outcome.valid:
@@ -66,6 +67,7 @@ class FlowRewardManager(RewardManagerBase):
         try:
             info = await self._score(row, trajectory)
         except Exception as fault:
+            # Any exception, since the function may be a user's.
             logger.exception(
                 "the scorer failed on trajectory %s; it leaves the loss", trajectory.id
             )

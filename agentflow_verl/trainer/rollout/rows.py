@@ -30,6 +30,7 @@ def to_rows(
             turns.append(turn.tokens)
     trained = 1
     if not turns or trajectory.outcome is Outcome.INFRA_ERROR:
+        # A row needs a token, and a group must not lose a member because it wrote nothing.
         one = (placeholder_id,)
         turns = [Tokens(prompt_ids=one, response_ids=one, logprobs=(0.0,))]
         trained = 0
@@ -38,6 +39,8 @@ def to_rows(
         row = _row(tokens, trajectory, record, trained, policy_version)
         row.num_turns = len(turns)
         rows.append(row)
+    # On the last row only: verl's reward loop reads that one, and the text of all turns would be
+    # stored once per turn otherwise.
     rows[-1].extra_fields[RECORD] = trajectory
     return rows
 

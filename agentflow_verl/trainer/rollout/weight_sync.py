@@ -28,10 +28,13 @@ class AnnouncingManager(CheckpointEngineManager):
 
     @auto_await
     async def abort_replicas(self, reject_request: bool = False) -> None:
+        # First the workers, then the servers: otherwise the wait after an abort would be taken from
+        # a trajectory's time.
         await asyncio.gather(*(worker.suspend_generation.remote() for worker in self.workers))
         await super().abort_replicas(reject_request=reject_request)
 
     @auto_await
     async def resume_generation_replicas(self) -> None:
+        # The other way round here: a clock that runs again must find servers that answer.
         await super().resume_generation_replicas()
         await asyncio.gather(*(worker.resume_generation.remote() for worker in self.workers))

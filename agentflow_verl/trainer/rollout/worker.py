@@ -29,6 +29,7 @@ class FlowWorker(_WorkerTQ):
     """verl's own tools until the first batch, then ``Services``."""
 
     def __init__(self, config: Any, llm_client: Any, *args: Any, **kwargs: Any):
+        # The client is replaced before any agent loop gets it.
         super().__init__(config, abort_when_cancelled(llm_client), *args, **kwargs)
         self.interruptions = Interruptions()
 
@@ -41,6 +42,8 @@ class FlowWorker(_WorkerTQ):
         self.interruptions.resume()
 
     async def generate_sequences(self, batch: Any) -> None:
+        # Not in __init__, which has no running event loop: HTTP sessions and the tools' connections
+        # belong to the loop in which the trajectories run.
         if not isinstance(self.tools, Services):
             settings = WorkerSettings.from_config(self.config)
             template_kwargs = self.config.data.get("apply_chat_template_kwargs")
@@ -73,6 +76,8 @@ class FlowWorker(_WorkerTQ):
             split = "val"
         set_records(output, output[-1].extra_fields[RECORD], split)
         if validate:
+            # Here and not in verl's method alone, since a fault is logged and not put. RECORD is
+            # gone afterwards, so verl's own call scores nothing twice.
             await self._compute_score(output, row)
         if not validate or output[-1].extra_fields[FIELD].valid:
             await super()._agent_loop_postprocess(output, validate, **row)

@@ -12,6 +12,8 @@ import os
 import struct
 from typing import Any
 
+# PyDLL keeps the GIL during a call: these are short, and a child that fork(2) makes while another
+# thread holds the GIL could never take it.
 LIBC = ctypes.PyDLL(None, use_errno=True)
 
 # linux/sched.h
@@ -34,17 +36,21 @@ MS_REC = 1 << 14
 MS_PRIVATE = 1 << 18
 
 # linux/prctl.h
+# A process that is not dumpable cannot be traced, and its files in /proc belong to root.
 PR_SET_DUMPABLE = 4
 PR_SET_SECCOMP = 22
 SECCOMP_MODE_FILTER = 2
 
 SIG_DFL = None  # signal(2): the null pointer
 CLOSE_RANGE = 436  # asm/unistd.h, the same on every architecture
+# glibc has had no wrapper for this call until 2.41, so it is made by its number.
 SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}.get(os.uname().machine)  # asm/unistd.h
 KEEP_POLICY = 8  # SCHED_FLAG_KEEP_POLICY, linux/sched.h
 LAST_DESCRIPTOR = 0x7FFF_FFFF
 
 # linux/capability.h
+# Version 3, with 64 capabilities in two words: six numbers (effective, permitted and inheritable
+# for each word).
 CAPABILITY_VERSION = 0x2008_0522
 CAP_KILL = 5
 CAP_SYS_PTRACE = 19
@@ -97,7 +103,10 @@ def capability_set(kept: int = 0) -> ctypes.Array[ctypes.c_uint32]:
     """The argument of ``keep_capabilities``: the mask ``kept``, less those not held already."""
     held = (ctypes.c_uint32 * 6)()
     call("capget", CAPABILITY_HEADER, held)
+    # capset(2) refuses a set with a capability that is not permitted (EPERM), also one that a
+    # container has taken away.
     kept &= held[1]
+    # Effective and permitted; inheritable stays empty, so no program that is executed has any.
     return (ctypes.c_uint32 * 6)(kept, kept)
 
 
@@ -118,6 +127,8 @@ def filter_calls(steps: Filter) -> None:
 
 def close_but(lowest: int, *kept: int) -> None:
     """Close every descriptor from ``lowest`` on but these."""
+    # One call for each gap between the descriptors that are kept: /proc need not be read, which may
+    # be another namespace's by now.
     for fd in sorted(kept):
         if fd > lowest:
             call("syscall", CLOSE_RANGE, lowest, fd - 1, 0)

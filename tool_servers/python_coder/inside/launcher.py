@@ -25,6 +25,8 @@ def confine(request: dict[str, Any], nice: int, mapped: int) -> None:
     """
     kernel.set_priority(0, nice, SLICE_S)
     limits = [
+        # Of address space, which is refused at once as MemoryError; what is really used is the
+        # watcher's to measure.
         (resource.RLIMIT_AS, mapped + request["memory"]),
         (resource.RLIMIT_NPROC, request["processes"]),
         (resource.RLIMIT_FSIZE, request["disk"]),
@@ -41,6 +43,8 @@ def confine(request: dict[str, Any], nice: int, mapped: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (request["cpu"], request["cpu"] + 1))
     uid = request["uid"]
     if uid:
+        # Groups, then the group, then the user: after the last of them the others may no longer be
+        # changed.
         os.setgroups([])
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
@@ -51,6 +55,7 @@ def end_first_without_memory() -> None:
 
     To be called before the sandbox's /proc, which is read-only, is in the place of /proc.
     """
+    # Raising one's own score needs no capability, and a fork inherits it.
     score = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
     os.write(score, b"1000")
     os.close(score)
@@ -63,6 +68,8 @@ def become_job(control: int, start: int, session: bool) -> NoReturn:
     run(b"print(end='')", "main.py", {})
     own = os.getpid()
     program = receive_program(control)
+    # The watcher sleeps until then: looks at a sandbox that waits for its program would only cost
+    # time.
     os.write(start, b"!")
     os.close(start)
     if not session:

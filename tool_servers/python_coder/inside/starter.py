@@ -33,6 +33,8 @@ def main() -> NoReturn:
     """Serve requests for sandboxes from the socket whose number is the first argument."""
     link = socket.socket(fileno=int(sys.argv[1]))
     setup = json.loads(link.recv(1 << 16))
+    # Python would raise KeyboardInterrupt somewhere between two system calls of a half-made
+    # sandbox.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     # init processes that end need nobody to wait for them; those of a sandbox are waited for by its
     # init process, which inherits the blocked signal and takes it with sigtimedwait
@@ -51,8 +53,12 @@ def main() -> NoReturn:
 
 def serve_sandboxes(link: socket.socket, orders: socket.socket, setup: dict[str, Any]) -> NoReturn:
     """Fork an init process for each request of the server, until either end is gone."""
+    # The namespace that this process is in; /proc/self/ns/pid_for_children changes with each
+    # unshare.
     own_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY)
     proc = os.open("/proc", os.O_PATH)  # a sandbox's own is read-only
+    # Nameless and in memory: a file that all init processes of this server can lock, and no job can
+    # open.
     slices = os.memfd_create("time_slices")
     # to see the memory of the job's processes, slow and stop them
     kept = 1 << kernel.CAP_SYS_PTRACE | 1 << kernel.CAP_SYS_NICE | 1 << kernel.CAP_KILL
@@ -65,6 +71,8 @@ def serve_sandboxes(link: socket.socket, orders: socket.socket, setup: dict[str,
     for awaited in (link, orders):
         events.register(awaited, select.POLLIN)
     while True:
+        # recv alone would not notice that the zygote is gone until the next request, which would be
+        # lost.
         if orders.fileno() in dict(events.poll()):
             os._exit(1)  # the zygote, which never writes there, is gone
         request, fds, _, _ = socket.recv_fds(link, 4096, 3)
@@ -75,6 +83,8 @@ def serve_sandboxes(link: socket.socket, orders: socket.socket, setup: dict[str,
             kernel.call("setns", own_namespace, 0)
             kernel.call("unshare", kernel.CLONE_NEWPID)
             parsed = parse_request(request)
+            # The first child after unshare(CLONE_NEWPID) is process 1 of the new namespace: the
+            # kernel kills every other process in it when that one ends.
             if kernel.fork() == 0:
                 become_init(request, parsed, fds, orders, rules, proc, slices)
         except OSError as error:
@@ -109,6 +119,7 @@ def become_init(
         kernel.call("prctl", kernel.PR_SET_DUMPABLE, 0, 0, 0, 0)
         kernel.keep_capabilities(kept)
         kernel.filter_calls(steps)
+        # Sent last: the zygote puts the job into these namespaces as soon as it reads this.
         socket.send_fds(orders, [request], [control, stdin, output, init, start])
         kernel.close_but(0, started, control, time_slice)
         watch(started, control, parsed["memory"], time_slice)
@@ -122,6 +133,8 @@ def isolate(request: dict[str, Any], proc: int) -> None:
     written to. ``proc``: the /proc of bubblewrap's namespaces. Raises OSError.
     """
     os.setpgid(0, 0)  # out of reach of signals to a process group
+    # The process namespace is made already, and the user namespace comes last: once inside it, this
+    # process may no longer mount over what bubblewrap made.
     kernel.call("unshare", kernel.SURROUNDINGS)
     # without this, mounts made here would appear in bubblewrap's namespace too
     kernel.call("mount", None, b"/", None, kernel.MS_REC | kernel.MS_PRIVATE, None)
@@ -148,12 +161,16 @@ def own_user_namespace(proc: int) -> None:
     Further ones inside of it are switched off. Raises OSError.
     """
     kernel.call("unshare", kernel.CLONE_NEWUSER)
+    # In this order: since Linux 3.19 gid_map cannot be written by an ordinary user before setgroups
+    # is denied (user_namespaces(7)).
     for name, text in (
         ("setgroups", "deny"),
         ("uid_map", f"{JOB_UID} 0 1"),
         ("gid_map", f"{JOB_UID} 0 1"),
     ):
         write_file(f"self/{name}", text, proc)
+    # A namespace in a namespace would give back the capabilities with which most kernel exploits
+    # begin.
     write_file("sys/user/max_user_namespaces", "0", proc)
 
 

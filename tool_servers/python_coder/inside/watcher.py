@@ -68,6 +68,8 @@ def watch(started: int, control: int, memory: int, time_slice: int) -> NoReturn:
     seen = stepped = exact_after = time.monotonic()
     pause, level, ranked, stopped = FIRST_LOOK_S, 0, 0, False
     while True:
+        # Sleeps, and wakes at once when a process is left to this one: an init process that never
+        # waits would fill the limit of processes with zombies.
         signal.sigtimedwait({signal.SIGCHLD}, pause)
         reap_orphans()
         now = time.monotonic()
@@ -80,14 +82,19 @@ def watch(started: int, control: int, memory: int, time_slice: int) -> NoReturn:
             continue
         pause = min(2 * pause, WATCH_INTERVAL_S)
         seconds, threads = cpu_seconds_and_threads()
+        # Never back up: a job that ends its processes as they step back would always run at full
+        # weight.
         level = max(level, priority_level(seconds, threads))
         if level and (threads > ranked or now - stepped > STEP_AGAIN_S):
             step_back(level)
             stepped, ranked = now, threads
         if now >= exact_after and memory_in_use(exact=False) > memory:
             begun = time.monotonic()
+            # The cheap sum is never too low, so only a job that it finds too large is looked at
+            # exactly.
             if memory_in_use(exact=True) > memory:
                 report(control, "memory\n")
+                # The end of process 1 of the namespace: the kernel kills what is left of the job.
                 os._exit(0)
             looked = time.monotonic()
             exact_after = looked + EXACT_PAUSE * (looked - begun)
@@ -104,6 +111,7 @@ def stop_and_release(time_slice: int) -> None:
 
     A process that is stopped by a signal holds no lock of the kernel's.
     """
+    # Processes that are forked meanwhile are missed; the next look stops them too.
     signal_job(signal.SIGSTOP)
     time.sleep(REST_S)
     fcntl.flock(time_slice, fcntl.LOCK_UN)

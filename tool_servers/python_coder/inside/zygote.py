@@ -40,6 +40,8 @@ PAGE = resource.getpagesize()
 def serve_forks(link: socket.socket, requests: socket.socket, setup: dict[str, Any]) -> NoReturn:
     """Fork the job processes that are asked for, and report how each ended."""
     nice = min(os.getpriority(os.PRIO_PROCESS, 0) + NICE_BEHIND_SERVER, 19)
+    # The starter ignores and blocks it. Ignored here, a job's exit status would be gone before it
+    # is waited for; blocked, programs would inherit the block.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
     # All jobs are in one session: a kernel that schedules by session (sched(7), autogroup) then
@@ -73,10 +75,15 @@ def serve_forks(link: socket.socket, requests: socket.socket, setup: dict[str, A
             reseed()
             child, ended = 0, -1
             try:
+                # By pidfd, not by the path of a namespace: the kernel takes it from the process
+                # itself, which may be ending. Only children are put into a process namespace, so
+                # this process stays outside.
                 kernel.call("setns", init, kernel.CLONE_NEWPID)
                 child = kernel.fork()
                 if child == 0:
                     enter(parsed, control, stdin, output, init, start, rules, nice, mapped)
+                # Readable once the child has ended, so that one loop waits for all jobs and for
+                # requests.
                 ended = os.pidfd_open(child)
                 events.register(ended, selectors.EVENT_READ, (child, control, init))
             except OSError as error:
@@ -190,16 +197,22 @@ def enter(
         no_capabilities, steps = rules
         os.setpgid(0, 0)  # signals to its process group must reach none but its own
         end_first_without_memory()
+        # In the same order as isolate() made them: the user namespace last, since inside it the
+        # others could not be entered.
         kernel.call("setns", init, kernel.SURROUNDINGS)
         if not request["uid"]:
             kernel.call("setns", init, kernel.CLONE_NEWUSER)
         os.chdir("/tmp")
         for target, source in ((0, stdin), (1, output), (2, output)):
             os.dup2(source, target)
+        # Limits and user first, which need capabilities; then none are left; then the filter, which
+        # refuses what came before it.
         confine(request, nice, mapped)
         kernel.keep_capabilities(no_capabilities)
         kernel.filter_calls(steps)
         server = socket.socket(fileno=control)
+        # The server kills the sandbox by this descriptor. It is opened inside, since a process id
+        # there means nothing outside.
         socket.send_fds(server, [b"ready"], [init])
         os.set_inheritable(server.detach(), False)
         kernel.close_but(3, control, start)

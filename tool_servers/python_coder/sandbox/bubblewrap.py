@@ -61,10 +61,13 @@ class Bubblewrap:
             command += ["--perms", "0755", "--dir", place]
         command += self.mounts
         command += ["--proc", "/proc", "--dev", "/dev"]
+        # Last, since bubblewrap itself makes mount points in both.
         command += ["--remount-ro", "/dev", "--remount-ro", "/"]
         command += ["--chdir", "/"]
         for name, value in self.environment:
             command += ["--setenv", name, value]
+        # Isolated, without site, without bytecode: nothing of the host's environment and no .pth
+        # file runs in the process that still has capabilities.
         command += [self.python, "-I", "-S", "-B", "-X", "utf8", "-c", _PROGRAM]
         return command
 
@@ -80,6 +83,8 @@ def find(
     """
     if as_root is None:
         as_root = os.geteuid() == 0
+    # --new-session: without a controlling terminal no job can push characters into it (TIOCSTI,
+    # CVE-2017-5226).
     arguments = ["--die-with-parent", "--new-session", "--as-pid-1", "--hostname", "sandbox"]
     arguments += ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
     arguments += ["--unshare-cgroup-try", "--cap-drop", "ALL"]
@@ -179,6 +184,8 @@ def _may_set_priorities() -> bool:
 def _interpreter() -> tuple[str, list[str], tuple[str, ...]]:
     """The interpreter's path inside, the mounts it needs, and its folders of packages inside."""
     binary = Path(getattr(sys, "_base_executable", None) or sys.executable).resolve()
+    # A virtual environment's interpreter is a link: the base has the standard library and
+    # libpython.
     base = Path(sys.base_prefix).resolve()
     mounts: list[str] = []
     inside = str(binary)

@@ -34,6 +34,8 @@ class ForkServer:
 
         Raises SandboxError when bubblewrap or an import fails. Must not be cancelled.
         """
+        # SEQPACKET keeps messages apart, so a request and its descriptors arrive as one, or not at
+        # all.
         link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         link.setblocking(False)
         with theirs:
@@ -91,6 +93,8 @@ class ForkServer:
             "session": session_seconds is not None,
         }
         async with self._forks_at_once:
+            # Made here and passed on, rather than made inside: what the server holds it can always
+            # close, and each job sees the end of its connection when the server is gone.
             control, theirs = socket.socketpair()
             said, stdin = socket.socketpair()
             said.shutdown(socket.SHUT_WR)  # the job's standard input is at its end

@@ -29,6 +29,7 @@ class Output:
 
     def __init__(self, shown: int) -> None:
         self._first, self._last = shown // 4, shown - shown // 4
+        # The end of an output says more: a traceback is the last thing that a program prints.
         self._head, self._tail = bytearray(), bytearray()
         self.total = 0
 
@@ -106,6 +107,8 @@ class Job:
             await readable
         finally:
             self._loop.remove_reader(self._control)
+        # The pidfd comes with the message that says that the sandbox is up; without one the message
+        # is why not.
         message, fds, _, _ = socket.recv_fds(self._control, 4096, 1)
         if not fds:
             reason = message.decode(errors="replace")

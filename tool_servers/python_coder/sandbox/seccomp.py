@@ -183,6 +183,8 @@ def instructions(machine: str) -> list[Instruction]:
     ]
     for calls in OF_PROCESS.values():
         filtered.append((calls[column], _deny(_ARGUMENT_0, (INIT,))))
+    # Numbers mean other calls in another architecture (int 0x80 on x86_64 makes i386 calls), so the
+    # architecture is looked at first, and a wrong one ends the process.
     steps = [
         (_LOAD, 0, 0, _ARCHITECTURE),
         (_EQUAL, 1, 0, architecture),
@@ -190,6 +192,8 @@ def instructions(machine: str) -> list[Instruction]:
         (_LOAD, 0, 0, _NUMBER),
     ]
     if machine == "x86_64":
+        # x32 programs have AUDIT_ARCH_X86_64 too and set this bit in the number: a list of plain
+        # numbers alone would let them through.
         steps += _when(_AT_LEAST, _X32, [_end(_ERRNO | errno.ENOSYS)])
     steps += _when(
         _AT_LEAST, FIRST_NEW, _one_of(ALLOWED_NEW.values(), otherwise=_ERRNO | errno.ENOSYS)
@@ -199,6 +203,8 @@ def instructions(machine: str) -> list[Instruction]:
         if denied is not None:
             steps += _when(_EQUAL, denied, [_end(_ERRNO | errno.EPERM)])
     for number, block in filtered:
+        # Each block ends with a return, so its jump offsets stay within the 255 that an instruction
+        # of classic BPF can skip.
         steps += _when(_EQUAL, number, block)
     return [*steps, _end(_ALLOW)]
 
@@ -214,6 +220,8 @@ def _one_of(values: Iterable[int], otherwise: int) -> list[Instruction]:
     return [*steps, _end(otherwise)]
 
 
+# clone3 passes its flags in memory, which a filter cannot read. It is one of the new calls,
+# answered with ENOSYS, after which glibc falls back to clone.
 def _clone() -> list[Instruction]:
     return [
         (_LOAD, 0, 0, _ARGUMENT_0),
