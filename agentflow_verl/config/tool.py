@@ -13,6 +13,12 @@ from agentflow_verl.config.base import ConfigModel, Count, Seconds
 
 MIN_RESULT_CHARS = 100
 _SERVER_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, "token"
+_HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
+_PROTOCOL_HEADER = re.compile(
+    r"accept|accept-encoding|connection|content-.*|host|last-event-id|mcp-.*|transfer-encoding",
+    re.IGNORECASE,
+)
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -47,6 +53,8 @@ class ToolConfig(ConfigModel):
     """Characters of a result that may enter a prompt."""
     token_env: str | None = None
     """Name of the environment variable that holds the bearer token of a server elsewhere."""
+    headers: dict[str, SecretStr] = {}
+    """Further HTTP headers for a server elsewhere, such as an API key's; shown nowhere."""
     calls_per_s: float | None = Field(None, gt=0, allow_inf_nan=False, strict=True)
     """Requests per second from one process. None is no limit."""
     cache_dir: str | None = Field(None, min_length=1)
@@ -127,6 +135,16 @@ class ToolConfig(ConfigModel):
                 raise ValueError(f"{name!r}: give names of environment variables, not values")
         return given
 
+    @field_validator("headers")
+    @classmethod
+    def _check_headers(cls, headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name, value in headers.items():
+            if not _HEADER_NAME.fullmatch(name) or _PROTOCOL_HEADER.fullmatch(name):
+                raise ValueError(f"{name!r} cannot be set: the protocol's own headers are kept")
+            if not _HEADER_VALUE.fullmatch(value.get_secret_value()):
+                raise ValueError(f"the value of {name!r} is empty, or not printable ASCII")
+        return headers
+
     @model_validator(mode="after")
     def _check_combination(self) -> ToolConfig:
         if self.urls and (self.command is not None or self.args or self.env or self.env_values):
@@ -137,6 +155,10 @@ class ToolConfig(ConfigModel):
             raise ValueError(
                 "token_env: a server that is started here listens on loopback only; drop it"
             )
+        if self.headers and not self.urls:
+            raise ValueError("headers: a server that is started here reads none; drop them")
+        if self.token_env is not None and "authorization" in map(str.lower, self.headers):
+            raise ValueError("token_env and a header Authorization: give one of them")
         if self.cacheable and self.cache_dir is None:
             raise ValueError("cacheable=True needs a cache_dir: name a folder, or leave it out")
         return self

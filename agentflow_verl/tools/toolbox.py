@@ -99,7 +99,7 @@ class ToolBox:
                 raise ConfigError(
                     f"tool server {config.name} has no URL: start it with a Supervisor first"
                 )
-        client = McpClient(session, _tokens(configs))
+        client = McpClient(session, _headers(configs))
         caches: dict[str, ResultCache] = {}
         try:
             servers = []
@@ -200,17 +200,19 @@ class ToolBox:
         return " and ".join(server.config.name for spec, server in homes if spec.name == name)
 
 
-def _tokens(configs: Sequence[ToolConfig]) -> dict[str, str]:
-    """The bearer token of each URL that wants one."""
-    tokens: dict[str, str] = {}
+def _headers(configs: Sequence[ToolConfig]) -> dict[str, dict[str, str]]:
+    """The headers of each URL that its configuration sets: its bearer token (RFC 6750), its own."""
+    headers: dict[str, dict[str, str]] = {}
     for config in configs:
+        own = {name: value.get_secret_value() for name, value in config.headers.items()}
         token = os.environ.get(config.token_env or "", "").strip()
         if config.token_env and not is_plain(token):
             variable = f"the environment variable {config.token_env}"
             raise ConfigError(f"tool server {config.name}: {variable} holds no usable token")
         if token:
-            tokens.update(dict.fromkeys(config.urls, token))
-    return tokens
+            own["Authorization"] = f"Bearer {token}"
+        headers.update(dict.fromkeys(config.urls, own))
+    return headers
 
 
 async def _specs_of(

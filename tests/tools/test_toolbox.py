@@ -100,6 +100,15 @@ async def test_a_server_elsewhere_gets_its_bearer_token_with_every_request_and_n
     assert len(other.heads) == 3 and not any("Authorization" in head for head in other.heads)
 
 
+async def test_a_server_elsewhere_gets_the_headers_of_its_own(faulty):
+    faulty.lists(name="search")
+    config = ToolConfig(name="search", urls=(faulty.url,), headers={"X-Api-Key": "s3cret"})
+    async with await ToolBox.open([config]) as tools:
+        await tools.call("search", {}, soon())
+    assert len(faulty.heads) == 3 and all("X-Api-Key: s3cret\r\n" in head for head in faulty.heads)
+    assert "s3cret" not in repr(config) + config.model_dump_json()
+
+
 @pytest.mark.parametrize("token", [None, "", " ", "a\nb", "ä"])
 async def test_a_missing_token_is_a_config_error_that_does_not_repeat_it(
     monkeypatch, faulty, token

@@ -1,5 +1,5 @@
-"""``python -m tool_servers.stdio.child PARENT COMMAND…``: become COMMAND, and be killed when PARENT
-ends.
+"""``python -m tool_servers.stdio.child PARENT FOLDER COMMAND…``: become COMMAND in FOLDER, and be
+killed when PARENT ends.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from tool_servers.common import lifetime
 
 
 def main() -> None:
-    parent, *command = sys.argv[1:]
+    parent, folder, *command = sys.argv[1:]
     try:
         lifetime.end_with_parent(int(parent))  # outlives execve(2)
+        os.chdir(folder)  # only now: Python imports from the folder in which it starts
         os.execvp(command[0], command)
     except (OSError, lifetime.ParentGone) as error:
         sys.stderr.write(f"{command[0]}: {error}\n")

@@ -40,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--name", help="what to call it (default: the command's name)")
     parser.add_argument(
+        "--cwd", default=".", metavar="DIR", help="start the other server in this folder"
+    )
+    parser.add_argument(
         "--tool",
         action="append",
         default=[],
@@ -78,7 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 async def _serve(name: str, given: argparse.Namespace) -> tuple[int, str]:
     """Exit code and reason, an empty one where it was told to end."""
-    command = [sys.executable, "-m", "tool_servers.stdio.child", str(os.getpid()), *given.command]
+    start = [sys.executable, "-m", "tool_servers.stdio.child", str(os.getpid()), given.cwd]
+    command = [*start, *given.command]
     environment = {key: value for key, value in os.environ.items() if key not in KEPT_BACK}
     other = stdio_transport(command, environment)
     try:

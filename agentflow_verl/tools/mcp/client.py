@@ -58,19 +58,19 @@ class McpClient:
     """Speaks to any number of servers over one HTTP session.
 
     One instance per event loop. ``session`` may be shared with others, then it is theirs to close;
-    without one the client makes its own. ``tokens`` are the bearer tokens (RFC 6750) of the URLs
-    that want one.
+    without one the client makes its own. ``headers`` are further ones by URL, such as access
+    tokens.
     """
 
     def __init__(
-        self, session: aiohttp.ClientSession | None = None, tokens: Mapping[str, str] | None = None
+        self,
+        session: aiohttp.ClientSession | None = None,
+        headers: Mapping[str, dict[str, str]] | None = None,
     ) -> None:
         self._session = session
         self._owns_session = session is None
         self._single_use_session: aiohttp.ClientSession | None = None
-        self._access: dict[str, dict[str, str]] = {}
-        for url, token in (tokens or {}).items():
-            self._access[url] = {"Authorization": f"Bearer {token}"}
+        self._access = dict(headers or {})
         self._closed = False
         self._peers: dict[str, Peer] = {}
         self._schemas: dict[tuple[str, str], dict[str, Any]] = {}
