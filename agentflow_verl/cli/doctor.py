@@ -46,11 +46,14 @@ def report(config_name: str, overrides: list[str], config_dir: Path | None = Non
     state: dict[str, Any] = {}
     checks: list[Callable[[], Iterator[Line]]] = [
         installation.versions,
+        # What costs least comes first: importing verl takes most of the time, its trainers the
+        # rest, and a mistyped key, a wrong file or row is named before either.
+        lambda: installation.option_names(overrides),
         installation.plugin,
         lambda: installation.compose(config_name, overrides, config_dir, state),
         lambda: installation.devices(state["config"]),
-        lambda: installation.registries(state["config"]),
         lambda: run_checks(state["config"], state),
+        lambda: installation.registries(state["config"]),
         lambda: tools(state["settings"]),
         lambda: endpoints(state["settings"]),
     ]

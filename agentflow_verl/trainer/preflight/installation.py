@@ -59,6 +59,12 @@ def versions() -> Iterator[Line]:
     yield "rollout engine", ", ".join(f"{name} {version}" for name, version in found.items())
 
 
+def option_names(overrides: list[str]) -> Iterator[Line]:
+    """The names of ``agentflow``'s own options, which need no verl to be known."""
+    check_override_keys(overrides)
+    yield "names of options", "known"
+
+
 def plugin() -> Iterator[Line]:
     policy = os.environ.get("VERL_USE_EXTERNAL_PLUGINS", "auto")
     points = [
@@ -90,7 +96,6 @@ def compose(
     from hydra import initialize_config_dir, initialize_config_module
     from hydra.errors import HydraException
 
-    check_override_keys(overrides)
     verls = "verl.trainer.config"
     try:
         if config_dir:

@@ -20,8 +20,6 @@ from agentflow_verl.trainer.preflight.model import check_model
 from agentflow_verl.trainer.preflight.rows import check_data
 from agentflow_verl.trainer.preflight.run_lock import check_unlocked
 from agentflow_verl.trainer.preflight.verl_options import ESTIMATOR, check_options
-from agentflow_verl.trainer.rollout.frozen_base import base_replicas
-from agentflow_verl.trainer.rollout.lora_sharing import serves_adapter
 from agentflow_verl.trainer.rollout.worker_settings import resolve_node
 
 MODES = ("agentflow_sync", "agentflow_colocate_async", "agentflow_separate_async")
@@ -104,9 +102,11 @@ def check_adapter(config: DictConfig) -> None:
     """To servers of their own verl sends the checkpoint and leaves the adapter behind
     (engine_workers.py:777).
     """
-    if config.trainer.v1.trainer_mode == "agentflow_separate_async" and serves_adapter(
-        config.actor_rollout_ref
-    ):
+    if config.trainer.v1.trainer_mode != "agentflow_separate_async":
+        return
+    from agentflow_verl.trainer.rollout.lora_sharing import serves_adapter  # heavy: verl's rollout
+
+    if serves_adapter(config.actor_rollout_ref):
         raise ConfigError(
             "actor_rollout_ref.model.lora_rank with"
             " trainer.v1.trainer_mode=agentflow_separate_async: verl would never send the adapter"
@@ -157,6 +157,8 @@ def gpus(config: DictConfig, settings: schema.AgentflowConfig) -> tuple[int, int
     """GPUs that the trainer takes, and that servers beside it take: the frozen base's, and the
     asynchronous mode's rollout.
     """
+    from agentflow_verl.trainer.rollout.frozen_base import base_replicas  # heavy: verl's rollout
+
     rollout, trainer = config.actor_rollout_ref.rollout, config.trainer
     alone = (
         rollout.nnodes * rollout.n_gpus_per_node
