@@ -177,8 +177,20 @@ def test_the_readme_leads_to_the_guide(guide):
 
 def test_the_rows_of_the_training_guide_are_taken(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    exec(commands.block("docs/train.md"), {})
+    made: dict = {}
+    exec(commands.block("docs/train.md", "* 32"), made)
     assert len(pandas.read_parquet("train.parquet")) == 32
+    check_rows_of_the_training_guide()
+    solution = "48/2=<<48/2=24>>24\\n48+24=72\\n#### 72"
+    hub = {"question": ["How many clips are 48 and half as many?"], "answer": [solution]}
+    pandas.DataFrame(hub).loc[[0] * 32].to_parquet("gsm8k.parquet")
+    exec(commands.block("docs/train.md", "hub ="), made)
+    assert pandas.read_parquet("train.parquet")["data_source"][0] == "gsm8k"
+    check_rows_of_the_training_guide()
+
+
+def check_rows_of_the_training_guide():
+    """train.parquet and val.parquet, beside the model of the quickstart."""
     base = f"actor_rollout_ref.model.path={ROOT / 'recipes/quickstart/base'}"
     files = ("data.train_files=train.parquet", "data.val_files=val.parquet")
     checks.check(

@@ -53,6 +53,7 @@ ANSWERS = (
     "expected_answer",
     "answerkey",
     "answer_idx",
+    "possible_answers",
 )
 OPTIONS = ("options", "choices")
 INCORRECT = "incorrect_answer"  # GPQA: "Incorrect Answer 1" and so on

@@ -161,6 +161,7 @@ def test_a_broken_csv_file_is_refused_with_its_line(tmp_path, content):
     [
         ("aime24", {"ID": "2024-I-1", "Problem": "What is 2+3?", "Answer": 5}, "5", "6"),
         ("aime24", {"Problem": "What is 2-2?", "Answer": 0}, "0", "1"),
+        ("popqa", {"question": "Job?", "possible_answers": '["cook", "chef"]'}, "chef", "judge"),
         (
             "musique",
             {"question": "City?", "answer": "New York", "answer_aliases": ["NYC"]},
