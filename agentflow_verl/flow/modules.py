@@ -16,7 +16,7 @@ from agentflow_verl.core.deadline import Deadline
 from agentflow_verl.core.errors import PromptTooLong
 from agentflow_verl.engines.interface import Engine, Reply
 from agentflow_verl.flow.memory import Memory, shorten
-from agentflow_verl.flow.prompts import FIELDS, Prompts
+from agentflow_verl.flow.prompts import FIELDS, Prompts, digest_of
 from agentflow_verl.flow.replies import ANALYSIS, ANSWER, VERDICT, analysis_of
 from agentflow_verl.tools.session import TrajectoryState
 from agentflow_verl.tools.types import ToolSpec
@@ -170,6 +170,7 @@ class Caller:
                 seconds=seconds,
                 started=started - self.began,
                 cut=reply.cut,
+                prompt_digest=digest_of(messages),
             )
         )
         return reply

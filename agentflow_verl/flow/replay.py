@@ -10,17 +10,23 @@ by their length, which is what a record keeps of them.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from agentflow_verl.core.deadline import Deadline
-from agentflow_verl.core.errors import AgentflowError, InfraError, MalformedOutput, OutOfTime
+from agentflow_verl.core.errors import (
+    AgentflowError,
+    InfraError,
+    MalformedOutput,
+    OutOfTime,
+    PromptTooLong,
+)
 from agentflow_verl.engines.interface import Message, Reply
 from agentflow_verl.engines.token_engine import TokenEngine
 from agentflow_verl.flow.loop import Flow
 from agentflow_verl.flow.modules import MODULES
-from agentflow_verl.flow.prompts import Prompts
+from agentflow_verl.flow.prompts import Prompts, digest_of
 from agentflow_verl.tools.session import TrajectoryState
 from agentflow_verl.tools.tool_client import ToolServer
 from agentflow_verl.tools.toolbox import ToolBox
@@ -35,6 +41,7 @@ from agentflow_verl.trajectories.records import (
 
 IN_TOKENS = ("policy", "base")  # engines whose prompts are rendered and encoded in this process
 MEASURED = ("seconds", "started", "timings")  # what a clock said: other in every run
+NOT_COMPARED = (*MEASURED, "prompt_digest")  # older records lack the latter
 ORDER = (
     "analysis",
     "turns",
@@ -64,7 +71,7 @@ def timeless(trajectory: Trajectory) -> dict[str, Any]:
     """The record without what clocks measured. With deterministic engines and tools it is the same
     in every run.
     """
-    plain: dict[str, Any] = _without(trajectory.model_dump(mode="json"), MEASURED)
+    plain: dict[str, Any] = _without(trajectory.model_dump(mode="json"), NOT_COMPARED)
     return plain
 
 
@@ -75,12 +82,7 @@ async def replay(
     ``infra_error``. ``prompts`` are the shipped ones unless given.
     """
     record = _Record(trajectory)
-    encoders = _encoders(trajectory, setup, tokenizer)
-    engines = {module: _RecordedEngine(module, record, encoders) for module in MODULES}
-    server = cast(ToolServer, record)  # of which a ToolBox asks nothing but calls
-    tools = ToolBox(client=None, homes=[(spec, server) for spec in setup.tools])
-    limits = setup.limits.model_copy(update={"time_budget_s": 86_400.0})
-    now = await Flow(engines, tools, limits, prompts).run(trajectory.query, trajectory.id)
+    now = await _run(record, setup, _encoders(trajectory, setup, tokenizer), prompts)
     if now.outcome.valid and trajectory.scorer_failed:  # after its end: what is replayed
         ending = {name: getattr(trajectory, name) for name in ("outcome", "error", "scorer_failed")}
         return now.model_copy(update=ending)
@@ -96,10 +98,66 @@ def first_difference(
     return _differ("", timeless(recorded), timeless(now), tokenizer)
 
 
-class _Record:
-    """What was answered, in order. Stands for the servers of all tools."""
+@dataclass(frozen=True)
+class RebuiltPrompt:
+    """The prompt of one model call. ``exact`` says whether it is known to be what was sent: its
+    digest is the recorded one.
+    """
 
-    def __init__(self, trajectory: Trajectory):
+    messages: tuple[Message, ...]
+    exact: bool
+
+
+async def rebuild_prompts(
+    trajectory: Trajectory,
+    setup: Setup,
+    prompts: Prompts | None = None,
+    count: Callable[[str], int] | None = None,
+) -> list[RebuiltPrompt]:
+    """The prompts of all model calls, in the order of the calls; fewer where the flow departs from
+    the record.
+
+    A prompt that was shortened to fit its engine is found by its digest among the lengths that the
+    flow tries.
+
+    Args:
+        count: tokens of a text, by which memory is kept within its budget; the run's tokenizer's.
+    """
+    rebuilt: list[RebuiltPrompt] = []
+    for by_digest in (True, False):
+        record = _Record(trajectory, by_digest)
+        await _run(record, setup, {}, prompts, count)
+        if not by_digest or len(record.asked) == len(trajectory.all_replies()):
+            rebuilt = record.asked
+            break
+    return rebuilt
+
+
+async def _run(
+    record: _Record,
+    setup: Setup,
+    encoders: Mapping[str, TokenEngine],
+    prompts: Prompts | None,
+    count: Callable[[str], int] | None = None,
+) -> Trajectory:
+    engines = {module: _RecordedEngine(module, record, encoders, count) for module in MODULES}
+    server = cast(ToolServer, record)  # of which a ToolBox asks nothing but calls
+    tools = ToolBox(client=None, homes=[(spec, server) for spec in setup.tools])
+    limits = setup.limits.model_copy(update={"time_budget_s": 86_400.0})
+    trajectory = record.trajectory
+    return await Flow(engines, tools, limits, prompts).run(trajectory.query, trajectory.id)
+
+
+class _Record:
+    """What was answered, in order. Stands for the servers of all tools.
+
+    ``by_digest`` refuses a prompt as too long that is not the recorded one, so that the flow tries
+    the next shorter one.
+    """
+
+    def __init__(self, trajectory: Trajectory, by_digest: bool = False):
+        self.by_digest = by_digest
+        self.asked: list[RebuiltPrompt] = []
         first = [reply for reply in trajectory.replies if reply.module == "analyst"]
         rest = [reply for reply in trajectory.replies if reply.module != "analyst"]
         self.replies: list[tuple[ModuleReply, Tokens | None]] = [(reply, None) for reply in first]
@@ -111,6 +169,15 @@ class _Record:
         self.replies += [(reply, None) for reply in rest]
         self.turn = -1
         self.trajectory = trajectory
+
+    def ask(self, messages: Sequence[Message]) -> None:
+        """Note the next call's prompt. Raises PromptTooLong."""
+        wanted = self.replies[0][0].prompt_digest if self.replies else ""
+        exact = wanted == digest_of(messages)
+        if self.by_digest and not exact:
+            raise PromptTooLong("another prompt was sent")
+        if self.replies:
+            self.asked.append(RebuiltPrompt(tuple(messages), exact))
 
     def reply(self, module: str) -> tuple[ModuleReply, Tokens | None]:
         if not self.replies:
@@ -157,12 +224,20 @@ class _Record:
 class _RecordedEngine:
     """Renders and encodes the prompt as the record's engine did, and gives the recorded reply."""
 
-    def __init__(self, module: str, record: _Record, encoders: Mapping[str, TokenEngine]):
+    def __init__(
+        self,
+        module: str,
+        record: _Record,
+        encoders: Mapping[str, TokenEngine],
+        count: Callable[[str], int] | None = None,
+    ):
         self.name = module
         self.structured = False
-        self._record, self._encoders = record, encoders
+        self._record, self._encoders, self._count = record, encoders, count
 
     def count(self, text: str) -> int:
+        if self._count is not None:
+            return self._count(text)
         return self._encoders["policy"].count(text) if self._encoders else len(text) // 4 + 1
 
     async def reply(
@@ -179,6 +254,7 @@ class _RecordedEngine:
             if ahead is not None and ahead in self._encoders
             else None
         )
+        self._record.ask(messages)
         recorded, tokens = self._record.reply(self.name)
         tokens = tokens or Tokens(prompt_ids=(), response_ids=())
         return Reply(

@@ -5,7 +5,7 @@ timeline of its calls.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from agentflow_verl.flow.memory import describe
 from agentflow_verl.trajectories.log import ScoredTrajectory
 from agentflow_verl.trajectories.records import ModuleReply, Tokens, Trajectory, Turn
 from agentflow_verl.trajectories.safe_files import read_bounded
+from agentflow_verl.view.prompts import PromptRebuilder
 
 MAX_TOKENIZER_BYTES = 256 << 20
 MOST_TOKENS = 1 << 32  # an id is 32 bits; a larger one from a broken log would raise an error
@@ -86,14 +87,17 @@ class Pack:
     of the last one; the text of each token is stored once.
     """
 
-    def __init__(self, pieces: Pieces):
+    def __init__(self, pieces: Pieces, rebuilder: PromptRebuilder):
         self.pieces = pieces
+        self.rebuilder = rebuilder
         self.ids: set[int] = set()
         self.trajectories: list[dict[str, Any]] = []
         self._prompt: tuple[int, ...] = ()
 
-    def add(self, scored: ScoredTrajectory) -> None:
+    def add(self, scored: ScoredTrajectory, path: Path) -> None:
+        """Append a trajectory of the log's file ``path``."""
         trajectory = scored.trajectory
+        prompts = self.rebuilder.prompts_of(trajectory, path, self.pieces.count)
         spans, recorded = timeline(trajectory)
         self.trajectories.append(
             {
@@ -105,6 +109,7 @@ class Pack:
                 "replies": list(map(ModuleReply.model_dump, trajectory.replies)),
                 "spans": list(map(asdict, spans)),
                 "recorded": recorded,
+                "prompts": list(map(asdict, prompts)),
             }
         )
 
@@ -120,6 +125,7 @@ class Pack:
                 "replies": [],
                 "spans": [],
                 "recorded": False,
+                "prompts": [],
             }
         )
 
@@ -196,6 +202,17 @@ class Pieces:
         # A panic of the Rust library is a PanicException, which derives from BaseException.
         except BaseException as error:
             self.notes.append(f"{path}: {well_formed(str(error))}")
+
+    @property
+    def count(self) -> Callable[[str], int] | None:
+        """Counts a text's tokens; None without a tokenizer."""
+        if self.tokenizer is None:
+            return None
+
+        def tokens(text: str) -> int:
+            return len(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
+        return tokens
 
     def of(self, ids: Iterable[int]) -> dict[int, str]:
         """The texts of these tokens, as far as the tokenizer knows them."""

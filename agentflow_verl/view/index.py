@@ -20,6 +20,7 @@ from agentflow_verl.trajectories.run_folder import Entry, Run
 from agentflow_verl.trajectories.safe_files import Unreadable
 from agentflow_verl.view.advantages import Estimator, advantages_of
 from agentflow_verl.view.detail import Pack, Pieces, as_text
+from agentflow_verl.view.prompts import PromptRebuilder
 
 # In the order in which they run.
 PARTS = ("analyst", "planner", "executor", "tools", "verifier", "generator", "total")
@@ -36,10 +37,10 @@ class Chunk:
 
     def packed(self) -> bytes:
         """The trajectories, read from disk, as compressed JSON."""
-        pack = Pack(self.pieces)
+        pack = Pack(self.pieces, PromptRebuilder())
         for entry in self.entries:
             try:
-                pack.add(entry.read())
+                pack.add(entry.read(), entry.path)
             except Unreadable as error:
                 pack.add_missing(str(error))
         return compress(pack.content())

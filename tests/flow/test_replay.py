@@ -19,7 +19,12 @@ from agentflow_verl.flow import loop, prompts
 from agentflow_verl.flow.loop import Flow
 from agentflow_verl.flow.modules import MODULES
 from agentflow_verl.flow.parse import parse_verdict
-from agentflow_verl.flow.replay import first_difference, replay, timeless
+from agentflow_verl.flow.replay import (
+    first_difference,
+    rebuild_prompts,
+    replay,
+    timeless,
+)
 from agentflow_verl.tools.schema import ArgumentCheck
 from agentflow_verl.tools.types import ToolResult
 from agentflow_verl.trajectories.log import ScoredTrajectory, TrajectoryLog
@@ -103,6 +108,38 @@ async def test_a_record_runs_again_to_itself(name):
         now = await replay(recorded, setup)
         assert first_difference(recorded, now) is None
         assert timeless(recorded) == timeless(now)
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+async def test_every_prompt_is_rebuilt_as_it_was_sent(name):
+    agent = SCENARIOS[name]()
+    recorded = await agent.run("What is 2 * 2?", "t0")
+    sent = {module: list(engine.seen) for module, engine in agent.engines.items()}
+    setup = Setup(limits=agent.limits, tools=(PYTHON, SEARCH))
+    rebuilt = await rebuild_prompts(recorded, setup, count=agent.engines["planner"].count)
+    assert len(rebuilt) == len(recorded.all_replies()) and all(one.exact for one in rebuilt)
+    for one in rebuilt:
+        assert any(list(one.messages) in asked for asked in sent.values())
+
+
+async def test_a_prompt_that_was_shortened_is_rebuilt_as_it_was_sent():
+    whole = flow(ScriptedTools("word " * 3000), LIMITS, verifier=CONTINUE)
+    await whole.run("What is 2 * 2?", "t0")
+    engine = whole.engines["generator"]
+    engine.prompt_limit = engine.count(engine.seen[-1][1]["content"])
+    recorded = await whole.run("What is 2 * 2?", "t0")
+    assert len(engine.seen) > 2  # the first was too long
+    setup = Setup(limits=LIMITS, tools=(PYTHON, SEARCH))
+    *_, last = await rebuild_prompts(recorded, setup, count=engine.count)
+    assert last.exact and list(last.messages) == engine.seen[-1]
+
+
+async def test_prompts_of_other_templates_are_rebuilt_but_not_said_to_be_exact():
+    recorded = await flow(limits=LIMITS).run("What is 2 * 2?", "t0")
+    other = Setup(limits=LIMITS, tools=(PYTHON,))
+    rebuilt = await rebuild_prompts(recorded, other)
+    assert len(rebuilt) == len(recorded.all_replies())
+    assert not rebuilt[0].exact
 
 
 async def test_every_outcome_is_among_them():

@@ -108,6 +108,25 @@ class Page:
             selector,
         )
 
+    def resize(self, width: int | None) -> None:
+        """The width of the screen in CSS pixels; None is the window's."""
+        if width is None:
+            self.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+            return
+        screen = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+        assert self.driver.execute_script("return innerWidth") == width
+
+    def overhang(self) -> list[str]:
+        """What makes the page wider than the screen; empty where nothing does."""
+        return self.driver.execute_script(
+            "const wide = document.scrollingElement.clientWidth;"
+            "if (document.scrollingElement.scrollWidth <= wide) return [];"
+            "return [...document.querySelectorAll('body *')]"
+            ".filter((node) => node.getBoundingClientRect().right > wide + 0.5)"
+            ".slice(0, 5).map((node) => node.outerHTML.slice(0, 120))"
+        )
+
     def complaints(self) -> list[str]:
         """Errors of the console: a broken script, or something that the page's policy stopped."""
         return [

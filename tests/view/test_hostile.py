@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from agentflow_verl.cli.view import write as write_page
+from agentflow_verl.config.limits import Limits
 from agentflow_verl.core.errors import InfraError
+from agentflow_verl.flow.modules import MODULES
 from agentflow_verl.tools.types import ToolResult, ToolSpec
-from tests.flow.fakes import ScriptedTools
+from agentflow_verl.trajectories.manifest import Setup
+from tests.flow.fakes import PYTHON, SEARCH, ScriptedTools
 from tests.view.browser import Page, needs_chromium
 from tests.view.logs import scored, trajectory, write
 
@@ -52,6 +55,7 @@ def page(driver, tmp_path_factory):
         scored(fault, **fields, session=1, reward=None),
         scored(made, step=2, split="val", **fields),
     )
+    Setup(limits=Limits(), tools=(tool,)).save(run / "trajectories")
     (run / "metrics.jsonl").write_text(
         '{"step": 1, "data": {"<img src=x onerror=window.hacked=1>": 1.0}}\n'
     )
@@ -78,6 +82,18 @@ def addresses(page):
         assert all(link.startswith("#") for link in links)
         waiting += [link for link in links if link.startswith("#/")]
         yield address
+
+
+def test_every_page_fits_a_narrow_screen(page):
+    page.resize(360)
+    try:
+        for address in addresses(page):
+            page.driver.execute_script(
+                "document.querySelectorAll('details').forEach((node) => (node.open = true))"
+            )
+            assert page.overhang() == [], address
+    finally:
+        page.resize(None)
 
 
 def test_no_page_runs_or_builds_what_a_text_says(page):
@@ -113,3 +129,21 @@ def test_a_fault_says_why_and_has_no_figures(page):
     page.wait(lambda: page.all(".timeline"))
     assert page.text(".note.bad") == ATTACK
     assert "not scored" in page.text(".facts")
+
+
+def test_the_prompts_of_all_modules_are_shown(driver, tmp_path):
+    run = write(tmp_path / "run", scored(trajectory(ATTACK)))
+    Setup(limits=Limits(), tools=(PYTHON, SEARCH)).save(run / "trajectories")
+    write_page([run], None, tmp_path / "view.html")
+    page = Page(driver)
+    page.open(tmp_path / "view.html", "#/trajectory/0/train/1/g/0")
+    page.wait(lambda: page.all(".timeline"))
+    wanted = {f"Prompt of the {module}" for module in MODULES}
+    open_all = "document.querySelectorAll('details').forEach((node) => (node.open = true))"
+    page.driver.execute_script(open_all)
+    page.wait(lambda: wanted <= set(page.texts("summary")))
+    page.driver.execute_script(open_all)
+    page.wait(lambda: len(page.all(".sent")) == 2 * len(MODULES))
+    assert any(ATTACK in text for text in page.texts(".sent"))
+    assert not any("not known to be what was sent" in text for text in page.texts(".note"))
+    assert page.driver.execute_script("return window.hacked") is None

@@ -12,12 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentflow_verl.cli.view import write as write_page
+from agentflow_verl.config.limits import Limits
 from agentflow_verl.flow.memory import describe
+from agentflow_verl.trajectories.manifest import FILE, Setup
 from agentflow_verl.trajectories.run_folder import Run
 from agentflow_verl.view import index as index_module
 from agentflow_verl.view.detail import Pieces, difference, timeline
 from agentflow_verl.view.index import Index
-from tests.flow.fakes import CONTINUE, STOP
+from tests.flow.fakes import CONTINUE, PYTHON, SEARCH, STOP
 from tests.view.logs import CONTROL, RUN, groups, scored, tokenizer, trajectory, write
 
 
@@ -177,3 +179,24 @@ def test_the_page_is_the_same_each_time_and_holds_every_chunk(tmp_path, index):
     )
     assert set(blocks) == {"index", *(f"chunk-{number}" for number in range(len(index.chunks)))}
     assert unpacked(base64.b64decode(blocks["index"])) == unpacked(index.packed())
+
+
+def test_the_prompts_of_all_modules_are_rebuilt_from_the_record(tmp_path):
+    made = trajectory(verifier=[CONTINUE, STOP])
+    folder = write(tmp_path / "run", scored(made))
+    assert chunk_of(folder)["trajectories"][0]["prompts"] == []  # no flow.json
+    Setup(limits=Limits(), tools=(PYTHON, SEARCH)).save(folder / "trajectories")
+    prompts = chunk_of(folder)["trajectories"][0]["prompts"]
+    assert len(prompts) == len(made.all_replies()) == 8
+    assert all(prompt["exact"] for prompt in prompts)
+    assert "What is 2 * 2?" in prompts[0]["messages"][1]["content"]
+    (folder / "trajectories" / FILE).write_text("{")
+    assert chunk_of(folder)["trajectories"][0]["prompts"] == []
+
+
+def chunk_of(folder):
+    index = Index()
+    run = Run(folder)
+    run.refresh()
+    index.add(run, Pieces(None))
+    return unpacked(index.chunks[0].packed())

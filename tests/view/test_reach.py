@@ -93,6 +93,17 @@ def test_every_control_takes_the_focus_and_shows_it(page, fragment):
     assert page.driver.execute_script("return window.reached.size") >= min(wanted, 40) - 1
 
 
+@pytest.mark.parametrize("fragment", ["#/run/0", "#/list", "#/compare"])
+def test_a_narrow_screen_is_enough(page, fragment):
+    page.resize(360)
+    try:
+        page.go(fragment)
+        page.wait(lambda: page.all("main > *"))
+        assert page.overhang() == []
+    finally:
+        page.resize(None)
+
+
 def luminance(colour):
     channels = [value / 255 for value in colour]
     linear = [

@@ -11,7 +11,7 @@ them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -135,6 +135,15 @@ class Prompts:
             for part in (module, prompt.system.template, prompt.user.template):
                 digest.update(part.encode("utf-8") + b"\0")
         return digest.hexdigest()
+
+
+def digest_of(messages: Sequence[Message]) -> str:
+    """What tells a call's prompt from any other: 16 hexadecimal digits of its SHA-256."""
+    digest = hashlib.sha256()
+    for message in messages:
+        for part in (message["role"], message["content"]):
+            digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
+    return digest.hexdigest()[:16]
 
 
 @cache

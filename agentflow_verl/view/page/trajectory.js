@@ -12,6 +12,7 @@ export async function trajectoryPage({ parts }) {
   if (place < 0) throw new Missing("there is no such trajectory");
   const row = group.members[place];
   const detail = (await detailsOf(group))[place];
+  const prompts = promptsByReply(detail);
   const trained = group.split === "train" && row.reward !== null; // not scored: left out of the loss
   return [
     h("div", { class: "head" }, trail(group, groupLink(group, `group of ${group.members.length}`), h("span", {}, `trajectory ${row.session}`)), neighbours(group, place)),
@@ -23,10 +24,10 @@ export async function trajectoryPage({ parts }) {
     detail.error && h("p", { class: "note bad" }, detail.error),
     timeline(detail, row.seconds.at(-1)),
     detail.analysis && h("section", { class: "panel" }, h("h2", {}, "Analysis"), text(detail.analysis)),
-    detail.turns.map((turn) => turnPanel(turn, detail.pieces, trained, row.advantage)),
+    detail.turns.map((turn) => turnPanel(turn, detail.pieces, trained, row.advantage, prompts)),
     h("section", { class: "panel answer" }, h("h2", {}, "Answer"), row.answer ? text(row.answer, "strong") : h("p", { class: "muted" }, "none"),
       detail.error && h("p", { class: "note bad" }, detail.error),
-      detail.scores.length > 0 && h("dl", { class: "facts" }, detail.scores.map(([name, value]) => field(name, value))), replies(detail.replies))];
+      detail.scores.length > 0 && h("dl", { class: "facts" }, detail.scores.map(([name, value]) => field(name, value))), replies(detail.replies, prompts))];
 }
 
 function neighbours(group, place) {
@@ -37,7 +38,15 @@ function neighbours(group, place) {
   return h("nav", { class: "chips", "aria-label": "Trajectories of the group" }, link(place - 1, "← previous", "["), link(place + 1, "next →", "]"));
 }
 
-function turnPanel(turn, pieces, trained, advantage) {
+/** Each model call's prompt, in the order of the calls: the analyst, the turns, the generator. */
+function promptsByReply(detail) {
+  const first = detail.replies.filter((reply) => reply.module === "analyst");
+  const last = detail.replies.filter((reply) => reply.module !== "analyst");
+  const order = [...first, ...detail.turns.flatMap((turn) => turn.replies), ...last];
+  return new Map(order.map((reply, place) => [reply, detail.prompts[place]]));
+}
+
+function turnPanel(turn, pieces, trained, advantage, prompts) {
   const { plan, call, result, verdict, tokens } = turn;
   const missing = (what) => h("p", { class: "muted" }, `no ${what}`);
   return h("section", { class: "panel turn", "data-turn": turn.index },
@@ -50,15 +59,27 @@ function turnPanel(turn, pieces, trained, advantage) {
       step("Verdict", verdict ? [verdictMark(verdict), text(verdict.analysis)] : missing("verdict"))),
     h("details", { open: true }, h("summary", {}, "Added to memory"), text(turn.memory, "code memory")),
     tokens && [h("h3", {}, "Planner tokens"), tokenStrip(tokens, pieces, trained, advantage)],
-    replies(turn.replies));
+    replies(turn.replies, prompts));
 }
 
 function step(title, ...content) {
   return h("div", { class: `step ${title.toLowerCase()}` }, h("h3", {}, title), content);
 }
 
-function replies(made) {
+function replies(made, prompts) {
   const figures = (reply) => [reply.module, reply.engine, reply.prompt_tokens, reply.cached_tokens ?? "–", reply.response_tokens, seconds(reply.seconds), text(`${reply.text}${reply.cut ? " […cut]" : ""}`, "code")];
-  return made.length > 0 && folded(`Model calls: ${made.map((reply) => reply.module).join(", ")}`, () =>
-    table("Model calls", ["module", "engine", "prompt tokens", "cached", "reply tokens", "time", "reply"], made.map(figures), [2, 3, 4, 5]));
+  return made.length > 0 && folded(`Model calls: ${made.map((reply) => reply.module).join(", ")}`, () => [
+    h("div", { class: "scroll" }, table("Model calls", ["module", "engine", "prompt tokens", "cached", "reply tokens", "time", "reply"], made.map(figures), [2, 3, 4, 5])),
+    promptsOf(made, prompts)]);
+}
+
+function promptsOf(made, prompts) {
+  if (!made.some((reply) => prompts.get(reply))) return h("p", { class: "muted small" }, "The prompts cannot be rebuilt: the run's flow.json or its templates are not beside the log.");
+  return made.filter((reply) => prompts.get(reply)).map((reply) => promptOf(reply, prompts.get(reply)));
+}
+
+function promptOf(reply, prompt) {
+  return folded(`Prompt of the ${reply.module}`, () => [
+    !prompt.exact && h("p", { class: "note" }, "Rebuilt from the record. It is not known to be what was sent: the record is older, or the templates or the code have changed since."),
+    prompt.messages.map((message) => h("section", { class: "field" }, h("h4", {}, message.role), text(message.content, "code sent")))]);
 }
