@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 from dataclasses import replace
 
@@ -11,7 +12,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from agentflow_verl.flow_grpo import FlowGRPO, advantages, objective, weights
+from agentflow_verl.flow_grpo import (
+    FlowGRPO,
+    advantages,
+    objective,
+    trajectory_importance,
+    weights,
+)
 from tests.flow_grpo import oracle, worlds
 from tests.flow_grpo.oracle import Group, Options, Trajectory, Turn
 from tests.flow_grpo.worlds import padded, shuffled, to_rows
@@ -485,3 +492,14 @@ def example_world() -> list[Group]:
         Group([Trajectory(1.0, [turn(2), turn(1)]), Trajectory(1.0, [turn(3)])]),
         Group([Trajectory(0.0, [turn(1)]), Trajectory(1.0, [turn(1)] * 2)]),
     ]
+
+
+def test_importance_is_a_trajectorys_product_up_to_the_threshold_and_ignores_masked_tokens():
+    """exp(0.1 + 0.2 + 0.3), exp(2.0) cut at 3, and one trajectory of masked tokens alone."""
+    nan, inf = float("nan"), float("inf")
+    old = torch.tensor([[0.1, 0.2], [0.3, nan], [2.0, inf], [5.0, 5.0]])
+    mask = torch.tensor([[1, 1], [1, 0], [1, 0], [0, 0]])
+    ratio = trajectory_importance(
+        old, torch.zeros_like(old), mask, torch.tensor([7, 7, 3, 5]), threshold=3.0
+    )
+    assert ratio.tolist() == pytest.approx([math.exp(0.6)] * 2 + [3.0, 1.0], rel=1e-6)

@@ -11,6 +11,7 @@ import asyncio
 import math
 import random
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 import ray
 import torch
 import transfer_queue as tq
+import yaml
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.core_algos import FixedKLController
@@ -34,6 +36,7 @@ from tests.config.test_hydra import composed, hydra  # noqa: F401 - a fixture, u
 from tests.flow_grpo import oracle
 from tests.trainer.test_trainers import bare
 
+RECIPES = Path(__file__).parents[2] / "recipes"
 BETA = 0.1
 FAULT, NO_TURN = "fault", "no turn"
 MIXED = {  # group: of each trajectory the reward and the tokens of its turns
@@ -70,7 +73,7 @@ def empty_after(queue: None) -> Iterator[None]:
     clear()
 
 
-def put(groups: dict[str, list[tuple[Any, Any]]]) -> list[str]:
+def put(groups: dict[str, list[tuple[Any, Any]]], step: int = 1) -> list[str]:
     """Store groups as the agent-loop worker does. Returns the keys of their rows."""
     keys, fields, tags = [], [], []
     for group, trajectories in groups.items():
@@ -94,13 +97,13 @@ def put(groups: dict[str, list[tuple[Any, Any]]]) -> list[str]:
                         "status": "success",
                         "prompt_len": length - len(field["responses"]),
                         "seq_len": length,
-                        "global_steps": 1,
+                        "global_steps": step,
                     }
                 )
         tq.kv_put(
             key=group,
             partition_id="train",
-            tag={"is_prompt": True, "status": "finished", "global_steps": 1},
+            tag={"is_prompt": True, "status": "finished", "global_steps": step},
         )
     tq.kv_batch_put(
         keys=keys, fields=list_of_dict_to_tensordict(fields), tags=tags, partition_id="train"
@@ -147,10 +150,10 @@ def put_log_probs(keys: list[str], old: float = -1.0) -> None:
 
 
 def weigh(
-    keys: list[str], *overrides: str, ranks: int = 1, old: float = -1.0
+    keys: list[str], *overrides: str, ranks: int = 1, old: float = -1.0, mode: str = "sync"
 ) -> tuple[dict[str, tuple[float, float]], dict[str, float], modes.FlowTrainer]:
     """Advantage and loss weight of every row, by key."""
-    trainer = bare("sync", "actor_rollout_ref.actor.ppo_mini_batch_size=2", *overrides)
+    trainer = bare(mode, "actor_rollout_ref.actor.ppo_mini_batch_size=2", *overrides)
     trainer.use_reference_policy = True
     trainer.tokenizer = SimpleNamespace(eos_token_id=0)
     trainer.actor_rollout_wg = SimpleNamespace(_dispatch_info={"actor": list(range(ranks))})
@@ -430,7 +433,7 @@ def test_sequence_ratios_may_run_over_all_turns_of_a_trajectory():
     keys = put({"a": MIXED["a"], "b": MIXED["b"]})
     settings = [
         "algorithm.rollout_correction.rollout_is=sequence",
-        "algorithm.rollout_correction.rollout_is_threshold=5.0",
+        "algorithm.rollout_correction.rollout_is_threshold=3.0",
         "agentflow.flow_grpo.sequence=trajectory",
     ]
     shift = 0.2
@@ -442,14 +445,20 @@ def test_sequence_ratios_may_run_over_all_turns_of_a_trajectory():
     for key, weight, mask in zip(
         keys, data["rollout_is_weights"].unbind(), data["response_mask"].unbind()
     ):
-        wanted = min(math.exp(shift * tokens[key.rsplit("_", 1)[0]]), 5.0)
+        wanted = min(math.exp(shift * tokens[key.rsplit("_", 1)[0]]), 3.0)
         assert weight[mask.bool()].tolist() == pytest.approx([wanted] * int(mask.sum()))
 
 
-def test_a_batch_without_a_trained_token_is_a_step_without_an_update():
+@pytest.mark.parametrize("mode", ["sync", "separate_async"])
+def test_a_batch_without_a_trained_token_is_a_step_without_an_update(mode):
+    """separate_async keeps the weights all the same: later batches of the cycle are compared with
+    them.
+    """
     groups = {"a": [(1.0, NO_TURN), (0.0, NO_TURN)], "b": [(FAULT, (1,)), (0.0, NO_TURN)]}
     keys = put(groups)
-    trainer = bare("sync", "data.train_batch_size=2")
+    trainer = bare(mode, "data.train_batch_size=2")
+    kept: list[int] = []
+    trainer.actor_rollout_wg = SimpleNamespace(save_model_to_cpu=kept.append)
     tags = tq.kv_list()["train"]
     batch = KVBatchMeta(partition_id="train", keys=keys, tags=[tags[key] for key in keys])
     trainer.replay_buffer = SimpleNamespace(sample=lambda **_: (batch, {}))
@@ -467,6 +476,7 @@ def test_a_batch_without_a_trained_token_is_a_step_without_an_update():
     assert metrics["agentflow/outcome/infra_error"] == 1 / 4
     assert metrics["training/global_step"] == 3
     assert shown == [3]
+    assert kept == ([0] if mode == "separate_async" else [])
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
@@ -631,3 +641,143 @@ def test_rows_come_in_the_order_of_the_data_however_fast_they_were(mode):
     batch, _ = buffer.sample(global_steps=1, partition_id="train", batch_size=4)
     each = ["0_0", "1_0", "1_1", "1_2"]
     assert batch.keys == [f"{name}_{row}" for name in names[:4] for row in each]
+
+
+# ---- two starts with one seed ----
+
+
+def questions_by_rank(start: str, speed: int, step: int, mode: str, *overrides: str) -> list[str]:
+    """Rows in the order in which a fresh trainer gives them to its ranks, each as question,
+    trajectory and turn. verl's uids differ by ``start``; trajectories end in an order that depends
+    on ``speed``.
+    """
+    clear()
+    uids = {f"{start}{number}": str(number) for number in range(6)}
+    for uid in uids:
+        tag = {"is_prompt": True, "status": "running", "global_steps": step}
+        tq.kv_put(key=uid, partition_id="train", tag=tag)
+    for uid in random.Random(speed).sample(sorted(uids), len(uids)):
+        put({uid: MIXED["a"]}, step)
+    trainer = bare(
+        mode,
+        "data.train_batch_size=6",
+        "actor_rollout_ref.actor.ppo_mini_batch_size=2",
+        *overrides,
+    )
+    trainer._add_prompts_to_generate = None
+    trainer.use_reference_policy = True
+    trainer.tokenizer = SimpleNamespace(eos_token_id=0)
+    trainer.actor_rollout_wg = SimpleNamespace(_dispatch_info={"actor": [0, 1]})
+    trainer.global_steps, trainer.local_trigger_step = step, 0
+    batch, _ = trainer._build_replay_buffer().sample(
+        global_steps=step, partition_id="train", batch_size=6
+    )
+    rows = []
+    for key in trainer._balance_batch(batch, {}).keys:
+        uid, _, row = key.partition("_")
+        rows.append(f"{uids[uid]}_{row}" if uid in uids else "padding")
+    return rows
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_two_starts_with_one_seed_train_the_same_rows_in_the_same_order(mode, shuffle):
+    """Whatever ids verl draws and however fast the servers were; so does a run that resumed at this
+    step.
+    """
+    settings = (mode, f"actor_rollout_ref.actor.shuffle={shuffle}")
+    first = questions_by_rank("a", 1, 3, *settings)
+    assert set(first) > {f"{number}_{row}" for number in range(6) for row in ("0_0", "1_2")}
+    assert questions_by_rank("b", 2, 3, *settings) == first
+    assert (questions_by_rank("c", 3, 4, *settings) != first) is shuffle
+    another_seed = "actor_rollout_ref.actor.data_loader_seed=5"
+    assert (questions_by_rank("d", 4, 3, *settings, another_seed) != first) is shuffle
+
+
+# ---- which log-probabilities are old ----
+
+
+class VersionedActor:
+    """An actor whose log-probabilities name the version of its weights: version v gives -v/10 per
+    token.
+    """
+
+    def __init__(self, version: int):
+        self.version = version
+        self.saved: dict[int, int] = {}
+
+    def compute_log_prob(self, batch: KVBatchMeta) -> KVBatchMeta:
+        data = tq.kv_batch_get(keys=batch.keys, partition_id="train", select_fields=["input_ids"])
+        lengths = [len(ids) for ids in data["input_ids"].unbind()]
+        columns = {
+            name: torch.nested.as_nested_tensor(
+                [torch.full((length,), value) for length in lengths], layout=torch.jagged
+            )
+            for name, value in (("log_probs", -self.version / 10), ("entropy", 0.0))
+        }
+        fields = TensorDict(columns, batch_size=len(batch.keys))
+        tq.kv_batch_put(keys=batch.keys, partition_id="train", fields=fields)
+        return batch
+
+    def save_model_to_cpu(self, place: int) -> None:
+        self.saved[place] = self.version
+
+    def restore_model_from_cpu(self, place: int) -> None:
+        self.version = self.saved[place]
+
+    def clear_cpu_model(self, place: int) -> None:
+        del self.saved[place]
+
+
+@pytest.mark.parametrize("mode", [*MODES, "separate_async"])
+def test_old_are_the_log_probabilities_of_the_weights_that_the_update_starts_from(mode):
+    """Sampled by version 10 (-1.0 per token), trained from version 8. In separate_async, where
+    version 7 is the second optimizer step of the cycle, its old ones are version 8's as well; the
+    others compute them once per batch.
+    """
+    keys = put({"a": MIXED["a"]})
+    trainer = bare(mode)
+    trainer.actor_rollout_wg = VersionedActor(8)
+    tags = tq.kv_list()["train"]
+    batch = KVBatchMeta(partition_id="train", keys=keys, tags=[tags[key] for key in keys])
+    wanted = {8: -0.8, 7: -0.8 if mode == "separate_async" else -0.7}
+    for step, version in enumerate(wanted):
+        trainer.local_trigger_step = step
+        trainer.actor_rollout_wg.version = version
+        trainer._compute_old_log_prob(batch, {})
+        assert trainer.actor_rollout_wg.version == version
+        columns = ["old_log_probs", "rollout_log_probs"]
+        data = tq.kv_batch_get(keys=keys, partition_id="train", select_fields=columns)
+        for old, rollout in zip(data["old_log_probs"].unbind(), data["rollout_log_probs"].unbind()):
+            assert old.tolist() == pytest.approx([wanted[version]] * len(old))
+            assert rollout.tolist() == [-1.0] * len(rollout)
+
+
+@pytest.mark.parametrize("mode", [*MODES, "separate_async"])
+def test_what_sampled_a_row_enters_by_rollout_correction_in_every_mode(mode):
+    """By hand: exp(old - rollout) per token, at most the threshold."""
+    keys = put({"a": MIXED["a"]})
+    shift, threshold = {"below": 0.2, "above": 3.0}, 2.0
+    for old in shift.values():
+        _, metrics, _ = weigh(keys, *correction_of_recipe(mode), mode=mode, old=-1.0 + old)
+        data = tq.kv_batch_get(
+            keys=keys, partition_id="train", select_fields=["rollout_is_weights", "response_mask"]
+        )
+        for weight, mask in zip(
+            data["rollout_is_weights"].unbind(), data["response_mask"].unbind()
+        ):
+            wanted = [min(math.exp(old), threshold)] * int(mask.sum())
+            assert weight[mask.bool()].tolist() == pytest.approx(wanted)
+        assert metrics["agentflow/policy_rollout_kl"] > 0
+
+
+def correction_of_recipe(mode: str) -> list[str]:
+    """``algorithm.rollout_correction`` of the mode's recipe; agentflow_sync has none of its own,
+    and takes that of the others.
+    """
+    file = {"sync": "colocate", "colocate_async": "colocate", "separate_async": "separate"}[mode]
+    recipe = yaml.safe_load((RECIPES / "async" / f"{file}.yaml").read_text())
+    if mode != "sync":
+        assert recipe["trainer"]["v1"]["trainer_mode"] == f"agentflow_{mode}"
+    correction = recipe["algorithm"]["rollout_correction"]
+    return [f"algorithm.rollout_correction.{name}={value}" for name, value in correction.items()]
