@@ -22,8 +22,9 @@ from verl.utils.config import omega_conf_to_dataclass, validate_config
 from agentflow_verl.cli import doctor
 from agentflow_verl.cli import main as cli
 from agentflow_verl.core.errors import ConfigError
-from agentflow_verl.trainer.preflight import consistency, installation
-from agentflow_verl.trainer.preflight import static as checks
+from agentflow_verl.trainer.preflight import installation
+from agentflow_verl.trainer.preflight.checks import INSTALLED, SERVERS, check_run
+from agentflow_verl.trainer.preflight.static import gpus as gpus_of
 from tests.engines.model_folders import write_model
 
 ROOT = Path(__file__).parents[2]
@@ -133,14 +134,7 @@ def test_a_recipe_passes_the_checks_of_a_run(name, overrides, rows, tmp_path):
     )
     config = composed(name, *rows, *overrides, *made_by_its_script)
     assert not unknown_keys(config)
-    settings = checks.check(config)
-    for fits in (
-        consistency.check_batches,
-        consistency.check_lengths,
-        consistency.check_parallel_sizes,
-        consistency.check_tools_on_nodes,
-    ):
-        fits(config, settings)
+    check_run(config, without=(SERVERS, *INSTALLED))
     passes_verl(config)
 
 
@@ -165,7 +159,7 @@ def test_a_recipe_with_something_wrong_would_be_found(wrong, rows):
     config = composed("paper/paper", *rows, wrong)
     with pytest.raises((ConfigError, AssertionError, ValueError, TypeError, KeyError)):
         assert not unknown_keys(config)
-        checks.check(config)
+        check_run(config, without=(SERVERS, *INSTALLED))
         passes_verl(config)
 
 
@@ -202,7 +196,7 @@ def test_the_paper_recipe_has_the_papers_value(key, value):
 )
 def test_a_recipe_takes_the_gpus_that_its_readme_says(name, gpus, rows):
     config = composed(name, *rows)
-    assert sum(checks.gpus(config, checks.check(config))) == gpus
+    assert sum(gpus_of(config, check_run(config, without=(SERVERS, *INSTALLED)))) == gpus
 
 
 @pytest.mark.parametrize("name", CONFIGS)

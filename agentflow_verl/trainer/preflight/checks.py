@@ -5,7 +5,7 @@ Each check raises ConfigError in one line: what is wrong, where, and what to do.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,9 @@ from agentflow_verl.trainer.preflight.rows import check_data
 from agentflow_verl.trainer.preflight.run_lock import take_lock
 
 SERVERS = "endpoints and tool servers"
+ENGINE, ATTENTION = "rollout engine", "attention"
+INSTALLED = (ENGINE, ATTENTION)
+"""What is asked of the packages of this machine, which need not be the one that trains."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,8 @@ CHECKS = (
     Check("tools and nodes", consistency.check_tools_on_nodes),
     Check("checkpoint to resume", consistency.check_resume),
     Check("reward function", consistency.check_reward_function),
-    Check("rollout engine", consistency.check_engine),
-    Check("attention", consistency.check_attention),
+    Check(ENGINE, consistency.check_engine),
+    Check(ATTENTION, consistency.check_attention),
     Check("parallel sizes", consistency.check_parallel_sizes),
     Check("lengths", consistency.check_lengths),
     Check("output folders", static.check_folders),
@@ -59,11 +62,20 @@ def ask(check: Check, config: DictConfig, settings: AgentflowConfig) -> None:
         check.ask(config, settings)
 
 
-def prepare_run(config: DictConfig) -> AgentflowConfig:
-    """All checks, then the lock on the run's folder. Raises ConfigError for the first failure."""
+def check_run(config: DictConfig, without: Collection[str] = ()) -> AgentflowConfig:
+    """Make all checks but those named, and return the validated ``agentflow`` node. Raises
+    ConfigError for the first failure.
+    """
     settings = static.load_settings(config)
     for check in CHECKS:
-        ask(check, config, settings)
+        if check.name not in without:
+            ask(check, config, settings)
+    return settings
+
+
+def prepare_run(config: DictConfig) -> AgentflowConfig:
+    """All checks, then the lock on the run's folder. Raises ConfigError for the first failure."""
+    settings = check_run(config)
     folder = config.trainer.default_local_dir
     if "://" not in folder:
         take_lock(Path(folder), "trainer.default_local_dir")

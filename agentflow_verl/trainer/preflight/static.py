@@ -1,5 +1,5 @@
-"""What can be known about a run before anything starts. Each check raises ConfigError: what, where,
-what to do.
+"""Checks of the ``agentflow`` node, the algorithm, the folders and the devices, for the list in
+checks.py. Each raises ConfigError: what, where, what to do.
 """
 
 from __future__ import annotations
@@ -15,9 +15,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from agentflow_verl.config import schema
 from agentflow_verl.core.errors import ConfigError
-from agentflow_verl.flow.prompts import Prompts
-from agentflow_verl.trainer.preflight.model import check_model
-from agentflow_verl.trainer.preflight.rows import check_data
 from agentflow_verl.trainer.preflight.run_lock import check_unlocked
 from agentflow_verl.trainer.preflight.verl_options import ESTIMATOR, check_options
 from agentflow_verl.trainer.rollout.worker_settings import resolve_node
@@ -29,24 +26,6 @@ def load_settings(config: DictConfig) -> schema.AgentflowConfig:
     """The validated ``agentflow`` node."""
     with named_errors():
         return schema.load(_resolved(config, "agentflow"))
-
-
-def check(config: DictConfig) -> schema.AgentflowConfig:
-    """Nodes and files, without asking whether values fit each other (checks.py has the whole list).
-    Returns the validated ``agentflow`` node.
-    """
-    settings = load_settings(config)
-    with named_errors():
-        check_keys(settings)
-        Prompts.from_folder(settings.prompts)
-        check_planner(settings)
-        check_algorithm(config)
-        check_adapter(config)
-        check_folders(config, settings)
-        check_devices(config, settings)
-        check_model(config)
-        check_data(config)
-    return settings
 
 
 @contextmanager

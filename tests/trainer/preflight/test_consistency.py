@@ -10,7 +10,7 @@ import pytest
 
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.trainer.cpu.platform import answer_to_vllm
-from agentflow_verl.trainer.preflight import checks, consistency, static
+from agentflow_verl.trainer.preflight import checks, consistency
 from tests.engines.model_folders import write_model
 from tests.trainer.preflight.runs import good_run, make_config
 
@@ -24,10 +24,7 @@ def good(tmp_path: Path) -> list[str]:
 
 def ask_all(*overrides: str) -> None:
     """The whole list, but for what asks a server."""
-    config = make_config(*overrides)
-    settings = static.load_settings(config)
-    for check in checks.CHECKS[:-1]:
-        checks.ask(check, config, settings)
+    checks.check_run(make_config(*overrides), without=(checks.SERVERS,))
 
 
 def refusal(*overrides: str) -> str:

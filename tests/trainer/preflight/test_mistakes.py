@@ -13,7 +13,7 @@ import pytest
 
 from agentflow_verl.config.overrides import check_override_keys
 from agentflow_verl.core.errors import ConfigError
-from agentflow_verl.trainer.preflight import checks, static
+from agentflow_verl.trainer.preflight.checks import SERVERS, check_run
 from agentflow_verl.trainer.preflight.run_lock import NAME
 from tests.engines.model_folders import write_model
 from tests.trainer.preflight.runs import good_run, make_config, make_row, write_rows
@@ -86,10 +86,7 @@ MISTAKES: dict[str, Callable[[Path], object]] = {
 def ask_all(overrides: list[str], mistakes: list[str]) -> None:
     check_override_keys(mistakes)
     config = make_config(*overrides, *mistakes)
-    settings = static.load_settings(config)
-    for check in checks.CHECKS:
-        if check.name != checks.SERVERS:
-            checks.ask(check, config, settings)
+    check_run(config, without=(SERVERS,))
 
 
 @pytest.mark.parametrize(("mistake", "seconds", "line"), rows_of_the_table())
