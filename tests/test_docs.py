@@ -182,8 +182,8 @@ def test_the_rows_of_the_training_guide_are_taken(tmp_path, monkeypatch):
     assert len(pandas.read_parquet("train.parquet")) == 32
     check_rows_of_the_training_guide()
     solution = "48/2=<<48/2=24>>24\\n48+24=72\\n#### 72"
-    hub = {"question": ["How many clips are 48 and half as many?"], "answer": [solution]}
-    pandas.DataFrame(hub).loc[[0] * 32].to_parquet("gsm8k.parquet")
+    hub = {"question": ["How many are 48 and half as many?"] * 32, "answer": [solution] * 32}
+    pandas.DataFrame(hub).to_parquet("gsm8k.parquet")
     exec(commands.block("docs/train.md", "hub ="), made)
     assert pandas.read_parquet("train.parquet")["data_source"][0] == "gsm8k"
     check_rows_of_the_training_guide()
