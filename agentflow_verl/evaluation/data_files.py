@@ -98,13 +98,16 @@ def decode(content: bytes, path: Path) -> str:
 
 
 def detect_encoding(content: bytes) -> str:
-    """UTF-8, or UTF-16 where a mark says so or every other byte is mostly zero."""
+    """UTF-8, or UTF-16 where a mark says so, the first character, or every other byte mostly."""
     for mark, encoding in MARKS:
         if content.startswith(mark):
             return encoding
+    # JSON begins with an ASCII character, as most tables do, whatever follows.
+    if len(content) > 1 and 0 in content[:2] and any(content[:2]):
+        return "utf-16-le" if content[1] == 0 else "utf-16-be"
     sample = content[:SAMPLE_BYTES]
     zeros_even, zeros_odd = sample[0::2].count(0), sample[1::2].count(0)
-    # Data files begin with ASCII, of which UTF-16 has one zero byte in two.
+    # Of ASCII, UTF-16 has one zero byte in two.
     if max(zeros_even, zeros_odd) * 4 <= len(sample):
         return "utf-8"
     # Little endian puts the character first and the zero of its high byte second.

@@ -12,8 +12,8 @@ The rule, first match wins:
 
 What a tag holds is read once more by 2 to 4, so ``<answer>The answer is \boxed{7}.</answer>`` gives
 7. Reasoning up to the last ``</think>`` is left out when text follows it. Invisible characters,
-fences, emphasis marks and a ``\text{…}`` around the whole answer are dropped. Only the last
-``TAIL`` characters are read. The work is linear in their number.
+fences, emphasis marks and a ``\text{…}`` around the whole answer are dropped; dots alone are no
+answer. Only the last ``TAIL`` characters are read. The work is linear in their number.
 """
 
 from __future__ import annotations
@@ -114,6 +114,8 @@ SENTENCE_START = re.compile(
     r"|his|her|our|my|after|from|using|by|since|because|according|based|as|for|in|on|there|overall)\b",
     re.IGNORECASE,
 )
+# What a form has in the answer's place: a reply that only repeats it gives no answer.
+ELLIPSIS = re.compile(r"[.\u2026\s]+")
 MAX_SENTENCE = 600
 
 
@@ -127,8 +129,12 @@ def extract_answer(text: object) -> str:
     tagged = in_tags(read)
     if tagged is not None:
         inner = unfenced(tagged)
-        return unwrap(boxed(inner) or json_answer(inner) or labelled(inner) or inner)
-    return unwrap(boxed(read) or json_answer(read) or labelled(read) or last_statement(read))
+        answer = unwrap(boxed(inner) or json_answer(inner) or labelled(inner) or inner)
+    else:
+        answer = unwrap(boxed(read) or json_answer(read) or labelled(read) or last_statement(read))
+    if ELLIPSIS.fullmatch(answer):
+        return ""
+    return answer
 
 
 def after_reasoning(text: str) -> str:
