@@ -192,11 +192,18 @@ def test_the_rows_of_the_training_guide_are_taken(tmp_path, monkeypatch):
 def check_rows_of_the_training_guide():
     """train.parquet and val.parquet, beside the model of the quickstart."""
     base = f"actor_rollout_ref.model.path={ROOT / 'recipes/quickstart/base'}"
-    files = ("data.train_files=train.parquet", "data.val_files=val.parquet")
-    check_run(
-        commands.composed(["platform=cpu", base, *files, "trainer.default_local_dir=runs/first"]),
-        without=(SERVERS,),
+    config = commands.composed(
+        [
+            "platform=cpu",
+            base,
+            "data.train_files=train.parquet",
+            "data.val_files=val.parquet",
+            "data.max_prompt_length=900",  # the base reads 2,048 tokens
+            "data.max_response_length=48",
+            "trainer.default_local_dir=runs/first",
+        ]
     )
+    check_run(config, without=(SERVERS,))
 
 
 @pytest.mark.parametrize(("turns", "reward"), [(1, 1.0), (3, 0.8)])

@@ -21,6 +21,7 @@ from agentflow_verl.core.errors import InfraError
 from agentflow_verl.engines.interface import Reply
 from agentflow_verl.engines.openai_endpoint import EndpointEngine
 from agentflow_verl.flow.loop import Flow
+from agentflow_verl.flow.replies import VERDICT
 from tests.flow.fakes import PYTHON, ScriptedTools, engines
 
 MESSAGES = [{"role": "system", "content": "Be short."}, {"role": "user", "content": "2 * 2?"}]
@@ -149,7 +150,7 @@ async def test_where_all_fail_the_fault_is_named_after_the_attempts(served):
 # ---- structured output ----
 
 
-async def test_the_executor_is_held_to_the_tools_schema_and_the_others_are_free(served):
+async def test_the_executor_is_held_to_the_tools_schema_and_the_verifier_to_its_own(served):
     nodes, make = served
     agent = Flow(
         {**engines(), "executor": make(structured=True), "verifier": make(structured=True)},
@@ -168,15 +169,19 @@ async def test_the_executor_is_held_to_the_tools_schema_and_the_others_are_free(
             "type": "json_schema",
             "json_schema": {"name": "reply", "schema": PYTHON.parameters},
         },
-        "judge": None,
+        "judge": {
+            "type": "json_schema",
+            "json_schema": {"name": "reply", "schema": VERDICT},
+        },
     }
     assert trajectory.turns[0].call is not None
 
 
-async def test_by_default_no_schema_is_sent(served):
+@pytest.mark.parametrize(("config", "sent"), [({}, True), ({"structured": False}, False)])
+async def test_a_schema_is_sent_unless_the_configuration_says_no(served, config, sent):
     nodes, make = served
-    await ask(make(), schema=SCHEMA)
-    assert not any("response_format" in body for node in nodes for body in node.bodies)
+    await ask(make(**config), schema=SCHEMA)
+    assert ["response_format" in body for node in nodes for body in node.bodies] == [sent]
 
 
 async def test_a_server_that_refuses_schemas_is_asked_once_and_from_then_on_without(served, caplog):

@@ -293,10 +293,9 @@ def test_the_hooks_pass_before_a_commit(tmp_path):
     """CONTRIBUTING's ``pre-commit install``, in a repository with the hooks' configuration."""
     for name in (".pre-commit-config.yaml", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
-    for package in ("agentflow_verl", "tool_servers"):
-        shutil.copytree(
-            ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
-        )
+    no_models = shutil.ignore_patterns("__pycache__", "base")
+    for folder in ("agentflow_verl", "tool_servers", "recipes", "scripts"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=no_models)
     run(["git", "init", "-q"], tmp_path)
     run(["pre-commit", "install"], tmp_path)
     who = ("-c", "user.name=a", "-c", "user.email=a@b")

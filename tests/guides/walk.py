@@ -210,9 +210,7 @@ def lines(process: subprocess.Popen, patience_s: float) -> Iterator[str]:
 
 def prepared(folder: Path) -> list[list[str]]:
     """The training guide's questions, and its commands."""
-    subprocess.run(
-        [sys.executable, "-c", block("docs/train.md", "train.parquet")], cwd=folder, check=True
-    )
+    subprocess.run([sys.executable, "-c", block("docs/train.md", "* 32")], cwd=folder, check=True)
     return page("docs/train.md")
 
 

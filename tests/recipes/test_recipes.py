@@ -32,7 +32,8 @@ RECIPES = ROOT / "recipes"
 VERL = (  # as main_ppo has it; --config-dir adds the recipes
     "hydra.searchpath=[pkg://verl.trainer.config]"
 )
-PARTS = ("tools", "one_gpu/common")  # what recipes are made of
+# What recipes are made of, and the agent of the quickstart, for eval and solve.
+PARTS = ("tools", "one_gpu/common", "quickstart/agent")
 CONFIGS = sorted(
     name
     for path in RECIPES.glob("*/*.yaml")
