@@ -73,6 +73,8 @@ class ServerPool:
         used up before.
         """
         state = _CallState(what, deadline, repeatable, session, only)
+        loop, has_time = asyncio.get_running_loop(), deadline.remaining() > 0
+        started = loop.time()
 
         def stop(attempt: RetryCallState) -> bool:
             state.end = self._end(state, attempt)
@@ -95,7 +97,9 @@ class ServerPool:
         except OutOfTime as late:
             if state.failure is not None:
                 raise state.failure from None
-            if self._times.is_hang(late.waited_s):
+            # A slot that came at the deadline leaves no time to wait; the wait for it counts.
+            waited_s = loop.time() - started if has_time else 0.0
+            if self._times.is_hang(max(late.waited_s, waited_s)):
                 raise InfraError(str(late)) from late
             raise
         except NoReplica as none:
