@@ -73,8 +73,8 @@ class ServerPool:
         used up before.
         """
         state = _CallState(what, deadline, repeatable, session, only)
-        loop, has_time = asyncio.get_running_loop(), deadline.remaining() > 0
-        started = loop.time()
+        clock, has_time = deadline.clock, deadline.remaining() > 0
+        started = clock.now()
 
         def stop(attempt: RetryCallState) -> bool:
             state.end = self._end(state, attempt)
@@ -97,8 +97,9 @@ class ServerPool:
         except OutOfTime as late:
             if state.failure is not None:
                 raise state.failure from None
-            # A slot that came at the deadline leaves no time to wait; the wait for it counts.
-            waited_s = loop.time() - started if has_time else 0.0
+            # A slot that came at the deadline leaves no time to wait; the wait for it counts, less
+            # the pauses of the trainer.
+            waited_s = clock.now() - started if has_time else 0.0
             if self._times.is_hang(max(late.waited_s, waited_s)):
                 raise InfraError(str(late)) from late
             raise
