@@ -27,8 +27,8 @@ class MalformedOutput(AgentflowError):
 class OutOfTime(AgentflowError):
     """A deadline passed. The work behind it has been cancelled at its source.
 
-    ``waited_s`` is the time that was spent, or would have to be, on waiting for a server of the
-    run; 0 where the model's own work took it.
+    ``waited_s`` is the trajectory's time that was spent, or would have to be, on waiting for a
+    server of the run that did not answer; 0 where the model's own work took it.
     """
 
     def __init__(self, message: str, waited_s: float = 0.0) -> None:

@@ -24,17 +24,22 @@ class Slots:
         self._limiter = anyio.CapacityLimiter(count)
 
     @asynccontextmanager
-    async def one(self, deadline: Deadline, what: str) -> AsyncIterator[None]:
-        """Hold a slot. Raises ``OutOfTime`` if none comes free before the deadline."""
-        started = asyncio.get_running_loop().time()
+    async def one(self, deadline: Deadline, what: str) -> AsyncIterator[float]:
+        """Hold a slot, and say how many of the trajectory's seconds it took to come. Raises
+        ``OutOfTime`` if none comes free before the deadline.
+        """
+        clock = deadline.clock
+        started, message = clock.now(), f"{what}: no free slot before the deadline"
         # A limiter lends by holder, by default the task; a task may hold several slots.
         holder = object()
         while not await self._take(holder, deadline):
-            if not deadline.clock.paused and deadline.remaining() <= 0:
-                waited_s = asyncio.get_running_loop().time() - started
-                raise OutOfTime(f"{what}: no free slot before the deadline", waited_s)
+            if not clock.paused and deadline.remaining() <= 0:
+                raise OutOfTime(message, waited_s=clock.now() - started)
         try:
-            yield
+            queued_s = clock.now() - started
+            if deadline.remaining() <= 0:
+                raise OutOfTime(message, waited_s=queued_s)
+            yield queued_s
         finally:
             self._limiter.release_on_behalf_of(holder)
 

@@ -72,9 +72,9 @@ class ServerPool:
         deadline although it was given longer than it ever took; ``OutOfTime`` where the time was
         used up before.
         """
+        if deadline.remaining() <= 0:
+            raise OutOfTime(f"{what}: called after the deadline")
         state = _CallState(what, deadline, repeatable, session, only)
-        clock, has_time = deadline.clock, deadline.remaining() > 0
-        started = clock.now()
 
         def stop(attempt: RetryCallState) -> bool:
             state.end = self._end(state, attempt)
@@ -97,10 +97,7 @@ class ServerPool:
         except OutOfTime as late:
             if state.failure is not None:
                 raise state.failure from None
-            # A slot that came at the deadline leaves no time to wait; the wait for it counts, less
-            # the pauses of the trainer.
-            waited_s = clock.now() - started if has_time else 0.0
-            if self._times.is_hang(max(late.waited_s, waited_s)):
+            if self._times.is_hang(late.waited_s):
                 raise InfraError(str(late)) from late
             raise
         except NoReplica as none:
@@ -110,13 +107,13 @@ class ServerPool:
         """Send the call once, as soon as a slot is free and a URL takes calls."""
         while True:
             try:
-                async with self._slots.one(state.deadline, state.what):
+                async with self._slots.one(state.deadline, state.what) as queued_s:
                     # Inside the slot: calls that wait for their turn here would otherwise all be
                     # sent at the moment in which a slot comes free.
                     await self._pace.turn(state.deadline, state.what)
                     with self._replicas.one(state.failed, state.session, state.only) as url:
                         state.attempts += 1
-                        return await self._timed(send, url)
+                        return await self._timed(send, url, queued_s)
             except NoReplica as none:
                 # Nothing was sent, so waiting for a replica does not count as an attempt.
                 state.failure = state.failure or InfraError(f"{state.what}: {none}")
@@ -127,11 +124,16 @@ class ServerPool:
                 state.failed.add(url)
                 raise
 
-    async def _timed(self, send: Callable[[str], Awaitable[T]], url: str) -> T:
+    async def _timed(self, send: Callable[[str], Awaitable[T]], url: str, queued_s: float) -> T:
+        """Send, and tell a server that hangs from a call that had ``queued_s`` for a slot."""
         started = asyncio.get_running_loop().time()
         try:
             answer = await send(url)
         except OutOfTime as late:
+            # A slot that came shortly before the deadline left no time to wait. Where the server
+            # did answer, what the model chose took the time, and the queue does not change that.
+            if late.waited_s:
+                late.waited_s += queued_s
             # A trajectory that came here with a second left says nothing about the server; one that
             # waited longer than any answer ever took does.
             if self._times.is_hang(late.waited_s):  # held against the URL, too

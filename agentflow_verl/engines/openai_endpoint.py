@@ -136,8 +136,7 @@ class EndpointEngine:
         self, url: str, body: dict[str, Any], deadline: Deadline
     ) -> tuple[int, Mapping[str, str], str]:
         """Status, headers and text of the answer. Raises ServerFault or OutOfTime."""
-        loop = asyncio.get_running_loop()
-        started = loop.time()
+        started = deadline.clock.now()
         timeout_s = min(self.config.timeout_s, deadline.remaining())
         if timeout_s <= 0:  # to aiohttp, a total of 0 means no limit
             raise OutOfTime(f"endpoint {self.name}: called after the deadline")
@@ -148,7 +147,7 @@ class EndpointEngine:
             ) as response:
                 return response.status, response.headers, await response.text()
         except asyncio.TimeoutError:
-            waited_s = loop.time() - started
+            waited_s = deadline.clock.now() - started
             # A timer may fire a moment before its time.
             if waited_s < self.config.timeout_s and deadline.remaining() <= 0.005:
                 raise OutOfTime(

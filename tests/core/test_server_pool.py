@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from agentflow_verl.core.deadline import Deadline
-from agentflow_verl.core.errors import OutOfTime
+from agentflow_verl.core.errors import InfraError, OutOfTime
 from agentflow_verl.core.retry import RetryPolicy
 from agentflow_verl.core.server_pool import ServerPool
 
@@ -30,3 +30,37 @@ async def test_a_pause_of_the_trainer_is_no_silence_of_the_server():
     assert await pool.call("a call", answer, deadline) == (URL, 1)
     with pytest.raises(OutOfTime, match="too late"):
         await pool.call("a call", late, deadline)
+
+
+async def test_an_answer_after_the_deadline_is_no_silence_of_the_server():
+    pool = ServerPool([URL], 1, RetryPolicy())
+
+    async def late(url: str) -> str:
+        await asyncio.sleep(0.2)
+        raise OutOfTime("answered after the deadline")
+
+    with pytest.raises(OutOfTime, match="answered"):
+        await pool.call("a call", late, Deadline.after(0.1))
+
+
+async def test_the_queue_behind_a_server_that_hangs_counts_as_its_silence():
+    pool = ServerPool([URL], 1, RetryPolicy(attempts=1))
+
+    async def answer(url: str) -> str:
+        await asyncio.sleep(0.05)
+        return url
+
+    async def hang(url: str) -> str:
+        await asyncio.sleep(0.5)
+        raise OutOfTime("no answer", waited_s=0.5)
+
+    async def no_time(url: str) -> str:
+        raise OutOfTime("no answer", waited_s=1e-3)
+
+    assert await pool.call("a call", answer, Deadline.after(60)) == (URL, 1)
+    first = asyncio.create_task(pool.call("first", hang, Deadline.after(0.5)))
+    await asyncio.sleep(0)
+    with pytest.raises(InfraError, match="no answer"):
+        await pool.call("second", no_time, Deadline.after(60))
+    with pytest.raises(InfraError, match="no answer"):
+        await first

@@ -170,7 +170,10 @@ class McpClient:
         if self._session is None:
             return
         if self._cancellations:
-            await asyncio.wait(self._cancellations, timeout=1)
+            _, unsent = await asyncio.wait(self._cancellations, timeout=1)
+            for cancellation in unsent:
+                cancellation.cancel()
+            await asyncio.gather(*unsent, return_exceptions=True)
         for url, peer in self._peers.items():
             if peer.session_id:
                 await _end_session(
@@ -196,7 +199,7 @@ class McpClient:
     ) -> Reply:
         """One request and its answer, with every way of failing sorted into the taxonomy."""
         patience = patience or deadline
-        started = asyncio.get_running_loop().time()
+        started = deadline.clock.now()
         request_id = next(self._ids)
         peer = None
         try:
@@ -213,7 +216,7 @@ class McpClient:
         except asyncio.TimeoutError:
             self._cancel_request(url, peer, request_id)
             if deadline.remaining() <= 0.005:  # a timer may fire a moment before its time
-                waited_s = _since(started)
+                waited_s = deadline.clock.now() - started
                 raise OutOfTime(f"{what}: no answer before the deadline", waited_s) from None
             raise ServerFault(
                 f"{what}: no answer within its time limit", reached=peer is not None
