@@ -9,8 +9,6 @@ clients: Ray actors behind ``TokenEngine``, sockets behind ``EndpointEngine``, `
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -22,7 +20,6 @@ import ray
 import torch
 from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
-from verl.workers.rollout.replica import TokenOutput
 
 from agentflow_verl.config.endpoint import EndpointConfig
 from agentflow_verl.config.judge import JudgeConfig
@@ -49,6 +46,7 @@ from tests.flow.fakes import PLAN, STOP, ScriptedTools, engines
 from tests.rewards.judge.judge_server import completion, verdict
 from tests.tools import faults
 from tests.tools.servers import FaultyServer, send_result
+from tests.trainer.rollout.servers import Model
 from tests.trainer.rollout.test_frozen_base import Policy
 
 COMPONENTS = ("policy", "base", "endpoint", "tool", "judge")
@@ -69,21 +67,6 @@ def budget_s(fault: str) -> float:
 
 
 # ---- the two that are Ray actors ----
-
-
-class Model:
-    """A rollout server that says ``text``; how it breaks comes with the sampling parameters."""
-
-    async def generate(
-        self, prompt_ids: list[int], sampling_params: dict[str, Any], **_: Any
-    ) -> Any:
-        fault = sampling_params["fault"]
-        if fault == "killed":
-            os.kill(os.getpid(), signal.SIGKILL)
-        await asyncio.sleep({"hung": 3600.0, "slow": 0.3}.get(fault, 0.0))
-        return (
-            {"text": "?"} if fault == "garbage" else TokenOutput(token_ids=sampling_params["says"])
-        )
 
 
 @pytest.fixture(scope="module")

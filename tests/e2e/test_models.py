@@ -15,13 +15,14 @@ from tests.e2e.models import save_random
 from tests.e2e.runs import assert_nothing_is_left, logged, train, write_questions
 
 
+# Minutes each. In the fast tests, test_train.py's second run swaps the base by the same override.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "mode"),
     [
         ("qwen2", "agentflow_colocate_async"),
-        # Minutes each, and test_train.py's runs are a Llama's in this mode.
-        pytest.param("gemma", "agentflow_sync", marks=pytest.mark.slow),
-        pytest.param("llama", "agentflow_sync", marks=pytest.mark.slow),
+        ("gemma", "agentflow_sync"),
+        ("llama", "agentflow_sync"),
     ],
 )
 def test_swapping_the_base_model_is_one_override_and_sigterm_ends_a_run_cleanly(

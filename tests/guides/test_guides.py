@@ -289,6 +289,7 @@ def test_two_nodes_on_this_machine():
 # ---- changing something ----
 
 
+@pytest.mark.slow  # mypy for everything, once more
 def test_the_hooks_pass_before_a_commit(tmp_path):
     """CONTRIBUTING's ``pre-commit install``, in a repository with the hooks' configuration."""
     for name in (".pre-commit-config.yaml", "pyproject.toml"):

@@ -14,17 +14,9 @@ from ray.exceptions import RayActorError
 from agentflow_verl.core.errors import InfraError
 from agentflow_verl.trainer.resilience.actor_watch import ActorWatch
 from agentflow_verl.trainer.rollout.manager import FlowManager
+from tests.trainer.resilience.actors import Worker
 
 pytestmark = pytest.mark.usefixtures("cluster")
-
-
-@ray.remote(num_cpus=0)
-class Worker:
-    def pid(self) -> int:
-        return os.getpid()
-
-    async def wait(self) -> None:
-        time.sleep(60)  # blocks the actor's event loop: it cannot answer
 
 
 def check_for(watch: ActorWatch, seconds: float) -> None:

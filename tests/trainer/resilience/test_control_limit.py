@@ -5,7 +5,6 @@ verl's own manager and replica, over Ray actors in place of vLLM's servers; one 
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -27,6 +26,7 @@ from agentflow_verl.trainer.resilience.resumable_trainer import ResumableTrainer
 from agentflow_verl.trainer.rollout import manager as manager_module
 from agentflow_verl.trainer.rollout.manager import FlowManager
 from tests.config.test_hydra import hydra  # noqa: F401 - a fixture, used by name
+from tests.trainer.resilience.actors import Server
 from tests.trainer.test_trainers import MODES, bare
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -37,41 +37,6 @@ CONTROL: dict[str, Callable[[LimitedManager], object]] = {
     "go on generating": LimitedManager.resume_generation_replicas,
     "take new weights": LimitedManager.update_weights,
 }
-
-
-@ray.remote(num_cpus=0)
-class Server:
-    """What verl's replica calls, and an update of weights that goes through it."""
-
-    def __init__(self) -> None:
-        self.calls: list[str] = []
-
-    async def pid(self) -> int:
-        return os.getpid()
-
-    async def sleep(self) -> None:
-        self.calls.append("sleep")
-
-    async def abort_all_requests(self, reject_request: bool = False) -> None:
-        self.calls.append(f"abort reject={reject_request}")
-
-    async def resume_generation(self) -> None:
-        self.calls.append("resume")
-
-    async def take_weights(self, global_steps: int) -> None:
-        self.calls.append(f"weights {global_steps}")
-
-    async def generate_sequences(self, batch: object) -> None:
-        self.calls.append(f"generate {batch}")
-
-    async def told(self) -> list[str]:
-        return self.calls
-
-    async def hang(self) -> None:
-        await asyncio.sleep(60)
-
-    async def fail(self) -> None:
-        raise ValueError("EngineCore died")
 
 
 class Replica(RolloutReplica):

@@ -22,35 +22,9 @@ from agentflow_verl.trainer.rollout.frozen_base import (
     abort_when_cancelled,
     base_generate,
 )
+from tests.trainer.rollout.servers import Server
 
 NAME = "agentflow_test_server"
-
-
-class Server:
-    """Answers at once, or never, and counts what was cancelled in it."""
-
-    def __init__(self) -> None:
-        self.cancelled = 0
-        self.asked: list[tuple[int, bool]] = []
-
-    async def generate(self, prompt_ids: list[int], adapter: bool = True, **_: Any) -> Any:
-        self.asked.append((prompt_ids[0], adapter))
-        try:
-            if prompt_ids == [0]:
-                await asyncio.sleep(3600)
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
-        return SimpleNamespace(token_ids=prompt_ids, extra_fields={})
-
-    async def forget(self) -> None:
-        self.asked.clear()
-
-    async def seen(self) -> list[tuple[int, bool]]:
-        return self.asked
-
-    async def count(self) -> int:
-        return self.cancelled
 
 
 @pytest.fixture(scope="module")
