@@ -8,7 +8,8 @@ The rule, first match wins:
 3. the last ``"answer": …`` of a JSON object;
 4. the last line that says "Answer: …" or "The answer is …" (the next line when the phrase ends its
    own line), in English or Chinese;
-5. what the last sentence states ("The GCD is 5.", "34 - 45 = -11"), or that sentence.
+5. what the last sentence states ("The GCD is 5.", "34 - 45 = -11", "They have a GCD of 5"), or that
+   sentence.
 
 What a tag holds is read once more by 2 to 4, so ``<answer>The answer is \boxed{7}.</answer>`` gives
 7. Reasoning up to the last ``</think>`` is left out when text follows it. Invisible characters,
@@ -100,6 +101,27 @@ EQUATION = re.compile(r"(?<![<>!:=\\])=(?!=)")
 RESULT = re.compile(
     r"[\W_]{0,8}(?:the\s+)?(?:final\s+)?(?:result|solution|output|value|total|sum)\s*[:：]\s*(.+)$",
     re.IGNORECASE,
+)
+# A value that its noun goes before or follows: "276 and 98 have a GCD of 2", "2 is their GCD".
+_NOUN = (
+    r"(?:(?:greatest |highest |least |lowest |smallest |largest |total |final |exact )*"
+    r"(?:common (?:divisor|factor|multiple|denominator)|gcd|gcf|hcf|lcm|sum|difference|product"
+    r"|quotient|remainder|total|value|result|answer|solution|average|mean|median|area|volume"
+    r"|perimeter|probability))"
+)
+_NUMBER = r"[$]?-?[0-9][0-9,]*(?:\.[0-9]+)?(?:/[0-9]+)?%?[$]?"
+NOUN_OF_VALUE = re.compile(
+    r"\b(?:ha(?:s|ve)|gives?|yields?|with)\s+(?:us\s+)?(?:an?|the)\s+"
+    rf"{_NOUN}\s+of\s+({_NUMBER})[.!]?\s*$",
+    re.IGNORECASE,
+)
+VALUE_IS_NOUN = re.compile(
+    rf"(?:so|thus|hence|therefore)?,?\s*({_NUMBER})\s+is\s+(?:the|their|its|our)\s+{_NOUN}\b"
+    r"(?:(?!\b(?:is|are|or)\b)[^,;=])*$",
+    re.IGNORECASE,
+)
+NEGATION = re.compile(
+    r"(?:\b(?:not|no|never|neither|cannot|without|if|unless)\b|n['’]t\b)", re.IGNORECASE
 )
 # A value does not begin so: "was founded in 1901" states the whole sentence, not "founded in 1901".
 AGENT = re.compile(
@@ -274,6 +296,9 @@ def stated_value(sentence: str) -> str:
     """
     if len(sentence) > MAX_SENTENCE or VERDICT.match(sentence):
         return ""
+    named = NOUN_OF_VALUE.search(sentence) or VALUE_IS_NOUN.match(sentence)
+    if named and not NEGATION.search(sentence):
+        return named.group(1)
     body = sentence
     reason = REASON.search(sentence)
     if reason and STATEMENT.search(f" {sentence[: reason.start()]} "):
@@ -285,11 +310,11 @@ def stated_value(sentence: str) -> str:
     equations = list(EQUATION.finditer(value or body))
     if equations and (value or SENTENCE_START.match(body) or body.rstrip().endswith(".")):
         value = (value or body)[equations[-1].end() :]
-    named = None
+    result = None
     if not value:
-        named = RESULT.match(body)
-    if named:
-        value = named.group(1)
+        result = RESULT.match(body)
+    if result:
+        value = result.group(1)
     else:
         value = AGENT.sub("", value.strip())
     return without_emphasis(value.strip().rstrip(".!。"))

@@ -25,7 +25,7 @@ FIELDS = {
 CHANGING = {  # the fields of the user's part, what stays longest first
     "analyst": ["query"],
     "planner": ["query", "analysis", "memory", "turns_left_note", "tool_names"],
-    "executor": ["query", "context", "sub_goal", "tool", "form"],
+    "executor": ["query", "context", "sub_goal", "form"],
     "verifier": ["query", "analysis", "memory"],
     "generator": ["query", "memory"],
 }

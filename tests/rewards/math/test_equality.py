@@ -22,6 +22,9 @@ from agentflow_verl.rewards.math import worker_pool as algebra
 from agentflow_verl.rewards.math.numbers import parse_quantity
 
 SAME = [
+    ("276 and 98 have a GCD of 2", "2"),
+    ("2 is the greatest common divisor of 276 and 98.", "2"),
+    ("Both give us a total of 1,204.", "1204"),
     ("33", "33"),
     ("33.0", "33"),
     ("033", "33"),
@@ -92,6 +95,11 @@ SAME = [
 ]
 
 DIFFERENT = [
+    ("276 and 98 do not have a GCD of 2", "2"),
+    ("If 276 and 98 have a GCD of 2", "2"),
+    ("2 is the sum of 1 and 1 and the answer is 3", "2"),
+    ("The numbers have a GCD of 2 or 3", "2"),
+    ("2 is the result or 3 is", "2"),
     ("34", "33"),
     ("-33", "33"),
     ("33.01", "33"),
