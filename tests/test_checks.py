@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -26,6 +28,7 @@ def test_types_are_checked_strictly(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_the_pages_of_the_api_build_without_a_warning(tmp_path):
     """The command of CONTRIBUTING.md."""
     [line] = [

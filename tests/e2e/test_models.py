@@ -15,7 +15,6 @@ from tests.e2e.models import save_random
 from tests.e2e.runs import assert_nothing_is_left, logged, train, write_questions
 
 
-# Minutes each. In the fast tests, test_train.py's second run swaps the base by the same override.
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "mode"),

@@ -184,6 +184,7 @@ def test_nothing_of_the_run_is_left(run: Run) -> None:
     assert_nothing_is_left(run)
 
 
+@pytest.mark.slow
 def test_a_run_resumes_with_its_export_as_base_and_survives_the_death_of_a_tool_server(
     run: Run, data: Path
 ) -> None:

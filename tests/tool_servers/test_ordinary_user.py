@@ -17,6 +17,7 @@ import pytest
 from mcp.client.client import Client
 from mcp.shared.exceptions import MCPError
 
+from tests.tool_servers.published_attacks import PUBLISHED
 from tests.tool_servers.sandbox_attacks import ATTACKS, MARK, as_expected
 from tests.tool_servers.server_processes import ROOT, Bait, Running, command
 from tool_servers.common import calls
@@ -91,7 +92,11 @@ async def test_all_attacks(launch: Callable[..., Running], bait: Bait) -> None:
         return JobResult("error" if done.is_error else "ok", done.content[0].text, 0.0)
 
     # limits that the command line does not set are larger there, and their attacks end otherwise
-    chosen = [a for a in ATTACKS if not re.search("fill|flood|100 MB", a.name)]
+    chosen = [
+        attack
+        for attack in [*ATTACKS, *PUBLISHED]
+        if not re.search("fill|flood|100 MB|disk|endless line|file system", attack.name)
+    ]
     async with Client(f"{running.url}/mcp") as client:
         results = await asyncio.gather(
             *(attack(client, bait.names() + a.program, a.seconds) for a in chosen)

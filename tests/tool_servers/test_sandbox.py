@@ -13,6 +13,7 @@ from dataclasses import replace
 import pytest
 import pytest_asyncio
 
+from tests.tool_servers.published_attacks import PUBLISHED
 from tests.tool_servers.sandbox_attacks import ATTACKS, LIMITS, MARK, Attack, as_expected
 from tests.tool_servers.server_processes import Bait, alive, descendants, eventually
 from tool_servers.python_coder.sandbox import bubblewrap, fork_server
@@ -70,7 +71,7 @@ async def settled(sandbox: Sandbox) -> None:
     await asyncio.gather(*sandbox._ready.values())
 
 
-@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name)
+@pytest.mark.parametrize("attack", [*ATTACKS, *PUBLISHED], ids=lambda attack: attack.name)
 async def test_attack_ends_as_expected(sandbox: Sandbox, bait: Bait, attack: Attack) -> None:
     result = await run(sandbox, attack, bait)
     assert as_expected(attack, result), result
@@ -78,7 +79,7 @@ async def test_attack_ends_as_expected(sandbox: Sandbox, bait: Bait, attack: Att
 
 
 async def test_sixteen_attackers_at_once_beside_an_honest_job(sandbox: Sandbox, bait: Bait) -> None:
-    waiting, wrong, attackers = list(ATTACKS), {}, 16
+    waiting, wrong, attackers = [*ATTACKS, *PUBLISHED], {}, 16
     tries: Counter[str] = Counter()
 
     async def attack_on() -> None:
