@@ -4,16 +4,19 @@ Read in this order, the first that gives the tool's required arguments counts:
 
     object    a JSON object outside of fenced programs; the last in a fence, else the last. A
               wrapper around the arguments is taken off: {"name", "arguments"} and its kin, also
-              with the arguments as a JSON text, <tool_call>, {"properties": …}, {"the_tool": {…}}
-    tags      <parameter=key>value</parameter>, <arg_key>key</arg_key><arg_value>…</arg_value>
-    call      the_tool(key="value"), literals only
+              with the arguments as a JSON text, <tool_call>, {"properties": …}, {"the_tool": {…}};
+              so are the words of a wrapper beside them: {"tool": "the_tool", "key": "value"}
+    tags      <parameter=key>value</parameter>, <arg_key>key</arg_key><arg_value>…</arg_value>,
+              <key>value</key>
+    call      the_tool(key="value"), or call = tool.execute(key="value"), literals only
     program   a fenced block, for a tool whose only required argument is a string: the last in a
               programming language, else the last that is not announced as an output
     repaired  a broken object, see ``objects``
+    lines     "key: value", from the first line on, also with a block of YAML as the value
 
 Where none gives the required arguments, an object that was found is returned all the same: the
 check against the schema says what is wrong. A string argument that is a whole fenced block is the
-block's content.
+block's content; "5" is 5 where a number is asked for.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -41,6 +45,11 @@ _PAYLOADS = (
     *("tool_input", "action_input", "tool_arguments", "tool_parameters", "properties"),
     *("function", "function_call", "tool_call", "tool_calls", "call"),
 )
+# What a wrapper says beside the arguments, and a schema that was copied beside them.
+_BESIDE = frozenset(
+    ("name", "tool", "tool_name", "id", "type", "title", "description", "properties", "required")
+    + ("additionalProperties", "$schema", "thought", "reasoning", "explanation")
+)
 _OUTPUTS = ("text", "txt", "output", "plaintext", "plain", "console", "result", "stdout", "log")
 _ANNOUNCED = re.compile(r"(?:output|result|prints?|returns?|gives?|shows?)\b[^\n]{0,40}$", re.I)
 _TAG_OPENS = re.compile(
@@ -48,7 +57,8 @@ _TAG_OPENS = re.compile(
     r"|<arg_key>\s{0,4}(\w+)\s{0,4}</arg_key>\s{0,4}<arg_value>"
 )
 _TAG_CLOSES = re.compile(r"</parameter>|</arg_value>")
-_CALL = re.compile(r"[A-Za-z_][\w.\-]*\(")
+_CALL = re.compile(r"(?:[A-Za-z_]\w*[ \t]*=[ \t]*)?(?P<call>[A-Za-z_][\w.\-]*\()")
+_LITERALS = {"integer": int, "number": (int, float), "boolean": bool}
 
 
 def parse_arguments(text: str, schema: dict[str, Any]) -> dict[str, Any]:
@@ -68,7 +78,8 @@ def parse_arguments(text: str, schema: dict[str, Any]) -> dict[str, Any]:
         arguments = arguments if better is None else better
     if arguments is None:
         raise MalformedOutput("the tool call is not a JSON object of arguments")
-    recordable: dict[str, Any] = _recordable(_without_fences(arguments, wanted))
+    arguments = _typed(_without_fences(arguments, wanted), wanted)
+    recordable: dict[str, Any] = _recordable(arguments)
     return recordable
 
 
@@ -100,6 +111,9 @@ class _Wanted:
         """The arguments inside a wrapper; ``value`` itself where it holds none that fit."""
         if depth == 0 or self.is_met_by(value):
             return value
+        own = {name: each for name, each in value.items() if name in self.properties}
+        if own and self.is_met_by(own) and _BESIDE.issuperset(value.keys() - own.keys()):
+            return own
         names = [name for name in _PAYLOADS if name in value]
         if len(value) == 1:  # {"the_tool": {…}}
             names = list(value)
@@ -156,7 +170,9 @@ def _from_other_forms(
     if program is not None and wanted.only_string is not None:
         return {wanted.only_string: program}
     repaired = repaired_object(_outside(text, programs), wanted.properties)
-    return None if repaired is None else wanted.unwrapped(repaired.value)
+    if repaired is not None:
+        return wanted.unwrapped(repaired.value)
+    return _from_lines(text, wanted)
 
 
 def _from_tags(text: str, wanted: _Wanted) -> dict[str, Any]:
@@ -170,7 +186,41 @@ def _from_tags(text: str, wanted: _Wanted) -> dict[str, Any]:
         value = text[opening.end() : closing.start()].removeprefix("\n").removesuffix("\n")
         found[name] = _tag_value(value, wanted, name)
         opening = _TAG_OPENS.search(text, closing.end())
-    return found
+    return found or _from_named_tags(text, wanted)
+
+
+def _from_named_tags(text: str, wanted: _Wanted) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in wanted.properties:
+        start, end = text.find(f"<{name}>"), text.rfind(f"</{name}>")
+        if 0 <= start < end:
+            value = text[start + len(name) + 2 : end].removeprefix("\n").removesuffix("\n")
+            found[name] = _tag_value(value, wanted, name)
+    return found if wanted.is_met_by(found) else {}
+
+
+def _from_lines(text: str, wanted: _Wanted) -> dict[str, Any] | None:
+    """Lines that begin with the name of an argument; what follows up to the next is its value."""
+    if not wanted.properties:
+        return None
+    names = "|".join(re.escape(name) for name in wanted.properties)
+    label = re.compile(
+        rf"^[ \t>*`\"'-]{{0,8}}({names})[*`\"']{{0,3}}[ \t]*:[ \t]*", re.MULTILINE
+    )
+    text = text.strip()
+    labels = list(label.finditer(text))
+    if not labels or labels[0].start():
+        return None
+    found: dict[str, Any] = {}
+    for number, match in enumerate(labels):
+        end = labels[number + 1].start() if number + 1 < len(labels) else len(text)
+        value = text[match.end() : end].rstrip()
+        if value[:1] in "|>" and "\n" in value:
+            value = textwrap.dedent(value.partition("\n")[2])
+        elif len(value) > 1 and value[0] == value[-1] and value[0] in "\"'`":
+            value = value[1:-1]
+        found[match[1]] = _tag_value(value, wanted, match[1])
+    return found if wanted.is_met_by(found) else None
 
 
 def _tag_value(text: str, wanted: _Wanted, name: str) -> Any:
@@ -188,8 +238,10 @@ def _from_call(text: str, programs: Sequence[Fence], wanted: _Wanted) -> dict[st
     """The keywords of a text, or fenced block, that is one call with literal arguments."""
     bodies = [block.body for block in programs] or [text]
     source = bodies[-1].strip().strip("[]").strip()
-    if len(source) > MAX_CALL or not _CALL.match(source) or not source.endswith(")"):
+    written = _CALL.match(source)
+    if len(source) > MAX_CALL or written is None or not source.endswith(")"):
         return None
+    source = source[written.start("call") :]
     try:
         call = ast.parse(source.replace("-", "_", source.index("(")), mode="eval").body
         if not isinstance(call, ast.Call) or call.args or not call.keywords:
@@ -237,6 +289,24 @@ def _without_fences(arguments: dict[str, Any], wanted: _Wanted) -> dict[str, Any
         if name == wanted.only_string or blocks[0].language.startswith("py"):
             bare[name] = blocks[0].body
     return bare
+
+
+def _typed(arguments: dict[str, Any], wanted: _Wanted) -> dict[str, Any]:
+    """With numbers and truth values that were written as text."""
+    typed = dict(arguments)
+    for name, value in arguments.items():
+        described = wanted.properties.get(name)
+        kind = described.get("type") if isinstance(described, dict) else None
+        expected = _LITERALS.get(kind) if isinstance(kind, str) else None
+        if expected is None or not isinstance(value, str) or len(value) > 40:
+            continue
+        try:
+            loaded = json.loads(value.strip().lower() if kind == "boolean" else value.strip())
+        except ValueError:
+            continue
+        if isinstance(loaded, expected) and isinstance(loaded, bool) is (kind == "boolean"):
+            typed[name] = loaded
+    return typed
 
 
 def _recordable(value: Any, depth: int = MAX_DEPTH) -> Any:

@@ -4,6 +4,7 @@
              in any order
            | without a tool or a sub-goal among those: the same labels inside a line
            | a JSON object with these keys, or a tool call: then its "name" is the tool
+           | the labels as XML tags
     tool   = the first line of its value, without emphasis, quotes, brackets, arguments and a full
              stop. ``ToolBox.resolve`` says which tool that is.
 
@@ -13,9 +14,11 @@ label.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from agentflow_verl.core.errors import MalformedOutput
 from agentflow_verl.flow.parse.clean import TAIL, levelled, without_reasoning
@@ -38,6 +41,7 @@ _CALL_NAMES = ("tool", "name", "tool_name", "function", "action")
 MAX_NAME = 500  # characters that are read of a Tool line's value
 _MARKS = "*`\"'<>[](){}| \t"
 _TAGGED = re.compile(r"<(\w{1,20})>([^<>]*)</\1>")
+_TAG = re.compile(r"<(/?)([A-Za-z][\w -]{0,30})>")
 _ARGUMENTS = re.compile(r"(?<=\w)[*`\"']{0,3}\s{0,2}[({].*$")
 
 
@@ -77,7 +81,7 @@ def plan_parts(text: str) -> PlanParts:
     inside = _from_labels(_GRAMMAR.anywhere(text))
     if inside.sub_goal and inside.tool:
         return inside
-    return _from_objects(text) or parts
+    return _from_objects(text) or _from_tags(text) or parts
 
 
 def complete_plan(text: str, query: str, tools: Sequence[str]) -> Plan:
@@ -130,7 +134,7 @@ def _from_labels(found: Sequence[Labelled]) -> PlanParts:
     values: dict[str, str] = {}
     for part in nearest:
         if part.key != "tool" and part.value:
-            values.setdefault(part.key, part.value)
+            values.setdefault(part.key, _unquoted(part.value))
     return PlanParts(**values, tool=tool)
 
 
@@ -139,8 +143,8 @@ def _from_objects(text: str) -> PlanParts | None:
         values: dict[str, str] = {}
         for name, value in found.value.items():
             key = _GRAMMAR.key_of(name)
-            if key is not None and isinstance(value, str):
-                values[key] = value.strip()
+            if key is not None and value is not None:
+                values[key] = _as_text(value)
         for name in _CALL_NAMES:
             if isinstance(found.value.get(name), str):
                 values.setdefault("tool", found.value[name])
@@ -148,3 +152,40 @@ def _from_objects(text: str) -> PlanParts | None:
             values["tool"] = tool_name(values["tool"])
             return PlanParts(**values)
     return None
+
+
+def _as_text(value: Any) -> str:
+    """A value of an object as the next prompt shows it."""
+    if isinstance(value, str):
+        return value.strip()
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _unquoted(value: str) -> str:
+    """Without the quotation marks around the whole of it."""
+    for mark in "\"'":
+        inner = value[1:-1]
+        if len(value) > 2 and value[0] == value[-1] == mark and mark not in inner:
+            return inner.strip()
+    return value
+
+
+def _from_tags(text: str) -> PlanParts | None:
+    """``<tool>…</tool>`` and the like; of each the last pair that holds anything."""
+    values: dict[str, str] = {}
+    key, start = None, 0
+    for tag in _TAG.finditer(text):
+        named = _GRAMMAR.key_of(tag[2])
+        if named is None:
+            continue
+        if not tag[1]:
+            key, start = named, tag.end()
+        elif named == key:
+            value = text[start : tag.start()].strip()
+            if value:
+                values[named] = value
+            key = None
+    if "tool" not in values:
+        return None
+    values["tool"] = tool_name(values["tool"])
+    return PlanParts(**values)

@@ -2,7 +2,8 @@
 
     verdict    = what the last "Conclusion" label (``labels``; also "Final conclusion", "Verdict",
                  "Decision", and inside a line) states
-               | the "conclusion" of a JSON object
+               | the "conclusion" of a JSON object, or its "stop" or "stop_signal", true or false
+               | a line "stop_signal: true" or "false"
                | a last line that is the word alone
     statement  = the word in capitals, or first in its line, or what an agent "should", "can" or
                  "must" do, in a clause that neither denies nor conditions it. Around STOP only
@@ -24,6 +25,11 @@ from agentflow_verl.flow.parse.labels import LabelGrammar, Labelled
 from agentflow_verl.flow.parse.objects import objects_in
 from agentflow_verl.trajectories.records import Verdict
 
+# The field of the reference code's verifier, as a line.
+_SIGNAL = re.compile(
+    r"^[\W\d]{0,8}stop[_ -]?signal[\W_]{0,6}[:=][\W_]{0,6}(true|false|yes|no)\b[\W_]*$",
+    re.IGNORECASE | re.MULTILINE,
+)
 MAX_STATEMENT = 1000  # characters that are read of a conclusion
 
 _GRAMMAR = LabelGrammar(
@@ -94,7 +100,7 @@ _DIRECTIVE = re.compile(
 def parse_verdict(text: str) -> Verdict:
     """The verifier's decision; CONTINUE with ``parsed=False`` where there is none."""
     text = without_reasoning(text)[-TAIL:]
-    found = _from_object(text) or _from_labels(text) or _from_last_line(text)
+    found = _from_object(text) or _from_labels(text) or _from_signal(text) or _from_last_line(text)
     return found or Verdict(stop=False, analysis=text.strip(), parsed=False)
 
 
@@ -163,7 +169,10 @@ def _from_object(text: str) -> Verdict | None:
         return None
     for found in reversed(objects_in(text)):
         values = {_GRAMMAR.key_of(name): value for name, value in found.value.items()}
-        stop = values.get("conclusion", found.value.get("stop"))
+        signal = found.value.get("stop", found.value.get("stop_signal"))
+        if isinstance(signal, str) and signal.strip().lower() in ("true", "false"):
+            signal = signal.strip().lower() == "true"
+        stop = values.get("conclusion", signal)
         if isinstance(stop, str):
             stop = stated_decision(stop)
         if isinstance(stop, bool):
@@ -199,6 +208,16 @@ def _conclusions(text: str) -> list[Labelled]:
         Labelled("conclusion", text[match.end() :], match.start())
         for match in _SPOKEN.finditer(levelled(text))
     ]
+
+
+def _from_signal(text: str) -> Verdict | None:
+    signals = list(_SIGNAL.finditer(text))
+    if not signals:
+        return None
+    last = signals[-1]
+    return Verdict(
+        stop=last[1].lower() in ("true", "yes"), analysis=_analysis(text[: last.start()])
+    )
 
 
 def _from_last_line(text: str) -> Verdict | None:

@@ -27,6 +27,21 @@ def trimmed(arguments):
 
 
 CALLS = [
+    ('{"tool": "python_coder", "code": "print(1)"}', CODE, {"code": "print(1)"}),
+    (
+        '{"type": "object", "properties": {"query": {"type": "string"}}, "query": "Paris"}',
+        QUERY,
+        {"query": "Paris"},
+    ),
+    ('execution = tool.execute(code="print(1)")', CODE, {"code": "print(1)"}),
+    ("query: Paris\nk: 3\ndeep: true", QUERY, {"query": "Paris", "k": 3, "deep": True}),
+    ("code: |\n  print(1)\n  print(2)", CODE, {"code": "print(1)\nprint(2)"}),
+    ("<query>Paris</query><k>3</k>", QUERY, {"query": "Paris", "k": 3}),
+    (
+        '{"query": "Paris", "k": "5", "deep": "True"}',
+        QUERY,
+        {"query": "Paris", "k": 5, "deep": True},
+    ),
     ('```\n{"code": "print(1)"}\n```', CODE, {"code": "print(1)"}),
     ('{"code": "```python\\nprint(1)\\n```"}', CODE, {"code": "print(1)"}),
     ('{"code": "```python\nprint(1)\n```"}', CODE, {"code": "print(1)"}),

@@ -27,6 +27,11 @@ def tool_of(text):
 
 
 PLANS = [
+    (
+        "<justification>a</justification>\n<context>b</context>\n<sub_goal>multiply them</sub_goal>"
+        "\n<tool>python_coder</tool>"
+    ),
+    'Justification = "a"\nContext = "b"\nSub-goal = "multiply them"\nTool = "python_coder"',
     "Justification - a\nContext - b\nSub-goal - multiply them\nTool - python_coder",
     "Justification = a\nContext = b\nSub-goal = multiply them\nTool = python_coder",
     "(1) Justification: a\n(2) Context: b\n(3) Sub-goal: multiply them\n(4) Tool: python_coder",
@@ -298,3 +303,13 @@ def test_marks_separators_and_case_change_nothing(marks, separator, case, line_e
     plan = parse_plan(line_end.join(lines))
     assert (plan.justification, plan.context) == ("why", "7 and 9")
     assert (plan.sub_goal, plan.tool) == ("multiply", "web_search")
+
+
+def test_a_context_that_is_an_object_reaches_the_executor_as_text():
+    plan = parse_plan('{"context": {"x": 1}, "sub_goal": "double x", "tool": "python_coder"}')
+    assert plan.context == '{"x": 1}'
+
+
+def test_tags_that_name_no_part_of_a_plan_are_no_plan():
+    with pytest.raises(MalformedOutput, match="no Sub-goal"):
+        parse_plan("<b>python_coder</b> <tool>web_search")

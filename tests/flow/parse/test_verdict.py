@@ -7,6 +7,9 @@ import pytest
 from agentflow_verl.flow.parse import parse_verdict
 
 STOPS = [
+    "analysis: all there\nstop_signal: True",
+    '{"analysis": "all there", "stop_signal": true}',
+    '{"analysis": "all there", "stop_signal": "True"}',
     "Conclusion: STOP.",
     "Conclusion: stop",
     "CONCLUSION: STOP",
@@ -82,6 +85,8 @@ def test_what_states_stop_stops(text):
 
 
 CONTINUES = [
+    "analysis: something is missing\nstop_signal: False",
+    '{"analysis": "something is missing", "stop_signal": false}',
     "Conclusion: CONTINUE",
     "Conclusion: CONTINUE because STOP is premature",
     "Conclusion: CONTINUE, do not STOP",
@@ -106,6 +111,8 @@ def test_what_states_continue_is_a_verdict(text):
 
 
 NO_STOPS = [
+    "The stop_signal: true would be wrong",
+    "stop_signal: true if all is known",
     "Conclusion: STOP is not justified yet",
     "Conclusion: STOP would be premature",
     "Conclusion: do not STOP",
