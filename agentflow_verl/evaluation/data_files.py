@@ -126,13 +126,27 @@ def _json_rows(text: str, path: Path) -> list[Any]:
         lines = list(filter(str.strip, text.split("\n")))
         if opening == "{" and not _is_json(lines[0]):
             return _rows_of_object(json.loads(text), path)
-        rows = list(map(json.loads, lines))
+        rows = _rows_of_lines(text, path)
     except RecursionError:
         raise ConfigError(f"{path}: nested too deeply to be questions") from None
     except ValueError as error:
         raise ConfigError(f"{path}: neither a JSON list nor JSON lines: {error}") from None
     if len(rows) == 1 and isinstance(rows[0], dict) and not rows[0].keys().isdisjoint(LIST_KEYS):
         return _rows_of_object(rows[0], path)
+    return rows
+
+
+def _rows_of_lines(text: str, path: Path) -> list[Any]:
+    rows = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if not rows:  # nothing of it is JSON
+                raise
+            raise ConfigError(f"{path}, line {number}: not JSON: {error}") from None
     return rows
 
 

@@ -201,11 +201,12 @@ def trajectory_importance(
     """min(π_old(i) / π_rollout(i), threshold) of each row's trajectory i, float64 (R,): the product
     over the tokens of all its turns, where verl's ``rollout_is=sequence`` takes those of one row.
     """
-    log_ratio_RL = (old_logprob_RL - rollout_logprob_RL).double().masked_fill(mask_RL == 0, 0.0)
-    trajectory_R, trajectories = _as_positions(trajectory_R)
-    log_ratio_I = log_ratio_RL.new_zeros(trajectories)
+    log_ratio_RL = (old_logprob_RL - rollout_logprob_RL).masked_fill(mask_RL == 0, 0.0)
     # Summed as logarithms: a product of thousands of ratios would leave the range of a float.
-    log_ratio_I = log_ratio_I.index_add(0, trajectory_R, log_ratio_RL.sum(-1))
+    log_ratio_R = log_ratio_RL.sum(-1, dtype=torch.float64)
+    trajectory_R, trajectories = _as_positions(trajectory_R)
+    log_ratio_I = log_ratio_R.new_zeros(trajectories)
+    log_ratio_I = log_ratio_I.index_add(0, trajectory_R, log_ratio_R)
     # Within verl's bounds (rollout_corr_helper.py, SAFETY_BOUND), so that exp cannot overflow.
     return log_ratio_I.clamp(-20, 20).exp().clamp(max=threshold)[trajectory_R]
 

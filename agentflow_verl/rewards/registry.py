@@ -108,7 +108,7 @@ def canonical_source(source: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    found = difflib.get_close_matches(name[:80], list(known), n=1, cutoff=0.5)
+    found = difflib.get_close_matches(name[:80], list(known), n=1, cutoff=0.6)
     if found:
         return f", did you mean {found[0]!r}?"
     return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from agentflow_verl.flow.modules import MODULES
@@ -203,11 +204,11 @@ def policy_rollout_kl(
     policy in flow_grpo/): how far the policy that is updated is from the one that sampled, because
     of another engine or of older weights.
     """
-    # In double precision: the estimate is the small difference of numbers close to 1. Masked before
-    # exp, since padding holds arbitrary values and inf * 0 would be nan.
-    log_ratio_RL = (old_logprob_RL - rollout_logprob_RL).double().masked_fill(mask_RL == 0, 0.0)
-    kl_RL = log_ratio_RL.exp() - 1 - log_ratio_RL
-    return {"agentflow/policy_rollout_kl": float(kl_RL.sum() / mask_RL.sum().clamp(min=1))}
+    # In double precision, and by expm1: the estimate is the small difference of numbers close to 1.
+    # Of trained tokens alone: padding holds arbitrary values.
+    log_ratio = (old_logprob_RL - rollout_logprob_RL)[mask_RL.bool()].double()
+    kl = torch.expm1(log_ratio) - log_ratio
+    return {"agentflow/policy_rollout_kl": float(kl.sum() / max(1, len(kl)))}
 
 
 def _mean(values: Sequence[float]) -> float:

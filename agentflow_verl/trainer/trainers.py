@@ -265,10 +265,11 @@ class FlowTrainer(UntrainedSteps, ResumableTrainer):
             )
 
         mask_RL = data.batch["response_mask"]
-        advantage_RL = (advantage_R.unsqueeze(-1) * mask_RL).float()
+        # Rounded before the broadcast: nothing of this shape in float64.
+        advantage_RL = advantage_R.float().unsqueeze(-1) * mask_RL
         # Without a critic the returns are the advantages, as in verl's own estimators.
         data.batch["advantages"] = data.batch["returns"] = advantage_RL
-        data.batch[LOSS_WEIGHT] = (weight_R.unsqueeze(-1) * mask_RL).float()
+        data.batch[LOSS_WEIGHT] = weight_R.float().unsqueeze(-1) * mask_RL
         written = ["advantages", "returns", LOSS_WEIGHT]
         if self.config.algorithm.use_kl_in_reward:
             written.append("token_level_rewards")
@@ -294,7 +295,7 @@ class FlowTrainer(UntrainedSteps, ResumableTrainer):
             index.trajectory_R,
             self.config.algorithm.rollout_correction.rollout_is_threshold,
         )
-        data.batch["rollout_is_weights"] = (ratio_R.unsqueeze(-1) * mask_RL).float()
+        data.batch["rollout_is_weights"] = ratio_R.float().unsqueeze(-1) * mask_RL
 
     def _corrects_rollout(self, data: DataProto) -> bool:
         correction = self.config.algorithm.get("rollout_correction", None)
@@ -309,8 +310,8 @@ class FlowTrainer(UntrainedSteps, ResumableTrainer):
         """The outcome reward on each row; with a KL penalty in the reward, less the penalty of all
         its turns.
         """
-        score_R = data.batch["rm_scores"].double().sum(-1)
-        penalty_R = data.batch["token_level_rewards"].double().sum(-1) - score_R
+        score_R = data.batch["rm_scores"].sum(-1, dtype=torch.float64)
+        penalty_R = data.batch["token_level_rewards"].sum(-1, dtype=torch.float64) - score_R
         penalty_I = torch.zeros(int(index.trajectory_R.max()) + 1, dtype=torch.float64).index_add(
             0, index.trajectory_R, penalty_R
         )

@@ -204,9 +204,7 @@ def _from_lines(text: str, wanted: _Wanted) -> dict[str, Any] | None:
     if not wanted.properties:
         return None
     names = "|".join(re.escape(name) for name in wanted.properties)
-    label = re.compile(
-        rf"^[ \t>*`\"'-]{{0,8}}({names})[*`\"']{{0,3}}[ \t]*:[ \t]*", re.MULTILINE
-    )
+    label = re.compile(rf"^[ \t>*`\"'-]{{0,8}}({names})[*`\"']{{0,3}}[ \t]*:[ \t]*", re.MULTILINE)
     text = text.strip()
     labels = list(label.finditer(text))
     if not labels or labels[0].start():
