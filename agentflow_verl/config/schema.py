@@ -54,6 +54,10 @@ class AgentflowConfig(Limits):
     """Share of a batch's trajectories that may end in an infrastructure fault; above it the run
     stops.
     """
+    max_rollout_probs_diff: float = Field(0.2, gt=0, le=1)
+    """How far the probabilities of sampled tokens in rollout engine and actor may differ in a
+    batch's mean; above it the engine samples from other weights, and the run stops.
+    """
     server_timeout_s: Seconds = 600.0
     """Longest that the policy's rollout servers may take to sleep, wake up, abort their requests or
     take new weights, and an agent-loop worker to answer, in seconds; above it the run stops.

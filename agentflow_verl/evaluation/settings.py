@@ -29,7 +29,8 @@ from agentflow_verl.flow.prompts import Prompts
 PAPER_TURNS = 10  # the paper evaluates with 10 turns and trains with 3
 PAPER_TEMPERATURE = 0.7  # its planner's, when evaluating
 JUDGE = "judge"  # its endpoint's name where the command line gives it
-NOT_READ = ("flow_grpo", "trajectory_dir", "max_fault_rate", "umask")  # of a training run's node
+# Of a training run's node.
+NOT_READ = ("flow_grpo", "trajectory_dir", "max_fault_rate", "max_rollout_probs_diff", "umask")
 
 
 @dataclass(frozen=True)

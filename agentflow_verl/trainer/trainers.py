@@ -55,6 +55,7 @@ from agentflow_verl.trainer.metrics import batch_metrics, policy_rollout_kl
 from agentflow_verl.trainer.preflight.verl_options import ESTIMATOR
 from agentflow_verl.trainer.resilience.fault_limit import stop_on_faults
 from agentflow_verl.trainer.resilience.resumable_trainer import ResumableTrainer
+from agentflow_verl.trainer.resilience.weight_agreement import stop_on_other_weights
 from agentflow_verl.trainer.rollout.lora_sharing import can_share, share_rollout
 from agentflow_verl.trainer.rollout.row_record import is_valid, read_records
 from agentflow_verl.trainer.rollout.worker_settings import resolve_node
@@ -191,6 +192,7 @@ class FlowTrainer(UntrainedSteps, ResumableTrainer):
         """verl's method (trainer_base.py:1743) with flow_grpo/ in place of its estimator, and a
         loss weight per row.
         """
+        stop_on_other_weights(metrics, self.config.agentflow.max_rollout_probs_diff)
         if not self.flow_grpo:
             return without_faults(
                 super()._compute_advantage, batch, metrics, self.config.agentflow.max_fault_rate
