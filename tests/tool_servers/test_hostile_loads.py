@@ -115,7 +115,7 @@ async def test_each_class_of_stressors_stays_in_its_job(sandbox: Sandbox) -> Non
             " stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)\n"
             "print(made.stdout[-900:], made.returncode)"
         )
-        limits = replace(LIMITS, seconds=240, memory_mb=512, disk_mb=64)
+        limits = replace(LIMITS, seconds=60, memory_mb=512, disk_mb=64)
         job = asyncio.ensure_future(sandbox.run(program, limits=limits))
         took = await beside(sandbox, [job])
         result = job.result()

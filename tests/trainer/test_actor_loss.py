@@ -225,7 +225,7 @@ def test_a_micro_batch_of_padding_alone_is_zero_and_finite():
     alone = replace(alone, mask_RL=torch.zeros_like(alone.mask_RL))  # as verl pads
     batch = Batch(alone, wanted)
     loss, metrics = batch.loss_of(actor_config(wanted))
-    assert float(loss) == 0.0
+    assert loss.item() == 0.0
     assert not batch.gradient(loss).any()
     assert all(
         math.isfinite(metric.aggregate())
