@@ -107,6 +107,7 @@ async def test_each_class_of_stressors_stays_in_its_job(sandbox: Sandbox) -> Non
         assert (await sandbox.run(HONEST)).output == HONEST_ANSWER
         alone.append(time.monotonic() - started)
     print("alone:", said(alone))
+    await settled(sandbox)
     processes = len(descendants(os.getpid()))
     for stress in STRESSES:
         program = (
