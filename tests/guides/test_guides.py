@@ -10,6 +10,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import pandas
 import pytest
 
 from agentflow_verl.trajectories.records import Trajectory
@@ -43,6 +44,18 @@ VLLM = {
 
 def questions(folder: Path, *names: str) -> None:
     fakes.write_questions(folder, **{name: fakes.SUMS[:2] for name in names})
+
+
+def hub_rows(path: Path) -> None:
+    """GSM8K's columns, with questions that the quickstart's base knows."""
+    solution = "Both are multiples of 2, and of nothing larger.\n#### 2"
+    rows = {
+        "question": [
+            f"What is the greatest common divisor of {2 * n} and {2 * n + 2}?" for n in range(4, 36)
+        ],
+        "answer": [solution] * 32,
+    }
+    pandas.DataFrame(rows).to_parquet(path)
 
 
 # ---- no command is left out ----
@@ -228,16 +241,25 @@ def test_the_training_guide_begins_with_a_doctor_who_is_content(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_the_training_guide_to_its_end(tmp_path):
+    """With a data set in the form of the hub, converted as the guide says; the evaluation reads it
+    as it is.
+    """
     _, train, look, merge, measure = prepared(tmp_path)
+    hub_rows(tmp_path / "gsm8k.parquet")
+    convert = f"import pandas\n{block('docs/train.md', 'hub =')}"
+    subprocess.run([sys.executable, "-c", convert], cwd=tmp_path, check=True)
     run(on_a_cpu(train), tmp_path, timeout=800)
     with running([*look, "--port", "0"], tmp_path, "http://127.0.0.1:"):
         pass
     run(replaced(merge, {"global_step_32": "global_step_1"}), tmp_path, timeout=300)
     questions(tmp_path / "BENCHMARKS", "bamboogle", "aime24")
+    shutil.move(tmp_path / "gsm8k.parquet", tmp_path / "BENCHMARKS")
     small = ("--max-tokens", "48", "--memory-tokens", "300", "--vllm-args", SMALL_SERVER)
     small = ("--config", "runs/first/hydra/.hydra/config.yaml", *small)  # with the run's prompts
-    run([*replaced(measure, {"PLACEHOLDER": str(BASE)}), *small], tmp_path, timeout=800, **VLLM)
-    assert "aime24" in (tmp_path / "runs/first/eval/report.md").read_text()
+    here = {"PLACEHOLDER": str(BASE), "bamboogle,aime24": "bamboogle,aime24,gsm8k"}
+    run([*replaced(measure, here), *small], tmp_path, timeout=800, **VLLM)
+    report = (tmp_path / "runs/first/eval/report.md").read_text()
+    assert "aime24" in report and "gsm8k" in report
 
 
 @pytest.mark.slow
