@@ -109,10 +109,10 @@ _NOUN = (
     r"|quotient|remainder|total|value|result|answer|solution|average|mean|median|area|volume"
     r"|perimeter|probability))"
 )
-_NUMBER = r"[$]?-?[0-9][0-9,]*(?:\.[0-9]+)?(?:/[0-9]+)?%?[$]?"
+_NUMBER = r"[$]?-?[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?(?:/[0-9]+)?%?[$]?"
 NOUN_OF_VALUE = re.compile(
-    r"\b(?:ha(?:s|ve)|gives?|yields?|with)\s+(?:us\s+)?(?:an?|the)\s+"
-    rf"{_NOUN}\s+of\s+({_NUMBER})[.!]?\s*$",
+    r"^[^,;:]*(?<!\bwhich)(?<!\bthat)(?<!\bwho)\s(?:ha(?:s|ve)|gives?|yields?)\s+(?:us\s+)?"
+    rf"(?:an?|the)\s+{_NOUN}\s+of\s+({_NUMBER})[.!]?\s*$",
     re.IGNORECASE,
 )
 VALUE_IS_NOUN = re.compile(
@@ -296,9 +296,9 @@ def stated_value(sentence: str) -> str:
     """
     if len(sentence) > MAX_SENTENCE or VERDICT.match(sentence):
         return ""
-    named = NOUN_OF_VALUE.search(sentence) or VALUE_IS_NOUN.match(sentence)
-    if named and not NEGATION.search(sentence):
-        return named.group(1)
+    first = VALUE_IS_NOUN.match(sentence)
+    if first and not NEGATION.search(sentence):
+        return first.group(1)
     body = sentence
     reason = REASON.search(sentence)
     if reason and STATEMENT.search(f" {sentence[: reason.start()]} "):
@@ -310,11 +310,13 @@ def stated_value(sentence: str) -> str:
     equations = list(EQUATION.finditer(value or body))
     if equations and (value or SENTENCE_START.match(body) or body.rstrip().endswith(".")):
         value = (value or body)[equations[-1].end() :]
-    result = None
+    named = None
     if not value:
-        result = RESULT.match(body)
-    if result:
-        value = result.group(1)
+        named = RESULT.match(body)
+    if not value and not named and not NEGATION.search(sentence):
+        named = NOUN_OF_VALUE.match(sentence)
+    if named:
+        value = named.group(1)
     else:
         value = AGENT.sub("", value.strip())
     return without_emphasis(value.strip().rstrip(".!。"))

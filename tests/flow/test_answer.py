@@ -49,6 +49,12 @@ CASES = [
     ("<think><answer>1</answer></think>It is <answer>2</answer>", "2"),
     ("<think>maybe <answer>1</answer></think>", "maybe <answer>1</answer>"),
     ("x <think>...</think>\n42", "42"),
+    ("They have a GCD of 5.", "5"),
+    ("5 is the sum of 2 and 3.", "5"),
+    ("The quotient is 7 with a remainder of 3.", "7 with a remainder of 3"),
+    ("The number is 24, which has a sum of 6.", "24"),
+    ("The winner is Ann, with a total of 12.", "Ann, with a total of 12"),
+    ("The mean is 5, with a median of 4.", "5, with a median of 4"),
     ("", ""),
     ("   \n\t ", ""),
 ]

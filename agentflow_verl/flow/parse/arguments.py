@@ -12,7 +12,7 @@ Read in this order, the first that gives the tool's required arguments counts:
     program   a fenced block, for a tool whose only required argument is a string: the last in a
               programming language, else the last that is not announced as an output
     repaired  a broken object, see ``objects``
-    lines     "key: value", from the first line on, also with a block of YAML as the value
+    lines     a mapping in YAML: "key: value", and "key: |" before an indented program
 
 Where none gives the required arguments, an object that was found is returned all the same: the
 check against the schema says what is wrong. A string argument that is a whole fenced block is the
@@ -23,10 +23,12 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import yaml
 
 from agentflow_verl.core.errors import MalformedOutput
 from agentflow_verl.core.unicode import well_formed
@@ -56,6 +58,8 @@ _TAG_OPENS = re.compile(
     r"<parameter(?:=|\s{1,4}name=)[\"']?(\w+)[\"']?\s{0,4}>"
     r"|<arg_key>\s{0,4}(\w+)\s{0,4}</arg_key>\s{0,4}<arg_value>"
 )
+_NAMED_TAG = re.compile(r"<(/?)(\w{1,64})>")
+_ANCHOR = re.compile(r"(?:^|[\s\[{,:])[&*]\w")  # what lets a short YAML grow without end
 _TAG_CLOSES = re.compile(r"</parameter>|</arg_value>")
 _CALL = re.compile(r"(?:[A-Za-z_]\w*[ \t]*=[ \t]*)?(?P<call>[A-Za-z_][\w.\-]*\()")
 _LITERALS = {"integer": int, "number": (int, float), "boolean": bool}
@@ -112,7 +116,9 @@ class _Wanted:
         if depth == 0 or self.is_met_by(value):
             return value
         own = {name: each for name, each in value.items() if name in self.properties}
-        if own and self.is_met_by(own) and _BESIDE.issuperset(value.keys() - own.keys()):
+        others = value.keys() - own.keys()
+        # A "name" alone may be the tool's own argument, or the wrapper's word.
+        if self.is_met_by(own) and own.keys() - _BESIDE and others <= _BESIDE:
             return own
         names = [name for name in _PAYLOADS if name in value]
         if len(value) == 1:  # {"the_tool": {…}}
@@ -160,7 +166,7 @@ def _chosen(
 def _from_other_forms(
     text: str, programs: Sequence[Fence], wanted: _Wanted
 ) -> dict[str, Any] | None:
-    tagged = _from_tags(text, wanted)
+    tagged = _from_tags(text, wanted) or _from_named_tags(_outside(text, programs), wanted)
     if tagged:
         return tagged
     called = _from_call(text, programs, wanted)
@@ -170,9 +176,11 @@ def _from_other_forms(
     if program is not None and wanted.only_string is not None:
         return {wanted.only_string: program}
     repaired = repaired_object(_outside(text, programs), wanted.properties)
-    if repaired is not None:
-        return wanted.unwrapped(repaired.value)
-    return _from_lines(text, wanted)
+    found = None if repaired is None else wanted.unwrapped(repaired.value)
+    if found is not None and wanted.is_met_by(found):
+        return found
+    lines = _from_lines(text, wanted)
+    return found if lines is None else lines
 
 
 def _from_tags(text: str, wanted: _Wanted) -> dict[str, Any]:
@@ -186,39 +194,39 @@ def _from_tags(text: str, wanted: _Wanted) -> dict[str, Any]:
         value = text[opening.end() : closing.start()].removeprefix("\n").removesuffix("\n")
         found[name] = _tag_value(value, wanted, name)
         opening = _TAG_OPENS.search(text, closing.end())
-    return found or _from_named_tags(text, wanted)
+    return found
 
 
 def _from_named_tags(text: str, wanted: _Wanted) -> dict[str, Any]:
+    """``<key>value</key>`` in a text that is nothing but tags; of each key the last pair."""
+    text = text.strip()
+    if not (text.startswith("<") and text.endswith(">")):
+        return {}
     found: dict[str, Any] = {}
-    for name in wanted.properties:
-        start, end = text.find(f"<{name}>"), text.rfind(f"</{name}>")
-        if 0 <= start < end:
-            value = text[start + len(name) + 2 : end].removeprefix("\n").removesuffix("\n")
+    opened: dict[str, int] = {}
+    for tag in _NAMED_TAG.finditer(text):
+        name = tag[2]
+        if name not in wanted.properties:
+            continue
+        if not tag[1]:
+            opened[name] = tag.end()
+        elif name in opened:
+            value = text[opened.pop(name) : tag.start()].removeprefix("\n").removesuffix("\n")
             found[name] = _tag_value(value, wanted, name)
     return found if wanted.is_met_by(found) else {}
 
 
 def _from_lines(text: str, wanted: _Wanted) -> dict[str, Any] | None:
-    """Lines that begin with the name of an argument; what follows up to the next is its value."""
-    if not wanted.properties:
+    """A mapping in YAML whose keys are arguments; all values are text, as ``_typed`` expects."""
+    if not wanted.required or len(text) > MAX_CALL or _ANCHOR.search(text):
         return None
-    names = "|".join(re.escape(name) for name in wanted.properties)
-    label = re.compile(rf"^[ \t>*`\"'-]{{0,8}}({names})[*`\"']{{0,3}}[ \t]*:[ \t]*", re.MULTILINE)
-    text = text.strip()
-    labels = list(label.finditer(text))
-    if not labels or labels[0].start():
+    try:
+        found = yaml.load(text.strip(), yaml.BaseLoader)
+    except (yaml.YAMLError, ValueError, RecursionError):
         return None
-    found: dict[str, Any] = {}
-    for number, match in enumerate(labels):
-        end = labels[number + 1].start() if number + 1 < len(labels) else len(text)
-        value = text[match.end() : end].rstrip()
-        if value[:1] in "|>" and "\n" in value:
-            value = textwrap.dedent(value.partition("\n")[2])
-        elif len(value) > 1 and value[0] == value[-1] and value[0] in "\"'`":
-            value = value[1:-1]
-        found[match[1]] = _tag_value(value, wanted, match[1])
-    return found if wanted.is_met_by(found) else None
+    if not isinstance(found, dict) or not wanted.is_met_by(found):
+        return None
+    return found if all(found[name] for name in wanted.required) else None
 
 
 def _tag_value(text: str, wanted: _Wanted, name: str) -> Any:
@@ -239,9 +247,9 @@ def _from_call(text: str, programs: Sequence[Fence], wanted: _Wanted) -> dict[st
     written = _CALL.match(source)
     if len(source) > MAX_CALL or written is None or not source.endswith(")"):
         return None
-    source = source[written.start("call") :]
+    name, arguments = written["call"].replace("-", "_"), source[written.end() :]
     try:
-        call = ast.parse(source.replace("-", "_", source.index("(")), mode="eval").body
+        call = ast.parse(name + arguments, mode="eval").body
         if not isinstance(call, ast.Call) or call.args or not call.keywords:
             return None
         found = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
@@ -302,7 +310,9 @@ def _typed(arguments: dict[str, Any], wanted: _Wanted) -> dict[str, Any]:
             loaded = json.loads(value.strip().lower() if kind == "boolean" else value.strip())
         except ValueError:
             continue
-        if isinstance(loaded, expected) and isinstance(loaded, bool) is (kind == "boolean"):
+        if isinstance(loaded, bool) is not (kind == "boolean"):
+            continue
+        if isinstance(loaded, expected) and math.isfinite(loaded):
             typed[name] = loaded
     return typed
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -140,18 +140,28 @@ def _from_labels(found: Sequence[Labelled]) -> PlanParts:
 
 def _from_objects(text: str) -> PlanParts | None:
     for found in reversed(objects_in(text)):
+        tool = _tool_of(found.value)
+        if not tool:
+            continue
         values: dict[str, str] = {}
         for name, value in found.value.items():
             key = _GRAMMAR.key_of(name)
-            if key is not None and value is not None:
+            if key not in (None, "tool") and value is not None:
                 values[key] = _as_text(value)
-        for name in _CALL_NAMES:
-            if isinstance(found.value.get(name), str):
-                values.setdefault("tool", found.value[name])
-        if "tool" in values:
-            values["tool"] = tool_name(values["tool"])
-            return PlanParts(**values)
+        return PlanParts(**values, tool=tool)
     return None
+
+
+def _tool_of(value: Mapping[str, Any]) -> str:
+    """The tool that an object names, by a plan's key or a call's; "" where it names none."""
+    named = [name for name in value if _GRAMMAR.key_of(name) == "tool"]
+    for name in (*named, *_CALL_NAMES):
+        tool = value.get(name)
+        if isinstance(tool, dict):  # {"tool": {"name": …}}
+            tool = next((tool[key] for key in _CALL_NAMES if key in tool), None)
+        if isinstance(tool, str) and tool_name(tool):
+            return tool_name(tool)
+    return ""
 
 
 def _as_text(value: Any) -> str:
@@ -171,21 +181,22 @@ def _unquoted(value: str) -> str:
 
 
 def _from_tags(text: str) -> PlanParts | None:
-    """``<tool>…</tool>`` and the like; of each the last pair that holds anything."""
+    """``<tool>…</tool>`` and the like; of each the last pair that holds anything. None without a
+    tool and a sub-goal: text between words may have marks of any kind.
+    """
     values: dict[str, str] = {}
-    key, start = None, 0
+    opened: dict[str, int] = {}
     for tag in _TAG.finditer(text):
-        named = _GRAMMAR.key_of(tag[2])
-        if named is None:
+        key = _GRAMMAR.key_of(tag[2])
+        if key is None:
             continue
         if not tag[1]:
-            key, start = named, tag.end()
-        elif named == key:
-            value = text[start : tag.start()].strip()
+            opened[key] = tag.end()
+        elif key in opened:
+            value = text[opened.pop(key) : tag.start()].strip()
             if value:
-                values[named] = value
-            key = None
-    if "tool" not in values:
+                values[key] = value
+    tool = tool_name(values.pop("tool", ""))
+    if not tool or "sub_goal" not in values:
         return None
-    values["tool"] = tool_name(values["tool"])
-    return PlanParts(**values)
+    return PlanParts(**values, tool=tool)

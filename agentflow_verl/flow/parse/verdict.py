@@ -3,8 +3,7 @@
     verdict    = what the last "Conclusion" label (``labels``; also "Final conclusion", "Verdict",
                  "Decision", and inside a line) states
                | the "conclusion" of a JSON object, or its "stop" or "stop_signal", true or false
-               | a line "stop_signal: true" or "false"
-               | a last line that is the word alone
+               | a last line that is the word alone, or "stop_signal: true" or "false"
     statement  = the word in capitals, or first in its line, or what an agent "should", "can" or
                  "must" do, in a clause that neither denies nor conditions it. Around STOP only
                  words that affirm may stand there, up to where a reason or a new clause begins
@@ -25,10 +24,12 @@ from agentflow_verl.flow.parse.labels import LabelGrammar, Labelled
 from agentflow_verl.flow.parse.objects import objects_in
 from agentflow_verl.trajectories.records import Verdict
 
-# The field of the reference code's verifier, as a line.
+# The field of the reference code's verifier, as a line: marks and a list's number around it, no
+# other word or sign.
 _SIGNAL = re.compile(
-    r"^[\W\d]{0,8}stop[_ -]?signal[\W_]{0,6}[:=][\W_]{0,6}(true|false|yes|no)\b[\W_]*$",
-    re.IGNORECASE | re.MULTILINE,
+    r"[\s*_`\"'\-]{0,8}(?:\d{1,2}[.)]\s)?[\s*_`\"']{0,8}stop[_ -]?signal[\s*_`\"']{0,6}[:=]"
+    r"[\s*_`\"'\[(]{0,6}(true|false|yes|no)[\s*_`\"'.,\])]{0,8}",
+    re.IGNORECASE,
 )
 MAX_STATEMENT = 1000  # characters that are read of a conclusion
 
@@ -169,17 +170,25 @@ def _from_object(text: str) -> Verdict | None:
         return None
     for found in reversed(objects_in(text)):
         values = {_GRAMMAR.key_of(name): value for name, value in found.value.items()}
-        signal = found.value.get("stop", found.value.get("stop_signal"))
-        if isinstance(signal, str) and signal.strip().lower() in ("true", "false"):
-            signal = signal.strip().lower() == "true"
-        stop = values.get("conclusion", signal)
-        if isinstance(stop, str):
-            stop = stated_decision(stop)
+        stop = _decision_in(found.value, values.get("conclusion"))
         if isinstance(stop, bool):
             return Verdict(stop=stop, analysis=_text(values, "analysis"))
         if "conclusion" in values:
             return Verdict(stop=False, analysis=_text(values, "analysis"), parsed=False)
     return None
+
+
+def _decision_in(value: Mapping[str, Any], conclusion: Any) -> bool | None:
+    """What an object decides: by its conclusion, else by the fields of a verifier's schema."""
+    for stated in (conclusion, value.get("stop")):
+        if isinstance(stated, bool):
+            return stated
+        if isinstance(stated, str):
+            return stated_decision(stated)
+    signal = value.get("stop_signal")
+    if isinstance(signal, str):
+        signal = {"true": True, "false": False}.get(signal.strip().lower())
+    return signal if isinstance(signal, bool) else None
 
 
 def _text(values: Mapping[str | None, Any], key: str) -> str:
@@ -211,13 +220,11 @@ def _conclusions(text: str) -> list[Labelled]:
 
 
 def _from_signal(text: str) -> Verdict | None:
-    signals = list(_SIGNAL.finditer(text))
-    if not signals:
+    before, _, line = text.strip().rpartition("\n")
+    signal = _SIGNAL.fullmatch(line)
+    if signal is None or _CONDITION_FIRST.search(before.rstrip().rpartition("\n")[2]):
         return None
-    last = signals[-1]
-    return Verdict(
-        stop=last[1].lower() in ("true", "yes"), analysis=_analysis(text[: last.start()])
-    )
+    return Verdict(stop=signal[1].lower() in ("true", "yes"), analysis=_analysis(before))
 
 
 def _from_last_line(text: str) -> Verdict | None:

@@ -27,6 +27,13 @@ def trimmed(arguments):
 
 
 CALLS = [
+    (
+        '```python\nhtml = "<code>hello</code>"\nprint(html)\n```',
+        CODE,
+        {"code": 'html = "<code>hello</code>"\nprint(html)'},
+    ),
+    ('python(code="x = 5 - 3")', CODE, {"code": "x = 5 - 3"}),
+    ('code: |\n  d = {"a": 1}\n  print(d["a"])', CODE, {"code": 'd = {"a": 1}\nprint(d["a"])'}),
     ('{"tool": "python_coder", "code": "print(1)"}', CODE, {"code": "print(1)"}),
     (
         '{"type": "object", "properties": {"query": {"type": "string"}}, "query": "Paris"}',
@@ -160,6 +167,11 @@ def test_a_call_is_read_however_it_is_written(text, schema, arguments):
 
 
 NO_CALLS = [
+    ("query: |x| < 3\nsolutions", QUERY),
+    ("code: print(1)\n\nThis prints 1.", CODE),
+    ("query:", QUERY),
+    ("query: &a [1, *a]", QUERY),
+    ("The set <query>is</query> not a call.", QUERY),
     ('{"query": "longest ri', QUERY),
     ('{"query": "a", "de', QUERY),
     ('{"code": "print(1)\\nprint(', CODE),
@@ -187,3 +199,16 @@ def test_a_tools_own_arguments_may_be_named_like_a_wrappers():
 
 def test_a_wrong_type_is_left_to_the_check_against_the_schema():
     assert parse_arguments('{"code": 5}', CODE) == {"code": 5}
+
+
+def test_a_wrappers_name_is_not_taken_for_the_argument_of_that_name():
+    schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+    assert parse_arguments('{"name": "lookup", "properties": {"name": "Ada"}}', schema) == {
+        "name": "Ada"
+    }
+
+
+def test_a_text_that_is_no_number_of_json_stays_text():
+    schema = {"type": "object", "properties": {"n": {"type": "number"}}, "required": ["n"]}
+    assert parse_arguments('{"n": "NaN"}', schema) == {"n": "NaN"}
+    assert parse_arguments('{"n": "1e3"}', schema) == {"n": 1000.0}

@@ -310,6 +310,27 @@ def test_a_context_that_is_an_object_reaches_the_executor_as_text():
     assert plan.context == '{"x": 1}'
 
 
-def test_tags_that_name_no_part_of_a_plan_are_no_plan():
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<b>python_coder</b> <tool>web_search",
+        "The <tool>web_search</tool> tool found nothing; the <tool>python_coder</tool> tool fails.",
+        "No tool is needed: <tool>none</tool>.",
+    ],
+)
+def test_tags_in_prose_are_no_plan(text):
     with pytest.raises(MalformedOutput, match="no Sub-goal"):
-        parse_plan("<b>python_coder</b> <tool>web_search")
+        parse_plan(text)
+
+
+@pytest.mark.parametrize(
+    "text, tool",
+    [
+        ('{"sub_goal": "find x", "tool": "web_search"}\n{"tool_used": false}', "web_search"),
+        ('{"sub_goal": "find x", "tool": "web_search"}\n{"tools": []}', "web_search"),
+        ('{"sub_goal": "find x", "tool": {"name": "web_search"}}', "web_search"),
+    ],
+)
+def test_the_tool_of_an_object_is_a_name(text, tool):
+    plan = parse_plan(text)
+    assert (plan.sub_goal, plan.tool) == ("find x", tool)

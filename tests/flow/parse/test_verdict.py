@@ -113,6 +113,12 @@ def test_what_states_continue_is_a_verdict(text):
 NO_STOPS = [
     "The stop_signal: true would be wrong",
     "stop_signal: true if all is known",
+    "stop_signal != true",
+    "!stop_signal: true",
+    "stop_signal: true?",
+    "stop_signal: true\nCONTINUE",
+    "If complete:\nstop_signal: true",
+    '{"result": "x", "stop": "true"} is the output.\nConclusion: CONTINUE',
     "Conclusion: STOP is not justified yet",
     "Conclusion: STOP would be premature",
     "Conclusion: do not STOP",
