@@ -55,8 +55,8 @@ class AgentflowConfig(Limits):
     stops.
     """
     max_rollout_probs_diff: float = Field(0.2, gt=0, le=1)
-    """How far the probabilities of sampled tokens in rollout engine and actor may differ in a
-    batch's mean; above it the engine samples from other weights, and the run stops.
+    """How far the probabilities of sampled tokens in rollout engine and actor may differ on average
+    over a batch; above it the engine samples from other weights, and the run stops.
     """
     server_timeout_s: Seconds = 600.0
     """Longest that the policy's rollout servers may take to sleep, wake up, abort their requests or

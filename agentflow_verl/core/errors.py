@@ -28,12 +28,14 @@ class OutOfTime(AgentflowError):
     """A deadline passed. The work behind it has been cancelled at its source.
 
     ``waited_s`` is the trajectory's time that was spent, or would have to be, on waiting for a
-    server of the run that did not answer; 0 where the model's own work took it.
+    server of the run that did not answer; 0 where the model's own work took it. ``answered`` says
+    that the server did answer, but too late.
     """
 
-    def __init__(self, message: str, waited_s: float = 0.0) -> None:
+    def __init__(self, message: str, waited_s: float = 0.0, answered: bool = False) -> None:
         super().__init__(message)
         self.waited_s = waited_s
+        self.answered = answered
 
 
 class InfraError(AgentflowError):

@@ -95,7 +95,8 @@ class ServerPool:
             answer: T = await retrying(self._attempt, send, state)
             return answer, state.attempts
         except OutOfTime as late:
-            if state.failure is not None:
+            # An earlier attempt's fault is why there is no answer, unless there was one.
+            if state.failure is not None and not late.answered:
                 raise state.failure from None
             if self._times.is_hang(late.waited_s):
                 raise InfraError(str(late)) from late
@@ -130,14 +131,17 @@ class ServerPool:
         try:
             answer = await send(url)
         except OutOfTime as late:
-            # A slot that came shortly before the deadline left no time to wait. Where the server
-            # did answer, what the model chose took the time, and the queue does not change that.
-            if late.waited_s:
-                late.waited_s += queued_s
+            if late.answered:  # what the model chose took the time
+                self._times.note(asyncio.get_running_loop().time() - started)
+                raise
             # A trajectory that came here with a second left says nothing about the server; one that
             # waited longer than any answer ever took does.
             if self._times.is_hang(late.waited_s):  # held against the URL, too
                 raise ServerFault(str(late)) from late
+            # A slot that came shortly before the deadline left no time to wait: whose fault the
+            # call's end is depends on both waits.
+            if late.waited_s:
+                late.waited_s += queued_s
             raise
         self._times.note(asyncio.get_running_loop().time() - started)
         return answer

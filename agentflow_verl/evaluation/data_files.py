@@ -143,10 +143,11 @@ def _rows_of_lines(text: str, path: Path) -> list[Any]:
             continue
         try:
             rows.append(json.loads(line))
-        except ValueError as error:
+        except json.JSONDecodeError as error:
             if not rows:  # nothing of it is JSON
                 raise
-            raise ConfigError(f"{path}, line {number}: not JSON: {error}") from None
+            place = f"{path}, line {number}, column {error.colno}"
+            raise ConfigError(f"{place}: not JSON: {error.msg}") from None
     return rows
 
 

@@ -16,8 +16,9 @@ class ToolSpec:
     something and a second one would again (``readOnlyHint: false`` without ``idempotentHint``).
     ``server`` is the name and version it gives itself, ``fingerprint`` its word for everything else
     that shapes its answers, such as the digest of an index. ``keeps_state`` is true where calls
-    that name their trajectory find what its earlier ones left. ``renamed_from`` is the server's
-    name for a tool that the configuration calls otherwise.
+    that name their trajectory find what its earlier ones left, ``keeps_deadline`` where the server
+    answers within the time that a call states, so that its silence is a fault. ``renamed_from`` is
+    the server's name for a tool that the configuration calls otherwise.
     """
 
     name: str
@@ -29,6 +30,7 @@ class ToolSpec:
     server: str = ""
     fingerprint: str = ""
     keeps_state: bool = False
+    keeps_deadline: bool = False
     renamed_from: str = ""
 
     @property

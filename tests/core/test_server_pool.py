@@ -9,6 +9,7 @@ import pytest
 from agentflow_verl.core.deadline import Deadline
 from agentflow_verl.core.errors import InfraError, OutOfTime
 from agentflow_verl.core.retry import RetryPolicy
+from agentflow_verl.core.server_errors import ServerFault
 from agentflow_verl.core.server_pool import ServerPool
 
 URL = "http://server"
@@ -37,7 +38,7 @@ async def test_an_answer_after_the_deadline_is_no_silence_of_the_server():
 
     async def late(url: str) -> str:
         await asyncio.sleep(0.2)
-        raise OutOfTime("answered after the deadline")
+        raise OutOfTime("answered after the deadline", answered=True)
 
     with pytest.raises(OutOfTime, match="answered"):
         await pool.call("a call", late, Deadline.after(0.1))
@@ -64,3 +65,30 @@ async def test_the_queue_behind_a_server_that_hangs_counts_as_its_silence():
         await pool.call("second", no_time, Deadline.after(60))
     with pytest.raises(InfraError, match="no answer"):
         await first
+
+
+async def test_a_late_answer_after_a_fault_of_the_connection_is_the_calls_own_end():
+    pool, faults = ServerPool([URL], 1, RetryPolicy(first_pause_s=0.01)), [ServerFault("reset")]
+
+    async def send(url: str) -> str:
+        if faults:
+            raise faults.pop()
+        await asyncio.sleep(0.2)
+        raise OutOfTime("answered after the deadline", answered=True)
+
+    with pytest.raises(OutOfTime, match="answered"):
+        await pool.call("a call", send, Deadline.after(60))
+
+
+async def test_the_queue_behind_programs_that_overrun_is_no_hang():
+    pool = ServerPool([URL], 1, RetryPolicy(attempts=1))
+
+    async def overrun(url: str) -> str:
+        await asyncio.sleep(0.4)
+        raise OutOfTime("answered after the deadline", answered=True)
+
+    with pytest.raises(OutOfTime):
+        await pool.call("the first", overrun, Deadline.after(0.3))
+    calls = [pool.call("a call", overrun, Deadline.after(0.3)) for _ in range(3)]
+    ended = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(end) for end in ended] == [OutOfTime] * 3

@@ -204,7 +204,10 @@ def test_ids_that_repeat_are_not_used(tmp_path):
     [
         ("[]", "no questions"),
         ("{not json", "neither a JSON list nor JSON lines"),
-        ('{"question": "a", "answer": 1}\n\n{"question": "b", "answer"', "line 3: not JSON"),
+        (
+            '{"question": "a", "answer": 1}\n\n{"question": "b", "answer"',
+            "line 3, column .*: not JSON",
+        ),
         ('["text"]', "row 0: str, not an object"),
         ('[{"answer": 1}]', "no question; it is looked for under query"),
         ('[{"question": "a?", "answer": []}]', "no answer; it is looked for under answer"),

@@ -31,6 +31,7 @@ CACHEABLE = "agentflow/cacheable"
 server.
 """
 FINGERPRINT = "agentflow/fingerprint"
+KEEPS_DEADLINE = "agentflow/keeps_deadline"
 """Key in a tool's ``_meta``: a text that changes with whatever shapes the answers."""
 KEEPS_STATE = "agentflow/keeps_state"
 """Key in a tool's ``_meta``: true where calls that name their trajectory find what its earlier ones
@@ -74,7 +75,13 @@ def tool_meta(
     notes: str, cacheable: bool, fingerprint: str = "", keeps_state: bool = False
 ) -> dict[str, Any]:
     """The ``_meta`` of a listed tool."""
-    return {NOTES: notes, CACHEABLE: cacheable, FINGERPRINT: fingerprint, KEEPS_STATE: keeps_state}
+    return {
+        NOTES: notes,
+        CACHEABLE: cacheable,
+        FINGERPRINT: fingerprint,
+        KEEPS_STATE: keeps_state,
+        KEEPS_DEADLINE: True,  # ``run`` answers by then, whatever the work does
+    }
 
 
 def text_result(text: str) -> CallToolResult:

@@ -76,6 +76,7 @@ class McpClient:
         self._schemas: dict[tuple[str, str], dict[str, Any]] = {}
         self._ids = itertools.count(1)
         self._cancellations: set[asyncio.Task[None]] = set()
+        self._keeps_deadline: set[tuple[str, str]] = set()
 
     async def list_tools(self, url: str, deadline: Deadline) -> tuple[ToolSpec, ...]:
         """Every tool of the server, in its order. Raises ``InfraError`` or ``OutOfTime``."""
@@ -92,6 +93,8 @@ class McpClient:
             if not page.get("nextCursor"):
                 for spec in specs:
                     self._schemas[url, spec.name] = spec.parameters
+                    if spec.keeps_deadline:
+                        self._keeps_deadline.add((url, spec.name))
                 return tuple(specs)
             cursor = {"cursor": page["nextCursor"]}
         raise InfraError(f"tools of {url}: the list does not end after {_MAX_PAGES} pages")
@@ -124,13 +127,18 @@ class McpClient:
         if timeout_s is not None:
             limit = deadline.within(timeout_s)
         patience = Deadline.after(limit.remaining() + GRACE_S)
+        # Past its own limit, or one that it is known to keep: then a deadline that passes during
+        # the grace does not make the silence the model's.
+        owes_answer = limit.at < deadline.at or (url, name) in self._keeps_deadline
         params = {
             "name": name,
             "arguments": arguments,
             "_meta": {**(meta or {}), REMAINING: round(limit.remaining(), 3)},
         }
         try:
-            reply = await self._ask(url, "tools/call", params, deadline, what, patience, repeatable)
+            reply = await self._ask(
+                url, "tools/call", params, deadline, what, patience, repeatable, owes_answer
+            )
         except ReplyTooLarge:
             # The size follows from the arguments: something the planner can change, not a broken
             # server.
@@ -140,7 +148,7 @@ class McpClient:
             )
             return ToolResult(name, text, is_error=True, truncated=True, seconds=_since(started))
         if deadline.remaining() <= 0:
-            raise OutOfTime(f"{what}: answered after the deadline")
+            raise OutOfTime(f"{what}: answered after the deadline", answered=True)
         if reply.error is not None and reply.error.get("code") == _INVALID_PARAMS:
             # MCP reports unknown tools and arguments that its own checks refuse this way: the
             # model's to correct.
@@ -196,6 +204,7 @@ class McpClient:
         what: str,
         patience: Deadline | None = None,
         repeatable: bool = True,
+        owes_answer: bool = False,
     ) -> Reply:
         """One request and its answer, with every way of failing sorted into the taxonomy."""
         patience = patience or deadline
@@ -215,7 +224,9 @@ class McpClient:
             raise InfraError(f"{what}: the answer is larger than {MAX_REPLY_BYTES} bytes") from None
         except asyncio.TimeoutError:
             self._cancel_request(url, peer, request_id)
-            if deadline.remaining() <= 0.005:  # a timer may fire a moment before its time
+            if (
+                not owes_answer and deadline.remaining() <= 0.005
+            ):  # a timer may fire a moment before its time
                 waited_s = deadline.clock.now() - started
                 raise OutOfTime(f"{what}: no answer before the deadline", waited_s) from None
             raise ServerFault(

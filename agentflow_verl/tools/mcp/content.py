@@ -16,6 +16,7 @@ NOTES = "agentflow/notes"
 CACHEABLE = "agentflow/cacheable"
 FINGERPRINT = "agentflow/fingerprint"
 KEEPS_STATE = "agentflow/keeps_state"
+KEEPS_DEADLINE = "agentflow/keeps_deadline"
 _SERVER_INFO = "io.modelcontextprotocol/serverInfo"
 
 
@@ -36,6 +37,7 @@ def to_spec(tool: Mapping[str, Any], server: str = "") -> ToolSpec:
         server=server,
         fingerprint=str(meta.get(FINGERPRINT) or ""),
         keeps_state=meta.get(KEEPS_STATE) is True,
+        keeps_deadline=meta.get(KEEPS_DEADLINE) is True,
     )
 
 

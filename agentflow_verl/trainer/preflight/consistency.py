@@ -28,6 +28,14 @@ def check_batches(config: DictConfig, settings: AgentflowConfig) -> None:
             f"actor_rollout_ref.actor.ppo_mini_batch_size={mini} is above"
             f" data.train_batch_size={batch}: lower the first, or raise the second"
         )
+    if config.trainer.v1.trainer_mode == "agentflow_separate_async":
+        steps = config.trainer.v1.separate_async.parameter_sync_step
+        if batch != steps * mini:  # verl asserts it once everything has started
+            raise ConfigError(
+                f"agentflow_separate_async: data.train_batch_size={batch} must be"
+                f" trainer.v1.separate_async.parameter_sync_step={steps} times"
+                f" actor_rollout_ref.actor.ppo_mini_batch_size={mini}"
+            )
 
 
 def check_lengths(config: DictConfig, settings: AgentflowConfig) -> None:

@@ -57,6 +57,14 @@ def test_a_good_run_passes(good):
             "actor_rollout_ref.actor.ppo_mini_batch_size=8 is above data.train_batch_size=4",
         ),
         (
+            [
+                "trainer.v1.trainer_mode=agentflow_separate_async",
+                "trainer.v1.separate_async.parameter_sync_step=2",
+            ],
+            "data.train_batch_size=4 must be trainer.v1.separate_async.parameter_sync_step=2 times"
+            " actor_rollout_ref.actor.ppo_mini_batch_size=4",
+        ),
+        (
             ["actor_rollout_ref.rollout.max_model_len=4096"],
             "make 5,120 tokens, above actor_rollout_ref.rollout.max_model_len=4096",
         ),
@@ -165,7 +173,11 @@ def test_two_builds_of_vllm_overwrite_each_other(good, monkeypatch):
 def test_a_checkpoint_engine_that_needs_cupy_says_so(good, monkeypatch):
     without_package(monkeypatch, "cupy")
     engine = "actor_rollout_ref.rollout.checkpoint_engine.backend=nccl"
-    apart = ["trainer.v1.trainer_mode=agentflow_separate_async", engine]
+    apart = [
+        "trainer.v1.trainer_mode=agentflow_separate_async",
+        "trainer.v1.separate_async.parameter_sync_step=1",
+        engine,
+    ]
     assert "backend=nccl needs cupy: pip install cupy-cuda12x" in refusal(*good, *apart)
     ask_all(*good, engine)
 
