@@ -178,6 +178,7 @@ def test_a_gpu_run_without_a_gpu_says_what_to_do(good, monkeypatch):
         (
             (
                 "trainer.v1.trainer_mode=agentflow_separate_async",
+                "trainer.v1.separate_async.parameter_sync_step=1",
                 "actor_rollout_ref.rollout.nnodes=1",
                 "actor_rollout_ref.rollout.n_gpus_per_node=3",
             ),
@@ -210,6 +211,7 @@ def test_the_modes_are_those_that_are_registered():
 def test_an_adapter_that_verl_would_never_send_is_refused(good):
     separate = (
         "trainer.v1.trainer_mode=agentflow_separate_async",
+        "trainer.v1.separate_async.parameter_sync_step=1",
         "actor_rollout_ref.model.lora_rank=8",
     )
     assert "lora.merge=true" in complaint(*good, *separate)
