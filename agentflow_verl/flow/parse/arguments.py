@@ -62,7 +62,11 @@ _NAMED_TAG = re.compile(r"<(/?)(\w{1,64})>")
 _ANCHOR = re.compile(r"(?:^|[\s\[{,:])[&*]\w")  # what lets a short YAML grow without end
 _TAG_CLOSES = re.compile(r"</parameter>|</arg_value>")
 _CALL = re.compile(r"(?:[A-Za-z_]\w*[ \t]*=[ \t]*)?(?P<call>[A-Za-z_][\w.\-]*\()")
-_LITERALS = {"integer": int, "number": (int, float), "boolean": bool}
+_LITERALS: dict[str, tuple[type, ...]] = {
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+}
 
 
 def parse_arguments(text: str, schema: dict[str, Any]) -> dict[str, Any]:
