@@ -316,7 +316,9 @@ def _typed(arguments: dict[str, Any], wanted: _Wanted) -> dict[str, Any]:
             continue
         if isinstance(loaded, bool) is not (kind == "boolean"):
             continue
-        if isinstance(loaded, expected) and math.isfinite(loaded):
+        if not isinstance(loaded, (int, float)) or not math.isfinite(loaded):
+            continue
+        if isinstance(loaded, expected):
             typed[name] = loaded
     return typed
 
