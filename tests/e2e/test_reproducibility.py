@@ -1,5 +1,8 @@
 """Two runs with one seed, and one that is interrupted: ``pytest tests/e2e/test_reproducibility.py
 -m slow``. How far their weights agree is printed (``-s``), and stands in docs/evidence.md.
+
+Without ``rollout.full_determinism``, which needs kernels that a CPU does not have: what is sampled
+may differ, what is asked may not.
 """
 
 from __future__ import annotations
@@ -19,7 +22,6 @@ pytestmark = pytest.mark.slow
 
 SEEDED = (
     "data.seed=3",
-    "actor_rollout_ref.rollout.full_determinism=true",
     "actor_rollout_ref.rollout.seed=3",
     "actor_rollout_ref.actor.shuffle=true",
     "trainer.save_freq=1",
