@@ -122,9 +122,7 @@ def _json_rows(text: str, path: Path) -> list[Any]:
         if opening == "[":
             rows: list[Any] = json.loads(text)
             return rows
-        # Not splitlines: U+2028 may stand in a question.
-        lines = list(filter(str.strip, text.split("\n")))
-        if opening == "{" and not _is_json(lines[0]):
+        if opening == "{" and not _is_json(text.lstrip().partition("\n")[0]):
             return _rows_of_object(json.loads(text), path)
         rows = _rows_of_lines(text, path)
     except RecursionError:
@@ -138,6 +136,7 @@ def _json_rows(text: str, path: Path) -> list[Any]:
 
 def _rows_of_lines(text: str, path: Path) -> list[Any]:
     rows = []
+    # Not splitlines: U+2028 may stand in a question.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue

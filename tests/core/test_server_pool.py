@@ -15,6 +15,11 @@ from agentflow_verl.core.server_pool import ServerPool
 URL = "http://server"
 
 
+async def answered_late(url: str) -> str:
+    await asyncio.sleep(0.4)
+    raise OutOfTime("answered after the deadline", answered=True)
+
+
 async def test_a_pause_of_the_trainer_is_no_silence_of_the_server():
     pool, deadline = ServerPool([URL], 1, RetryPolicy()), Deadline.after(60.0)
 
@@ -35,13 +40,8 @@ async def test_a_pause_of_the_trainer_is_no_silence_of_the_server():
 
 async def test_an_answer_after_the_deadline_is_no_silence_of_the_server():
     pool = ServerPool([URL], 1, RetryPolicy())
-
-    async def late(url: str) -> str:
-        await asyncio.sleep(0.2)
-        raise OutOfTime("answered after the deadline", answered=True)
-
     with pytest.raises(OutOfTime, match="answered"):
-        await pool.call("a call", late, Deadline.after(0.1))
+        await pool.call("a call", answered_late, Deadline.after(0.1))
 
 
 async def test_the_queue_behind_a_server_that_hangs_counts_as_its_silence():
@@ -73,8 +73,7 @@ async def test_a_late_answer_after_a_fault_of_the_connection_is_the_calls_own_en
     async def send(url: str) -> str:
         if faults:
             raise faults.pop()
-        await asyncio.sleep(0.2)
-        raise OutOfTime("answered after the deadline", answered=True)
+        return await answered_late(url)
 
     with pytest.raises(OutOfTime, match="answered"):
         await pool.call("a call", send, Deadline.after(60))
@@ -82,13 +81,8 @@ async def test_a_late_answer_after_a_fault_of_the_connection_is_the_calls_own_en
 
 async def test_the_queue_behind_programs_that_overrun_is_no_hang():
     pool = ServerPool([URL], 1, RetryPolicy(attempts=1))
-
-    async def overrun(url: str) -> str:
-        await asyncio.sleep(0.4)
-        raise OutOfTime("answered after the deadline", answered=True)
-
     with pytest.raises(OutOfTime):
-        await pool.call("the first", overrun, Deadline.after(0.3))
-    calls = [pool.call("a call", overrun, Deadline.after(0.3)) for _ in range(3)]
+        await pool.call("the first", answered_late, Deadline.after(0.3))
+    calls = [pool.call("a call", answered_late, Deadline.after(0.3)) for _ in range(3)]
     ended = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(end) for end in ended] == [OutOfTime] * 3

@@ -31,8 +31,9 @@ CACHEABLE = "agentflow/cacheable"
 server.
 """
 FINGERPRINT = "agentflow/fingerprint"
-KEEPS_DEADLINE = "agentflow/keeps_deadline"
 """Key in a tool's ``_meta``: a text that changes with whatever shapes the answers."""
+KEEPS_DEADLINE = "agentflow/keeps_deadline"
+"""Key in a tool's ``_meta``: true where a call is answered within ``REMAINING_S``."""
 KEEPS_STATE = "agentflow/keeps_state"
 """Key in a tool's ``_meta``: true where calls that name their trajectory find what its earlier ones
 left.

@@ -32,7 +32,7 @@ import yaml
 
 from agentflow_verl.core.errors import MalformedOutput
 from agentflow_verl.core.unicode import well_formed
-from agentflow_verl.flow.parse.clean import Fence, fences, without_reasoning
+from agentflow_verl.flow.parse.clean import Fence, fences, tag_pairs, without_reasoning
 from agentflow_verl.flow.parse.objects import (
     Found,
     is_object_block,
@@ -109,6 +109,10 @@ class _Wanted:
         if isinstance(described, dict) and described.get("type") == "string":
             return self.required[0]
         return None
+
+    def known(self, name: str) -> str | None:
+        """``name`` where the tool has an argument of that name."""
+        return name if name in self.properties else None
 
     def is_met_by(self, arguments: Mapping[str, Any]) -> bool:
         """Whether all that is required is there, and nothing that the tool does not know."""
@@ -207,16 +211,9 @@ def _from_named_tags(text: str, wanted: _Wanted) -> dict[str, Any]:
     if not (text.startswith("<") and text.endswith(">")):
         return {}
     found: dict[str, Any] = {}
-    opened: dict[str, int] = {}
-    for tag in _NAMED_TAG.finditer(text):
-        name = tag[2]
-        if name not in wanted.properties:
-            continue
-        if not tag[1]:
-            opened[name] = tag.end()
-        elif name in opened:
-            value = text[opened.pop(name) : tag.start()].removeprefix("\n").removesuffix("\n")
-            found[name] = _tag_value(value, wanted, name)
+    for name, held in tag_pairs(text, _NAMED_TAG, wanted.known):
+        value = held.removeprefix("\n").removesuffix("\n")
+        found[name] = _tag_value(value, wanted, name)
     return found if wanted.is_met_by(found) else {}
 
 

@@ -9,6 +9,8 @@ Reasoning
 Levelling
     ``levelled`` maps full-width letters and signs, the many hyphens, quotes and blanks to ASCII,
     character for character, so that a position in it is a position in the text.
+Pairs of tags
+    ``tag_pairs`` gives what stands between ``<name>`` and the next ``</name>``.
 Fences
     A fenced block opens with three or more backticks or tildes at the start of a line and closes
     with the same fence at the start of a line, or at the end of the text. A block may also be one
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -151,3 +154,23 @@ def _fence(text: str, opening: re.Match[str], body_end: int, end: int) -> Fence:
     words = opening["info"].split()
     language = words[0].lower() if words else ""
     return Fence(language, text[opening.end() + 1 : body_end], opening.start(), end)
+
+
+def tag_pairs(
+    text: str, tag: re.Pattern[str], key_of: Callable[[str], str | None]
+) -> Iterator[tuple[str, str]]:
+    """Each complete pair of tags with a key, and what it holds, in the order of their ends.
+
+    Args:
+        tag: groups 1 and 2 are the slash of a closing tag, or "", and the name.
+        key_of: the key of a name; None for tags that are passed over.
+    """
+    opened: dict[str, int] = {}
+    for match in tag.finditer(text):
+        key = key_of(match[2])
+        if key is None:
+            continue
+        if not match[1]:
+            opened[key] = match.end()
+        elif key in opened:
+            yield key, text[opened.pop(key) : match.start()]

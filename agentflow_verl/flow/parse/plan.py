@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from agentflow_verl.core.errors import MalformedOutput
-from agentflow_verl.flow.parse.clean import TAIL, levelled, without_reasoning
+from agentflow_verl.flow.parse.clean import TAIL, levelled, tag_pairs, without_reasoning
 from agentflow_verl.flow.parse.labels import LabelGrammar, Labelled
 from agentflow_verl.flow.parse.objects import objects_in
 from agentflow_verl.trajectories.records import Plan
@@ -185,17 +185,9 @@ def _from_tags(text: str) -> PlanParts | None:
     tool and a sub-goal: text between words may have marks of any kind.
     """
     values: dict[str, str] = {}
-    opened: dict[str, int] = {}
-    for tag in _TAG.finditer(text):
-        key = _GRAMMAR.key_of(tag[2])
-        if key is None:
-            continue
-        if not tag[1]:
-            opened[key] = tag.end()
-        elif key in opened:
-            value = text[opened.pop(key) : tag.start()].strip()
-            if value:
-                values[key] = value
+    for key, held in tag_pairs(text, _TAG, _GRAMMAR.key_of):
+        if held.strip():
+            values[key] = held.strip()
     tool = tool_name(values.pop("tool", ""))
     if not tool or "sub_goal" not in values:
         return None

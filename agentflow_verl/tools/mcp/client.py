@@ -224,9 +224,8 @@ class McpClient:
             raise InfraError(f"{what}: the answer is larger than {MAX_REPLY_BYTES} bytes") from None
         except asyncio.TimeoutError:
             self._cancel_request(url, peer, request_id)
-            if (
-                not owes_answer and deadline.remaining() <= 0.005
-            ):  # a timer may fire a moment before its time
+            # A timer may fire a moment before its time.
+            if deadline.remaining() <= 0.005 and not owes_answer:
                 waited_s = deadline.clock.now() - started
                 raise OutOfTime(f"{what}: no answer before the deadline", waited_s) from None
             raise ServerFault(
