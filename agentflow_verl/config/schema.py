@@ -79,6 +79,10 @@ class AgentflowConfig(Limits):
     flow_grpo: FlowGRPO = FlowGRPO()
     val: ValidationLimits = ValidationLimits()
     """Limits of their own for the trajectories of a validation."""
+    shared_prefix: bool | Literal["auto"] = "auto"
+    """Compute what the rows of a batch begin with in common once, in log-probabilities and update.
+    ``auto``: where the model and the engine can; true: or the run does not start; false: never.
+    """
     log_level: Literal["WARNING", "INFO"] = "WARNING"
     """WARNING: the terminal shows steps and warnings; what verl, vLLM and Ray print goes to
     ``run.log`` in ``trainer.default_local_dir``. INFO: it shows everything.

@@ -75,6 +75,34 @@ class ServerPool:
         if deadline.remaining() <= 0:
             raise OutOfTime(f"{what}: called after the deadline")
         state = _CallState(what, deadline, repeatable, session, only)
+        try:
+            return await self._attempts(send, state), state.attempts
+        except OutOfTime as late:
+            # An earlier attempt's fault is why there is no answer, unless there was one.
+            if state.failure is not None and not late.answered:
+                raise state.failure from None
+            if self._times.is_hang(late.waited_s):
+                raise InfraError(str(late)) from late
+            raise
+        except NoReplica as none:
+            raise state.failure or none from None
+
+    async def _attempts(self, send: Callable[[str], Awaitable[T]], state: _CallState) -> T:
+        """The first answer of as many attempts as the policy and the deadline allow."""
+        try:
+            return await self._attempt(send, state)
+        except ServerFault as fault:
+            first: ServerFault | None = fault
+
+        async def again() -> T:
+            """The first attempt's fault, then further attempts: nearly every call needs one, which
+            costs half as much without tenacity.
+            """
+            nonlocal first
+            if first is not None:
+                known, first = first, None
+                raise known
+            return await self._attempt(send, state)
 
         def stop(attempt: RetryCallState) -> bool:
             state.end = self._end(state, attempt)
@@ -91,18 +119,8 @@ class ServerPool:
             stop=stop,
             retry_error_callback=state.give_up,
         )
-        try:
-            answer: T = await retrying(self._attempt, send, state)
-            return answer, state.attempts
-        except OutOfTime as late:
-            # An earlier attempt's fault is why there is no answer, unless there was one.
-            if state.failure is not None and not late.answered:
-                raise state.failure from None
-            if self._times.is_hang(late.waited_s):
-                raise InfraError(str(late)) from late
-            raise
-        except NoReplica as none:
-            raise state.failure or none from None
+        answer: T = await retrying(again)
+        return answer
 
     async def _attempt(self, send: Callable[[str], Awaitable[T]], state: _CallState) -> T:
         """Send the call once, as soon as a slot is free and a URL takes calls."""

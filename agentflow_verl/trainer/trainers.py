@@ -1,8 +1,9 @@
 """verl's V1 trainer modes with the paper's objective: ``agentflow_sync`` and its asynchronous
 siblings.
 
-One mixin over verl's three trainers. Beside what resilience/resumable_trainer.py does it changes
-six things, each a method of verl's PPOTrainer (trainer/verl_api.py says why each):
+One mixin over verl's three trainers. Beside what resilience/resumable_trainer.py and
+shared_prefix/trainer.py do it changes six things, each a method of verl's PPOTrainer
+(trainer/verl_api.py says why each):
 
     _setup                   with a LoRA adapter, rollout servers that can leave it off
     _build_replay_buffer     filters by valid trajectories, counts faults, keeps the data's order
@@ -41,7 +42,7 @@ from verl.workers.utils.padding import response_to_nested
 
 from agentflow_verl.flow_grpo import FlowGRPO, advantages, trajectory_importance, weights
 from agentflow_verl.trainer.actor_loss import LOSS_WEIGHT, with_flow_loss
-from agentflow_verl.trainer.batching.dealing import BatchIndex, deal, plan_steps, rows_per_rank
+from agentflow_verl.trainer.batching.dealing import BatchIndex, deal, deal_whole, plan_steps
 from agentflow_verl.trainer.batching.native_estimators import without_faults
 from agentflow_verl.trainer.batching.nothing_trained import (
     SKIPPED,
@@ -59,11 +60,12 @@ from agentflow_verl.trainer.resilience.weight_agreement import stop_on_other_wei
 from agentflow_verl.trainer.rollout.lora_sharing import can_share, share_rollout
 from agentflow_verl.trainer.rollout.row_record import is_valid, read_records
 from agentflow_verl.trainer.rollout.worker_settings import resolve_node
+from agentflow_verl.trainer.shared_prefix.trainer import SharedPrefixes, read_rows
 
 ACTOR_ROLES = (Role.Actor, Role.ActorRollout, Role.ActorRolloutRef, Role.RefPolicy)
 
 
-class FlowTrainer(UntrainedSteps, ResumableTrainer):
+class FlowTrainer(UntrainedSteps, SharedPrefixes, ResumableTrainer):
     """The mixin. ``base_mode`` is what verl's own code must see as ``trainer_mode`` (it compares it
     with "sync").
     """
@@ -134,20 +136,18 @@ class FlowTrainer(UntrainedSteps, ResumableTrainer):
         per_step = self.config.actor_rollout_ref.actor.ppo_mini_batch_size
         index = BatchIndex.of(batch.keys, batch.tags)
         step_R = plan_steps(index.group_R.tolist(), per_step, self._shuffle_seed())
-        steps = max(step_R) + 1
-        per_rank = rows_per_rank(step_R, ranks, self._row_multiple())
-        batch = upsample_batch_to_divisible_size(
-            batch, steps * ranks * per_rank, self.tokenizer.eos_token_id
-        )
-
-        length_R = torch.tensor([tag["seq_len"] for tag in batch.tags], dtype=torch.int64)
-        order = deal(step_R, length_R, ranks, per_rank)
+        if self.shares_prefixes:
+            dealt = deal_whole(step_R, index, read_rows(batch), ranks, self._row_multiple())
+        else:
+            dealt = deal(step_R, _lengths(batch), ranks, self._row_multiple())
+        batch = upsample_batch_to_divisible_size(batch, dealt.size, self.tokenizer.eos_token_id)
+        order = dealt.order()
         share = len(order) // ranks
-        dealt = [order[rank * share : (rank + 1) * share] for rank in range(ranks)]
+        of_ranks = [order[rank * share : (rank + 1) * share] for rank in range(ranks)]
         # verl's own metric of balance, over what each rank really gets.
-        metrics.update(log_seqlen_unbalance(length_R.tolist(), dealt, prefix=logging_prefix))
+        metrics.update(log_seqlen_unbalance(_lengths(batch), of_ranks, prefix=logging_prefix))
         batch.reorder(order)
-        self._steps = steps
+        self._steps = dealt.steps
         return batch
 
     def _shuffle_seed(self) -> str | None:
@@ -301,17 +301,13 @@ class FlowTrainer(UntrainedSteps, ResumableTrainer):
 
     def _corrects_rollout(self, data: DataProto) -> bool:
         correction = self.config.algorithm.get("rollout_correction", None)
-        return (
-            bool(correction)
-            and "rollout_log_probs" in data.batch
-            and not correction.get("bypass_mode", False)
-        )
+        if not correction or correction.get("bypass_mode", False):
+            return False
+        return "rollout_log_probs" in data.batch
 
     @staticmethod
     def _trajectory_rewards(data: DataProto, index: BatchIndex) -> torch.Tensor:
-        """The outcome reward on each row; with a KL penalty in the reward, less the penalty of all
-        its turns.
-        """
+        """The outcome reward on each row, less the KL penalty of all its turns where it has one."""
         score_R = data.batch["rm_scores"].sum(-1, dtype=torch.float64)
         penalty_R = data.batch["token_level_rewards"].sum(-1, dtype=torch.float64) - score_R
         penalty_I = torch.zeros(int(index.trajectory_R.max()) + 1, dtype=torch.float64).index_add(
@@ -337,6 +333,7 @@ class FlowTrainer(UntrainedSteps, ResumableTrainer):
         """
         if not self.flow_grpo:
             return super()._update_actor(batch, metrics)
+        self.mark(batch)
         steps = len(self._trained_steps)
         metrics[SKIPPED] = self._steps - steps
         if steps == 0:
@@ -375,6 +372,10 @@ class FlowTrainer(UntrainedSteps, ResumableTrainer):
         # select_keys shares the dictionary, which the update then writes to.
         kept.extra_info = dict(batch.extra_info)
         return kept
+
+
+def _lengths(batch: KVBatchMeta) -> list[int]:
+    return [int(tag["seq_len"]) for tag in batch.tags]
 
 
 class FlowTrainerSync(FlowTrainer, PPOTrainerSync):

@@ -1,4 +1,5 @@
-"""Every name of verl and vLLM that is no documented plugin point and that this package leans on.
+"""Every name of verl, vLLM and transformers that is no documented plugin point and that this
+package leans on.
 
 verl is installed as it is, but a plugin of its trainer must do more than its registries offer:
 methods are overridden in subclasses, a few are replaced on live objects, and attributes are read.
@@ -12,39 +13,7 @@ the line here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
-Use = Literal["overridden", "repeated", "replaced", "read", "called"]
-# overridden: a subclass of ours has a method of this name, which calls verl's
-# repeated:   a subclass has one that does verl's work itself; the digest of verl's source is pinned
-# replaced:   set on an object or module that is not ours, at run time
-
-
-@dataclass(frozen=True)
-class Name:
-    """One method or attribute of ``Owner``."""
-
-    name: str
-    use: Use
-    line: int
-    """Where it is defined or first assigned, in the owner's file unless ``file`` says another."""
-    reason: str
-    file: str = ""
-    digest: str = ""
-    """The first 16 digits of the sha256 of verl's source, where we repeat it."""
-
-
-@dataclass(frozen=True)
-class Owner:
-    """A class or module, and the file that defines it, below site-packages."""
-
-    module: str
-    qualname: str
-    """Empty for a module's own names."""
-    file: str
-    names: tuple[Name, ...]
-
+from agentflow_verl.trainer.verl_name import Name, Owner
 
 TRAINER = Owner(
     "verl.trainer.ppo.v1.trainer_base",
@@ -59,37 +28,34 @@ TRAINER = Owner(
             "overridden",
             139,
             "verl names the buffer's class inside; the one it built hands over its state",
-            digest="c6c5bd0783311ea3",
         ),
         Name(
             "_init_resource_pool_mgr",
             "overridden",
             788,
             "verl fixes the actor worker's class here; ours holds the loss",
-            digest="9eaa3bab711e4deb",
         ),
         Name(
             "_balance_batch",
             "repeated",
             1608,
             "verl pads and splits by rows; a step's groups must stay whole",
-            digest="f9b6e887d7504a65",
         ),
         Name(
             "_compute_advantage",
             "repeated",
             1743,
             "a registered estimator is told neither trajectory nor turn",
-            digest="2a4a2aa4a475b228",
         ),
         Name(
             "_update_actor",
             "repeated",
             1827,
             "mini-batches are counted in rows there, in groups here",
-            digest="d7009bd8a69d40b9",
         ),
         Name("_step_once", "overridden", 562, "a batch without a trained token ends early"),
+        Name("_compute_old_log_prob", "overridden", 1634, "marks the batch for shared prefixes"),
+        Name("_compute_ref_log_prob", "overridden", 1695, "marks the batch for shared prefixes"),
         Name("local_trigger_step", "read", 136, "the seed of the shuffle"),
         Name("fit", "overridden", 412, "watches the processes that trajectories need"),
         Name("on_init_end", "overridden", 616, "what verl tells its servers gets a time limit"),
@@ -127,7 +93,6 @@ REPLAY_BUFFER = Owner(
             "repeated",
             261,
             "verl compares rows and takes a fault for a reward of 0",
-            digest="790dfb4e7ffb4d1b",
         ),
         Name("_evict_terminal_groups", "overridden", 345, "failed groups count as faults"),
         Name("_select_prompt_uids", "overridden", 383, "ties are broken by the data's order"),
@@ -342,7 +307,47 @@ FSDP_ENGINE = Owner(
     "verl/workers/engine/fsdp/transformer_impl.py",
     (
         Name("_build_fsdp_module", "overridden", 385, "no pinned memory on a CPU"),
-        Name("engine_config", "read", 131, "says whether the model is the reference"),
+        Name("engine_config", "read", 131, "the reference's, and how entropy is computed"),
+        Name(
+            "forward_backward_batch",
+            "repeated",
+            724,
+            "micro-batches hold whole groups and count distinct tokens",
+        ),
+        Name("_gradient_sync_context", "called", 692, "as verl's own loop over micro-batches"),
+        Name("compute_entropy_from_logits", "called", 183, "the entropy of each position"),
+        Name("scaler", "read", 170, "scales the loss in fp16"),
+        Name("module", "read", 625, "whose attention is chosen"),
+    ),
+)
+
+LM_HEAD_ENGINE = Owner(
+    "verl.workers.engine.fsdp.transformer_impl",
+    "FSDPEngineWithLMHead",
+    "verl/workers/engine/fsdp/transformer_impl.py",
+    (
+        Name("prepare_model_inputs", "repeated", 1145, "a micro-batch is one packed tree"),
+        Name(
+            "prepare_model_outputs", "repeated", 1332, "the tree's values in the layout of the rows"
+        ),
+        Name("forward_step", "called", 1549, "tries a few rows both ways"),
+    ),
+)
+
+MODEL_CONFIG = Owner(
+    "transformers.configuration_utils",
+    "PreTrainedConfig",
+    "transformers/configuration_utils.py",
+    (Name("_attn_implementation", "replaced", 0, "chooses the attention of a batch"),),
+)
+
+MODEL_CLASS = Owner(
+    "transformers.modeling_utils",
+    "PreTrainedModel",
+    "transformers/modeling_utils.py",
+    (
+        Name("_supports_attention_backend", "read", 0, "whether a model can share prefixes"),
+        Name("_is_stateful", "read", 0, "whether a model can share prefixes"),
     ),
 )
 
@@ -369,26 +374,21 @@ REWARD_MANAGER = Owner(
     ),
 )
 
-OWNERS: tuple[Owner, ...] = (
-    TRAINER,
-    REPLAY_BUFFER,
-    WORKER_GROUP,
-    LOOP_WORKER,
-    LOOP,
-    LOOP_MODULE,
-    LOOP_MANAGER,
-    CLIENT,
-    REPLICA,
-    VLLM_REPLICA,
-    VLLM_SERVER,
-    VLLM_EXTENSION,
-    VLLM_GEMM,
-    ACTOR_WORKER,
-    TRAINING_WORKER,
-    FSDP_ENGINE,
-    WEIGHT_SYNC,
-    REWARD_MANAGER,
-)
+DIGESTS = {
+    "_build_replay_buffer": "c6c5bd0783311ea3",
+    "_init_resource_pool_mgr": "9eaa3bab711e4deb",
+    "_balance_batch": "f9b6e887d7504a65",
+    "_compute_advantage": "2a4a2aa4a475b228",
+    "_update_actor": "d7009bd8a69d40b9",
+    "_dapo_filtered_keys": "790dfb4e7ffb4d1b",
+    "forward_backward_batch": "be92c8d155f0c179",
+    "prepare_model_inputs": "e7a30a3b61b58c8b",
+    "prepare_model_outputs": "5239f536e8f617e3",
+}
+"""Of verl's source where we repeat it or lean on its text: the first 16 digits of its sha256."""
+
+# All of the above, so that none is forgotten.
+OWNERS = tuple(value for value in list(globals().values()) if isinstance(value, Owner))
 
 
 def names() -> set[str]:

@@ -19,9 +19,10 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
+from tests.tool_servers.published_attacks import PUBLISHED
 from tests.tool_servers.sandbox_attacks import ATTACKS, LIMITS
 from tool_servers.python_coder.sandbox import bubblewrap
 from tool_servers.python_coder.sandbox.limits import Limits
@@ -112,14 +113,15 @@ async def drain(start: Start, left: itertools.repeat) -> None:
         await start()
 
 
-async def under_attack(sandbox: Sandbox, start: Start, rounds: int) -> dict[str, dict[str, float]]:
-    """Milliseconds of an honest program alone and beside sixteen attackers; one that was stopped
-    begins again, but no more than once a second: more is load, which throughput measures."""
-    storm = [attack.program for attack in ATTACKS if attack.name in STORM]
+async def under_attack(
+    sandbox: Sandbox, start: Start, rounds: int, programs: list[str]
+) -> dict[str, dict[str, float]]:
+    """Milliseconds of an honest program alone and beside sixteen attackers, who take the programs
+    in turn; one that was stopped begins again, but no more than once a second: more is load, which
+    throughput measures."""
     alone = [await paced(start) for _ in range(rounds)]
-    attackers = [
-        asyncio.ensure_future(attack_on(sandbox, storm[i % len(storm)])) for i in range(ATTACKERS)
-    ]
+    left = itertools.cycle(programs)
+    attackers = [asyncio.ensure_future(attack_on(sandbox, left)) for _ in range(ATTACKERS)]
     await asyncio.sleep(2.0)
     beside = [await paced(start) for _ in range(rounds)]
     for attacker in attackers:
@@ -133,10 +135,10 @@ async def paced(start: Start) -> float:
     return await timed(start)
 
 
-async def attack_on(sandbox: Sandbox, program: str) -> None:
+async def attack_on(sandbox: Sandbox, programs: Iterator[str]) -> None:
     while True:
         await asyncio.gather(
-            sandbox.run(program, seconds=2.0), asyncio.sleep(1.0), return_exceptions=True
+            sandbox.run(next(programs), seconds=2.0), asyncio.sleep(1.0), return_exceptions=True
         )  # some find no slot
 
 
@@ -193,7 +195,10 @@ async def measure(rounds: int) -> dict[str, object]:
             found[f"per_second_at_{concurrency}"] = await throughput(
                 fast, concurrency, 3, 4 * rounds
             )
-        found["attack"] = await under_attack(sandbox, compared["warm"], 5 * rounds)
+        storm = [attack.program for attack in ATTACKS if attack.name in STORM]
+        corpus = [attack.program for attack in (*ATTACKS, *PUBLISHED)]
+        for name, programs in (("storm", storm), ("corpus", corpus)):
+            found[name] = await under_attack(sandbox, compared["warm"], 5 * rounds, programs)
         found["memory"] = await memory(sandbox, jobs)
     finally:
         await sandbox.close()

@@ -19,7 +19,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
@@ -90,7 +90,7 @@ async def compare(
 ) -> dict[str, dict]:
     """The table, and the ratios that the targets are about."""
     names = ("empty", "wikipedia_search", "python_coder")
-    kept = replace(configs["wikipedia_search"], cache_dir=str(folder / "cache"))
+    kept = configs["wikipedia_search"].model_copy(update={"cache_dir": str(folder / "cache")})
     async with contextlib.AsyncExitStack() as stack:
         tools = await stack.enter_async_context(
             await ToolBox.open([configs[name] for name in names])

@@ -1,4 +1,4 @@
-"""verl's FSDP2 engine in processes of its own: ``update(model, cases, ranks, ...)``.
+"""verl's FSDP2 engine in processes of its own: ``update(model, cases, ranks, ...)``, and ``infer``.
 
 A plain SGD step moves a parameter by minus the gradient, so the weights afterwards tell the
 gradient that verl computed, through its own splitting into mini-batches, micro-batches and ranks.
@@ -34,6 +34,7 @@ class Case:
     splitting: dict[
         str, Any
     ]  # micro_batch_size_per_gpu, or use_dynamic_bsz and max_token_len_per_gpu
+    epochs: int = 1
 
 
 def update(
@@ -44,6 +45,36 @@ def update(
 
     ``adapter``: fields of verl's HFModelConfig such as ``lora_rank``.
     """
+    _run(model, cases, ranks, actor, folder, adapter)
+    return torch.load(folder / "weights.pt")
+
+
+def infer(
+    model: Path, cases: list[Case], ranks: int, folder: Path, **adapter: Any
+) -> list[dict[str, list[Tensor]]]:
+    """What verl's worker computes of each case's rows without an update: ``log_probs`` and
+    ``entropy`` of each row, at the position before each token.
+    """
+    _run(model, cases, ranks, None, folder, adapter)
+    shares = [torch.load(folder / f"outputs-{rank}.pt") for rank in range(ranks)]
+    found = []
+    for of_ranks in zip(*shares):
+        whole: dict[str, list[Tensor]] = {}
+        for share in of_ranks:
+            for name, rows in share.items():
+                whole.setdefault(name, []).extend(rows)
+        found.append(whole)
+    return found
+
+
+def _run(
+    model: Path,
+    cases: list[Case],
+    ranks: int,
+    actor: dict[str, Any] | None,
+    folder: Path,
+    adapter: dict[str, Any],
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(cases, folder / "cases.pt")
     with socket.socket() as free:
@@ -52,7 +83,6 @@ def update(
     multiprocessing.spawn(
         _rank, (ranks, port, model, actor, folder, adapter), nprocs=ranks, join=True
     )
-    return torch.load(folder / "weights.pt")
 
 
 def _rank(
@@ -60,10 +90,11 @@ def _rank(
     ranks: int,
     port: int,
     model: Path,
-    actor: dict[str, Any],
+    actor: dict[str, Any] | None,
     folder: Path,
     adapter: dict[str, Any],
 ) -> None:
+    """``actor``: its options for an update; None to infer."""
     address = f"tcp://127.0.0.1:{port}"
     os.environ |= {
         "RANK": str(rank),
@@ -91,7 +122,7 @@ def _rank(
     from agentflow_verl.trainer.actor_loss import choose_loss
     from agentflow_verl.trainer.cpu.engine import CpuTrainingWorker
 
-    config = ActorConfig(strategy="fsdp2", rollout_n=4, use_dynamic_bsz=True, **actor)
+    config = ActorConfig(strategy="fsdp2", rollout_n=4, use_dynamic_bsz=True, **(actor or {}))
     full = {"param_dtype": "fp32", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
     engine = FSDPEngineConfig(strategy="fsdp2", use_torch_compile=False, mixed_precision=full)
     worker = CpuTrainingWorker(
@@ -100,9 +131,8 @@ def _rank(
             model_config=HFModelConfig(
                 path=str(model),
                 use_remove_padding=False,
-                enable_gradient_checkpointing=False,
                 override_config={"attn_implementation": "sdpa"},
-                **adapter,
+                **{"enable_gradient_checkpointing": False, **adapter},
             ),
             engine_config=engine,
             optimizer_config=FSDPOptimizerConfig(
@@ -116,8 +146,9 @@ def _rank(
         )
     )
     worker.set_loss_fn(partial(choose_loss, config=config))
-    after = []
+    after, outputs = [], []
     for case in torch.load(folder / "cases.pt", weights_only=False):
+        torch.manual_seed(0)  # a LoRA adapter is drawn
         worker.reset()
         rows = len(case.fields["input_ids"])
         share = slice(rank * rows // ranks, (rank + 1) * rows // ranks)
@@ -133,10 +164,16 @@ def _rank(
             "distillation_use_topk": False,
         }
         tu.assign_non_tensor(data, **facts, **{"use_dynamic_bsz": False, **case.splitting})
+        if actor is None:
+            tu.assign_non_tensor(data, calculate_entropy=True, compute_loss=False)
+            output = worker.infer_batch(data)
+            names = ("log_probs", "entropy")
+            outputs.append({name: list(output[name].unbind()) for name in names})
+            continue
         tu.assign_non_tensor(
             data,
             num_mini_batch=case.mini_batches,
-            epochs=1,
+            epochs=case.epochs,
             seed=1,
             dataloader_kwargs={"shuffle": False},
         )
@@ -150,5 +187,7 @@ def _rank(
                 for name, value in state.items()
             }
         )
-    if rank == 0:
+    if actor is None:
+        torch.save(outputs, folder / f"outputs-{rank}.pt")
+    elif rank == 0:
         torch.save(after, folder / "weights.pt")

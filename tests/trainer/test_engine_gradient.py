@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from agentflow_verl.flow_grpo import advantages, weights
 from agentflow_verl.trainer.actor_loss import LOSS_WEIGHT
-from agentflow_verl.trainer.batching.dealing import deal, plan_steps, rows_per_rank
+from agentflow_verl.trainer.batching.dealing import deal, plan_steps
 from tests.e2e.models import save_random
 from tests.flow_grpo import oracle
 from tests.flow_grpo.oracle import Group, Options, Trajectory, Turn
@@ -118,9 +118,10 @@ def case_of(
     real = len(batch.rows)
     group_R = [row.place[0] for row in batch.rows]
     step_R = plan_steps(group_R, groups_per_step)
-    steps = max(step_R) + 1
-    per_rank = rows_per_rank(step_R, ranks, multiple)
-    rows = [*batch.rows, *[Row([1], [1], None)] * (steps * ranks * per_rank - real)]
+    lengths = [len(row.prompt) + len(row.response) for row in batch.rows]
+    dealt = deal(step_R, lengths, ranks, multiple)
+    steps, per_rank = dealt.steps, dealt.per_rank
+    rows = [*batch.rows, *[Row([1], [1], None)] * (dealt.size - real)]
 
     ids = [row.place or (1000 + n, 0, 0) for n, row in enumerate(rows)]
     arguments = (
@@ -130,9 +131,7 @@ def case_of(
         torch.tensor([batch.valid.get(place[:2], False) for place in ids]),
     )
     tokens_R = torch.tensor([len(row.response) for row in rows])
-    order = deal(
-        step_R, torch.tensor([len(row.prompt) + len(row.response) for row in rows]), ranks, per_rank
-    )
+    order = dealt.order()
     step_of_row = torch.zeros(len(rows), dtype=torch.long)
     for position, row in enumerate(order):
         step_of_row[row] = position % (steps * per_rank) // per_rank

@@ -7,15 +7,18 @@ turn. Padding rows that verl adds carry ``is_padding`` in their tag.
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
+from verl.trainer.ppo.padding_utils import SYNTHETIC_PADDING_SEQ_LEN
 from verl.utils.seqlen_balancing import calculate_workload, get_seqlen_balanced_partitions
+
+from agentflow_verl.trainer.shared_prefix.tree import PrefixTree
 
 
 def split_key(key: str) -> tuple[str, int, int]:
@@ -72,40 +75,113 @@ def plan_steps(
     return [step_of_group[group] for group in group_R]
 
 
-def rows_per_rank(step_R: Sequence[int], ranks: int, multiple: int) -> int:
-    """Rows of one step on one rank, the same for all: enough for the largest step, and divisible by
-    ``multiple``.
-    """
-    largest = max(Counter(step_R).values())
-    return -(-largest // (ranks * multiple)) * multiple
+Shares = dict[tuple[int, int], list[int]]
+"""The rows of each step on each rank."""
 
 
-def deal(step_R: Sequence[int], length_R: Tensor, ranks: int, per_rank: int) -> list[int]:
-    """The order of rows that gives every rank the same number of rows of every step, and about the
-    same work.
+@dataclass(frozen=True)
+class Dealt:
+    """Rows of each step on each rank, and how many they are once padding filled the gaps."""
 
-    Rank by rank, within a rank step by step, as verl splits a batch over ranks and a rank's share
-    over mini-batches.
+    rows: Shares
+    ranks: int
+    steps: int
+    per_rank: int
+
+    @classmethod
+    def of(cls, rows: Shares, ranks: int, multiple: int) -> Dealt:
+        """With as many rows on every rank and in every step, divisible by ``multiple``."""
+        largest = max(map(len, rows.values()))
+        steps = max(step for step, _ in rows) + 1
+        return cls(rows, ranks, steps, -(-largest // multiple) * multiple)
+
+    @property
+    def size(self) -> int:
+        """Rows of the whole batch with its padding."""
+        return self.steps * self.ranks * self.per_rank
+
+    def order(self) -> list[int]:
+        """Rank by rank, within a rank step by step, as verl splits a batch over ranks and a rank's
+        share over mini-batches. Padding rows come after the others in the batch.
+        """
+        padding = iter(range(sum(map(len, self.rows.values())), self.size))
+        order: list[int] = []
+        for rank in range(self.ranks):
+            for step in range(self.steps):
+                rows = self.rows.get((step, rank), [])
+                order += [*rows, *islice(padding, self.per_rank - len(rows))]
+        return order
+
+
+def deal(step_R: Sequence[int], length_R: Sequence[int], ranks: int, multiple: int) -> Dealt:
+    """Rows to ranks, so that each has about the same work in every step.
 
     Args:
-        step_R: step of each row that counts; the rows after them, up to the length of ``length_R``,
-            are padding, of which there must be just enough to fill the gaps.
         length_R: tokens of each row.
-        per_rank: rows of one step on one rank.
+        multiple: what the rows of a step on a rank must be divisible by.
     """
-    steps = max(step_R) + 1
-    rows_of_step: list[list[int]] = [[] for _ in range(steps)]
+    largest = max(Counter(step_R).values())
+    per_rank = -(-largest // (ranks * multiple)) * multiple
+    rows_of_step: list[list[int]] = [[] for _ in range(max(step_R) + 1)]
     for row, step in enumerate(step_R):
         rows_of_step[step].append(row)
-    padding = iter(range(len(step_R), len(length_R)))
-    rows_of_rank: list[list[int]] = [[] for _ in range(ranks)]
-    for rows in rows_of_step:
-        rows.extend(islice(padding, ranks * per_rank - len(rows)))
+    shares: Shares = {}
+    for step, rows in enumerate(rows_of_step):
+        padding = ranks * per_rank - len(rows)
+        lengths = [length_R[row] for row in rows] + [SYNTHETIC_PADDING_SEQ_LEN] * padding
         # verl's estimate of a row's FLOPs, in which attention is quadratic in its length.
-        work = calculate_workload(length_R[rows]).tolist()
+        work = calculate_workload(torch.tensor(lengths)).tolist()
         parts = get_seqlen_balanced_partitions(work, k_partitions=ranks, equal_size=True)
         for rank, part in enumerate(parts):
-            rows_of_rank[rank].extend(rows[position] for position in part)
-    order = list(chain.from_iterable(rows_of_rank))
-    assert sorted(order) == list(range(len(length_R)))
-    return order
+            shares[step, rank] = [rows[place] for place in part if place < len(rows)]
+    return Dealt(shares, ranks, len(rows_of_step), per_rank)
+
+
+# ---- with shared prefixes: what hangs together goes to one rank ----
+
+
+def deal_whole(
+    step_R: Sequence[int], index: BatchIndex, rows: Sequence[Tensor], ranks: int, multiple: int
+) -> Dealt:
+    """As ``deal``, but groups stay whole and work is counted in distinct tokens.
+
+    Where that would leave a rank with more work than trajectories dealt one by one, these stay
+    whole.
+
+    Args:
+        rows: token ids of each row.
+    """
+    best, least = None, 0
+    for unit_R in (index.group_R.tolist(), index.trajectory_R.tolist()):
+        shares = _spread(step_R, unit_R, rows, ranks)
+        # Ranks wait for each other in each step.
+        slowest: Counter[int] = Counter()
+        for (step, _), share in shares.items():
+            slowest[step] = max(slowest[step], distinct_tokens(rows, share))
+        if best is None or sum(slowest.values()) < least:
+            best, least = shares, sum(slowest.values())
+    assert best is not None
+    return Dealt.of(best, ranks, multiple)
+
+
+def distinct_tokens(rows: Sequence[Tensor], chosen: Sequence[int]) -> int:
+    """Tokens of the tree of some rows."""
+    return PrefixTree.of([rows[row] for row in chosen]).size
+
+
+def _spread(
+    step_R: Sequence[int], unit_R: Sequence[int], rows: Sequence[Tensor], ranks: int
+) -> Shares:
+    """Units in order of their work, each to the rank with the least so far in its step."""
+    rows_of_unit: Shares = defaultdict(list)
+    for row, unit in enumerate(unit_R):
+        rows_of_unit[step_R[row], unit].append(row)
+    work = {key: distinct_tokens(rows, members) for key, members in rows_of_unit.items()}
+    load: Counter[tuple[int, int]] = Counter()
+    shares: Shares = defaultdict(list)
+    for key in sorted(work, key=lambda key: -work[key]):
+        step, _ = key
+        rank = min(range(ranks), key=lambda rank: load[step, rank])
+        load[step, rank] += work[key]
+        shares[step, rank] += rows_of_unit[key]
+    return dict(shares)

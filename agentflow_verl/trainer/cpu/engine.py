@@ -8,8 +8,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from verl.workers.engine.base import EngineRegistry
-from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 from verl.workers.engine_workers import TrainingWorker
+
+from agentflow_verl.trainer.shared_prefix.engine import SharedPrefixEngine
 
 
 class CpuTrainingWorker(TrainingWorker):
@@ -35,7 +36,7 @@ class CpuTrainingWorker(TrainingWorker):
 
 
 @EngineRegistry.register(model_type="language_model", backend=["fsdp", "fsdp2"], device="cpu")
-class CpuFSDPEngine(FSDPEngineWithLMHead):
+class CpuFSDPEngine(SharedPrefixEngine):
     """A reference model would be offloaded to pinned CPU memory, which needs an accelerator
     (fsdp/transformer_impl.py).
     """

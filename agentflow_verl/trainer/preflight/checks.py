@@ -18,6 +18,7 @@ from agentflow_verl.trainer.preflight.model import check_model
 from agentflow_verl.trainer.preflight.reachable import check_reach
 from agentflow_verl.trainer.preflight.rows import check_data
 from agentflow_verl.trainer.preflight.run_lock import take_lock
+from agentflow_verl.trainer.shared_prefix.support import check_shared_prefix
 
 SERVERS = "endpoints and tool servers"
 ENGINE, ATTENTION = "rollout engine", "attention"
@@ -49,6 +50,7 @@ CHECKS = (
     Check("lengths", consistency.check_lengths),
     Check("output folders", static.check_folders),
     Check("model", lambda config, settings: check_model(config)),
+    Check("shared prefixes", lambda config, settings: check_shared_prefix(config)),
     Check("data", lambda config, settings: check_data(config)),
     # After the files, which can be put right on a machine without a GPU.
     Check("devices", static.check_devices),

@@ -190,19 +190,22 @@ def test_steps_keep_groups_whole_and_do_not_depend_on_turns(group_R, per_step):
 @given(
     st.lists(st.integers(0, 3), min_size=1, max_size=30),
     st.integers(1, 4),
-    st.integers(0, 2),
+    st.integers(1, 3),
     st.randoms(use_true_random=False),
 )
-def test_every_rank_gets_as_many_rows_of_each_step_and_every_row_once(step_R, ranks, spare, random):
+def test_every_rank_gets_as_many_rows_of_each_step_and_every_row_once(
+    step_R, ranks, multiple, random
+):
     step_R = [sorted(set(step_R)).index(step) for step in step_R]  # no step without rows
-    steps = max(step_R) + 1
-    per_rank = -(-max(step_R.count(step) for step in range(steps)) // ranks) + spare
-    length_R = torch.tensor([random.randint(1, 500) for _ in range(steps * ranks * per_rank)])
-    order = deal(step_R, length_R, ranks, per_rank)
-    assert sorted(order) == list(range(len(length_R)))
+    dealt = deal(step_R, [random.randint(1, 500) for _ in step_R], ranks, multiple)
+    order = dealt.order()
+    assert sorted(order) == list(range(dealt.size))
+    assert dealt.per_rank % multiple == 0
+    assert dealt.size == dealt.steps * ranks * dealt.per_rank
     for position, row in enumerate(order):
         if row < len(step_R):
-            assert step_R[row] == position % (steps * per_rank) // per_rank
+            step = position % (dealt.steps * dealt.per_rank) // dealt.per_rank
+            assert step_R[row] == step
 
 
 def test_shuffling_moves_whole_groups_by_the_seed_alone():
