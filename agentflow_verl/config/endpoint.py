@@ -53,6 +53,12 @@ class EndpointConfig(ConfigModel):
         return extra_body
 
     @property
+    def sampling_temperature(self) -> float | None:
+        """The one that is sent; None leaves it to the server."""
+        temperature: float | None = self.extra_body.get("temperature", self.temperature)
+        return temperature
+
+    @property
     def urls(self) -> tuple[str, ...]:
         """All servers of the model."""
         return (self.base_url, *self.further_urls)

@@ -83,6 +83,9 @@ class AgentflowConfig(Limits):
     """Compute what the rows of a batch begin with in common once, in log-probabilities and update.
     ``auto``: where the model and the engine can; true: or the run does not start; false: never.
     """
+    share_calls: bool = True
+    """Ask a frozen engine whose temperature is 0 once for equal prompts of a worker's trajectories.
+    """
     log_level: Literal["WARNING", "INFO"] = "WARNING"
     """WARNING: the terminal shows steps and warnings; what verl, vLLM and Ray print goes to
     ``run.log`` in ``trainer.default_local_dir``. INFO: it shows everything.

@@ -30,6 +30,7 @@ class Reply:
     cut: bool = False  # stopped by the token limit
     weights_first: int | None = None  # version of the weights that sampled the first token
     weights_last: int | None = None
+    shared: bool = False  # the answer to an equal prompt, which was not asked again
 
 
 class Engine(Protocol):

@@ -170,6 +170,7 @@ class Caller:
                 seconds=seconds,
                 started=started - self.began,
                 cut=reply.cut,
+                shared=reply.shared,
                 prompt_digest=digest_of(messages),
             )
         )

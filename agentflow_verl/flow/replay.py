@@ -41,7 +41,7 @@ from agentflow_verl.trajectories.records import (
 
 IN_TOKENS = ("policy", "base")  # engines whose prompts are rendered and encoded in this process
 MEASURED = ("seconds", "started", "timings")  # what a clock said: other in every run
-NOT_COMPARED = (*MEASURED, "prompt_digest")  # older records lack the latter
+NOT_COMPARED = (*MEASURED, "shared", "prompt_digest")  # older records lack the latter two
 ORDER = (
     "analysis",
     "turns",

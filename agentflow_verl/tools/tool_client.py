@@ -16,6 +16,7 @@ from agentflow_verl.core.disk_cache import ResultCache, digest_of
 from agentflow_verl.core.errors import InfraError, OutOfTime
 from agentflow_verl.core.retry import RetryPolicy
 from agentflow_verl.core.server_pool import ServerPool
+from agentflow_verl.core.single_flight import SingleFlight
 from agentflow_verl.tools.mcp.client import McpClient
 from agentflow_verl.tools.session import Kept, TrajectoryState
 from agentflow_verl.tools.truncation import truncate
@@ -53,6 +54,8 @@ class ToolServer:
         self._cache = cache
         self._pool = ServerPool(config.urls, config.concurrency, RETRY, config.calls_per_s)
         self._homes: dict[str, str] = {}
+        # Keeps nothing of its own: what has ended is in the cache.
+        self._equal_calls = SingleFlight[ToolResult](capacity=0)
 
     async def list_tools(self, deadline: Deadline) -> dict[str, tuple[ToolSpec, ...]]:
         """The tools by URL. Raises ``InfraError`` naming the first that cannot be reached."""
@@ -86,10 +89,16 @@ class ToolServer:
             state = None
         if kept is not None:
             result = ToolResult(spec.name, kept, attempts=0)
+        elif cache and digest:
+            result, shared = await self._equal_calls.ask(
+                digest, lambda: self._ask(spec, arguments, deadline, state), deadline
+            )
+            if shared:
+                result = replace(result, attempts=0)
+            elif not result.is_error:
+                cache.put(digest, result.text)
         else:
             result = await self._ask(spec, arguments, deadline, state)
-            if cache and digest and not result.is_error:
-                cache.put(digest, result.text)
         text = truncate(result.text, self.config.max_result_chars)
         truncated = result.truncated or text is not result.text
         return replace(result, text=text, truncated=truncated, seconds=loop.time() - started)

@@ -81,6 +81,8 @@ def _summary_metrics(summaries: Sequence[TrajectorySummary]) -> dict[str, float]
             malformed_calls=summary.malformed_calls,
             malformed_verdicts=summary.malformed_verdicts,
             cut_replies=summary.cut_replies,
+            shared_calls=summary.shared_calls,
+            shared_tokens=summary.shared_tokens,
         )
     total, turns = max(1, len(summaries)), max(1, sums["turns"])
     return {
@@ -93,6 +95,8 @@ def _summary_metrics(summaries: Sequence[TrajectorySummary]) -> dict[str, float]
         "agentflow/malformed_call_rate": sums["malformed_calls"] / turns,
         "agentflow/malformed_verdict_rate": sums["malformed_verdicts"] / turns,
         "agentflow/cut_replies": sums["cut_replies"] / total,
+        "agentflow/shared_calls": sums["shared_calls"] / total,
+        "agentflow/shared_call_tokens": sums["shared_tokens"] / total,
     }
 
 

@@ -67,6 +67,7 @@ class ModuleReply(Record):
     seconds: float
     started: float | None = None  # seconds after the trajectory began; None in older records
     cut: bool = False  # stopped by its token limit
+    shared: bool = False  # the answer to an equal prompt, which was not asked again
     prompt_digest: str = ""  # of its prompt, which replay rebuilds; "" in older records
 
 

@@ -26,6 +26,10 @@ class TrajectorySummary(Record):
     malformed_calls: int
     malformed_verdicts: int
     cut_replies: int
+    shared_calls: int = 0
+    """Model calls that an equal call's answer stood in for."""
+    shared_tokens: int = 0
+    """Tokens of those answers."""
     stopped: bool | None = None
     """The verifier's last decision: whether it ended the trajectory. None: it never decided."""
     cached_tokens: dict[str, tuple[int, int]]
@@ -114,6 +118,8 @@ def summarise(trajectory: Trajectory) -> TrajectorySummary:
         malformed_calls=malformed_calls,
         malformed_verdicts=malformed_verdicts,
         cut_replies=sum(reply.cut for reply in replies),
+        shared_calls=sum(reply.shared for reply in replies),
+        shared_tokens=sum(reply.response_tokens for reply in replies if reply.shared),
         stopped=stopped,
         cached_tokens=_cached_tokens(replies),
         timings=dict(trajectory.timings),
@@ -127,7 +133,7 @@ def _cached_tokens(replies: Sequence[ModuleReply]) -> dict[str, tuple[int, int]]
     """
     found: dict[str, tuple[int, int]] = {}
     for reply in replies:
-        if reply.cached_tokens is not None:
+        if reply.cached_tokens is not None and not reply.shared:
             cached, prompt = found.get(reply.engine, (0, 0))
             found[reply.engine] = (cached + reply.cached_tokens, prompt + reply.prompt_tokens)
     return found

@@ -132,7 +132,7 @@ async def test_what_trajectories_are_made_with_is_kept_beside_them(tmp_path):
         config, {}, (), tokenizers.make(), rollout, {"enable_thinking": False}
     )
     await services.tools.close()
-    await services.engines["other"].session.close()
+    await services.engines["other"].engine.session.close()
     await server.stop()
     kept = Setup.near(tmp_path / "train" / "step_000001" / "worker.jsonl")
     assert kept is not None and kept.limits == config.limits and kept.tools == services.tools.specs
