@@ -5,10 +5,7 @@ verl is installed as it is, but a plugin of its trainer must do more than its re
 methods are overridden in subclasses, a few are replaced on live objects, and attributes are read.
 All of them stand here, once, with the place upstream and the reason.
 ``tests/trainer/test_verl_api.py`` looks each of them up in the installed packages, and fails when
-this package uses one that is not listed.
-
-When verl is upgraded: run that test, read what changed at each name that it reports, and correct
-the line here.
+this package uses one that is not listed. After an upgrade of verl: run that test, read each name that it reports, correct the line here.
 """
 
 from __future__ import annotations
@@ -252,6 +249,9 @@ VLLM_SERVER = Owner(
         Name("lora_as_adapter", "overridden", 244, "false for a request of the frozen base"),
         Name("generate", "overridden", 558, "takes `adapter`"),
         Name("_get_worker_extension_cls", "overridden", 1273, "the CPU's worker keeps weights"),
+        Name("_init_config", "overridden", 1093, "full_determinism on a CPU is seeds alone"),
+        Name("_validate_configs", "overridden", 1101, "prompts in one part need as large a batch"),
+        Name("_preprocess_engine_kwargs", "overridden", 1134, "a sampler that asks each seed"),
     ),
 )
 

@@ -1,8 +1,8 @@
 """Two runs with one seed, and one that is interrupted: ``pytest tests/e2e/test_reproducibility.py
 -m slow``. How far their weights agree is printed (``-s``), and stands in docs/evidence.md.
 
-Without ``rollout.full_determinism``, which needs kernels that a CPU does not have: what is sampled
-may differ, what is asked may not.
+With ``rollout.full_determinism`` each call has a seed of its own. On a CPU that is all: what else a
+server computes in the same moment decides how a sum is rounded, so a token may still differ.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ pytestmark = pytest.mark.slow
 SEEDED = (
     "data.seed=3",
     "actor_rollout_ref.rollout.seed=3",
+    "actor_rollout_ref.rollout.full_determinism=true",
     "actor_rollout_ref.actor.shuffle=true",
     "trainer.save_freq=1",
     "actor_rollout_ref.actor.checkpoint.save_contents=[model,optimizer,extra,hf_model]",
@@ -78,6 +79,8 @@ def test_two_starts_and_a_resumed_run_ask_sample_and_learn_the_same(tmp_path: Pa
         ours, theirs = said(first), said(other)
         assert set(ours) == set(theirs)
         same = sum(ours[place] == theirs[place] for place in ours)
+        # All of them where it was measured; what else a server computes may flip one elsewhere.
+        assert same > len(ours) / 2
         print(
             f"{name}: {same} of {len(ours)} trajectories are the same to the token; the largest"
             f" difference of a weight is {difference(first, other):.1e}, training moved one by"

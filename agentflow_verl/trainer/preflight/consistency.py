@@ -142,12 +142,6 @@ def check_engine(config: DictConfig, settings: AgentflowConfig) -> None:
             f"{' and '.join(installed)} are both installed and write the same files: pip uninstall"
             f" -y {' '.join(installed)}, then install the one that this machine needs"
         )
-    if config.actor_rollout_ref.rollout.full_determinism and config.trainer.device == "cpu":
-        # Its engine dies at the first request: vLLM's batch-invariant kernels are Triton's.
-        raise ConfigError(
-            "actor_rollout_ref.rollout.full_determinism=true needs a GPU: vLLM has no"
-            " batch-invariant kernels for CPUs; leave it out"
-        )
     backend = config.actor_rollout_ref.rollout.checkpoint_engine.backend
     apart = config.trainer.v1.trainer_mode == "agentflow_separate_async"
     if apart and backend in NEEDS_CUPY and importlib.util.find_spec("cupy") is None:
