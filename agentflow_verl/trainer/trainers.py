@@ -40,7 +40,7 @@ from verl.utils.py_functional import rename_dict
 from verl.utils.seqlen_balancing import log_seqlen_unbalance
 from verl.workers.utils.padding import response_to_nested
 
-from agentflow_verl.flow_grpo import FlowGRPO, advantages, trajectory_importance, weights
+from agentflow_verl.flow_grpo import FlowGRPO, advantages, per_token, trajectory_importance, weights
 from agentflow_verl.trainer.actor_loss import LOSS_WEIGHT, with_flow_loss
 from agentflow_verl.trainer.batching.dealing import BatchIndex, deal, deal_whole, plan_steps
 from agentflow_verl.trainer.batching.native_estimators import without_faults
@@ -266,21 +266,17 @@ class FlowTrainer(UntrainedSteps, SharedPrefixes, ResumableTrainer):
                 )
             )
 
-        mask_RL = data.batch["response_mask"]
-        # Rounded before the broadcast: nothing of this shape in float64.
-        advantage_RL = advantage_R.float().unsqueeze(-1) * mask_RL
-        # Without a critic the returns are the advantages, as in verl's own estimators.
-        data.batch["advantages"] = data.batch["returns"] = advantage_RL
-        data.batch[LOSS_WEIGHT] = weight_R.float().unsqueeze(-1) * mask_RL
-        written = ["advantages", "returns", LOSS_WEIGHT]
-        if self.config.algorithm.use_kl_in_reward:
-            written.append("token_level_rewards")
+        written = ["token_level_rewards"] if self.config.algorithm.use_kl_in_reward else []
         if correction:
             # Rejection sampling masks tokens, importance sampling weights them.
             for name in ("response_mask", "rollout_is_weights"):
                 if name in data.batch:
                     written.append(name)
         output = {name: response_to_nested(data.batch[name], response_mask) for name in written}
+        mask = output.get("response_mask", response_mask)
+        # Without a critic the returns are the advantages, as in verl's own estimators.
+        output["advantages"] = output["returns"] = _on_tokens(advantage_R, mask)
+        output[LOSS_WEIGHT] = _on_tokens(weight_R, mask)
         return tq.kv_batch_put(
             keys=batch.keys,
             partition_id=batch.partition_id,
@@ -290,13 +286,9 @@ class FlowTrainer(UntrainedSteps, SharedPrefixes, ResumableTrainer):
     def _correct_by_trajectory(self, data: DataProto, index: BatchIndex) -> None:
         """In the place of verl's weights, which multiply over the tokens of one row."""
         mask_RL = data.batch["response_mask"]
-        ratio_R = trajectory_importance(
-            data.batch["old_log_probs"],
-            data.batch["rollout_log_probs"],
-            mask_RL,
-            index.trajectory_R,
-            self.config.algorithm.rollout_correction.rollout_is_threshold,
-        )
+        threshold = self.config.algorithm.rollout_correction.rollout_is_threshold
+        old, rollout = data.batch["old_log_probs"], data.batch["rollout_log_probs"]
+        ratio_R = trajectory_importance(old, rollout, mask_RL, index.trajectory_R, threshold)
         data.batch["rollout_is_weights"] = ratio_R.float().unsqueeze(-1) * mask_RL
 
     def _corrects_rollout(self, data: DataProto) -> bool:
@@ -372,6 +364,13 @@ class FlowTrainer(UntrainedSteps, SharedPrefixes, ResumableTrainer):
         # select_keys shares the dictionary, which the update then writes to.
         kept.extra_info = dict(batch.extra_info)
         return kept
+
+
+def _on_tokens(value_R: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Nested as the mask is."""
+    offsets = mask.offsets()
+    value_T = per_token(value_R, offsets.diff(), mask.values())
+    return torch.nested.nested_tensor_from_jagged(value_T, offsets)
 
 
 def _lengths(batch: KVBatchMeta) -> list[int]:

@@ -5,7 +5,8 @@ verl is installed as it is, but a plugin of its trainer must do more than its re
 methods are overridden in subclasses, a few are replaced on live objects, and attributes are read.
 All of them stand here, once, with the place upstream and the reason.
 ``tests/trainer/test_verl_api.py`` looks each of them up in the installed packages, and fails when
-this package uses one that is not listed. After an upgrade of verl: run that test, read each name that it reports, correct the line here.
+this package uses one that is not listed. After an upgrade of verl: run it, read each name that it
+reports, and correct the line here.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage
 
-from agentflow_verl.flow_grpo import advantages, weights
+from agentflow_verl.flow_grpo import advantages, per_token, weights
 
 logger = logging.getLogger("flow_grpo")
 SIZES = (1024, 4096, 8192, 32_768, 131_072)
@@ -50,6 +50,9 @@ def timed(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, floa
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for round_ in range(rounds + 1):
         for name, call in calls.items():
+            # verl's function frees tens of thousands of small tensors, which the allocator sorts in
+            # the next call for memory: that is not the next one's work.
+            torch.ones(1 << 18)
             start = time.perf_counter()
             call()
             if round_:
@@ -64,10 +67,12 @@ def compare(count: int, length: int, rounds: int) -> dict[str, float]:
     score_RL = torch.zeros(count, length)
     score_RL[:, 0] = rows["reward_R"]
     index = rows["group_R"].numpy()
+    # As the trainer has them: the tokens that there are, one row after the other.
+    tokens = rows["tokens_R"], torch.ones(int(rows["tokens_R"].sum()))
 
     def ours() -> tuple[Tensor, Tensor]:
         advantage_R, weight_R = advantages(*ids), weights(*ids, rows["tokens_R"])
-        return advantage_R.float().unsqueeze(-1) * mask_RL, weight_R.float().unsqueeze(-1) * mask_RL
+        return per_token(advantage_R, *tokens), per_token(weight_R, *tokens)
 
     calls: dict[str, Callable[[], object]] = {
         "ours": ours,
@@ -96,6 +101,8 @@ def main() -> None:
     logging.basicConfig(
         level=logging.INFO, format="%(message)s", force=True
     )  # verl has set one up at import
+    # As the trainer has on a CPU; with more, on a busy machine each waits for the others.
+    torch.set_num_threads(1)
     found = []
     for count in SIZES:
         found.append(compare(count, given.tokens, given.rounds))
