@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -19,6 +19,7 @@ from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.core.private_files import parse_umask
 
 BUILT_IN_ENGINES = ("policy", "base")
+Module = Literal["analyst", "planner", "executor", "verifier", "generator"]
 
 
 class EnginesConfig(ConfigModel):
@@ -63,6 +64,12 @@ class AgentflowConfig(Limits):
     take new weights, and an agent-loop worker to answer, in seconds; above it the run stops.
     """
     engines: EnginesConfig = EnginesConfig()
+    train: tuple[Module, ...] = ("planner",)
+    """Modules whose tokens are trained; each is answered by ``policy``."""
+    train_weights: dict[Module, Annotated[float, Field(gt=0)]] = {}
+    """What each of them weighs in a trajectory's loss, relative to each other; equal where not
+    named.
+    """
     base: FrozenBaseConfig = FrozenBaseConfig()
     endpoints: dict[str, EndpointConfig] = {}
     prompts: str | None = None
@@ -137,6 +144,13 @@ class AgentflowConfig(Limits):
         return "base" in self.engines.model_dump().values()
 
 
+def module_weights(train: Iterable[str], train_weights: Mapping[str, float]) -> dict[str, float]:
+    """Each trained module's share of a trajectory's loss; they sum to 1."""
+    weights = {module: train_weights.get(module, 1.0) for module in train}
+    total = sum(weights.values())
+    return {module: weight / total for module, weight in weights.items()}
+
+
 def _with_mcp_servers(node: Mapping[str, Any]) -> dict[str, Any]:
     """The node with the servers of its ``mcp_servers`` file among its tools."""
     whole = dict(node)
@@ -164,9 +178,23 @@ def load(node: Mapping[str, Any]) -> AgentflowConfig:
                 " another"
             )
     _check_judge(config)
+    _check_train(config)
     if not config.tools:
         raise ConfigError("agentflow.tools is empty: list at least one tool server")
     return config
+
+
+def _check_train(config: AgentflowConfig) -> None:
+    if not config.train or len(set(config.train)) < len(config.train):
+        raise ConfigError(
+            f"agentflow.train={list(config.train)}: name each module that is trained once, at least"
+            " one"
+        )
+    for module in config.train_weights:
+        if module not in config.train:
+            raise ConfigError(
+                f"agentflow.train_weights.{module}: {module} is not in agentflow.train"
+            )
 
 
 def _check_judge(config: AgentflowConfig) -> None:

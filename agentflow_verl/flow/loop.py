@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from agentflow_verl.config.limits import Limits
@@ -42,12 +42,16 @@ class Flow:
         tools: Tools,
         limits: Limits = Limits(),
         prompts: Prompts | None = None,
+        trained: Collection[str] = (),
     ):
-        """``prompts`` are the shipped ones unless given."""
+        """``prompts`` are the shipped ones unless given; ``trained`` modules, whose tokens are
+        recorded.
+        """
         self.engines = engines
         self.tools = tools
         self.limits = limits
         self.prompts = prompts or Prompts.shipped()
+        self.trained = frozenset(trained)
 
     async def run(self, query: str, trajectory_id: str) -> Trajectory:
         """One trajectory. Never raises for what it can record: every ending is an ``Outcome``."""
@@ -56,7 +60,14 @@ class Flow:
         clock = Clock()
         deadline = Deadline.after(self.limits.time_budget_s, clock)
         caller = Caller(
-            self.engines, trajectory_id, query, memory, deadline, self.prompts, began=started
+            self.engines,
+            trajectory_id,
+            query,
+            memory,
+            deadline,
+            self.prompts,
+            began=started,
+            trained=self.trained,
         )
         replies: list[ModuleReply] = []
         answer, error = "", None

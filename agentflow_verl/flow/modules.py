@@ -1,6 +1,7 @@
 """The five module calls. Each renders its template, asks its engine and parses the reply.
 
-The planner is the one that is trained: its reply's tokens are what ``Turn.tokens`` keeps.
+The planner's tokens are what ``Turn.tokens`` keeps, those of other trained modules their
+``ModuleReply``.
 """
 
 from __future__ import annotations
@@ -83,6 +84,8 @@ class Caller:
     prompts: Prompts = field(default_factory=Prompts.shipped)
     began: float = field(default_factory=time.monotonic)
     state: TrajectoryState = field(default_factory=TrajectoryState)
+    trained: frozenset[str] = frozenset()
+    """Modules whose replies are recorded with their tokens; the planner's always are."""
     analysis: str = ""
     timings: dict[str, float] = field(default_factory=dict)
     replies: list[ModuleReply] = field(default_factory=list)  # since the last take_replies()
@@ -172,6 +175,7 @@ class Caller:
                 cut=reply.cut,
                 shared=reply.shared,
                 prompt_digest=digest_of(messages),
+                tokens=tokens_of(reply) if module in self.trained - {"planner"} else None,
             )
         )
         return reply

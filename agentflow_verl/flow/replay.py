@@ -158,15 +158,7 @@ class _Record:
     def __init__(self, trajectory: Trajectory, by_digest: bool = False):
         self.by_digest = by_digest
         self.asked: list[RebuiltPrompt] = []
-        first = [reply for reply in trajectory.replies if reply.module == "analyst"]
-        rest = [reply for reply in trajectory.replies if reply.module != "analyst"]
-        self.replies: list[tuple[ModuleReply, Tokens | None]] = [(reply, None) for reply in first]
-        for turn in trajectory.turns:
-            self.replies += [
-                (reply, turn.tokens if reply.module == "planner" else None)
-                for reply in turn.replies
-            ]
-        self.replies += [(reply, None) for reply in rest]
+        self.replies = trajectory.replies_in_order()
         self.turn = -1
         self.trajectory = trajectory
 

@@ -117,8 +117,14 @@ def weights(
     tokens_R: Tensor,
     step_R: Tensor | None = None,
     options: FlowGRPO = FlowGRPO(),
+    module_R: Tensor | None = None,
+    module_weight_M: Tensor | None = None,
 ) -> Tensor:
     """The factor 1/(N G_g T_i |a_it|) of each token of a row, float64 (R,).
+
+    Where several modules are trained, T_i is the number of calls of the row's module in its
+    trajectory, and the factor is multiplied by the module's weight: a module weighs the same
+    however often it was called.
 
     The weights of one optimizer step, times their rows' tokens, sum to 1 less the shares of rows
     without tokens (to 0 when no group counts).
@@ -128,15 +134,23 @@ def weights(
             T_i.
         step_R: optimizer step that the row's group belongs to; N is counted within it. None: one
             step.
+        module_R: which module a row is a call of. None: all of one.
+        module_weight_M: of each module, summing to 1. One that a trajectory never called keeps its
+            share, which nobody gets.
     """
     group = GroupStatistics(reward_R, trajectory_R, group_R, valid_R, options)
     zero_G = torch.zeros_like(group.size_G)
+    if module_R is None or module_weight_M is None:
+        module_R, module_weight_M = torch.zeros_like(group.group_R), torch.ones(1).double()
+    modules = len(module_weight_M)
     if options.trajectory_weight:
         size_R = group.size_G[group.group_R]
-        share_R = 1 / (group.turns_R.clamp(min=1) * size_R.clamp(min=1))
+        calls_R = _rows_alike(trajectory_R, module_R, modules, valid_R.double())
+        share_R = 1 / (calls_R.clamp(min=1) * size_R.clamp(min=1))
     else:
-        turns_G = zero_G.index_add(0, group.group_R, group.counted_R)
-        share_R = 1 / turns_G[group.group_R].clamp(min=1)
+        calls_R = _rows_alike(group.group_R, module_R, modules, group.counted_R)
+        share_R = 1 / calls_R.clamp(min=1)
+    share_R = share_R * module_weight_M.double()[module_R]
 
     if step_R is None:
         step_R = torch.zeros_like(group.group_R)
@@ -223,6 +237,12 @@ def trajectory_importance(
     log_ratio_I = log_ratio_I.index_add(0, trajectory_R, log_ratio_R)
     # Within verl's bounds (rollout_corr_helper.py, SAFETY_BOUND), so that exp cannot overflow.
     return log_ratio_I.clamp(-20, 20).exp().clamp(max=threshold)[trajectory_R]
+
+
+def _rows_alike(id_R: Tensor, module_R: Tensor, modules: int, counts_R: Tensor) -> Tensor:
+    """How many rows that count have each row's id and module."""
+    both_R, kinds = _as_positions(_as_positions(id_R)[0] * modules + module_R)
+    return counts_R.new_zeros(kinds).index_add(0, both_R, counts_R)[both_R]
 
 
 def _as_positions(id_R: Tensor) -> tuple[Tensor, int]:

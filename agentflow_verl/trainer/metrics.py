@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -199,6 +199,39 @@ def _share_metrics(
     loss = float(loss_share_R.sum())
     shares["agentflow/loss_share_without_signal"] = _ratio(without_signal, loss)
     return shares
+
+
+def module_metrics(
+    modules: Sequence[str],
+    module_R: Tensor,
+    advantage_R: Tensor,
+    weight_R: Tensor,
+    columns: Mapping[str, Tensor],
+) -> dict[str, float]:
+    """Of each trained module where there are several: its trained tokens, its share of the loss,
+    the deviation of its rows' advantages, and its KL to the reference where there is one.
+
+    Args:
+        columns: of the batch, padded: ``response_mask``, ``old_log_probs``, ``ref_log_prob``.
+    """
+    metrics: dict[str, float] = {}
+    if len(modules) < 2:
+        return metrics
+    mask_RL = columns["response_mask"]
+    tokens_R = mask_RL.sum(-1)
+    for number, module in enumerate(modules):
+        own_R = (module_R == number) & (weight_R > 0)
+        name = f"agentflow/trained/{module}"
+        metrics[f"{name}/rows"] = int(own_R.sum())
+        metrics[f"{name}/tokens"] = float(tokens_R[own_R].sum())
+        metrics[f"{name}/loss_share"] = float((weight_R * tokens_R)[own_R].sum())
+        spread = advantage_R[own_R].std() if own_R.sum() > 1 else 0.0
+        metrics[f"{name}/advantage_spread"] = float(spread)
+        if "ref_log_prob" in columns and own_R.any():
+            old, ref = columns["old_log_probs"][own_R], columns["ref_log_prob"][own_R]
+            log_ratio = (ref - old)[mask_RL[own_R].bool()].double()
+            metrics[f"{name}/kl"] = float((torch.expm1(log_ratio) - log_ratio).mean())
+    return metrics
 
 
 def policy_rollout_kl(

@@ -40,6 +40,7 @@ from verl.utils.py_functional import rename_dict
 from verl.utils.seqlen_balancing import log_seqlen_unbalance
 from verl.workers.utils.padding import response_to_nested
 
+from agentflow_verl.config.schema import module_weights
 from agentflow_verl.flow_grpo import FlowGRPO, advantages, per_token, trajectory_importance, weights
 from agentflow_verl.trainer.actor_loss import LOSS_WEIGHT, with_flow_loss
 from agentflow_verl.trainer.batching.dealing import BatchIndex, deal, deal_whole, plan_steps
@@ -52,13 +53,13 @@ from agentflow_verl.trainer.batching.nothing_trained import (
 )
 from agentflow_verl.trainer.batching.replay_buffer import flow_replay_buffer
 from agentflow_verl.trainer.cpu import platform as cpu
-from agentflow_verl.trainer.metrics import batch_metrics, policy_rollout_kl
+from agentflow_verl.trainer.metrics import batch_metrics, module_metrics, policy_rollout_kl
 from agentflow_verl.trainer.preflight.verl_options import ESTIMATOR
 from agentflow_verl.trainer.resilience.fault_limit import stop_on_faults
 from agentflow_verl.trainer.resilience.resumable_trainer import ResumableTrainer
 from agentflow_verl.trainer.resilience.weight_agreement import stop_on_other_weights
 from agentflow_verl.trainer.rollout.lora_sharing import can_share, share_rollout
-from agentflow_verl.trainer.rollout.row_record import is_valid, read_records
+from agentflow_verl.trainer.rollout.row_record import is_valid, module_ids, read_records
 from agentflow_verl.trainer.rollout.worker_settings import resolve_node
 from agentflow_verl.trainer.shared_prefix.trainer import SharedPrefixes, read_rows
 
@@ -243,20 +244,15 @@ class FlowTrainer(UntrainedSteps, SharedPrefixes, ResumableTrainer):
         reward_R = self._trajectory_rewards(data, index)
         advantage_R = advantages(reward_R, index.trajectory_R, index.group_R, valid_R, options)
         step_R = self._step_of_rows(index)
-        weight_R = weights(
-            reward_R, index.trajectory_R, index.group_R, valid_R, tokens_R, step_R, options
-        )
+        who = reward_R, index.trajectory_R, index.group_R, valid_R
+        weight_of = module_weights(self.config.agentflow.train, self.config.agentflow.train_weights)
+        module_R = module_ids(records, list(weight_of))
+        weight_M = torch.tensor(list(weight_of.values()), dtype=torch.float64)
+        weight_R = weights(*who, tokens_R, step_R, options, module_R, weight_M)
         self._trained_steps = sorted(set(step_R[weight_R > 0].tolist()))
-        metrics.update(
-            batch_metrics(
-                records,
-                index,
-                valid_R,
-                data.batch["rm_scores"].sum(-1),
-                advantage_R,
-                weight_R * tokens_R,
-            )
-        )
+        score_R, loss_share_R = data.batch["rm_scores"].sum(-1), weight_R * tokens_R
+        metrics.update(batch_metrics(records, index, valid_R, score_R, advantage_R, loss_share_R))
+        metrics.update(module_metrics(list(weight_of), module_R, advantage_R, weight_R, data.batch))
         if "rollout_log_probs" in data.batch:
             metrics.update(
                 policy_rollout_kl(
@@ -368,7 +364,7 @@ class FlowTrainer(UntrainedSteps, SharedPrefixes, ResumableTrainer):
 
 def _on_tokens(value_R: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Nested as the mask is."""
-    offsets = mask.offsets()
+    offsets = mask.offsets()  # type: ignore[attr-defined]  # torch types no nested tensor
     value_T = per_token(value_R, offsets.diff(), mask.values())
     return torch.nested.nested_tensor_from_jagged(value_T, offsets)
 

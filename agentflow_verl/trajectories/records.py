@@ -69,6 +69,7 @@ class ModuleReply(Record):
     cut: bool = False  # stopped by its token limit
     shared: bool = False  # the answer to an equal prompt, which was not asked again
     prompt_digest: str = ""  # of its prompt, which replay rebuilds; "" in older records
+    tokens: Tokens | None = None  # of a trained module but the planner, whose turn has them
 
 
 class Plan(Record):
@@ -160,6 +161,17 @@ class Trajectory(Record):
             "scorer_failed": True,
         }
         return self.model_copy(update=ending)
+
+    def replies_in_order(self) -> list[tuple[ModuleReply, Tokens | None]]:
+        """Every model call as it was made, with the tokens that were kept of it."""
+        first = [reply for reply in self.replies if reply.module == "analyst"]
+        last = [reply for reply in self.replies if reply.module != "analyst"]
+        found = [(reply, reply.tokens) for reply in first]
+        for turn in self.turns:
+            for reply in turn.replies:
+                tokens = turn.tokens if reply.module == "planner" else reply.tokens
+                found.append((reply, tokens))
+        return found + [(reply, reply.tokens) for reply in last]
 
     def all_replies(self) -> list[ModuleReply]:
         """Every model call of the trajectory, turns included."""

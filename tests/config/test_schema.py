@@ -10,7 +10,7 @@ import pytest
 from agentflow_verl.config import schema
 from agentflow_verl.config.endpoint import EndpointConfig
 from agentflow_verl.config.limits import Limits
-from agentflow_verl.config.schema import load
+from agentflow_verl.config.schema import load, module_weights
 from agentflow_verl.config.tool import ToolConfig
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.flow_grpo import FlowGRPO
@@ -195,3 +195,25 @@ def test_the_judge_is_an_endpoint_of_the_list_or_nobody():
         changed("judge", {"mode": "fallback", "endpoint": "jugde"})
     )
     assert "agentflow.judge.mode" in complaint(changed("judge", {"mode": "always"}))
+
+
+def test_trained_modules_weigh_the_same_unless_told_otherwise():
+    assert load(GOOD).train == ("planner",)
+    assert module_weights(load(GOOD).train, load(GOOD).train_weights) == {"planner": 1.0}
+    config = load(changed("train", ["planner", "executor"]))
+    assert module_weights(config.train, config.train_weights) == {"planner": 0.5, "executor": 0.5}
+    assert module_weights(("planner", "executor"), {"planner": 3.0})["planner"] == 0.75
+
+
+@pytest.mark.parametrize(
+    "node, said",
+    [
+        ({"train": []}, "name each module that is trained once"),
+        ({"train": ["planner", "planner"]}, "name each module that is trained once"),
+        ({"train": ["critic"]}, "agentflow.train.0"),
+        ({"train_weights": {"executor": 2.0}}, "executor is not in agentflow.train"),
+        ({"train_weights": {"planner": 0.0}}, "agentflow.train_weights.planner"),
+    ],
+)
+def test_trained_modules_that_make_no_sense_are_refused(node, said):
+    assert said in complaint({**GOOD, **node})

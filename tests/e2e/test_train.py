@@ -244,3 +244,29 @@ def test_a_wrong_key_is_one_line_before_anything_starts(data: Path, tmp_path: Pa
     assert "Traceback" not in run.output
     assert "ray init" not in run.output
     assert_nothing_is_left(run)
+
+
+@pytest.mark.slow
+def test_two_trained_modules_share_the_loss(data: Path, tmp_path: Path) -> None:
+    """Planner and executor on the policy: each call is a row, and each module half of the loss."""
+    run = train(
+        BASE,
+        data,
+        tmp_path,
+        f"trainer.total_training_steps={STEPS}",
+        "agentflow.train=[planner,executor]",
+        "agentflow.engines.executor=policy",
+    )
+    assert run.code == 0, run.output[-4000:]
+    for metrics in run.metrics.values():
+        shares = [
+            metrics[f"agentflow/trained/{module}/loss_share"] for module in ("planner", "executor")
+        ]
+        assert all(0.4 < share <= 0.5 + 1e-6 for share in shares), shares
+        assert metrics["training/rollout_probs_diff_max"] < 1e-5
+        rows = [metrics[f"agentflow/trained/{module}/rows"] for module in ("planner", "executor")]
+        assert sum(rows) <= metrics["agentflow/rows"] and all(rows)
+    for scored in logged(run):
+        for turn in scored.trajectory.turns:
+            for reply in turn.replies:
+                assert (reply.tokens is not None) == (reply.module == "executor")

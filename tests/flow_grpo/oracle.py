@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Turn:
-    """One planner reply: a value a token; a token with mask 0 is not trained."""
+    """One reply of a trained module: a value a token; a token with mask 0 is not trained."""
 
     new: list[float]
     old: list[float]
     ref: list[float]
     mask: list[int]
+    module: str = "planner"
 
     @property
     def tokens(self) -> int:
@@ -54,6 +55,11 @@ class Options:
     clip_low: float = 0.2
     clip_high: float = 0.2
     beta: float = 0.0
+    modules: dict[str, float] = field(default_factory=lambda: {"planner": 1.0})
+
+    def share(self, module: str) -> float:
+        """The module's part of a trajectory's loss."""
+        return self.modules[module] / sum(self.modules.values())
 
 
 @dataclass
@@ -98,19 +104,28 @@ def advantage(group: Group, trajectory: Trajectory, options: Options) -> float:
 def weight(
     world: list[Group], group: Group, trajectory: Trajectory, turn: Turn, options: Options
 ) -> float:
-    """What one token of the turn weighs: 1 / (N G T_i |a_it|)."""
+    """What one token of the turn weighs: 1 / (N G T_i |a_it|), where T_i counts the replies of its
+    module, times the module's share.
+    """
     if not trajectory.valid or not counts(group, options) or turn.tokens == 0:
         return 0.0
     groups = 0
     for other in world:
         if other.step == group.step and counts(other, options):
             groups += 1
+    share = options.share(turn.module)
     if options.trajectory_weight:
-        return 1 / (groups * len(group.members()) * len(trajectory.turns) * turn.tokens)
-    turns = 0
-    for member in group.members():
-        turns += len(member.turns)
-    return 1 / (groups * turns * turn.tokens)
+        calls = replies_of(turn.module, [trajectory])
+        return share / (groups * len(group.members()) * calls * turn.tokens)
+    return share / (groups * replies_of(turn.module, group.members()) * turn.tokens)
+
+
+def replies_of(module: str, trajectories: list[Trajectory]) -> int:
+    count = 0
+    for trajectory in trajectories:
+        for turn in trajectory.turns:
+            count += turn.module == module
+    return count
 
 
 def objective(world: list[Group], options: Options) -> Value:

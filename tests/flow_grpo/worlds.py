@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,7 +24,7 @@ SHIFT = st.sampled_from(
 
 
 @st.composite
-def turns(draw: st.DrawFn, min_tokens: int = 0) -> Turn:
+def turns(draw: st.DrawFn, min_tokens: int = 0, modules: Sequence[str] = ("planner",)) -> Turn:
     length = draw(st.integers(max(1, min_tokens), 4))
     old = draw(st.lists(LOGPROB, min_size=length, max_size=length))
     new = [value + draw(SHIFT) for value in old]
@@ -31,7 +32,7 @@ def turns(draw: st.DrawFn, min_tokens: int = 0) -> Turn:
     mask = draw(st.lists(st.sampled_from((1, 1, 1, 0)), min_size=length, max_size=length))
     if sum(mask) < min_tokens:
         mask = [1] * length
-    return Turn(new, old, ref, mask)
+    return Turn(new, old, ref, mask, draw(st.sampled_from(modules)))
 
 
 @st.composite
@@ -42,12 +43,13 @@ def worlds(
     valid: bool = False,
     max_turns: int = 3,
     min_group: int = 1,
+    modules: Sequence[str] = ("planner",),
 ) -> list[Group]:
     """``valid``: every trajectory is. ``min_group``: fewest trajectories of a group."""
     trajectories = st.builds(
         Trajectory,
         reward=REWARDS,
-        turns=st.lists(turns(min_tokens), min_size=1, max_size=max_turns),
+        turns=st.lists(turns(min_tokens, modules), min_size=1, max_size=max_turns),
         valid=st.just(True) if valid else st.sampled_from((True, True, True, False)),
     )
     groups = st.builds(
@@ -102,6 +104,7 @@ class Rows:
     old_RL: Tensor
     ref_RL: Tensor
     mask_RL: Tensor
+    modules: list[str]
 
     @property
     def tokens_R(self) -> Tensor:
@@ -111,7 +114,11 @@ class Rows:
         tensors = {
             name: value[rows] for name, value in vars(self).items() if isinstance(value, Tensor)
         }
-        return Rows(place=[self.place[row] for row in rows], **tensors)
+        return Rows(
+            place=[self.place[row] for row in rows],
+            modules=[self.modules[row] for row in rows],
+            **tensors,
+        )
 
     def advantages(self, wanted: Options) -> Tensor:
         return advantages(
@@ -127,7 +134,10 @@ class Rows:
             self.tokens_R,
             self.step_R,
         )
-        return weights(*columns, algorithm_options(wanted))
+        names = list(wanted.modules)
+        module_R = torch.tensor(list(map(names.index, self.modules)), dtype=torch.long)
+        weight_M = torch.tensor(list(map(wanted.share, names)), dtype=torch.float64)
+        return weights(*columns, algorithm_options(wanted), module_R, weight_M)
 
     def objective(self, wanted: Options, advantage_R: Tensor, weight_R: Tensor) -> Tensor:
         return objective(
@@ -152,11 +162,13 @@ class Rows:
 def to_rows(world: list[Group], length: int = 4) -> Rows:
     """One row a turn, in order; the ids are neither small nor sorted nor neighbours."""
     place, reward, trajectory, group, valid, step, new, old, ref, mask = ([] for _ in range(10))
+    modules: list[str] = []
     for g, members in enumerate(world):
         for i, member in enumerate(members.trajectories):
             for t, turn in enumerate(member.turns):
                 spare = length - len(turn.new)
                 place.append((g, i, t))
+                modules.append(turn.module)
                 reward.append(member.reward)
                 trajectory.append((7919 * (10 * g + i) + 13) % 104729)
                 group.append((31 * g + 5) % 97)
@@ -178,6 +190,7 @@ def to_rows(world: list[Group], length: int = 4) -> Rows:
         torch.tensor(old, **floats),
         torch.tensor(ref, **floats),
         torch.tensor(mask),
+        modules,
     )
 
 
@@ -208,6 +221,7 @@ def padded(rows: Rows, count: int, step: int = 0) -> Rows:
         new_RL=more(rows.new_RL, 0.0),
         old_RL=more(rows.old_RL, -3.0),
         ref_RL=more(rows.ref_RL, 0.0),
+        modules=[*rows.modules, *rows.modules[:1] * count],
         mask_RL=more(rows.mask_RL, 1),  # even an unmasked padding row must count for nothing
     )
 

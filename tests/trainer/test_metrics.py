@@ -9,7 +9,12 @@ import pytest
 import torch
 
 from agentflow_verl.trainer.batching.dealing import BatchIndex
-from agentflow_verl.trainer.metrics import MODULES, batch_metrics, policy_rollout_kl
+from agentflow_verl.trainer.metrics import (
+    MODULES,
+    batch_metrics,
+    module_metrics,
+    policy_rollout_kl,
+)
 from agentflow_verl.trainer.rollout.row_record import RowRecord, row_records
 from agentflow_verl.trajectories.records import (
     Call,
@@ -76,7 +81,7 @@ class Batch:
         self, group: str, session: int, trajectory: Trajectory, score: float, advantage: float = 0.0
     ) -> None:
         rows = max(1, len(trajectory.turns)) if trajectory.outcome.valid else 1
-        for row, record in enumerate(row_records(trajectory, rows)):
+        for row, record in enumerate(row_records(trajectory, ["planner"] * rows)):
             self._row(f"{group}_{session}_{row}", record, {}, score, advantage, record.valid)
 
     def pad(self, count: int) -> None:
@@ -274,3 +279,23 @@ def test_where_the_loss_and_its_gradient_come_from(batch):
     assert figures["gradient_share/turns_3"] == pytest.approx(3 * 0.5 / (4 * 0.5))
     assert figures["gradient_share/turns_1"] == pytest.approx(0.5 / (4 * 0.5))
     assert figures["loss_share_without_signal"] == pytest.approx(1 / 5)
+
+
+def test_trained_modules_are_told_apart_where_there_are_several():
+    mask = torch.tensor([[1, 1, 0], [1, 0, 0], [1, 1, 1], [1, 0, 0]])
+    columns = {
+        "response_mask": mask,
+        "old_log_probs": torch.full((4, 3), -1.0),
+        "ref_log_prob": torch.tensor([[-1.0] * 3, [-1.5] * 3, [-1.0] * 3, [9.0] * 3]),
+    }
+    module_R = torch.tensor([0, 1, 0, 0])
+    weight_R = torch.tensor([0.1, 0.5, 0.1, 0.0])  # the last row is padding
+    advantage_R = torch.tensor([1.0, 1.0, -1.0, 99.0])
+    found = module_metrics(["planner", "executor"], module_R, advantage_R, weight_R, columns)
+    assert found["agentflow/trained/planner/rows"] == 2
+    assert found["agentflow/trained/planner/tokens"] == 5
+    assert found["agentflow/trained/planner/loss_share"] == pytest.approx(0.5)
+    assert found["agentflow/trained/planner/advantage_spread"] == pytest.approx(2**0.5)
+    assert found["agentflow/trained/planner/kl"] == 0.0
+    assert found["agentflow/trained/executor/kl"] == pytest.approx(math.exp(-0.5) - 1 + 0.5)
+    assert module_metrics(["planner"], module_R, advantage_R, weight_R, columns) == {}

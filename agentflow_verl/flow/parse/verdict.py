@@ -209,8 +209,8 @@ def _from_labels(text: str) -> Verdict | None:
 
 def _conclusions(text: str) -> list[Labelled]:
     """The conclusions that hold anything, in order."""
-    for labelled in (_GRAMMAR.at_line_starts(text), _GRAMMAR.anywhere(text)):
-        found = [part for part in labelled if part.key == "conclusion" and part.value]
+    for read in (_GRAMMAR.at_line_starts, _GRAMMAR.anywhere):
+        found = [part for part in read(text) if part.key == "conclusion" and part.value]
         if found:
             return found
     return [

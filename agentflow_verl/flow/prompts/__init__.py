@@ -171,7 +171,8 @@ def _read(file: Path, option: str) -> Prompt:
     return prompt
 
 
-def _names(template: str) -> set[str]:
+@cache
+def _names(template: str) -> frozenset[str]:
     """The fields that a template's text shows. Raises ValueError for a $ that begins none."""
     names = set()
     for match in Template.pattern.finditer(template):
@@ -181,4 +182,4 @@ def _names(template: str) -> set[str]:
         elif match["invalid"] is not None:
             line = template.count("\n", 0, match.start()) + 1
             raise ValueError(f"a $ without a field's name, in line {line} of its part; write $$")
-    return names
+    return frozenset(names)

@@ -37,7 +37,7 @@ class Check:
 CHECKS = (
     Check("keys of endpoints", lambda config, settings: static.check_keys(settings)),
     Check("prompts", lambda config, settings: Prompts.from_folder(settings.prompts)),
-    Check("planner", lambda config, settings: static.check_planner(settings)),
+    Check("trained modules", lambda config, settings: static.check_trained_modules(settings)),
     Check("algorithm", lambda config, settings: static.check_algorithm(config)),
     Check("adapter", lambda config, settings: static.check_adapter(config)),
     Check("batch sizes", consistency.check_batches),

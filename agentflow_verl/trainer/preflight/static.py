@@ -46,12 +46,13 @@ def check_keys(settings: schema.AgentflowConfig) -> None:
             )
 
 
-def check_planner(settings: schema.AgentflowConfig) -> None:
-    if settings.engines.planner != "policy":
-        raise ConfigError(
-            f"agentflow.engines.planner={settings.engines.planner}: in training the planner is the"
-            " policy"
-        )
+def check_trained_modules(settings: schema.AgentflowConfig) -> None:
+    for module, engine in settings.engines.model_dump().items():
+        if module in settings.train and engine != "policy":
+            raise ConfigError(
+                f"agentflow.engines.{module}={engine}: a module that is trained is answered by the"
+                f" policy; set agentflow.engines.{module}=policy, or take it out of agentflow.train"
+            )
 
 
 def check_algorithm(config: DictConfig) -> None:

@@ -49,7 +49,8 @@ class AgentflowLoop(AgentLoopBase):
         engines = self._engines(sampling_params)
         if self.rollout_config.full_determinism:
             engines = seeded(engines, self._seed_key(row))
-        flow = Flow(engines, self.services.tools, limits, self.services.prompts)
+        trained = self.services.config.train
+        flow = Flow(engines, self.services.tools, limits, self.services.prompts, trained)
         query = question_of(row["raw_prompt"])
         trajectory = await flow.run(query, f"{row['uid']}_{row['session_id']}")
         tokenizer: Any = self.tokenizer
@@ -57,6 +58,7 @@ class AgentflowLoop(AgentLoopBase):
             trajectory,
             placeholder_id=tokenizer.eos_token_id,
             policy_version=max(0, int(row["global_steps"]) - 1),
+            trained=trained,
         )
 
     def _seed_key(self, row: dict[str, Any]) -> str:

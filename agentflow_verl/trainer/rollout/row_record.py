@@ -7,6 +7,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
+import torch
+from torch import Tensor
+
 from agentflow_verl.trajectories.records import ModuleReply, Outcome, Record, Trajectory
 
 FIELD = "agentflow"  # key of the RowRecord in verl's extra_fields
@@ -49,6 +52,8 @@ class RowRecord(Record):
     """The trajectory's."""
     outcome: Outcome
     split: Literal["train", "val"] = "train"
+    module: str = "planner"
+    """Whose tokens the row trains."""
     summary: TrajectorySummary | None = None
     """On the last row of the trajectory."""
 
@@ -76,15 +81,30 @@ def is_valid(record: RowRecord | None) -> bool:
     return record is not None and record.valid
 
 
-def row_records(
-    trajectory: Trajectory, rows: int, split: Literal["train", "val"] = "train"
-) -> list[RowRecord]:
-    """One record per row of the trajectory; the last one has the summary, so that metrics count the
-    trajectory once.
+def module_ids(records: Sequence[RowRecord | None], trained: Sequence[str]) -> Tensor:
+    """Each row's module as its place in ``trained``; 0 for rows without a trained token, which have
+    no weight.
     """
-    each = RowRecord(id=trajectory.id, outcome=trajectory.outcome, split=split)
-    last = each.model_copy(update={"summary": summarise(trajectory)})
-    return [each] * (rows - 1) + [last]
+    ids = []
+    for record in records:
+        known = record is not None and record.module in trained
+        ids.append(trained.index(record.module) if known and record else 0)
+    return torch.tensor(ids)
+
+
+def row_records(
+    trajectory: Trajectory, modules: Sequence[str], split: Literal["train", "val"] = "train"
+) -> list[RowRecord]:
+    """One record per row of the trajectory, whose module is given; the last one has the summary, so
+    that metrics count the trajectory once.
+    """
+    records = []
+    for module in modules:
+        records.append(
+            RowRecord(id=trajectory.id, outcome=trajectory.outcome, split=split, module=module)
+        )
+    records[-1] = records[-1].model_copy(update={"summary": summarise(trajectory)})
+    return records
 
 
 def summarise(trajectory: Trajectory) -> TrajectorySummary:

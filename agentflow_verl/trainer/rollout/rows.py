@@ -1,6 +1,8 @@
-"""Trajectory to verl's rows, one per planner turn."""
+"""Trajectory to verl's rows, one per call of a trained module: a planner turn."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 from verl.experimental.agent_loop.agent_loop import AgentLoopMetrics, AgentLoopOutput
 
@@ -12,11 +14,15 @@ RECORD = "agentflow_trajectory"
 
 
 def to_rows(
-    trajectory: Trajectory, placeholder_id: int, policy_version: int
+    trajectory: Trajectory,
+    placeholder_id: int,
+    policy_version: int,
+    trained: Collection[str] = ("planner",),
 ) -> list[AgentLoopOutput]:
-    """One output per planner turn, with exactly the token ids that were sent and sampled.
+    """One output per call of a trained module, in the order of the calls, with exactly the token
+    ids that were sent and sampled.
 
-    A trajectory without such a turn, and one that ended in an infrastructure fault, becomes a
+    A trajectory without such a call, and one that ended in an infrastructure fault, becomes a
     single placeholder row whose one token is masked: the first still counts in its group's
     statistics, the second is only counted in metrics.
 
@@ -24,20 +30,19 @@ def to_rows(
         placeholder_id: token id for the placeholder.
         policy_version: version to note where no token was sampled.
     """
-    turns = []
-    for turn in trajectory.turns:
-        if turn.tokens is not None and turn.tokens.response_ids:
-            turns.append(turn.tokens)
-    trained = 1
-    if not turns or trajectory.outcome is Outcome.INFRA_ERROR:
+    calls = _sampled(trajectory, trained)
+    mask = 1
+    if not calls or trajectory.outcome is Outcome.INFRA_ERROR:
         # A row needs a token, and a group must not lose a member because it wrote nothing.
         one = (placeholder_id,)
-        turns = [Tokens(prompt_ids=one, response_ids=one, logprobs=(0.0,))]
-        trained = 0
+        module = calls[0][0] if calls else "planner"
+        calls = [(module, Tokens(prompt_ids=one, response_ids=one, logprobs=(0.0,)))]
+        mask = 0
     rows = []
-    for tokens, record in zip(turns, row_records(trajectory, len(turns))):
-        row = _row(tokens, trajectory, record, trained, policy_version)
-        row.num_turns = len(turns)
+    records = row_records(trajectory, [module for module, _ in calls])
+    for (_, tokens), record in zip(calls, records):
+        row = _row(tokens, trajectory, record, mask, policy_version)
+        row.num_turns = max(1, len(trajectory.turns))
         rows.append(row)
     # On the last row only: verl's reward loop reads that one, and the text of all turns would be
     # stored once per turn otherwise.
@@ -45,8 +50,29 @@ def to_rows(
     return rows
 
 
+def _sampled(trajectory: Trajectory, trained: Collection[str]) -> list[tuple[str, Tokens]]:
+    """Each call of a trained module that wrote something: the module, and its tokens."""
+    calls: list[tuple[str, Tokens | None]] = []
+    for reply in trajectory.replies:
+        if reply.module == "analyst":
+            calls.append((reply.module, reply.tokens))
+    for turn in trajectory.turns:
+        calls.append(("planner", turn.tokens))
+        for reply in turn.replies:
+            if reply.module != "planner":
+                calls.append((reply.module, reply.tokens))
+    for reply in trajectory.replies:
+        if reply.module != "analyst":
+            calls.append((reply.module, reply.tokens))
+    found = []
+    for module, tokens in calls:
+        if module in trained and tokens is not None and tokens.response_ids:
+            found.append((module, tokens))
+    return found
+
+
 def _row(
-    tokens: Tokens, trajectory: Trajectory, record: RowRecord, trained: int, policy_version: int
+    tokens: Tokens, trajectory: Trajectory, record: RowRecord, mask: int, policy_version: int
 ) -> AgentLoopOutput:
     first, last = tokens.weights_first, tokens.weights_last
     # Neither is known where no token was sampled.
@@ -59,7 +85,7 @@ def _row(
     return AgentLoopOutput(
         prompt_ids=list(tokens.prompt_ids),
         response_ids=list(tokens.response_ids),
-        response_mask=[trained] * len(tokens.response_ids),
+        response_mask=[mask] * len(tokens.response_ids),
         response_logprobs=list(tokens.logprobs) or None,
         metrics=AgentLoopMetrics(
             generate_sequences=generating, tool_calls=timings.get("tools", 0.0)

@@ -117,7 +117,8 @@ def set_records(
     outputs: list[AgentLoopOutput], trajectory: Trajectory, split: Literal["train", "val"]
 ) -> None:
     """Say on every row of the trajectory how it ended."""
-    for output, record in zip(outputs, row_records(trajectory, len(outputs), split)):
+    modules = [output.extra_fields[FIELD].module for output in outputs]
+    for output, record in zip(outputs, row_records(trajectory, modules, split)):
         output.extra_fields[FIELD] = record
 
 

@@ -73,6 +73,11 @@ def test_a_good_run_passes_and_leaves_its_folders_ready(good, tmp_path):
         ("agentflow.max_turns=0", "agentflow.max_turns: "),
         ("agentflow.engines.planner=gpt", "agentflow.engines.planner: no engine is called 'gpt'"),
         (
+            "agentflow.train=[planner,executor]",
+            "agentflow.engines.executor=base: a module that is trained is answered by the policy",
+        ),
+        ("agentflow.train=[]", "agentflow.train=[]: name each module that is trained once"),
+        (
             "agentflow.trajectory_dir=${nowhere}",
             "agentflow.trajectory_dir: Interpolation key 'nowhere' not found",
         ),

@@ -4,14 +4,15 @@ trajectories and groups again.
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agentflow_verl.trainer.batching.dealing import BatchIndex, deal, plan_steps
-from agentflow_verl.trainer.rollout.row_record import FIELD, read_record
+from agentflow_verl.trainer.rollout.row_record import FIELD, module_ids, read_record
 from agentflow_verl.trainer.rollout.rows import RECORD, to_rows
-from agentflow_verl.trajectories.records import Outcome, Tokens, Trajectory, Turn
+from agentflow_verl.trajectories.records import ModuleReply, Outcome, Tokens, Trajectory, Turn
 
 PLACEHOLDER = 99
 VERSION = 7
@@ -45,6 +46,61 @@ def test_every_turn_is_a_row_of_exactly_its_ids(turns):
         assert row.response_mask == [1] * len(row.response_ids)
         assert row.response_logprobs == [-0.5] * len(row.response_ids)
         assert row.num_turns == len(turns)
+
+
+def reply(module: str, *response: int) -> ModuleReply:
+    return ModuleReply(
+        module=module,
+        engine="policy",
+        text="",
+        prompt_tokens=1,
+        response_tokens=len(response),
+        seconds=0.0,
+        tokens=tokens(response=response) if response else None,
+    )
+
+
+def all_modules() -> Trajectory:
+    turns = []
+    for index in range(2):
+        replies = (reply("planner"), reply("executor", 20 + index), reply("verifier", 30 + index))
+        planned = tokens(response=(10 + index,))
+        turns.append(Turn(index=index, tokens=planned, replies=replies))
+    asked = (reply("analyst", 1), reply("generator", 40))
+    return Trajectory(
+        id="g_0", query="q", turns=tuple(turns), outcome=Outcome.ANSWERED, replies=asked
+    )
+
+
+@pytest.mark.parametrize(
+    "trained, expected",
+    [
+        (("planner",), [("planner", 10), ("planner", 11)]),
+        (
+            ("executor", "planner"),
+            [("planner", 10), ("executor", 20), ("planner", 11), ("executor", 21)],
+        ),
+        (("generator", "analyst"), [("analyst", 1), ("generator", 40)]),
+        (("verifier",), [("verifier", 30), ("verifier", 31)]),
+    ],
+)
+def test_a_row_is_a_call_of_a_trained_module_in_the_order_of_the_calls(trained, expected):
+    rows = to_rows(all_modules(), PLACEHOLDER, VERSION, trained)
+    found = [(row.extra_fields[FIELD].module, row.response_ids[0]) for row in rows]
+    assert found == expected
+    assert [row.extra_fields[FIELD].summary is not None for row in rows][-1]
+    assert {row.num_turns for row in rows} == {2}
+
+
+def test_a_trajectory_whose_trained_module_was_never_called_still_counts():
+    (row,) = to_rows(trajectory(tokens()), PLACEHOLDER, VERSION, ("generator",))
+    assert row.response_mask == [0] and row.extra_fields[FIELD].valid
+
+
+def test_modules_are_told_apart_in_a_batch():
+    rows = to_rows(all_modules(), PLACEHOLDER, VERSION, ("planner", "executor"))
+    records = [row.extra_fields[FIELD] for row in rows]
+    assert module_ids([*records, None], ["executor", "planner"]).tolist() == [1, 0, 1, 0, 0]
 
 
 def test_rows_come_out_of_verls_own_conversion_unchanged():
