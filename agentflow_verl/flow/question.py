@@ -194,7 +194,8 @@ def _message(message: Any, where: str) -> PromptMessage:
     if not isinstance(message, dict):
         raise ConfigError(f"{where} is {_shown(message)}: a message is an object of role, content")
     if "role" not in message or "content" not in message:
-        names = ", ".join(map(_shown, message))
+        # As written in Python, without quotes: a key may hold a line break.
+        names = ", ".join(repr(str(key))[1:-1][:SHOWN_CHARS] for key in message)
         raise ConfigError(f"{where} has the keys {names}: a message has role and content")
     role = ROLES.get(message["role"]) if isinstance(message["role"], str) else None
     if role is None:
