@@ -32,6 +32,19 @@ class EnginesConfig(ConfigModel):
     generator: str = "base"
 
 
+Weight = Annotated[float, Field(gt=0)]
+
+
+class TrainWeights(ConfigModel):
+    """What each trained module weighs in a trajectory's loss, relative to the others."""
+
+    analyst: Weight = 1.0
+    planner: Weight = 1.0
+    executor: Weight = 1.0
+    verifier: Weight = 1.0
+    generator: Weight = 1.0
+
+
 class FrozenBaseConfig(ConfigModel):
     """The frozen base checkpoint."""
 
@@ -66,10 +79,7 @@ class AgentflowConfig(Limits):
     engines: EnginesConfig = EnginesConfig()
     train: tuple[Module, ...] = ("planner",)
     """Modules whose tokens are trained; each is answered by ``policy``."""
-    train_weights: dict[Module, Annotated[float, Field(gt=0)]] = {}
-    """What each of them weighs in a trajectory's loss, relative to each other; equal where not
-    named.
-    """
+    train_weights: TrainWeights = TrainWeights()
     base: FrozenBaseConfig = FrozenBaseConfig()
     endpoints: dict[str, EndpointConfig] = {}
     prompts: str | None = None
@@ -146,7 +156,7 @@ class AgentflowConfig(Limits):
 
 def module_weights(train: Iterable[str], train_weights: Mapping[str, float]) -> dict[str, float]:
     """Each trained module's share of a trajectory's loss; they sum to 1."""
-    weights = {module: train_weights.get(module, 1.0) for module in train}
+    weights = {module: train_weights[module] for module in train}
     total = sum(weights.values())
     return {module: weight / total for module, weight in weights.items()}
 
@@ -190,10 +200,10 @@ def _check_train(config: AgentflowConfig) -> None:
             f"agentflow.train={list(config.train)}: name each module that is trained once, at least"
             " one"
         )
-    for module in config.train_weights:
-        if module not in config.train:
+    for module, weight in config.train_weights.model_dump().items():
+        if weight != 1.0 and module not in config.train:
             raise ConfigError(
-                f"agentflow.train_weights.{module}: {module} is not in agentflow.train"
+                f"agentflow.train_weights.{module}={weight}: {module} is not in agentflow.train"
             )
 
 

@@ -10,7 +10,7 @@ import pytest
 from agentflow_verl.config import schema
 from agentflow_verl.config.endpoint import EndpointConfig
 from agentflow_verl.config.limits import Limits
-from agentflow_verl.config.schema import load, module_weights
+from agentflow_verl.config.schema import AgentflowConfig, load, module_weights
 from agentflow_verl.config.tool import ToolConfig
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.flow_grpo import FlowGRPO
@@ -199,10 +199,14 @@ def test_the_judge_is_an_endpoint_of_the_list_or_nobody():
 
 def test_trained_modules_weigh_the_same_unless_told_otherwise():
     assert load(GOOD).train == ("planner",)
-    assert module_weights(load(GOOD).train, load(GOOD).train_weights) == {"planner": 1.0}
-    config = load(changed("train", ["planner", "executor"]))
-    assert module_weights(config.train, config.train_weights) == {"planner": 0.5, "executor": 0.5}
-    assert module_weights(("planner", "executor"), {"planner": 3.0})["planner"] == 0.75
+    assert weights_of(load(GOOD)) == {"planner": 1.0}
+    both = {**GOOD, "train": ["planner", "executor"]}
+    assert weights_of(load(both)) == {"planner": 0.5, "executor": 0.5}
+    assert weights_of(load({**both, "train_weights": {"planner": 3.0}}))["planner"] == 0.75
+
+
+def weights_of(config: AgentflowConfig) -> dict[str, float]:
+    return module_weights(config.train, config.train_weights.model_dump())
 
 
 @pytest.mark.parametrize(

@@ -262,7 +262,8 @@ def test_two_trained_modules_share_the_loss(data: Path, tmp_path: Path) -> None:
         shares = [
             metrics[f"agentflow/trained/{module}/loss_share"] for module in ("planner", "executor")
         ]
-        assert all(0.4 < share <= 0.5 + 1e-6 for share in shares), shares
+        # What a trajectory without a readable plan leaves of the executor's half goes to nobody.
+        assert shares[0] == pytest.approx(0.5) and 0 < shares[1] <= 0.5 + 1e-6
         assert metrics["training/rollout_probs_diff_max"] < 1e-5
         rows = [metrics[f"agentflow/trained/{module}/rows"] for module in ("planner", "executor")]
         assert sum(rows) <= metrics["agentflow/rows"] and all(rows)

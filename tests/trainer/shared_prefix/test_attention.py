@@ -23,7 +23,12 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "Llama": {},
     "Mistral": {"sliding_window": 7},
     "Gemma": {"head_dim": 8},
-    "Gemma2": {"head_dim": 8, "sliding_window": 7, "query_pre_attn_scalar": 8},
+    "Gemma2": {
+        "head_dim": 8,
+        "sliding_window": 7,
+        "query_pre_attn_scalar": 8,
+        "attn_logit_softcapping": 0.1,  # far below the scores, so that it shows
+    },
     "Gemma3Text": {"head_dim": 8, "sliding_window": 7, "query_pre_attn_scalar": 8},
     "Olmo2": {},
     "Olmo3": {"sliding_window": 7},
