@@ -191,7 +191,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--response", type=int, default=64, help="most tokens of a row's response")
     parser.add_argument("--max-tokens", type=int, default=16_384, help="of a micro-batch")
     parser.add_argument("--rounds", type=int, default=5)
-    return parser.parse_args(arguments)
+    parser.add_argument("--quick", action="store_true", help="two rounds of a quarter of the rows")
+    given = parser.parse_args(arguments)
+    if given.quick:
+        given.rows, given.rounds = given.rows // 4, 2
+    return given
 
 
 def main() -> None:

@@ -97,7 +97,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument("--tokens", type=int, default=512, help="response tokens of a row")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--quick", action="store_true", help="three rounds")
     given = parser.parse_args()
+    if given.quick:
+        given.rounds = 3
     logging.basicConfig(
         level=logging.INFO, format="%(message)s", force=True
     )  # verl has set one up at import

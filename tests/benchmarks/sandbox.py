@@ -219,7 +219,7 @@ def ratios(found: dict) -> dict[str, float]:
             if (rates := found[f"per_second_at_{n}"])
         },
         "beside_over_alone_p99": (
-            found["attack"]["beside"]["p99_ms"] / found["attack"]["alone"]["p99_ms"]
+            found["storm"]["beside"]["p99_ms"] / found["storm"]["alone"]["p99_ms"]
         ),
     }
 
@@ -228,7 +228,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
     parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--quick", action="store_true", help="a fifth of the rounds")
     given = parser.parse_args()
+    if given.quick:
+        given.rounds //= 5
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     found = asyncio.run(measure(given.rounds))
     for name, values in found.items():

@@ -273,7 +273,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--quick", action="store_true", help="under two minutes, smaller shapes")
     parser.add_argument("--only", choices=[*SHAPES, "growth"])
-    parser.add_argument("--rounds", type=int, default=3, help="counted rounds in a process")
+    parser.add_argument("--rounds", type=int, default=2, help="counted rounds in a process")
     parser.add_argument("--repeats", type=int, default=1, help="processes for each way")
     parser.add_argument("--max-tokens", type=int, default=16384, help="of a micro-batch")
     parser.add_argument("--recorded", type=Path, help="trajectories of a run for the first shape")

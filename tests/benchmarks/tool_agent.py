@@ -267,7 +267,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument("--questions", type=int, default=32, help="trajectories at once")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="two rounds")
     given = parser.parse_args()
+    if given.quick:
+        given.rounds = 2
     found = asyncio.run(measure(given.questions, given.rounds))
     ray.shutdown()
     logging.basicConfig(

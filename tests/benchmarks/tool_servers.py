@@ -46,7 +46,10 @@ def main() -> None:
     parser.add_argument(
         "--soak", type=float, default=0.0, help="seconds of calls at saturation afterwards"
     )
+    parser.add_argument("--quick", action="store_true", help="the ratios in under two minutes")
     given = parser.parse_args()
+    if given.quick:
+        given.rounds, given.seconds, given.starts = 1, 0.3, 20
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("agentflow_verl").setLevel(logging.WARNING)
     found: dict[str, object] = {"scheduling": {"before": scheduling()}}

@@ -82,7 +82,10 @@ def main() -> int:
     parser.add_argument("run", type=Path, nargs="?", default=RUN)
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--visits", type=int, default=5)
+    parser.add_argument("--quick", action="store_true", help="a tenth of the trajectories")
     given = parser.parse_args()
+    if given.quick:
+        given.count, given.visits = given.count // 10, 2
     with tempfile.TemporaryDirectory() as folder:
         repeated(given.run, Path(folder), given.count)
         file = Path(folder) / "view.html"
