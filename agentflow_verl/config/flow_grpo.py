@@ -16,7 +16,7 @@ class FlowGRPO(ConfigModel):
 
     statistic: Literal["trajectory", "turn"] = "trajectory"
     """What mean and std run over. ``turn`` counts a trajectory once per turn, as the reference code
-    does.
+    does; with several trained modules once per call of theirs.
     """
     std: bool = True
     """Divide by the group's unbiased standard deviation, as verl's GRPO does; False centres."""

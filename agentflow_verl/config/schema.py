@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, StrictBool, field_validator
 
 from agentflow_verl.config.base import ConfigModel, Count, Seconds, Temperature, nearest, validate
 from agentflow_verl.config.endpoint import EndpointConfig
@@ -96,7 +96,7 @@ class AgentflowConfig(Limits):
     flow_grpo: FlowGRPO = FlowGRPO()
     val: ValidationLimits = ValidationLimits()
     """Limits of their own for the trajectories of a validation."""
-    shared_prefix: bool | Literal["auto"] = "auto"
+    shared_prefix: StrictBool | Literal["auto"] = "auto"
     """Compute what the rows of a batch begin with in common once, in log-probabilities and update.
     ``auto``: where the model and the engine can; true: or the run does not start; false: never.
     """

@@ -50,6 +50,10 @@ class ServerPool:
         self._pace = Pace(calls_per_s)
         self._times = AnswerTimes()
 
+    def is_hang(self, waited_s: float) -> bool:
+        """Whether the server, which did not answer for so long, is at fault."""
+        return self._times.is_hang(waited_s)
+
     async def call(
         self,
         what: str,

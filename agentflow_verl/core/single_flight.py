@@ -29,14 +29,18 @@ class SingleFlight(Generic[T]):
         capacity: answers that are kept; the one that was not asked for longest goes first.
         held_up: entered while waiting for another's call; what the call itself enters, such as
             pausing the waiting trajectory's clock with its trainer.
+        is_hang: whether so many seconds without an answer are the server's fault; without it the
+            call itself finds out.
     """
 
     def __init__(
         self,
         capacity: int,
         held_up: Callable[[Deadline], AbstractContextManager[None]] | None = None,
+        is_hang: Callable[[float], bool] | None = None,
     ) -> None:
         self.capacity = capacity
+        self._is_hang = is_hang or (lambda waited_s: False)
         self._held_up = held_up or (lambda deadline: nullcontext())
         self._answers: OrderedDict[Hashable, T] = OrderedDict()
         self._under_way: dict[Hashable, asyncio.Future[T]] = {}
@@ -51,19 +55,26 @@ class SingleFlight(Generic[T]):
         first = self._under_way.get(key)
         if first is None:
             return await self._lead(key, call), False
-        failure = None
+        failure: InfraError | None = None
+        waited_s = 0.0
         try:
             with self._held_up(deadline):
                 return await self._follow(first, deadline), True
         except InfraError as fault:
             failure = fault
-        except (OutOfTime, _Failed):
+        except OutOfTime as late:
+            waited_s = late.waited_s
+        except _Failed:
             pass
         try:
             return await call(), False
-        except OutOfTime:
+        except OutOfTime as late:
+            if late.answered:  # the server works, whatever ended the first call
+                raise
             if failure is not None:
                 raise failure from None
+            if self._is_hang(waited_s):
+                raise InfraError(str(late)) from late
             raise
 
     async def _lead(self, key: Hashable, call: Callable[[], Awaitable[T]]) -> T:
@@ -86,6 +97,7 @@ class SingleFlight(Generic[T]):
 
     async def _follow(self, first: asyncio.Future[T], deadline: Deadline) -> T:
         """Another's answer. Raises its InfraError, ``_Failed``, or OutOfTime."""
+        started = deadline.clock.now()
         try:
             # Shielded: the first call goes on when a follower's time is up.
             return await deadline.run(asyncio.shield(first), "an equal call")
@@ -97,6 +109,7 @@ class SingleFlight(Generic[T]):
                 raise OutOfTime(str(late), answered=True) from None
             if first.done():
                 await first
+            late.waited_s = deadline.clock.now() - started
             raise
 
 

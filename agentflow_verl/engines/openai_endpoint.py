@@ -65,6 +65,18 @@ class EndpointEngine:
                 )
             self.headers["Authorization"] = f"Bearer {os.environ[config.api_key_env]}"
 
+    @property
+    def is_greedy(self) -> bool:
+        """Whether its replies follow from the prompt alone: at temperature 0, unless the endpoint
+        refuses to be told one.
+        """
+        told = not self._refusals.has_refused("temperature")
+        return told and self.config.sampling_temperature == 0
+
+    def is_hang(self, waited_s: float) -> bool:
+        """Whether so many seconds without an answer are the endpoint's fault."""
+        return self._pool.is_hang(waited_s)
+
     def count(self, text: str) -> int:
         return len(text) // CHARS_PER_TOKEN + 1
 

@@ -30,6 +30,9 @@ class Refusals:
         self._renamed: dict[str, str] = {}
         self._schemas: set[str] = set()
 
+    def has_refused(self, parameter: str) -> bool:
+        return parameter in self._parameters
+
     def without_refused(self, body: dict[str, Any]) -> dict[str, Any]:
         """``body`` as the endpoint takes it."""
         taken: dict[str, Any] = {}

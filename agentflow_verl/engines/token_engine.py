@@ -86,6 +86,15 @@ class TokenEngine:
     def structured(self) -> bool:
         return self.schema_sampling is not None
 
+    @property
+    def is_greedy(self) -> bool:
+        """Whether its replies follow from the prompt alone."""
+        return self.sampling.get("temperature") == 0
+
+    def is_hang(self, waited_s: float) -> bool:
+        """Left to ``reply``, which asks the server for one token."""
+        return False
+
     def count(self, text: str) -> int:
         return len(self.tokenizer.encode(text, add_special_tokens=False))
 

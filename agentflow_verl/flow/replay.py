@@ -145,7 +145,9 @@ async def _run(
     tools = ToolBox(client=None, homes=[(spec, server) for spec in setup.tools])
     limits = setup.limits.model_copy(update={"time_budget_s": 86_400.0})
     trajectory = record.trajectory
-    return await Flow(engines, tools, limits, prompts).run(trajectory.query, trajectory.id)
+    trained = {reply.module for reply, tokens in trajectory.replies_in_order() if tokens}
+    flow = Flow(engines, tools, limits, prompts, trained)
+    return await flow.run(trajectory.query, trajectory.id)
 
 
 class _Record:

@@ -55,7 +55,7 @@ class ToolServer:
         self._pool = ServerPool(config.urls, config.concurrency, RETRY, config.calls_per_s)
         self._homes: dict[str, str] = {}
         # Keeps nothing of its own: what has ended is in the cache.
-        self._equal_calls = SingleFlight[ToolResult](capacity=0)
+        self._equal_calls = SingleFlight[ToolResult](capacity=0, is_hang=self._pool.is_hang)
 
     async def list_tools(self, deadline: Deadline) -> dict[str, tuple[ToolSpec, ...]]:
         """The tools by URL. Raises ``InfraError`` naming the first that cannot be reached."""

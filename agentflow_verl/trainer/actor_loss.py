@@ -25,6 +25,7 @@ from verl.workers.utils.padding import no_padding_2_padding
 from agentflow_verl.trainer.actor_class import wrapped_class
 from agentflow_verl.trainer.cpu import platform as cpu
 from agentflow_verl.trainer.policy_losses import SUM, kl_loss, weighted_policy_loss
+from agentflow_verl.trainer.shared_prefix import engine  # noqa: F401 - verl finds it by the device
 
 LOSS_WEIGHT = "agentflow_loss_weight"
 

@@ -131,6 +131,8 @@ class FlowTrainer(UntrainedSteps, SharedPrefixes, ResumableTrainer):
         """
         if trained_tokens(batch) == 0:
             raise NothingTrained(batch)
+        rows = read_rows(batch)
+        self.count_tokens(rows)
         if not self.flow_grpo:
             return super()._balance_batch(batch, metrics, logging_prefix, keep_minibatch)
         ranks = self._ranks()
@@ -138,7 +140,7 @@ class FlowTrainer(UntrainedSteps, SharedPrefixes, ResumableTrainer):
         index = BatchIndex.of(batch.keys, batch.tags)
         step_R = plan_steps(index.group_R.tolist(), per_step, self._shuffle_seed())
         if self.shares_prefixes:
-            dealt = deal_whole(step_R, index, read_rows(batch), ranks, self._row_multiple())
+            dealt = deal_whole(step_R, index, rows, ranks, self._row_multiple())
         else:
             dealt = deal(step_R, _lengths(batch), ranks, self._row_multiple())
         batch = upsample_batch_to_divisible_size(batch, dealt.size, self.tokenizer.eos_token_id)

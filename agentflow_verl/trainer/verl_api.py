@@ -33,24 +33,14 @@ TRAINER = Owner(
             788,
             "verl fixes the actor worker's class here; ours holds the loss",
         ),
-        Name(
-            "_balance_batch",
-            "repeated",
-            1608,
-            "verl pads and splits by rows; a step's groups must stay whole",
-        ),
+        Name("_balance_batch", "repeated", 1608, "verl splits by rows; groups must stay whole"),
         Name(
             "_compute_advantage",
             "repeated",
             1743,
             "a registered estimator is told neither trajectory nor turn",
         ),
-        Name(
-            "_update_actor",
-            "repeated",
-            1827,
-            "mini-batches are counted in rows there, in groups here",
-        ),
+        Name("_update_actor", "repeated", 1827, "mini-batches are counted in groups here"),
         Name("_step_once", "overridden", 562, "a batch without a trained token ends early"),
         Name("_compute_old_log_prob", "overridden", 1634, "marks the batch for shared prefixes"),
         Name("_compute_ref_log_prob", "overridden", 1695, "marks the batch for shared prefixes"),
@@ -86,12 +76,7 @@ REPLAY_BUFFER = Owner(
     "verl/trainer/ppo/v1/replay_buffer.py",
     (
         Name("sample", "overridden", 422, "faults are counted per batch"),
-        Name(
-            "_dapo_filtered_keys",
-            "repeated",
-            261,
-            "verl compares rows and takes a fault for a reward of 0",
-        ),
+        Name("_dapo_filtered_keys", "repeated", 261, "verl takes a fault for a reward of 0"),
         Name("_evict_terminal_groups", "overridden", 345, "failed groups count as faults"),
         Name("_select_prompt_uids", "overridden", 383, "ties are broken by the data's order"),
         Name("_materialize_batch", "overridden", 394, "rows come in the data's order"),
@@ -318,6 +303,7 @@ FSDP_ENGINE = Owner(
         Name("_gradient_sync_context", "called", 692, "as verl's own loop over micro-batches"),
         Name("compute_entropy_from_logits", "called", 183, "the entropy of each position"),
         Name("scaler", "read", 170, "scales the loss in fp16"),
+        Name("_autocast_dtype", "read", 403, "how exactly two ways of computing can agree"),
         Name("module", "read", 625, "whose attention is chosen"),
     ),
 )

@@ -106,7 +106,7 @@ class Pack:
                 "error": trajectory.error,
                 "scores": _named(scored.scores),
                 "turns": list(map(self._turn, trajectory.turns)),
-                "replies": list(map(ModuleReply.model_dump, trajectory.replies)),
+                "replies": [reply.model_dump(exclude={"tokens"}) for reply in trajectory.replies],
                 "spans": list(map(asdict, spans)),
                 "recorded": recorded,
                 "prompts": list(map(asdict, prompts)),
@@ -133,7 +133,8 @@ class Pack:
         return {"trajectories": self.trajectories, "pieces": self.pieces.of(self.ids)}
 
     def _turn(self, turn: Turn) -> dict[str, Any]:
-        shown: dict[str, Any] = turn.model_dump(exclude={"call", "tokens"})
+        left_out: Any = {"call": True, "tokens": True, "replies": {"__all__": {"tokens"}}}
+        shown: dict[str, Any] = turn.model_dump(exclude=left_out)
         shown["call"] = None
         if turn.call is not None:
             shown["call"] = {"tool": turn.call.tool, "arguments": _named(turn.call.arguments)}

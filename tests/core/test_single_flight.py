@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from agentflow_verl.core import single_flight
 from agentflow_verl.core.deadline import Clock, Deadline
 from agentflow_verl.core.errors import InfraError, OutOfTime
 from agentflow_verl.core.single_flight import SingleFlight
@@ -99,6 +100,39 @@ async def test_without_time_to_ask_again_the_servers_fault_is_the_reason():
         await calls.ask("a", past_the_deadline, Deadline.after(0.05))
     with pytest.raises(InfraError, match="fault 1"):
         await first
+
+
+async def too_late() -> str:
+    raise OutOfTime("answered after the deadline", answered=True)
+
+
+async def test_a_server_that_answered_is_no_fault_whatever_ended_the_first_call():
+    server, calls = Server(0.05, faults=1), SingleFlight[str](8)
+    first = asyncio.ensure_future(calls.ask("a", server.answer, Deadline.after(LONG)))
+    await asyncio.sleep(0.01)
+    with pytest.raises(OutOfTime, match="answered after"):
+        await calls.ask("a", too_late, Deadline.after(LONG))
+    with pytest.raises(InfraError):
+        await first
+
+
+@pytest.mark.parametrize("is_hang", [True, False])
+async def test_whose_fault_a_wait_without_an_answer_was_is_the_servers_to_say(is_hang, monkeypatch):
+    """The first call has more time left, so how it ends is not known yet."""
+    monkeypatch.setattr(single_flight, "GRACE_S", 0.01)
+    asked = []
+
+    def judge(waited_s: float) -> bool:
+        asked.append(waited_s)
+        return is_hang
+
+    server, calls = Server(5.0), SingleFlight[str](8, is_hang=judge)
+    first = asyncio.ensure_future(calls.ask("a", server.answer, Deadline.after(LONG)))
+    await asyncio.sleep(0.01)
+    with pytest.raises(InfraError if is_hang else OutOfTime):
+        await calls.ask("a", past_the_deadline, Deadline.after(0.1))
+    assert asked == [pytest.approx(0.1, abs=0.08)]
+    first.cancel()
 
 
 async def test_an_answer_that_comes_too_late_for_a_follower_is_no_fault():

@@ -13,10 +13,13 @@ from agentflow_verl.engines.shared_calls import SharedCalls
 class Echo:
     """Replies with the prompt, and counts."""
 
-    name, structured = "base", True
+    name, structured, is_greedy = "base", True, True
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, Any]] = []
+
+    def is_hang(self, waited_s: float) -> bool:
+        return False
 
     def count(self, text: str) -> int:
         return len(text)
@@ -54,6 +57,16 @@ async def test_another_prompt_or_schema_is_another_call():
     for text, schema in (("a", None), ("b", None), ("a", {"type": "object"}), ("a", None)):
         await ask(shared, text, "t", schema)
     assert len(engine.asked) == 3
+
+
+async def test_an_engine_that_turns_out_to_sample_is_asked_each_time():
+    """An endpoint that refuses to be told a temperature samples at its own."""
+    engine = Echo()
+    shared = SharedCalls(engine)
+    await ask(shared, "q", "t0")
+    engine.is_greedy = False
+    assert not (await ask(shared, "q", "t1")).shared
+    assert len(engine.asked) == 2
 
 
 def test_it_is_otherwise_the_engine():

@@ -40,6 +40,7 @@ from tests.flow.fakes import (
     STOP,
     Hang,
     ScriptedTools,
+    engines,
     flow,
 )
 
@@ -63,6 +64,9 @@ SCENARIOS: dict[str, Callable[[], Flow]] = {
     "out of turns": lambda: flow(verifier=CONTINUE, limits=LIMITS),
     "a tool's error": lambda: flow(ScriptedTools(FAILED, "4"), LIMITS, verifier=[CONTINUE, STOP]),
     "no plan, then one": lambda: flow(planner=["hm", PLAN], limits=LIMITS),
+    "all modules trained": lambda: Flow(
+        engines(verifier=[CONTINUE, STOP]), ScriptedTools(), LIMITS, None, MODULES
+    ),
     "never a plan": lambda: flow(planner="hm", limits=LIMITS),
     "no answer": lambda: flow(generator="", limits=LIMITS),
     "an unknown tool": lambda: flow(

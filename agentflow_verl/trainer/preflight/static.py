@@ -65,6 +65,12 @@ def check_algorithm(config: DictConfig) -> None:
         )
     check_options(config)
     if config.algorithm.adv_estimator != ESTIMATOR:
+        for module, weight in config.agentflow.train_weights.items():
+            if weight != 1.0:
+                raise ConfigError(
+                    f"agentflow.train_weights.{module}={weight} is flow_grpo's; leave it 1 with"
+                    f" algorithm.adv_estimator={config.algorithm.adv_estimator}"
+                )
         return
     if config.distillation.enabled:
         raise ConfigError(

@@ -15,7 +15,7 @@ from agentflow_verl.core.interruptions import Interruptions
 from agentflow_verl.core.private_files import parse_umask
 from agentflow_verl.engines.interface import Engine
 from agentflow_verl.engines.openai_endpoint import EndpointEngine
-from agentflow_verl.engines.shared_calls import SharedCalls
+from agentflow_verl.engines.shared_calls import GreedyEngine, SharedCalls
 from agentflow_verl.engines.token_engine import Generate, TokenEngine
 from agentflow_verl.flow.prompts import Prompts
 from agentflow_verl.tools.toolbox import ToolBox
@@ -77,11 +77,12 @@ class Services:
             tool_configs.append(tool)
         tools = await ToolBox.open(tool_configs, patience_s=RESTART_S)
         engines: dict[str, Engine] = {}
+        greedy: dict[str, GreedyEngine] = {}
         prompt_limits = {"policy": rollout_config.prompt_length}
         if config.needs_base:
             context = context_length(rollout_config, config.base.max_tokens)
             prompt_limits["base"] = max(context - config.base.max_tokens, context // 2)
-            engines["base"] = TokenEngine(
+            greedy["base"] = TokenEngine(
                 "base",
                 tokenizer,
                 base,
@@ -100,9 +101,12 @@ class Services:
         if config.endpoints:
             session = new_session()
             for name, endpoint in config.endpoints.items():
-                engines[name] = EndpointEngine(name, endpoint, session)
-        if config.share_calls:
-            engines = _sharing(config, engines, interruptions if base_is_policys else None)
+                greedy[name] = EndpointEngine(name, endpoint, session)
+        for name, engine in greedy.items():
+            engines[name] = engine
+            if config.share_calls and engine.is_greedy:
+                held_up = interruptions if name == "base" and base_is_policys else None
+                engines[name] = SharedCalls(engine, held_up)
         log = None
         if config.trajectory_dir:
             umask = parse_umask(config.umask)
@@ -121,19 +125,3 @@ class Services:
             setup.model_copy(update={"limits": config.val_limits}).save(log.folder / "val", umask)
         gc_tuning.settle()
         return cls(config, engines, tools, log, interruptions, prompts)
-
-
-def _sharing(
-    config: AgentflowConfig, engines: Mapping[str, Engine], of_base: Interruptions | None
-) -> dict[str, Engine]:
-    """The engines, those that always give one prompt the same reply asked once for it."""
-    found: dict[str, Engine] = {}
-    for name, engine in engines.items():
-        if name == "base":
-            temperature: float | None = config.base.temperature
-        else:
-            temperature = config.endpoints[name].sampling_temperature
-        found[name] = engine
-        if temperature == 0:
-            found[name] = SharedCalls(engine, of_base if name == "base" else None)
-    return found

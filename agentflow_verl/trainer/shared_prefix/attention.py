@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -185,7 +186,7 @@ def tree_attention(
     for name in UNKNOWN_ARGUMENTS:
         if others.get(name) is not None:
             raise ValueError(f"attention over a shared prefix does not know {name}")
-    if tree.varlen is not None:
+    if tree.varlen is not None and _flash_takes(query, value):
         return _in_one_call(tree, query, key, value, scaling, sliding_window, softcap), None
     keys, values = key.split(tree.lengths, dim=2), value.split(tree.lengths, dim=2)
     sizes = [segment.end - segment.start for segment in tree.segments]
@@ -204,6 +205,15 @@ def tree_attention(
             )
         )
     return torch.cat(outputs, dim=2).transpose(1, 2).contiguous(), None
+
+
+FLASH_DTYPES = (torch.float16, torch.bfloat16)
+
+
+def _flash_takes(query: Tensor, value: Tensor) -> bool:
+    """Whether flash-attention has a kernel for these types and head sizes."""
+    size = query.shape[-1]
+    return query.dtype in FLASH_DTYPES and size == value.shape[-1] and size <= 256
 
 
 def _attend(
@@ -264,6 +274,8 @@ def _in_one_call(
         causal=True,
         window_size=(-1, -1) if window is None else (window - 1, 0),
         softcap=softcap or 0.0,
+        # As transformers reads it; verl sets it for full_determinism.
+        deterministic=os.environ.get("FLASH_ATTENTION_DETERMINISTIC", "0") == "1",
     )
     return output.unsqueeze(0)
 

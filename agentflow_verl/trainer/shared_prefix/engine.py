@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
 from typing import Any
 
 import torch
@@ -39,8 +38,13 @@ from agentflow_verl.trainer.shared_prefix.tree import (
 SHARED_PREFIX = "agentflow_shared_prefix"
 """In a batch's extra information: compute it as a tree (the option's value, ``auto`` or True)."""
 
-TOLERANCE = 0.1
-"""Nats by which a log-probability may differ in bf16; another mask makes whole nats."""
+TOLERANCE = {torch.float32: 1e-3}
+OTHER_TOLERANCE = 0.25
+"""Nats by which log-probabilities may differ in the mean, by the type that is computed in; another
+mask makes whole nats.
+"""
+HEAD_ROWS = 1024
+"""Positions whose logits are in float32 at once."""
 
 logger = logging.getLogger(__name__)
 attention.register()
@@ -107,16 +111,25 @@ class SharedPrefixEngine(FSDPEngineWithLMHead):
         found = []
         for shares in (False, True):
             self._choose(shares)
-            with torch.no_grad():
-                _, output = self.forward_step(rows, None, forward_only=True)
-            log_probs = no_padding_2_padding(output["model_output"]["log_probs"], rows)
-            found.append(log_probs.float())
-        difference = float((found[0] - found[1]).abs().max())
-        if difference <= TOLERANCE:
+            try:
+                with torch.no_grad():
+                    _, output = self.forward_step(rows, None, forward_only=True)
+            except (RuntimeError, TypeError, ValueError) as error:
+                if not shares:
+                    raise
+                logger.warning("rows with shared prefixes: %s: %s", type(error).__name__, error)
+                break
+            found.append(no_padding_2_padding(output["model_output"]["log_probs"], rows).float())
+        difference = torch.tensor(torch.inf, device=get_device_id())
+        if len(found) == 2:
+            difference = (found[0] - found[1]).abs().mean()
+        # One decision for all ranks, which compute together.
+        dist.all_reduce(difference, op=dist.ReduceOp.MAX, group=self.get_data_parallel_group())
+        if difference <= TOLERANCE.get(self._autocast_dtype, OTHER_TOLERANCE):
             return True
         complaint = (
-            f"{self.module.config.model_type}: log-probabilities differ by {difference:.2g} between"
-            " rows computed with shared prefixes and one by one"
+            f"{self.module.config.model_type}: log-probabilities differ by {difference.item():.2g}"
+            " in the mean between rows computed with shared prefixes and one by one"
         )
         if required:
             raise ValueError(f"{complaint}; set agentflow.shared_prefix=false")
@@ -168,15 +181,15 @@ class SharedPrefixEngine(FSDPEngineWithLMHead):
         logits_PV = output.logits.squeeze(0)
         if isinstance(logits_PV, DTensor):
             logits_PV = logits_PV.full_tensor()
-        # In float32 also where the model is in bf16: these are small beside a flat batch's.
-        logits_PV = logits_PV.float() / _temperature(micro_batch)
-        of_label_A = logits_PV[wanted.position_A, wanted.label_A]
-        values_A = {"log_probs": of_label_A - logits_PV.logsumexp(-1)[wanted.position_A]}
-        if tu.get_non_tensor_data(micro_batch, "calculate_entropy", False):
-            values_A["entropy"] = self._entropy(logits_PV)[wanted.position_A]
-        if tu.get_non_tensor_data(micro_batch, "calculate_sum_pi_squared", False):
-            squares_P = torch_functional.calculate_sum_pi_squared_from_logits(logits_PV)
-            values_A["sum_pi_squared"] = squares_P[wanted.position_A]
+        temperature = _temperature(micro_batch)
+        wants = {
+            name: bool(tu.get_non_tensor_data(micro_batch, f"calculate_{name}", False))
+            for name in ("entropy", "sum_pi_squared")
+        }
+        values_P = self._of_positions(logits_PV, temperature, wants)
+        of_label_A = logits_PV[wanted.position_A, wanted.label_A].float() / temperature
+        values_A = {name: value_P[wanted.position_A] for name, value_P in values_P.items()}
+        values_A["log_probs"] = of_label_A - values_A.pop("normaliser")
         input_ids = micro_batch["input_ids"]
         offsets = input_ids.offsets()
         outputs = {}
@@ -186,16 +199,32 @@ class SharedPrefixEngine(FSDPEngineWithLMHead):
             outputs[name] = torch.nested.nested_tensor_from_jagged(value_T, offsets)
         return outputs
 
-    def _entropy(self, logits_PV: Tensor) -> Tensor:
-        """Of each position once; rows that share it get the same value."""
-        config = self.engine_config
-        entropy_of: Callable[..., Tensor] = self.compute_entropy_from_logits
-        if config.entropy_from_logits_with_chunking:
-            entropy_of = partial(entropy_of, chunk_size=config.entropy_from_logits_chunk_size)
-        if not config.entropy_checkpointing:
-            return entropy_of(logits_PV)
-        entropy_P: Tensor = checkpoint(entropy_of, logits_PV, use_reentrant=False)
-        return entropy_P
+    def _of_positions(
+        self, logits_PV: Tensor, temperature: float, wants: dict[str, bool]
+    ) -> dict[str, Tensor]:
+        """What follows from a position's logits alone, float32 (P,): the logarithm of the softmax's
+        denominator, and what else is wanted. Rows that share a position get the same value.
+        """
+
+        def of(logits: Tensor) -> tuple[Tensor, ...]:
+            logits = logits.float()
+            if temperature != 1.0:
+                logits = logits / temperature
+            values = [logits.logsumexp(-1)]
+            if wants["entropy"]:
+                values.append(self.compute_entropy_from_logits(logits))
+            if wants["sum_pi_squared"]:
+                values.append(torch_functional.calculate_sum_pi_squared_from_logits(logits))
+            return tuple(values)
+
+        # In parts that are computed again in the backward pass, so that no second copy of all
+        # logits is kept, in float32 or divided by the temperature.
+        again = logits_PV.requires_grad
+        parts = []
+        for part in logits_PV.split(HEAD_ROWS):
+            parts.append(checkpoint(of, part, use_reentrant=False) if again else of(part))
+        names = ["normaliser", *(name for name, wanted in wants.items() if wanted)]
+        return {name: torch.cat(values) for name, values in zip(names, zip(*parts))}
 
 
 def _sample_rows(data: TensorDict) -> TensorDict:

@@ -20,6 +20,7 @@ from agentflow_verl.trainer.shared_prefix.attention import UNKNOWN_ARGUMENTS
 logger = logging.getLogger(__name__)
 KEY = "agentflow.shared_prefix"
 ENGINES = ("fsdp", "fsdp2")
+DEVICES = ("cuda", "cpu")
 LAYERS = ("full_attention", "sliding_attention")
 DROPOUTS = ("attention_dropout", "resid_pdrop", "embd_pdrop", "hidden_dropout", "dropout")
 
@@ -55,6 +56,8 @@ def why_not(config: DictConfig) -> str | None:
 def why_no_engine(config: DictConfig) -> str | None:
     """What of verl's engine options speaks against it."""
     actor_rollout_ref = config.actor_rollout_ref
+    if config.trainer.device not in DEVICES:
+        return f"trainer.device={config.trainer.device} was not tried"
     for role in ("actor", "ref"):
         key = f"actor_rollout_ref.{role}"
         strategy = actor_rollout_ref[role].strategy
@@ -116,10 +119,15 @@ def why_no_architecture(found: Any) -> str | None:
     for name in DROPOUTS:
         if getattr(found, name, 0):
             return f"{kind} has {name}={getattr(found, name)}, and draws differ from row to row"
+    windowed = "sliding_attention" in (getattr(found, "layer_types", None) or ())
+    if getattr(found, "layer_types", None) is None:
+        windowed = bool(getattr(found, "sliding_window", None))
     model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(found)]
     if not model_class._supports_attention_backend or model_class._is_stateful:
         return f"{kind} does not call transformers' attention interface"
     source = inspect.getsource(importlib.import_module(model_class.__module__))
+    if windowed and "sliding_window=" not in source:
+        return f"{kind} has a sliding window in its mask alone"
     for name in UNKNOWN_ARGUMENTS:
         if f"{name}=" in source:
             return f"the attention of {kind} takes {name}"

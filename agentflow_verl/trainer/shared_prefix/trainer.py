@@ -44,17 +44,13 @@ class SharedPrefixes(PPOTrainer):
         if self.shares_prefixes:
             batch.extra_info[SHARED_PREFIX] = self.config.agentflow.shared_prefix
 
-    def _step_once(
-        self, metrics: dict[str, Any], timing_raw: dict[str, float], sample_batch_size: int
-    ) -> KVBatchMeta:
-        self._tokens = self._distinct_tokens = 0
-        return super()._step_once(metrics, timing_raw, sample_batch_size)
+    def count_tokens(self, rows: list[Tensor]) -> None:
+        """Of a batch without its padding."""
+        self._tokens += sum(map(len, rows))
+        self._distinct_tokens += PrefixTree.of(rows).size
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         self.mark(batch)
-        rows = read_rows(batch)
-        self._tokens += sum(map(len, rows))
-        self._distinct_tokens += PrefixTree.of(rows).size
         return super()._compute_old_log_prob(batch, metrics)
 
     def _compute_ref_log_prob(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
@@ -83,3 +79,5 @@ class SharedPrefixes(PPOTrainer):
             if phase in timing_raw:
                 per_token = 1e6 * timing_raw[phase] / self._distinct_tokens
                 metrics[f"agentflow/us_per_distinct_token/{phase}"] = per_token
+        # Not sooner: with several updates a step, verl's timers run over all of them.
+        self._tokens = self._distinct_tokens = 0

@@ -223,9 +223,10 @@ def plain_varlen(
     causal: bool,
     window_size: tuple[int, int],
     softcap: float,
+    deterministic: bool,
 ) -> Tensor:
     """Causal and windowed from the bottom right, as flash_attn_varlen_func documents it."""
-    assert causal
+    assert causal and not deterministic
     outputs = []
     groups = query.shape[1] // key.shape[1]
     starts = zip(query_offsets, query_offsets[1:], key_offsets, key_offsets[1:])
@@ -252,6 +253,16 @@ def test_the_variable_length_call_computes_the_same(family, monkeypatch):
     flat = one_by_one(model, rows, prompts)
     expected = gradient(model, flat)
     monkeypatch.setattr(attention, "flash_varlen", lambda device: plain_varlen)
+    monkeypatch.setattr(attention, "FLASH_DTYPES", (torch.float32,))
     shared = as_a_tree(model, rows, prompts, one_node_each=True)
     assert relative(shared, flat) < 1e-5
     assert relative(gradient(model, shared), expected) < 1e-5
+
+
+def test_what_flash_attention_has_no_kernel_for_is_computed_without_it(monkeypatch):
+    """It takes 16 bits and equal heads of at most 256."""
+    monkeypatch.setattr(attention, "flash_varlen", lambda device: pytest.fail)
+    model = make_model("Qwen2")
+    rows, prompts = group_rows()
+    shared = as_a_tree(model, rows, prompts, one_node_each=True)
+    assert relative(shared, one_by_one(model, rows, prompts)) < 1e-5

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from agentflow_verl.trainer.shared_prefix.support import (
 from tests.config.test_hydra import composed, hydra  # noqa: F401 - a fixture, used by name
 from tests.e2e.models import save_random
 
+ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.usefixtures("hydra")
 
 
@@ -50,6 +54,7 @@ AGAINST = {
     "actor_rollout_ref.actor.pad_to_length=true": "fixes the length of a packed batch",
     "+actor_rollout_ref.model.override_config.attention_dropout=0.1": "attention_dropout=0.1",
     "distillation.enabled=true": "needs the logits of whole rows",
+    "trainer.device=npu": "trainer.device=npu was not tried",
 }
 
 
@@ -80,6 +85,30 @@ KINDS = {
 @pytest.mark.parametrize("kind, reason", KINDS.items())
 def test_kinds_of_models_that_cannot(kind, reason):
     assert reason in why_no_architecture(getattr(transformers, kind)())
+
+
+def test_a_window_that_only_the_mask_knows_is_refused():
+    plain = transformers.Qwen2MoeConfig()
+    assert why_no_architecture(plain) is None
+    plain.layer_types = ["sliding_attention"] * plain.num_hidden_layers
+    assert "in its mask alone" in why_no_architecture(plain)
+    assert why_no_architecture(transformers.MistralConfig(sliding_window=4)) is None
+
+
+def test_a_worker_on_a_gpu_finds_the_engine():
+    """What a worker imports is the plugin and its own class; nothing else registers the engine."""
+    program = (
+        "import agentflow_verl.trainer.plugin, agentflow_verl.trainer.actor_loss;"
+        "from verl.workers.engine.base import EngineRegistry;"
+        "engines = EngineRegistry._engines['language_model'];"
+        "print([engines[name]['cuda', vendor].__name__ for name in ('fsdp', 'fsdp2')"
+        " for vendor in ('nvidia', 'amd')])"
+    )
+    environment = {**os.environ, "VERL_PLATFORM": "", "PYTHONPATH": str(ROOT)}
+    found = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.splitlines()[-1] == str(["SharedPrefixEngine"] * 4)
 
 
 def test_a_model_with_code_of_its_own_is_left_alone(model, tmp_path):
