@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field, StrictBool, field_validator
 
@@ -15,11 +15,11 @@ from agentflow_verl.config.limits import Limits, ValidationLimits
 from agentflow_verl.config.mcp_servers import read_mcp_servers
 from agentflow_verl.config.reward import RewardConfig
 from agentflow_verl.config.tool import ToolConfig
+from agentflow_verl.config.trained_modules import Module, TrainWeights, check_trained
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.core.private_files import parse_umask
 
 BUILT_IN_ENGINES = ("policy", "base")
-Module = Literal["analyst", "planner", "executor", "verifier", "generator"]
 
 
 class EnginesConfig(ConfigModel):
@@ -30,19 +30,6 @@ class EnginesConfig(ConfigModel):
     executor: str = "base"
     verifier: str = "base"
     generator: str = "base"
-
-
-Weight = Annotated[float, Field(gt=0)]
-
-
-class TrainWeights(ConfigModel):
-    """What each trained module weighs in a trajectory's loss, relative to the others."""
-
-    analyst: Weight = 1.0
-    planner: Weight = 1.0
-    executor: Weight = 1.0
-    verifier: Weight = 1.0
-    generator: Weight = 1.0
 
 
 class FrozenBaseConfig(ConfigModel):
@@ -154,13 +141,6 @@ class AgentflowConfig(Limits):
         return "base" in self.engines.model_dump().values()
 
 
-def module_weights(train: Iterable[str], train_weights: Mapping[str, float]) -> dict[str, float]:
-    """Each trained module's share of a trajectory's loss; they sum to 1."""
-    weights = {module: train_weights[module] for module in train}
-    total = sum(weights.values())
-    return {module: weight / total for module, weight in weights.items()}
-
-
 def _with_mcp_servers(node: Mapping[str, Any]) -> dict[str, Any]:
     """The node with the servers of its ``mcp_servers`` file among its tools."""
     whole = dict(node)
@@ -188,23 +168,10 @@ def load(node: Mapping[str, Any]) -> AgentflowConfig:
                 " another"
             )
     _check_judge(config)
-    _check_train(config)
+    check_trained(config.train, config.train_weights)
     if not config.tools:
         raise ConfigError("agentflow.tools is empty: list at least one tool server")
     return config
-
-
-def _check_train(config: AgentflowConfig) -> None:
-    if not config.train or len(set(config.train)) < len(config.train):
-        raise ConfigError(
-            f"agentflow.train={list(config.train)}: name each module that is trained once, at least"
-            " one"
-        )
-    for module, weight in config.train_weights.model_dump().items():
-        if weight != 1.0 and module not in config.train:
-            raise ConfigError(
-                f"agentflow.train_weights.{module}={weight}: {module} is not in agentflow.train"
-            )
 
 
 def _check_judge(config: AgentflowConfig) -> None:

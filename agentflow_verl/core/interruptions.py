@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from agentflow_verl.core.deadline import Clock
+from agentflow_verl.core.clock import Clock
 
 SUSPENDED = "the trainer suspended generation"
 ABORTED = "the request was aborted, and waits to be sent again"

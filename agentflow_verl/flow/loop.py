@@ -10,7 +10,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from agentflow_verl.config.limits import Limits
-from agentflow_verl.core.deadline import Clock, Deadline
+from agentflow_verl.core.clock import Clock
+from agentflow_verl.core.deadline import Deadline
 from agentflow_verl.core.errors import InfraError, MalformedOutput, OutOfTime, PromptTooLong
 from agentflow_verl.core.unicode import well_formed
 from agentflow_verl.engines.interface import Engine

@@ -40,7 +40,7 @@ from verl.utils.py_functional import rename_dict
 from verl.utils.seqlen_balancing import log_seqlen_unbalance
 from verl.workers.utils.padding import response_to_nested
 
-from agentflow_verl.config.schema import module_weights
+from agentflow_verl.config.trained_modules import module_weights
 from agentflow_verl.flow_grpo import FlowGRPO, advantages, per_token, trajectory_importance, weights
 from agentflow_verl.trainer.actor_loss import LOSS_WEIGHT, with_flow_loss
 from agentflow_verl.trainer.batching.dealing import BatchIndex, deal, deal_whole, plan_steps

@@ -10,8 +10,9 @@ import pytest
 from agentflow_verl.config import schema
 from agentflow_verl.config.endpoint import EndpointConfig
 from agentflow_verl.config.limits import Limits
-from agentflow_verl.config.schema import AgentflowConfig, load, module_weights
+from agentflow_verl.config.schema import AgentflowConfig, load
 from agentflow_verl.config.tool import ToolConfig
+from agentflow_verl.config.trained_modules import module_weights
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.flow_grpo import FlowGRPO
 

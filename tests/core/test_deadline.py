@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from agentflow_verl.core.deadline import Clock, Deadline
+from agentflow_verl.core.clock import Clock
+from agentflow_verl.core.deadline import Deadline
 from agentflow_verl.core.errors import OutOfTime
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from agentflow_verl.core.deadline import Clock
+from agentflow_verl.core.clock import Clock
 from agentflow_verl.core.interruptions import Interruptions, aborted, sent_again
 
 

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 import pytest
 
 from agentflow_verl.core import single_flight
-from agentflow_verl.core.deadline import Clock, Deadline
+from agentflow_verl.core.clock import Clock
+from agentflow_verl.core.deadline import Deadline
 from agentflow_verl.core.errors import InfraError, OutOfTime
 from agentflow_verl.core.single_flight import SingleFlight
 

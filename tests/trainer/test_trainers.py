@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import ray
+import torch
 from verl.experimental.separation.engine_workers import DetachActorWorker
 from verl.single_controller.base.decorator import MAGIC_ATTR
 from verl.trainer.ppo.utils import Role
@@ -78,6 +79,7 @@ def test_a_step_takes_as_many_prompts_as_verls_mini_batch_in_every_mode(synced_e
     trainer.actor_rollout_wg = SimpleNamespace(_dispatch_info={"actor": [0]})
     monkeypatch.setattr(modes, "upsample_batch_to_divisible_size", lambda batch, size, _: batch)
     monkeypatch.setattr(modes, "trained_tokens", lambda batch: 8)
+    monkeypatch.setattr(modes, "read_rows", lambda batch: [torch.arange(5)] * len(batch))
     keys = [f"{group}_{session}_0" for group in range(4) for session in range(2)]
 
     class Rows(SimpleNamespace):

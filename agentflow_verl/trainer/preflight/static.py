@@ -86,7 +86,7 @@ def check_algorithm(config: DictConfig) -> None:
 
 def check_adapter(config: DictConfig) -> None:
     """To servers of their own verl sends the checkpoint and leaves the adapter behind
-    (engine_workers.py:777).
+    (engine_workers.py:764).
     """
     if config.trainer.v1.trainer_mode != "agentflow_separate_async":
         return

@@ -12,7 +12,7 @@ from verl.workers.config import CheckpointEngineConfig
 from verl.workers.rollout.llm_server import FullyAsyncLLMServerClient
 from verl.workers.rollout.replica import TokenOutput
 
-from agentflow_verl.core.deadline import Clock
+from agentflow_verl.core.clock import Clock
 from agentflow_verl.core.interruptions import Interruptions
 from agentflow_verl.trainer.rollout.frozen_base import abort_when_cancelled
 from agentflow_verl.trainer.rollout.weight_sync import AnnouncingManager
