@@ -175,6 +175,34 @@ async def test_traceback_shows_the_program_and_nothing_of_the_launcher(sandbox: 
     assert "<string>" not in result.output
 
 
+@pytest.mark.parametrize(
+    "program, shown",
+    [
+        ("280 - 522", "-242\n"),
+        ("x = 6\nx * 7", "42\n"),
+        ("'a' + 'b'", "ab\n"),
+        ("[n * n for n in range(3)]", "[0, 1, 4]\n"),
+        ("def f():\n    return 5\nf()", "5\n"),
+        ("import sympy\nsympy.gcd(276, 98)", "2\n"),
+        ("print(1)\n2", "1\n"),  # what is printed is the program's own choice
+        ("x = 2", ""),
+        ("[].append(1)", ""),
+        ("", ""),
+    ],
+)
+async def test_the_value_of_the_last_line_is_shown_where_a_program_prints_nothing(
+    sandbox: Sandbox, program: str, shown: str
+) -> None:
+    result = await sandbox.run(program)
+    assert (result.status, result.output) == ("ok", shown)
+
+
+async def test_an_error_in_the_last_line_is_a_traceback_as_anywhere(sandbox: Sandbox) -> None:
+    result = await sandbox.run("x = 0\n1 / x")
+    assert result.status == "error" and "line 2" in result.output
+    assert "ZeroDivisionError" in result.output and "launcher" not in result.output
+
+
 async def test_interpreter_of_a_job_is_as_if_new(sandbox: Sandbox) -> None:
     program = (
         "import random, numpy, sympy.core.random as of_sympy, sys; print(sys.argv, sys.path[0] !="

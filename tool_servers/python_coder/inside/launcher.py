@@ -12,7 +12,7 @@ import traceback
 from typing import Any, NoReturn
 
 from tool_servers.python_coder.inside import kernel
-from tool_servers.python_coder.inside.program_text import compile_program
+from tool_servers.python_coder.inside.program_text import compile_program, with_value
 
 SLICE_S = 0.0002
 """Scheduler slice of a new program: most wake often, and run briefly."""
@@ -108,13 +108,22 @@ def read_exactly(fd: int, length: int) -> bytes:
 
 
 def run(program: bytes, name: str, variables: dict[str, Any]) -> int:
-    """Run the program and return its exit code. What it raises is shown as an interpreter would."""
+    """Run the program and return its exit code. What it raises is shown as an interpreter shows it,
+    and so is the value of its last line where it prints nothing.
+    """
     text = program.decode(errors="replace")
     linecache.cache[name] = (len(text), None, text.splitlines(True), name)  # for tracebacks
     try:
         text, code = compile_program(program, name)
         linecache.cache[name] = (len(text), None, text.splitlines(True), name)
-        exec(code, variables)
+        parts = with_value(text, name)
+        if parts is None:
+            exec(code, variables)
+        else:
+            exec(parts[0], variables)
+            value = eval(parts[1], variables)
+            if value is not None:
+                print(value if isinstance(value, str) else repr(value))
     except SystemExit as wanted:
         return exit_code(wanted.code)
     except BaseException as error:

@@ -9,6 +9,7 @@ and without the indentation that all of its lines share.
 
 from __future__ import annotations
 
+import ast
 import html
 import re
 import textwrap
@@ -56,6 +57,20 @@ def compile_program(program: bytes, name: str) -> tuple[str, CodeType]:
             except (SyntaxError, ValueError):
                 continue
         raise error
+
+
+def with_value(text: str, name: str) -> tuple[CodeType, CodeType] | None:
+    """A program that ends in an expression and prints nothing, as the rest and that expression: a
+    model that writes ``280 - 522`` means to see it. None for any other.
+    """
+    if "print" in text or "write" in text:
+        return None
+    tree = ast.parse(text)
+    last = tree.body.pop() if tree.body else None
+    if not isinstance(last, ast.Expr):
+        return None
+    value = ast.Expression(last.value)
+    return compile(tree, name, "exec"), compile(value, name, "eval")
 
 
 def _repaired(text: str) -> Iterator[str]:
