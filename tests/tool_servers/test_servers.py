@@ -234,8 +234,10 @@ async def test_failure_of_the_program_is_an_error_the_planner_can_read(
     result = await call(python_coder, "python_coder", {"code": "isbn"})
     assert result.is_error
     assert text(result).endswith("NameError: name 'isbn' is not defined\n[failed: exit code 1]")
-    silent = await call(python_coder, "python_coder", {"code": "1 + 1"})
+    silent = await call(python_coder, "python_coder", {"code": "x = 1 + 1"})
     assert not silent.is_error and "print()" in text(silent)
+    shown = await call(python_coder, "python_coder", {"code": "1 + 1"})
+    assert not shown.is_error and text(shown) == "2\n"
 
 
 async def test_deadline_of_the_caller_kills_the_job(python_coder: Running) -> None:
