@@ -1,4 +1,4 @@
-"""Trajectory to verl's rows, one per call of a trained module: a planner turn."""
+"""Trajectory to verl's rows, one per call of a trained module, by default per planner turn."""
 
 from __future__ import annotations
 

@@ -114,15 +114,6 @@ class PrefixTree:
     def roots(self) -> list[int]:
         return [number for number, node in enumerate(self.nodes) if node.parent < 0]
 
-    def path(self, number: int) -> list[int]:
-        """The nodes above node ``number``, from its root down."""
-        above = []
-        number = self.nodes[number].parent
-        while number >= 0:
-            above.append(number)
-            number = self.nodes[number].parent
-        return above[::-1]
-
 
 def _common_length(left: Tensor, right: Tensor) -> int:
     """How many first tokens two rows have in common."""

@@ -37,6 +37,13 @@ def test_rows_share_a_slot_exactly_where_they_have_begun_alike(rows):
                 assert (slots_of_one[place] == slots_of_other[place]) == alike
 
 
+def nodes_above(tree: PrefixTree, number: int) -> list[int]:
+    above = []
+    while (number := tree.nodes[number].parent) >= 0:
+        above.append(number)
+    return above
+
+
 @given(branching_rows())
 def test_nodes_are_runs_of_slots_and_subtrees_are_contiguous(rows):
     tree = PrefixTree.of(tensors(rows))
@@ -44,7 +51,7 @@ def test_nodes_are_runs_of_slots_and_subtrees_are_contiguous(rows):
     for number, node in enumerate(tree.nodes):
         assert node.start == place and node.length > 0
         place += node.length
-        path = tree.path(number)
+        path = nodes_above(tree, number)
         assert node.depth == sum(tree.nodes[above].length for above in path)
         assert all(tree.nodes[above].end >= node.end for above in path)
         below = [other for other in tree.nodes if node.start <= other.start < node.end]
