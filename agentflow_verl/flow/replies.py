@@ -23,7 +23,10 @@ def _object(**properties: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-ANALYSIS = _object(analysis={"type": "string", "maxLength": 500})
+# Short: what a small model writes beyond a sentence, it copies from the tools' descriptions, and the
+# planner then copies it for its plan (docs/evidence.md).
+ANALYSIS_CHARS = 240
+ANALYSIS = _object(analysis={"type": "string", "maxLength": ANALYSIS_CHARS})
 VERDICT = _object(
     analysis={"type": "string", "maxLength": 300},
     conclusion={"type": "string", "enum": ["STOP", "CONTINUE"]},
@@ -36,13 +39,22 @@ ANSWER = _object(
 # LaTeX commands whose first letter is an escape of JSON's: "\frac" in a JSON text is a form feed
 # and "rac".
 _LOST_BACKSLASH = {"\b": "\\b", "\f": "\\f", "\t": "\\t", "\r": "\\r"}
+_SENTENCES = re.compile(r"(?s)(?:.*[.!?。！？](?=\s|$)|.*)")
 _LOST = re.compile(r"[\b\f\t\r](?=[a-z]{2})")
 
 
 def analysis_of(text: str) -> str:
-    """The analyst's words: of its JSON object, else the whole text."""
+    """The analyst's words: of its JSON object, else the whole text.
+
+    An object's text that reached the schema's limit ends with its last whole sentence.
+    """
     text = without_reasoning(text).strip()
-    return (_field(text, "analysis") or text).strip()
+    analysis = _field(text, "analysis")
+    if not analysis:
+        return text
+    if len(analysis) >= ANALYSIS_CHARS:
+        analysis = _SENTENCES.match(analysis)[0]
+    return analysis.strip()
 
 
 def answer_of(text: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from agentflow_verl.flow.replies import ANALYSIS, ANSWER, VERDICT, analysis_of, answer_of
@@ -31,6 +33,9 @@ def test_the_answer_is_the_field_and_not_searched_for(text, answer):
 def test_an_analysis_is_the_field_or_the_whole_text():
     assert analysis_of('{"analysis": " Double it. "}') == "Double it."
     assert analysis_of("Double it.") == "Double it."
+    long = "Find the topic. " + "Then compute with what was found " * 20
+    assert analysis_of(json.dumps({"analysis": long[:240]})) == "Find the topic."
+    assert analysis_of(json.dumps({"analysis": "x" * 240})) == "x" * 240
     assert analysis_of("<think>hm</think>\nDouble it.") == "Double it."
 
 

@@ -42,6 +42,7 @@ MAX_NAME = 500  # characters that are read of a Tool line's value
 _MARKS = "*`\"'<>[](){}| \t"
 _TAGGED = re.compile(r"<(\w{1,20})>([^<>]*)</\1>")
 _TAG = re.compile(r"<(/?)([A-Za-z][\w -]{0,30})>")
+_DENIED = r"(?:\b(?:not|never|without|avoid|instead of|rather than|no need)\b|n['’]t\b)"
 _ARGUMENTS = re.compile(r"(?<=\w)[*`\"']{0,3}\s{0,2}[({].*$")
 
 
@@ -87,13 +88,14 @@ def plan_parts(text: str) -> PlanParts:
 def complete_plan(text: str, query: str, tools: Sequence[str]) -> Plan:
     """As ``parse_plan``, with what is missing and clear supplied and named in ``Plan.supplied``.
 
-    A tool is clear where there is only one; a step is where the tool is named: what the
-    justification says, else the question. Raises MalformedOutput where neither is there.
+    A tool is clear where there is only one, or where the justification and the sub-goal speak of
+    one alone; a step is where the tool is named: what the justification says, else the question.
+    Raises MalformedOutput where neither is there.
     """
     parts = plan_parts(text)
-    if not parts.sub_goal and not parts.tool:
-        return parse_plan(text)
-    tool = parts.tool or (tools[0] if len(tools) == 1 else "")
+    tool = parts.tool or _spoken_of(f"{parts.sub_goal}\n{parts.justification}", tools)
+    if not tool and parts.sub_goal and len(tools) == 1:
+        tool = tools[0]
     if not tool:
         return parse_plan(text)
     missing = [name for name, value in asdict(parts).items() if not value]
@@ -104,6 +106,22 @@ def complete_plan(text: str, query: str, tools: Sequence[str]) -> Plan:
         tool=tool,
         supplied=tuple(missing),
     )
+
+
+def _spoken_of(text: str, tools: Sequence[str]) -> str:
+    """The one tool that ``text`` speaks of as a tool; "" for none, several, or one denied.
+
+    A name that is also a plain word counts only beside the word "tool" or in marks of code.
+    """
+    found = [name for name in tools if re.search(rf"(?i)(?<!\w){re.escape(name)}(?!\w)", text)]
+    if len(found) != 1:
+        return ""
+    name = re.escape(found[0])
+    is_plain_word = found[0].isalpha()
+    forms = rf"[`*]{name}[`*]|\btool(?: is| should be|:)? [\"'`*]*{name}\b|\b{name}[\"'`*]* tool\b"
+    spoken = re.search(rf"(?i){forms}" if is_plain_word else rf"(?i)(?<!\w){name}(?!\w)", text)
+    denied = re.search(rf"(?i){_DENIED}[^.\n]{{0,40}}{name}\b", text)
+    return found[0] if spoken and not denied else ""
 
 
 def tool_name(value: str) -> str:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentflow_verl.core.errors import MalformedOutput
-from agentflow_verl.flow.parse import parse_plan
+from agentflow_verl.flow.parse import complete_plan, parse_plan
 from agentflow_verl.flow.parse.plan import plan_parts
 from agentflow_verl.tools.toolbox import ToolBox
 from agentflow_verl.tools.types import ToolSpec
@@ -334,3 +334,40 @@ def test_tags_in_prose_are_no_plan(text):
 def test_the_tool_of_an_object_is_a_name(text, tool):
     plan = parse_plan(text)
     assert (plan.sub_goal, plan.tool) == ("find x", tool)
+
+
+SPOKEN = [
+    ("Justification: 7 and 9 must be multiplied. The tool should be python_coder.", "python_coder"),
+    ("Justification: we can use the `wikipedia_search` tool to look it up", "wikipedia_search"),
+    ("Justification: a value is missing\nSub-goal: run 7 * 9 with Python_Coder", "python_coder"),
+]
+
+
+@pytest.mark.parametrize(("text", "tool"), SPOKEN)
+def test_the_one_tool_that_a_plan_without_a_tool_line_speaks_of_is_its_tool(text, tool):
+    plan = complete_plan(text, "7 * 9?", ["python_coder", "wikipedia_search"])
+    assert plan.tool == tool
+    assert "tool" in plan.supplied
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I would multiply the numbers with python_coder.",  # no plan at all
+        "Justification: python_coder or wikipedia_search would do\nSub-goal: multiply",
+        "Justification: there is no need for python_coder here\nSub-goal: multiply",
+        "Justification: wikipedia_search_2 could help\nSub-goal: multiply",
+        "Context: python_coder printed 63\nSub-goal: check it",
+    ],
+)
+def test_no_tool_several_or_one_denied_is_no_plan(text):
+    with pytest.raises(MalformedOutput, match="no Tool: line"):
+        complete_plan(text, "7 * 9?", ["python_coder", "wikipedia_search"])
+
+
+def test_a_tool_whose_name_is_a_plain_word_is_spoken_of_as_a_tool():
+    tools = ["search", "python_coder"]
+    plan = complete_plan("Justification: use the search tool\nContext: none", "Riga?", tools)
+    assert plan.tool == "search"
+    with pytest.raises(MalformedOutput):
+        complete_plan("Justification: search for Riga\nSub-goal: the topic of Riga", "Riga?", tools)
