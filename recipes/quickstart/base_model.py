@@ -45,7 +45,7 @@ from agentflow_verl.tools.types import ToolSpec
 
 Example = tuple[list[Message], str]
 
-PROMPTS = Prompts.from_folder(Path(__file__).parent / "prompts")
+PROMPTS = Prompts.shipped()
 MAX_TURNS = 3
 SUM = "State the final answer to the following arithmetic problem:"
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
@@ -97,7 +97,8 @@ LABELS = [  # parts of a line, from the templates, the questions and the tools
         " [... ",
         " characters left out]",
     ),
-    *("<answer>", "</answer>", "Conclusion: STOP", "Conclusion: CONTINUE"),
+    *('{"analysis": "', '", "conclusion": "', '{"reason": "', '", "answer": "'),
+    *('STOP"}', 'CONTINUE"}', "Verdict: STOP. ", "Verdict: CONTINUE. "),
 ]
 logger = logging.getLogger("base_model")
 

@@ -55,7 +55,6 @@ python "$here/watch.py" --out "$run" -- \
   actor_rollout_ref.rollout.temperature=1.0 actor_rollout_ref.rollout.max_model_len=512 \
   actor_rollout_ref.rollout.engine_kwargs.vllm.kv_cache_memory_bytes=134217728 \
   actor_rollout_ref.rollout.val_kwargs.do_sample=true actor_rollout_ref.rollout.val_kwargs.temperature=1.0 \
-  agentflow.prompts="$here/prompts" agentflow.base.structured=false \
   agentflow.base.max_tokens=96 agentflow.time_budget_s=300 agentflow.memory_tokens=300 \
   "+agentflow.tools.python_coder.args=[--jobs,'16']" \
   "+agentflow.tools.wikipedia_search.args=[--corpus,$data/corpus.jsonl,--k,'1',--passage-chars,'50']" \

@@ -47,11 +47,11 @@ class ScriptedAgent:
 
     def engines(self) -> dict[str, ScriptedEngine]:
         speak = {
-            "analyst": lambda: self.question.hint,
+            "analyst": lambda: json.dumps({"analysis": self.question.hint}),
             "planner": self.plan,
             "executor": lambda: json.dumps(self.move[1].arguments),
             "verifier": self.verify,
-            "generator": lambda: f"<answer>{self.answer()}</answer>",
+            "generator": lambda: json.dumps(self.conclude()),
         }
         return {module: ScriptedEngine(self, voice) for module, voice in speak.items()}
 
@@ -96,15 +96,16 @@ class ScriptedAgent:
         self.done += kind == "right"
         done = last and (kind == "right" or (kind == "wrong_goal" and step.tool == "python_coder"))
         if done:
-            return "Analysis: The value is found.\nConclusion: STOP"
-        return "Analysis: Something is missing.\nConclusion: CONTINUE"
+            return json.dumps({"analysis": "The value is found.", "conclusion": "STOP"})
+        return json.dumps({"analysis": "Something is missing.", "conclusion": "CONTINUE"})
 
-    def answer(self) -> str:
+    def conclude(self) -> dict[str, str]:
+        found = {"reason": "The last result says it."}
         if self.done == len(self.question.steps):
-            return self.question.answer
+            return {**found, "answer": self.question.answer}
         if self.move[0] == "wrong_goal" and self.move[1].tool == "python_coder":
-            return str(2 * int(self.move[1].sub_goal.split()[-1]))
-        return "unknown"
+            return {**found, "answer": str(2 * int(self.move[1].sub_goal.split()[-1]))}
+        return {"reason": "No result says it.", "answer": "unknown"}
 
 
 class ScriptedEngine:

@@ -21,7 +21,6 @@ from transformers import (
 
 from agentflow_verl.flow.modules import MODULES
 from agentflow_verl.flow.prompts import Prompts
-from tests.e2e.runs import PROMPTS
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -63,7 +62,7 @@ def make_tokenizer(family: str) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    prompts = Prompts.from_folder(PROMPTS)
+    prompts = Prompts.shipped()
     texts = [prompts[module].system.template + prompts[module].user.template for module in MODULES]
     trainer = trainers.BpeTrainer(
         vocab_size=600,

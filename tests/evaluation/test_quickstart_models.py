@@ -201,7 +201,7 @@ def taught(into: Path, tools: Sequence[ToolConfig]) -> Path:
         import questions
         from scripted_agent import ErrorRates, ScriptedAgent
 
-    prompts = Prompts.from_folder(QUICKSTART / "prompts")
+    prompts = Prompts.shipped()
     chance, planner, examples = (
         random.Random(0),
         modules.planner_fields(asyncio.run(specs_of(tools)), TURNS),
@@ -237,12 +237,8 @@ def test_frozen_and_trained_are_evaluated_and_compared_and_a_killed_run_ends_the
     folder, tools, base, trained, capsys
 ):
     urls = [word for config in tools for word in ("--tool", f"{config.name}={config.urls[0]}")]
-    agent = {"prompts": str(QUICKSTART / "prompts"), "base": {"structured": False}}
-    (folder / "agent.yaml").write_text(json.dumps({"agentflow": agent}))  # JSON is YAML
     given = [
         "eval",
-        "--config",
-        str(folder / "agent.yaml"),
         "--benchmarks",
         ",".join(SLICES),
         "--data",

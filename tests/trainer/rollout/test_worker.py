@@ -4,7 +4,6 @@ fault took it.
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +23,6 @@ from agentflow_verl.trajectories.records import Outcome, Tokens, Trajectory, Tur
 from tests.engines import tokenizers
 from tests.tools.servers import FaultyServer
 
-OWN_PROMPTS = Path(__file__).parents[3] / "recipes" / "quickstart" / "prompts"
 ROW = {"global_steps": 3, "uid": "g", "session_id": 1, "data_source": "maths"}
 SCORED = {"scored": 1.0, "success": 1.0}
 UNSCORED = {"scored": 0.0, "success": 0.0, "reason": "InfraError: no judge"}
@@ -114,6 +112,9 @@ async def test_a_faulted_trajectory_of_a_validation_is_only_logged(worker):
 
 
 async def test_what_trajectories_are_made_with_is_kept_beside_them(tmp_path):
+    own = tmp_path / "prompts"
+    own.mkdir()
+    (own / "analyst.md").write_text("Prepare.\n$tools\n---\n$query\n")
     server = FaultyServer()
     await server.start()
     answering = dict.fromkeys(("analyst", "executor", "verifier", "generator"), "other")
@@ -124,7 +125,7 @@ async def test_what_trajectories_are_made_with_is_kept_beside_them(tmp_path):
             "tools": {"faulty": {"urls": [server.url]}},
             "max_turns": 5,
             "trajectory_dir": str(tmp_path),
-            "prompts": str(OWN_PROMPTS),
+            "prompts": str(own),
         }
     )
     rollout = SimpleNamespace(prompt_length=700)
@@ -137,8 +138,8 @@ async def test_what_trajectories_are_made_with_is_kept_beside_them(tmp_path):
     kept = Setup.near(tmp_path / "train" / "step_000001" / "worker.jsonl")
     assert kept is not None and kept.limits == config.limits and kept.tools == services.tools.specs
     assert (kept.prompt_limits, kept.template) == ({"policy": 700}, {"enable_thinking": False})
-    assert services.prompts.digest == Prompts.from_folder(OWN_PROMPTS).digest
-    assert (kept.prompts, kept.prompts_digest) == (str(OWN_PROMPTS), services.prompts.digest)
+    assert services.prompts.digest == Prompts.from_folder(own).digest
+    assert (kept.prompts, kept.prompts_digest) == (str(own), services.prompts.digest)
 
 
 @pytest.mark.parametrize("structured", [True, False])
