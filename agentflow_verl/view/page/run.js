@@ -139,6 +139,6 @@ function credit({ credit: choices }) {
 }
 
 function creditTable(rows) {
-  const body = rows.map((row) => [figure(row.turn), row.aspect, h("span", { class: "tool" }, words(row.choice)), figure(row.trajectories), percent(row.success), advantageMark(row.difference, 1), figure(row.groups)]);
+  const body = rows.map((row) => [figure(row.turn), row.aspect, h("span", { class: "tool" }, row.choice), figure(row.trajectories), percent(row.success), advantageMark(row.difference, 1), figure(row.groups)]);
   return table("Success by what a turn did", ["turn", "of its", "was", "trajectories", "success", "against the group", "groups"], body, [0, 3, 4, 6]);
 }
