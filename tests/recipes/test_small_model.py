@@ -37,16 +37,19 @@ def test_a_variant_differs_from_the_recipe_in_what_it_is_named_for(variant: str)
     config = yaml.safe_load((RECIPE / f"{variant}.yaml").read_text())
     assert config.pop("defaults")[0] == "/small_model/planner"
     assert config.pop("trainer") == {"experiment_name": variant}
-    assert config == {
-        "planner_executor": {
-            "agentflow": {"train": ["planner", "executor"], "engines": {"executor": "policy"}}
-        },
-        "shuffled": {
-            "reward": {
-                "custom_reward_function": {"path": "recipes/quickstart/shuffled_reward.py"}
-            }
-        },
-    }[variant]
+    assert (
+        config
+        == {
+            "planner_executor": {
+                "agentflow": {"train": ["planner", "executor"], "engines": {"executor": "policy"}}
+            },
+            "shuffled": {
+                "reward": {
+                    "custom_reward_function": {"path": "recipes/quickstart/shuffled_reward.py"}
+                }
+            },
+        }[variant]
+    )
 
 
 @pytest.mark.slow
