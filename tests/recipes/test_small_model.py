@@ -1,4 +1,4 @@
-"""The recipe's launch script, as it stands, with a tiny model in the place of the one that it names."""
+"""The recipe's launch script, as it stands, with a tiny model in the place of its own."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Tokens and prompts of different trained modules are told apart, in Chromium, over the logs of real
-runs that trained two modules and all five.
+"""Tokens and prompts of trained modules are told apart, in Chromium, over the logs of runs that
+trained two modules and all five.
 """
 
 from __future__ import annotations
