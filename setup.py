@@ -184,7 +184,6 @@ setup(
         "cpu": TRAIN + CPU,
         "vllm": [*TRAIN, "verl[vllm]==0.9.1"],
         "sglang": [*TRAIN, "verl[sglang]==0.9.1"],
-        "smollm2": ["gguf>=0.19,<1"],  # recipes/smollm2: transformers reads its model's file so
         "dev": DEV,
         "test": DEV,  # an older name of dev
     },

@@ -13,6 +13,7 @@ ANALYSES: dict[str, Callable[[Sequence[Path]], analyses.Analysis]] = {
     "turns": analyses.turns,
     "tools": analyses.tools,
     "training": analyses.training,
+    "credit": analyses.credit,
 }
 
 
@@ -21,7 +22,8 @@ def add_arguments(parser: ArgumentParser) -> None:
         "what",
         choices=tuple(ANALYSES),
         help="turns: accuracy against the allowed turns, of several evaluations; tools: tool mix of"
-        " each run's first and last step; training: tool errors, planner length and reward by step",
+        " each run's first and last step; training: tool errors, planner length and reward by step;"
+        " credit: how success depends on what each turn did, within groups",
     )
     parser.add_argument("folders", nargs="+", type=Path, metavar="RUN_DIR")
     parser.add_argument(

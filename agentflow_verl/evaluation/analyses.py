@@ -1,6 +1,6 @@
 """The paper's analyses over saved trajectories: accuracy against the allowed turns, tool mix before
 and after training, and tool errors, planner length and reward over training (the paper's figures 5
-to 8). Each is one table with its plots.
+to 8); and how success depends on what each turn did. Each is one table with its plots.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from typing import Any
 
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.evaluation import plots
-from agentflow_verl.evaluation.report import interval, number, percent
-from agentflow_verl.evaluation.statistics import accuracy
+from agentflow_verl.evaluation.report import interval, number, percent, points
+from agentflow_verl.evaluation.statistics import accuracy, difference
 from agentflow_verl.evaluation.store import Results, open_run
 from agentflow_verl.evaluation.summary import by_question
 from agentflow_verl.trajectories.log import ScoredTrajectory
-from agentflow_verl.trajectories.run_folder import Run
+from agentflow_verl.trajectories.run_folder import Entry, Run, attempts_of
+from agentflow_verl.trajectories.turn_credit import turn_credit
 
 Steps = dict[int, list[ScoredTrajectory]]
 
@@ -180,23 +181,74 @@ def _training_figures(entries: Iterable[ScoredTrajectory]) -> dict[str, float | 
     }
 
 
-def by_step(folder: Path, splits: Sequence[str]) -> tuple[str, Steps]:
-    """A run's name and its trajectories by step, from the first split that has any. Raises
-    ConfigError where none has.
+def credit(folders: Sequence[Path]) -> Analysis:
+    """How success depends on each turn's tool, verdict and error, within groups."""
+    rows: list[tuple[str, ...]] = []
+    figures: dict[str, dict[str, float | None]] = {}
+    for folder in folders:
+        run, entries = entries_of(folder, ("train", "val"))
+        for found in turn_credit(attempts_of(entries)):
+            shown = "–"
+            if found.differences:
+                # Over all groups of the run, which are the sample.
+                paired = difference([found.differences])
+                shown = f"{points(paired.mean)} [{points(paired.low)}, {points(paired.high)}]"
+            rows.append(
+                (
+                    run,
+                    str(found.turn),
+                    found.aspect,
+                    found.choice,
+                    str(found.trajectories),
+                    percent(found.success),
+                    shown,
+                    str(found.groups),
+                )
+            )
+            figures[f"{run}, turn {found.turn}, {found.aspect} {found.choice}"] = {
+                "trajectories": found.trajectories,
+                "success": found.success,
+                "difference": found.difference,
+                "groups": found.groups,
+            }
+    columns = (
+        "run",
+        "turn",
+        "of its",
+        "was",
+        "trajectories",
+        "success",
+        "minus its group's [95%]",
+        "groups with both",
+    )
+    return Analysis("Success by what a turn did", columns, rows, figures)
+
+
+def entries_of(folder: Path, splits: Sequence[str]) -> tuple[str, list[Entry]]:
+    """A run's name and its trajectories of the first split that has any. Raises ConfigError where
+    none has.
     """
     run = Run(folder)
     run.refresh()
     for split in splits:
-        steps: Steps = defaultdict(list)
-        for entry in run.entries:
-            if entry.split == split:
-                steps[entry.step].append(entry.read())
-        if steps:
-            return run.name, steps
+        entries = [entry for entry in run.entries if entry.split == split]
+        if entries:
+            return run.name, entries
     raise ConfigError(
         f"{run.log}: no trajectories of {' or '.join(splits)}; expected step_N/*.jsonl there, as a"
         " run writes them"
     )
+
+
+def by_step(folder: Path, splits: Sequence[str]) -> tuple[str, Steps]:
+    """A run's name and its trajectories by step, from the first split that has any. Raises
+    ConfigError where none has.
+    """
+    run, entries = entries_of(folder, splits)
+    steps: Steps = defaultdict(list)
+    for entry in entries:
+        steps[entry.step].append(entry.read())
+    return run, steps
 
 
 def calls_failed(entry: ScoredTrajectory) -> list[bool]:

@@ -23,8 +23,8 @@ def _object(**properties: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-# Short: what a small model writes beyond a sentence, it copies from the tools' descriptions, and the
-# planner then copies it for its plan (docs/evidence.md).
+# Short: what a small model writes beyond a sentence, it copies from the tools' descriptions, and
+# the planner then copies it for its plan (docs/evidence.md).
 ANALYSIS_CHARS = 240
 ANALYSIS = _object(analysis={"type": "string", "maxLength": ANALYSIS_CHARS})
 VERDICT = _object(

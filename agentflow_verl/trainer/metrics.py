@@ -12,8 +12,10 @@ from agentflow_verl.flow.modules import MODULES
 from agentflow_verl.trainer.batching.dealing import BatchIndex
 from agentflow_verl.trainer.rollout.row_record import RowRecord, TrajectorySummary
 from agentflow_verl.trajectories.records import Outcome
+from agentflow_verl.trajectories.turn_credit import Attempt, turn_credit
 
 PARTS = (*MODULES, "tools", "paused", "total")
+CREDITED_TURNS = 3  # as metrics; the viewer and `agentflow analyse credit` have all
 
 
 def batch_metrics(
@@ -40,11 +42,13 @@ def batch_metrics(
         summaries.append(record.summary)
         outcomes[record.outcome] += 1
     # A trajectory that ended in a fault has a summary, but neither reward nor verdict to count.
-    valid, verdicts = [], []
+    valid, verdicts, attempts = [], [], []
     for row, summary in zip(last, summaries):
         if valid_R[row]:
+            success = float(score_R[row]) >= 1.0
             valid.append(row)
-            verdicts.append((summary.stopped, float(score_R[row]) >= 1.0))
+            verdicts.append((summary.stopped, success))
+            attempts.append(Attempt(int(index.group_R[row]), success, summary.choices))
     total = max(1, len(last))
     metrics = {
         "agentflow/trajectories": len(last),
@@ -63,6 +67,7 @@ def batch_metrics(
     metrics |= _cache_metrics(summaries)
     metrics |= _group_metrics(valid, index, score_R, advantage_R)
     metrics |= _verifier_metrics(verdicts)
+    metrics |= _credit_metrics(attempts)
     metrics |= _share_metrics(index, valid_R, score_R, advantage_R, loss_share_R)
     return metrics
 
@@ -167,6 +172,16 @@ def _verifier_metrics(verdicts: Sequence[tuple[bool | None, bool]]) -> dict[str,
         "agentflow/verifier/stopped_while_wrong": wrong / max(1, decided),
         "agentflow/verifier/went_on_while_right": missed / max(1, decided),
     }
+
+
+def _credit_metrics(attempts: Sequence[Attempt]) -> dict[str, float]:
+    """By turn: success with a tool, a verdict or an error, minus that of its group."""
+    metrics = {}
+    for credit in turn_credit(attempts):
+        if credit.difference is not None and credit.turn <= CREDITED_TURNS:
+            name = f"turn_{credit.turn}/{credit.aspect}/{credit.choice}"
+            metrics[f"agentflow/turn_credit/{name}"] = credit.difference
+    return metrics
 
 
 def _share_metrics(

@@ -262,6 +262,13 @@ VLLM_GEMM = Owner(
     ),
 )
 
+VLLM_PLATFORM = Owner(
+    "vllm.platforms.cpu",
+    "CpuPlatform",
+    "vllm/platforms/cpu.py",
+    (Name("get_punica_wrapper", "replaced", 0, "its LoRA is on for requests without an adapter"),),
+)
+
 ENGINE_WORKERS = "verl/workers/engine_workers.py"
 
 ACTOR_WORKER = Owner(

@@ -12,7 +12,7 @@ import json
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +32,7 @@ from agentflow_verl.trajectories.safe_files import (
     open_regular,
     read_bounded,
 )
+from agentflow_verl.trajectories.turn_credit import Attempt, TurnChoices, choices_of
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class Entry:
     tokens: int  # the planner's, sampled
     tools: tuple[str, ...]  # called, in order
     timings: dict[str, float]  # seconds by part
+    choices: tuple[TurnChoices, ...] = ()  # what was done, turn by turn
 
     def read(self) -> ScoredTrajectory:
         """The whole trajectory, from disk. Raises Unreadable where it is no longer there."""
@@ -242,6 +244,16 @@ def as_float(value: float) -> float:
         return math.inf if value > 0 else -math.inf
 
 
+def attempts_of(entries: Iterable[Entry]) -> list[Attempt]:
+    """The scored trajectories among ``entries``, which may be of several steps."""
+    attempts = []
+    for entry in entries:
+        if entry.outcome.valid and entry.reward is not None:
+            group = (entry.split, entry.step, entry.group)
+            attempts.append(Attempt(group, entry.reward >= 1.0, entry.choices))
+    return attempts
+
+
 def parse_scored(content: bytes) -> ScoredTrajectory:
     """A line of the log, or a trajectory alone, which has no score. Raises ValidationError."""
     try:
@@ -296,4 +308,5 @@ def parse_entry(path: Path, offset: int, content: bytes) -> Entry | None:
         tokens=sum(sampled),
         tools=tuple(called),
         timings=trajectory.timings,
+        choices=tuple(map(choices_of, trajectory.turns)),
     )

@@ -83,8 +83,8 @@ def _call_of(reply: ModuleReply, turn: int | None) -> _Call:
 class Pack:
     """Trajectories that are sent together.
 
-    Each prompt is stored as its difference from the one before, since a turn's prompt repeats most
-    of the last one; the text of each token is stored once.
+    Each prompt is stored as its difference from the same module's last one, since a turn's prompt
+    repeats most of it; the text of each token is stored once.
     """
 
     def __init__(self, pieces: Pieces, rebuilder: PromptRebuilder):
@@ -92,7 +92,7 @@ class Pack:
         self.rebuilder = rebuilder
         self.ids: set[int] = set()
         self.trajectories: list[dict[str, Any]] = []
-        self._prompt: tuple[int, ...] = ()
+        self._prompts: dict[str, tuple[int, ...]] = {}  # each module's last
 
     def add(self, scored: ScoredTrajectory, path: Path) -> None:
         """Append a trajectory of the log's file ``path``."""
@@ -106,7 +106,7 @@ class Pack:
                 "error": trajectory.error,
                 "scores": _named(scored.scores),
                 "turns": list(map(self._turn, trajectory.turns)),
-                "replies": [reply.model_dump(exclude={"tokens"}) for reply in trajectory.replies],
+                "replies": list(map(self._reply, trajectory.replies)),
                 "spans": list(map(asdict, spans)),
                 "recorded": recorded,
                 "prompts": list(map(asdict, prompts)),
@@ -133,21 +133,29 @@ class Pack:
         return {"trajectories": self.trajectories, "pieces": self.pieces.of(self.ids)}
 
     def _turn(self, turn: Turn) -> dict[str, Any]:
-        left_out: Any = {"call": True, "tokens": True, "replies": {"__all__": {"tokens"}}}
-        shown: dict[str, Any] = turn.model_dump(exclude=left_out)
+        shown: dict[str, Any] = turn.model_dump(exclude={"call", "tokens", "replies"})
         shown["call"] = None
         if turn.call is not None:
             shown["call"] = {"tool": turn.call.tool, "arguments": _named(turn.call.arguments)}
         shown["tokens"] = None
         if turn.tokens is not None:
-            shown["tokens"] = self._tokens(turn.tokens)
+            shown["tokens"] = self._tokens("planner", turn.tokens)
+        shown["replies"] = list(map(self._reply, turn.replies))
         shown["memory"] = describe(turn)
         return shown
 
-    def _tokens(self, tokens: Tokens) -> dict[str, Any]:
+    def _reply(self, reply: ModuleReply) -> dict[str, Any]:
+        """``tokens`` are those of a trained module but the planner."""
+        shown: dict[str, Any] = reply.model_dump(exclude={"tokens"})
+        shown["tokens"] = None
+        if reply.tokens is not None:
+            shown["tokens"] = self._tokens(reply.module, reply.tokens)
+        return shown
+
+    def _tokens(self, module: str, tokens: Tokens) -> dict[str, Any]:
         self.ids.update(tokens.prompt_ids, tokens.response_ids)
-        prompt = difference(self._prompt, tokens.prompt_ids)
-        self._prompt = tokens.prompt_ids
+        prompt = difference(self._prompts.get(module, ()), tokens.prompt_ids)
+        self._prompts[module] = tokens.prompt_ids
         return {
             "prompt": prompt,
             "response": tokens.response_ids,

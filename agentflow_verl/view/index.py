@@ -16,8 +16,9 @@ from typing import Any
 
 from agentflow_verl.core.unicode import well_formed
 from agentflow_verl.trajectories.records import Outcome
-from agentflow_verl.trajectories.run_folder import Entry, Run
+from agentflow_verl.trajectories.run_folder import Entry, Run, attempts_of
 from agentflow_verl.trajectories.safe_files import Unreadable
+from agentflow_verl.trajectories.turn_credit import turn_credit
 from agentflow_verl.view.advantages import Estimator, advantages_of
 from agentflow_verl.view.detail import Pack, Pieces, as_text
 from agentflow_verl.view.prompts import PromptRebuilder
@@ -26,6 +27,7 @@ from agentflow_verl.view.prompts import PromptRebuilder
 PARTS = ("analyst", "planner", "executor", "tools", "verifier", "generator", "total")
 OUTCOMES = [outcome.value for outcome in Outcome]
 CHUNK_BYTES = 1 << 18  # of the log
+NEWEST_STEPS = 10  # for what turns do now, and not on the average of the run
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,16 @@ class Index:
         for name, points in sorted(run.curves.items()):
             curves[name] = sorted(points.items())
         notes = [*run.notes, *pieces.notes]
-        self.runs.append({"name": run.name, "curves": curves, "notes": notes})
+        trained = run.option("agentflow", "train")
+        self.runs.append(
+            {
+                "name": run.name,
+                "curves": curves,
+                "notes": notes,
+                "trains_planner": not isinstance(trained, list) or "planner" in trained,
+                "credit": credit_tables(run.entries),
+            }
+        )
         for groups in batches(in_order(run.entries)):
             entries: list[Entry] = []
             for place, members in groups:
@@ -114,6 +125,26 @@ class Index:
             "tools": entry.tools,
             "seconds": [round(entry.timings.get(part, 0.0), 3) for part in PARTS],
         }
+
+
+def credit_tables(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Success by what a turn did: of each split over all steps, and over the newest of training."""
+    tables = []
+    for split in ("train", "val"):
+        steps = sorted({entry.step for entry in entries if entry.split == split})
+        firsts = steps[:1]
+        if split == "train" and len(steps) > NEWEST_STEPS:
+            firsts = [steps[-NEWEST_STEPS], steps[0]]
+        for first in firsts:
+            chosen = [entry for entry in entries if entry.split == split and entry.step >= first]
+            rows = []
+            for credit in turn_credit(attempts_of(chosen)):
+                shown = {**vars(credit), "difference": credit.difference, "groups": credit.groups}
+                del shown["differences"]
+                rows.append(shown)
+            if rows:
+                tables.append({"split": split, "first": first, "last": steps[-1], "rows": rows})
+    return tables
 
 
 def in_order(entries: Sequence[Entry]) -> list[Entry]:

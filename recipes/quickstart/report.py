@@ -10,12 +10,15 @@ import argparse
 import json
 from collections import defaultdict
 from pathlib import Path
+from statistics import fmean
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from agentflow_verl.evaluation.report import points
+from agentflow_verl.evaluation.statistics import difference
 from agentflow_verl.trajectories.log import read_log
 
 
@@ -31,6 +34,7 @@ def main() -> None:
     held_out = success_by_step(given.run / "trajectories", "val")
     first, last = min(held_out), max(held_out)
     table(held_out[first], held_out[last], last)
+    print(f"{'all, change':<28}{gain(given.run / 'trajectories', first, last):>22}")
     metrics = read_metrics(given.run)
     reported = given.run / "summary.json"
     before = json.loads(reported.read_text()) if reported.exists() else {}
@@ -83,6 +87,22 @@ def success_by_step(folder: Path, split: str) -> dict[int, dict[str, float]]:
         step: {key: sum(v) / len(v) for key, v in sorted(kinds.items())}
         for step, kinds in sorted(rewards.items())
     }
+
+
+def gain(folder: Path, first: int, last: int) -> str:
+    """The change on the same held-out questions, in points, with its 95% interval."""
+    rewards: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for scored in read_log(folder, "val"):
+        if scored.reward is not None and scored.step in (first, last):
+            rewards[scored.trajectory.query][scored.step].append(scored.reward)
+    changes = []
+    for by_step in rewards.values():
+        if len(by_step) == 2:
+            changes.append(fmean(by_step[last]) - fmean(by_step[first]))
+    if not changes:
+        return "–"
+    found = difference([changes])
+    return f"{points(found.mean)} [{points(found.low)}, {points(found.high)}]"
 
 
 def table(before: dict[str, float], after: dict[str, float], steps: int) -> None:

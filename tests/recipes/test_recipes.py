@@ -130,10 +130,7 @@ def rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
 def test_a_recipe_passes_the_checks_of_a_run(name, overrides, rows, tmp_path):
-    made_by_its_script = (
-        (f"actor_rollout_ref.model.path={tmp_path}/warm",) if name.startswith("smollm2") else ()
-    )
-    config = composed(name, *rows, *overrides, *made_by_its_script)
+    config = composed(name, *rows, *overrides)
     assert not unknown_keys(config)
     check_run(config, without=(SERVERS, *INSTALLED))
     passes_verl(config)

@@ -65,23 +65,31 @@ def main(model: Path, out: Path) -> None:
     )
     settings = actor.peft_config["default"]
 
-    def answer(with_adapter: bool) -> dict[str, Any]:
+    def ask(*with_adapter: bool) -> list[dict[str, Any]]:
+        """The same prompt in one batch, with the adapter on or off for each request."""
         sampling = SamplingParams(temperature=0.0, max_tokens=TOKENS, logprobs=0, ignore_eos=True)
-        (request,) = engine.generate(
-            {"prompt_token_ids": PROMPT},
+        requests = engine.generate(
+            [{"prompt_token_ids": PROMPT}] * len(with_adapter),
             sampling,
-            lora_request=adapter if with_adapter else None,
+            lora_request=[adapter if on else None for on in with_adapter],
             use_tqdm=False,
         )
-        ids = list(request.outputs[0].token_ids)
-        served = [
-            logprobs[token].logprob for token, logprobs in zip(ids, request.outputs[0].logprobs)
-        ]
-        return {
-            "served": served,
-            "computed": computed(actor, ids, with_adapter),
-            "cached": request.num_cached_tokens,
-        }
+        answers = []
+        for request, on in zip(requests, with_adapter, strict=True):
+            ids = list(request.outputs[0].token_ids)
+            pairs = zip(ids, request.outputs[0].logprobs, strict=True)
+            answers.append(
+                {
+                    "served": [logprobs[token].logprob for token, logprobs in pairs],
+                    "computed": computed(actor, ids, on),
+                    "cached": request.num_cached_tokens,
+                }
+            )
+        return answers
+
+    def answer(with_adapter: bool) -> dict[str, Any]:
+        (found,) = ask(with_adapter)
+        return found
 
     base = {
         replace_lora_wrapper(name, settings): value
@@ -102,6 +110,9 @@ def main(model: Path, out: Path) -> None:
         )
         engine.reset_prefix_cache()
         rounds.append({"policy": answer(True), "base": answer(False), "policy again": answer(True)})
+        engine.reset_prefix_cache()
+        names = ("base beside policy", "policy beside base", "a second base")
+        rounds[-1] |= zip(names, ask(False, True, False), strict=True)
     out.write_text(json.dumps(rounds))
 
 

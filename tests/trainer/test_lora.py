@@ -57,8 +57,30 @@ def test_one_vllm_engine_serves_the_adapter_and_the_checkpoint_and_takes_the_nex
             assert answer["served"] == pytest.approx(answer["computed"], abs=1e-4)
     before, first, second = rounds
     assert before["base"]["served"] == first["base"]["served"] == second["base"]["served"]
+    for answers in (first, second):  # in one batch each request has what it asked for
+        for name in ("base beside policy", "a second base"):
+            assert answers[name]["served"] == pytest.approx(answers["base"]["served"], abs=1e-4)
     assert (
         first["policy"]["served"] != first["base"]["served"]
         and first["policy"]["served"] != second["policy"]["served"]
     )
     assert first["policy again"]["cached"] > 0, "the two share no cached prompt: each keeps its own"
+
+
+@pytest.mark.parametrize("adapters", [[-1, 0, 1, 0, -1], [0, 0, 0, 0, 0], [-1] * 5, [1]])
+def test_each_token_goes_through_its_own_adapter_and_one_without_through_none(
+    adapters: list[int],
+) -> None:
+    pytest.importorskip("vllm")
+    from agentflow_verl.trainer.cpu.lora import add_products
+
+    torch.manual_seed(0)
+    x, start = torch.randn(5, 8), torch.randn(5, 6)
+    down, up = torch.randn(2, 1, 3, 8), torch.randn(2, 1, 6, 3)
+    found = start.clone()
+    add_products(found, x, (down, up), torch.tensor(adapters), 0.5)
+    for row, adapter in enumerate(adapters * 5 if len(adapters) == 1 else adapters):
+        expected = start[row]
+        if adapter >= 0:
+            expected = expected + 0.5 * up[adapter, 0] @ (down[adapter, 0] @ x[row])
+        assert torch.allclose(found[row], expected, atol=1e-5)

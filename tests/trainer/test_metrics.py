@@ -299,3 +299,39 @@ def test_trained_modules_are_told_apart_where_there_are_several():
     assert found["agentflow/trained/planner/kl"] == 0.0
     assert found["agentflow/trained/executor/kl"] == pytest.approx(math.exp(-0.5) - 1 + 0.5)
     assert module_metrics(["planner"], module_R, advantage_R, weight_R, columns) == {}
+
+
+def test_success_by_what_a_turn_did_is_compared_within_groups():
+    batch = Batch()
+    failed = {"result": Result(text="no", is_error=True)}
+    search = {"call": Call(tool="wikipedia_search", arguments={})}
+    batch.add("a", 0, trajectory(turn(0), turn(1)), score=1.0)
+    batch.add("a", 1, trajectory(turn(0, **failed)), score=0.0)
+    batch.add("a", 2, trajectory(turn(0, **search)), score=1.0)
+    batch.add("b", 0, trajectory(turn(0, **search)), score=0.0)
+    batch.add("b", 1, trajectory(turn(0, **search)), score=0.0)
+    batch.add("b", 2, trajectory(turn(0), outcome=Outcome.INFRA_ERROR), score=0.0)
+    batch.pad(1)
+    found = {
+        name.removeprefix("turn_credit/"): value
+        for name, value in batch.metrics().items()
+        if name.startswith("turn_credit/")
+    }
+    # Only group a has two tools, and one call that failed; its mean success is 2/3.
+    assert found == pytest.approx(
+        {
+            "turn_1/tool/python_coder": 1 / 2 - 2 / 3,
+            "turn_1/tool/wikipedia_search": 1 - 2 / 3,
+            "turn_1/error/none": 1 - 2 / 3,
+            "turn_1/error/tool_error": 0 - 2 / 3,
+        }
+    )
+
+
+def test_only_the_first_turns_are_metrics():
+    batch = Batch()
+    search = {"call": Call(tool="wikipedia_search", arguments={})}
+    batch.add("a", 0, trajectory(*(turn(index) for index in range(5))), score=1.0)
+    batch.add("a", 1, trajectory(*(turn(index, **search) for index in range(5))), score=0.0)
+    names = [name for name in batch.metrics() if name.startswith("turn_credit/")]
+    assert {name.split("/")[1] for name in names} == {"turn_1", "turn_2", "turn_3"}

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from agentflow_verl.trajectories.records import ModuleReply, Outcome, Record, Trajectory
+from agentflow_verl.trajectories.turn_credit import TurnChoices, choices_of
 
 FIELD = "agentflow"  # key of the RowRecord in verl's extra_fields
 
@@ -38,6 +39,8 @@ class TrajectorySummary(Record):
     cached_tokens: dict[str, tuple[int, int]]
     """By engine: prompt tokens from its prefix cache, and in total."""
     timings: dict[str, float]
+    choices: tuple[TurnChoices, ...] = ()
+    """What was done, turn by turn."""
     error: str | None
 
 
@@ -143,6 +146,7 @@ def summarise(trajectory: Trajectory) -> TrajectorySummary:
         stopped=stopped,
         cached_tokens=_cached_tokens(replies),
         timings=dict(trajectory.timings),
+        choices=tuple(map(choices_of, trajectory.turns)),
         error=trajectory.error,
     )
 

@@ -86,13 +86,19 @@ async function readChunk(number) {
     bytes = embedded(`chunk-${number}`);
   }
   const chunk = await inflate(bytes);
-  let before = [];
-  for (const trajectory of chunk.trajectories) {
-    for (const { tokens } of trajectory.turns) {
-      if (tokens === null) continue;
-      const [head, middle, tail] = tokens.prompt;
-      before = tokens.prompt = [...before.slice(0, head), ...middle, ...before.slice(before.length - tail)];
+  const last = {}; // each module's last prompt, of which the next is a difference
+  const restore = (module, tokens) => {
+    if (tokens === null) return;
+    const [head, middle, tail] = tokens.prompt;
+    const before = last[module] ?? [];
+    last[module] = tokens.prompt = [...before.slice(0, head), ...middle, ...before.slice(before.length - tail)];
+  };
+  for (const { turns, replies } of chunk.trajectories) {
+    for (const turn of turns) {
+      restore("planner", turn.tokens);
+      for (const reply of turn.replies) restore(reply.module, reply.tokens);
     }
+    for (const reply of replies) restore(reply.module, reply.tokens);
   }
   return chunk;
 }

@@ -2,6 +2,7 @@
 import { chart } from "./charts.js";
 import { Missing, address, distinct, store } from "./data.js";
 import { figure, h, mean, percent, seconds, table, words } from "./dom.js";
+import { advantageMark } from "./parts.js";
 
 const succeeded = (row) => row.reward >= 1;
 const scored = (rows) => rows.filter((row) => row.reward !== null);
@@ -38,6 +39,7 @@ export function runPage({ parts }) {
       by.train.size > 0 && overSteps("Groups whose rewards differ", by.train, [["groups", signalOf]], percent, "lines", open("train"), [0, 1]),
       metricPicker(run)),
     sources(rows, by),
+    credit(run),
     notes(run)];
 }
 
@@ -122,4 +124,21 @@ function sources(rows, { train, val }) {
   const body = names.map((name) => [name || "–", ...steps.map((step) => cell(step, name))]);
   return h("section", { class: "panel" }, h("h2", {}, split === "val" ? "Held-out success by data source" : "Training success by data source"),
     h("div", { class: "scroll", tabindex: 0 }, table("Success by data source", ["data source", ...steps.map((step) => `step ${step}`)], body, steps.map((_, at) => at + 1))));
+}
+
+/** Success by each turn's tool, verdict and error, within groups: see trajectories/turn_credit.py. */
+function credit({ credit: choices }) {
+  if (!choices.length) return null;
+  const holder = h("div", { class: "scroll", tabindex: 0 });
+  const label = ({ split, first, last }) => `${split === "train" ? "training" : "held out"}, ${first === last ? `step ${first}` : `steps ${first} to ${last}`}`;
+  const show = () => holder.replaceChildren(creditTable(choices[+select.value].rows));
+  const select = h("select", { name: "credit", onchange: show }, choices.map((choice, at) => h("option", { value: at }, label(choice))));
+  show();
+  return h("section", { class: "panel credit" }, h("h2", {}, "Success by what a turn did"), h("label", {}, "Trajectories", select),
+    h("p", { class: "muted small" }, "Against the group: the share of successes with the choice minus that of all trajectories of the group that reached the turn, averaged over the groups in which something else was chosen too."), holder);
+}
+
+function creditTable(rows) {
+  const body = rows.map((row) => [figure(row.turn), row.aspect, h("span", { class: "tool" }, row.choice), figure(row.trajectories), percent(row.success), advantageMark(row.difference, 1), figure(row.groups)]);
+  return table("Success by what a turn did", ["turn", "of its", "was", "trajectories", "success", "against the group", "groups"], body, [0, 3, 4, 6]);
 }

@@ -2,13 +2,14 @@
 import { store } from "./data.js";
 import { figure, h, seconds } from "./dom.js";
 
-export function timeline({ spans, recorded }, total) {
+/** `ours`: whether a part's tokens are in the log, which those of trained modules are. */
+export function timeline({ spans, recorded }, total, ours) {
   const end = Math.max(total, ...spans.map(({ start, seconds: length }) => start + length), 0.001);
   const lanes = store.parts.filter((part) => spans.some((span) => span.part === part));
   const share = (value) => `${(100 * value) / end}%`;
   const bar = ({ part, turn, start, seconds: length }) => {
     const name = `${part}${turn === null ? "" : `, turn ${turn + 1}`}: ${seconds(length)}, from ${seconds(start)}`;
-    return h("span", { class: `span ${part === "planner" ? "ours" : ""}`, role: "listitem", tabindex: 0, title: name, "aria-label": name, style: { left: share(start), width: share(length) } });
+    return h("span", { class: `span ${ours(part) ? "ours" : ""}`, role: "listitem", tabindex: 0, title: name, "aria-label": name, style: { left: share(start), width: share(length) } });
   };
   const lane = (part) => {
     const mine = spans.filter((span) => span.part === part);

@@ -1,5 +1,5 @@
 // The page of a trajectory: every turn's plan, call, result, verdict and memory, its tokens, and when it all happened.
-import { Missing, detailsOf, findGroup, groupLink, rowAddress } from "./data.js";
+import { Missing, detailsOf, findGroup, groupLink, rowAddress, store } from "./data.js";
 import { figure, h, seconds, table } from "./dom.js";
 import { trail } from "./group.js";
 import { advantageMark, answerMark, argumentsOf, field, outcomeMark, resultMark, rewardMark, text, verdictMark } from "./parts.js";
@@ -13,7 +13,13 @@ export async function trajectoryPage({ parts }) {
   const row = group.members[place];
   const detail = (await detailsOf(group))[place];
   const prompts = promptsByReply(detail);
-  const trained = group.split === "train" && row.reward !== null; // not scored: left out of the loss
+  const scored = group.split === "train" && row.reward !== null; // not scored: left out of the loss
+  // The log has the planner's tokens always, and those of other modules where they are trained.
+  const trains = (module) => scored && (module !== "planner" || store.runs[group.run].trains_planner);
+  const strip = (module, tokens) => moduleTokens(module, tokens, detail.pieces, trains(module), row.advantage);
+  const ofReplies = (replies) => replies.map((reply) => reply.tokens && strip(reply.module, reply.tokens));
+  const analysts = detail.replies.filter((reply) => reply.module === "analyst");
+  const others = detail.replies.filter((reply) => reply.module !== "analyst");
   return [
     h("div", { class: "head" }, trail(group, groupLink(group, `group of ${group.members.length}`), h("span", {}, `trajectory ${row.session}`)), neighbours(group, place)),
     h("h1", { class: "question" }, group.query),
@@ -22,12 +28,12 @@ export async function trajectoryPage({ parts }) {
       field("Answer", answerMark(row)), field("Truth", text(group.truth, "strong")),
       field("Turns", figure(row.turns)), field("Planner tokens", figure(row.tokens)), field("Time", seconds(row.seconds.at(-1)))),
     detail.error && h("p", { class: "note bad" }, detail.error),
-    timeline(detail, row.seconds.at(-1)),
-    detail.analysis && h("section", { class: "panel" }, h("h2", {}, "Analysis"), text(detail.analysis)),
-    detail.turns.map((turn) => turnPanel(turn, detail.pieces, trained, row.advantage, prompts)),
+    timeline(detail, row.seconds.at(-1), withTokens(detail)),
+    detail.analysis && h("section", { class: "panel" }, h("h2", {}, "Analysis"), text(detail.analysis), ofReplies(analysts)),
+    detail.turns.map((turn) => turnPanel(turn, [turn.tokens && strip("planner", turn.tokens), ofReplies(turn.replies)], prompts)),
     h("section", { class: "panel answer" }, h("h2", {}, "Answer"), row.answer ? text(row.answer, "strong") : h("p", { class: "muted" }, "none"),
       detail.error && h("p", { class: "note bad" }, detail.error),
-      detail.scores.length > 0 && h("dl", { class: "facts" }, detail.scores.map(([name, value]) => field(name, value))), replies(detail.replies, prompts))];
+      detail.scores.length > 0 && h("dl", { class: "facts" }, detail.scores.map(([name, value]) => field(name, value))), ofReplies(others), replies(detail.replies, prompts))];
 }
 
 function neighbours(group, place) {
@@ -46,8 +52,21 @@ function promptsByReply(detail) {
   return new Map(order.map((reply, place) => [reply, detail.prompts[place]]));
 }
 
-function turnPanel(turn, pieces, trained, advantage, prompts) {
-  const { plan, call, result, verdict, tokens } = turn;
+/** Whether the log has tokens of a module: the planner's, and those of other trained modules. */
+function withTokens(detail) {
+  const made = [...detail.replies, ...detail.turns.flatMap((turn) => turn.replies)];
+  const modules = new Set(["planner", ...made.filter((reply) => reply.tokens).map((reply) => reply.module)]);
+  return (part) => modules.has(part);
+}
+
+/** The tokens of one module's reply, marked as that module's. */
+function moduleTokens(module, tokens, pieces, trained, advantage) {
+  return h("section", { class: "module-tokens", "data-module": module },
+    h("h3", {}, `${module[0].toUpperCase()}${module.slice(1)} tokens`), tokenStrip(tokens, pieces, trained, advantage));
+}
+
+function turnPanel(turn, tokens, prompts) {
+  const { plan, call, result, verdict } = turn;
   const missing = (what) => h("p", { class: "muted" }, `no ${what}`);
   return h("section", { class: "panel turn", "data-turn": turn.index },
     h("h2", {}, `Turn ${turn.index + 1}`, plan && h("span", { class: "tool" }, plan.tool)),
@@ -58,7 +77,7 @@ function turnPanel(turn, pieces, trained, advantage, prompts) {
       step("Result", result ? [resultMark(result), text(result.text, "code"), h("p", { class: "muted small" }, seconds(result.seconds))] : missing("result")),
       step("Verdict", verdict ? [verdictMark(verdict), text(verdict.analysis)] : missing("verdict"))),
     h("details", { open: true }, h("summary", {}, "Added to memory"), text(turn.memory, "code memory")),
-    tokens && [h("h3", {}, "Planner tokens"), tokenStrip(tokens, pieces, trained, advantage)],
+    tokens,
     replies(turn.replies, prompts));
 }
 

@@ -1,0 +1,94 @@
+"""The recipe's launch script, as it stands, with a tiny model in the place of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from agentflow_verl.trajectories.log import read_log
+from tests.recipes.test_quickstart import wiki  # noqa: F401 - a fixture
+
+ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / "recipes" / "small_model"
+BASE = ROOT / "recipes" / "quickstart"
+TINY = (  # the quickstart's model with the prompts that it was taught
+    f"agentflow.prompts={BASE}/prompts",
+    "agentflow.base.structured=false",
+    "agentflow.base.max_tokens=48",
+    "data.max_prompt_length=900",
+    "data.max_response_length=48",
+    "actor_rollout_ref.rollout.max_model_len=1024",
+    "actor_rollout_ref.rollout.n=2",
+    "data.train_batch_size=2",
+    "data.val_max_samples=4",
+    "trainer.total_training_steps=1",
+)
+
+
+@pytest.mark.parametrize("variant", ["planner_executor", "shuffled"])
+def test_a_variant_differs_from_the_recipe_in_what_it_is_named_for(variant: str) -> None:
+    config = yaml.safe_load((RECIPE / f"{variant}.yaml").read_text())
+    assert config.pop("defaults")[0] == "/small_model/planner"
+    assert config.pop("trainer") == {"experiment_name": variant}
+    assert (
+        config
+        == {
+            "planner_executor": {
+                "agentflow": {"train": ["planner", "executor"], "engines": {"executor": "policy"}}
+            },
+            "shuffled": {
+                "reward": {
+                    "custom_reward_function": {"path": "recipes/quickstart/shuffled_reward.py"}
+                }
+            },
+        }[variant]
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["planner", "planner_executor"])
+def test_a_step_is_trained_between_two_evaluations(
+    variant: str,
+    wiki: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    for name in ("recipes", "agentflow_verl", "tool_servers"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(tmp_path),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "MODEL": str(BASE / "base"),
+        "WIKI": str(wiki),
+    }
+    run = subprocess.run(
+        ["bash", "recipes/small_model/run.sh", variant, *TINY],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert run.returncode == 0, (run.stdout + run.stderr)[-4000:]
+    folder = tmp_path / "outputs/recipes/small_model" / f"run-{variant}"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["steps"] == 1
+    assert "all, change" in run.stdout
+    assert (folder.parent / "learning_curve.png").is_file()
+    for step in (0, 1):
+        assert len(read_log(folder / "trajectories", "val", step)) == 4 * 2
+    replies = [
+        reply
+        for scored in read_log(folder / "trajectories")
+        for reply in scored.trajectory.all_replies()
+    ]
+    by_module = {reply.module: reply.engine for reply in replies}
+    assert by_module["planner"] == "policy" and by_module["verifier"] == "base"
+    assert by_module["executor"] == ("policy" if variant == "planner_executor" else "base")
