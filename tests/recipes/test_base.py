@@ -1,4 +1,4 @@
-"""The shipped base was taught on the recipe's prompts, word for word as the code renders them."""
+"""The shipped base was taught on the shipped prompts, word for word as the code renders them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_base_knows_the_prompts(tmp_path: Path) -> None:
     """Its tokenizer has the prompts' fixed sentences as single tokens: a prompt that changed falls
     apart into hundreds of tokens, and the model no longer finds the question in it."""
     tokenizer = AutoTokenizer.from_pretrained(BASE)
-    tools, prompts = specs(tmp_path), Prompts.from_folder(QUICKSTART / "prompts")
+    tools, prompts = specs(tmp_path), Prompts.shipped()
     fields = {
         "query": "What is 12 + 201?",
         "analysis": "A calculation.",
