@@ -154,9 +154,10 @@ class EndpointEngine:
             raise OutOfTime(f"endpoint {self.name}: called after the deadline")
         where = f"{url.rstrip('/')}/chat/completions"
         try:
-            async with http_session.post(
+            response = await http_session.post(
                 self.session, where, timeout_s, json=body, headers=self.headers
-            ) as response:
+            )
+            async with response:
                 return response.status, response.headers, await response.text()
         except asyncio.TimeoutError:
             waited_s = deadline.clock.now() - started

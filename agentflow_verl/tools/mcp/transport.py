@@ -92,9 +92,10 @@ async def post(
         **headers,
     }
     try:
-        async with http_session.post(
+        response = await http_session.post(
             session, url, timeout_s, data=message, headers=headers, allow_redirects=False
-        ) as response:
+        )
+        async with response:
             try:
                 return await _read(response, answer)
             except BaseException:
