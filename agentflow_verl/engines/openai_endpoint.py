@@ -47,6 +47,8 @@ class EndpointEngine:
     answers.
     """
 
+    has_tokenizer = False
+
     def __init__(self, name: str, config: EndpointConfig, session: aiohttp.ClientSession) -> None:
         self.name = name
         self.config = config

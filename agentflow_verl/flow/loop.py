@@ -57,7 +57,10 @@ class Flow:
     async def run(self, query: str, trajectory_id: str) -> Trajectory:
         """One trajectory. Never raises for what it can record: every ending is an ``Outcome``."""
         started = time.monotonic()
-        memory = Memory(self.limits.memory_tokens, self.engines["planner"].count)
+        planner = self.engines["planner"]
+        memory = Memory(
+            self.limits.memory_tokens, planner.count, count_in_thread=planner.has_tokenizer
+        )
         clock = Clock()
         deadline = Deadline.after(self.limits.time_budget_s, clock)
         caller = Caller(

@@ -56,7 +56,7 @@ def executor_fields(tool: ToolSpec) -> dict[str, str]:
     return {
         "tool": tool.name,
         "description": describe_tool(tool),
-        "schema": json.dumps(tool.parameters, ensure_ascii=False, sort_keys=True),
+        "schema": tool.schema_text,
         "form": json.dumps(dict.fromkeys(required, "...")),
     }
 

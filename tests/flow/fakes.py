@@ -69,6 +69,7 @@ class ScriptedEngine:
         self.steps = list(steps)
         self.prompt_limit = prompt_limit
         self.structured = False
+        self.has_tokenizer = False
         self.schemas: list[Mapping[str, Any] | None] = []
         self.seen: list[list[Message]] = []
         self.trajectories: list[str] = []

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from agentflow_verl.flow.parse.clean import levelled
 
@@ -32,10 +32,10 @@ _AFTER = (
     r"(?:(?P<separator>:|=>|=|->|\||>|-{1,2}(?=[ \t]))|(?=[ \t]{0,8}$))"
 )
 _EMPHASIS = "*_`\"'"
+_CLOSING = re.compile(r"[*_`\"']{0,4}")
 
 
-@dataclass(frozen=True)
-class Label:
+class Label(NamedTuple):
     """A label in a text: its key, where it and its value start, and how it is written."""
 
     key: str
@@ -45,8 +45,7 @@ class Label:
     unclosed: str  # emphasis that opened before the label and did not close behind it
 
 
-@dataclass(frozen=True)
-class Labelled:
+class Labelled(NamedTuple):
     """A label's key, its value without outer blanks, and where the label starts."""
 
     key: str
@@ -97,7 +96,7 @@ class LabelGrammar:
         closed = match["closing"]
         value_start = match.end()
         if opened:  # "**Label:** value": the marks close behind the separator
-            tail = re.compile(r"[*_`\"']{0,4}").match(match.string, value_start)
+            tail = _CLOSING.match(match.string, value_start)
             assert tail is not None
             closed += tail[0]
             value_start = tail.end()
@@ -112,9 +111,9 @@ class LabelGrammar:
 
 def _taken(labels: list[Label]) -> list[Label]:
     """The labels in the text's own style, and those of a key that has none in it."""
-    styles = Counter(label.style for label in labels)
-    if len(styles) < 2:
+    if len({label.style for label in labels}) < 2:
         return labels
+    styles = Counter(label.style for label in labels)
     most = max(styles.values())
     own = next(label.style for label in reversed(labels) if styles[label.style] == most)
     has_own = {label.key for label in labels if label.style == own}

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from agentflow_verl.core.errors import MalformedOutput
@@ -96,7 +96,7 @@ def complete_plan(text: str, query: str, tools: Sequence[str]) -> Plan:
     tool = parts.tool or (tools[0] if len(tools) == 1 else "")
     if not tool:
         return parse_plan(text)
-    missing = [name for name, value in asdict(parts).items() if not value]
+    missing = [name for name, value in vars(parts).items() if not value]
     return Plan(
         justification=parts.justification,
         context=parts.context,
