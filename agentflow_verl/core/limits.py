@@ -39,12 +39,12 @@ class _Slot:
         self._limiter, self._deadline, self._what = limiter, deadline, what
 
     async def __aenter__(self) -> float:
-        clock = self._deadline.clock
-        started = clock.now()
-        while not await self._take():
-            if not clock.paused and self._deadline.remaining() <= 0:
-                raise self._out_of_time(clock.now() - started)
-        queued_s = clock.now() - started
+        queued_s = 0.0
+        # A limiter lends by holder, by default the task; a task may hold several slots.
+        try:
+            self._limiter.acquire_on_behalf_of_nowait(self)
+        except anyio.WouldBlock:
+            queued_s = await self._wait()
         if self._deadline.remaining() <= 0:
             self._limiter.release_on_behalf_of(self)
             raise self._out_of_time(queued_s)
@@ -53,18 +53,16 @@ class _Slot:
     async def __aexit__(self, *_: object) -> None:
         self._limiter.release_on_behalf_of(self)
 
-    async def _take(self) -> bool:
-        """Take a slot; False if none came free in the time left, or while the clock stood still."""
-        # A limiter lends by holder, by default the task; a task may hold several slots.
-        try:
-            self._limiter.acquire_on_behalf_of_nowait(self)
-            return True
-        except anyio.WouldBlock:
-            shortest_s = PAUSE_POLL_S if self._deadline.clock.paused else 0.0
+    async def _wait(self) -> float:
+        """Take a slot as soon as one comes free; the seconds that it took."""
+        clock = self._deadline.clock
+        started = clock.now()
+        while clock.paused or self._deadline.remaining() > 0:
+            shortest_s = PAUSE_POLL_S if clock.paused else 0.0
             with anyio.move_on_after(max(shortest_s, self._deadline.remaining())):
                 await self._limiter.acquire_on_behalf_of(self)
-                return True
-        return False
+                return clock.now() - started
+        raise self._out_of_time(clock.now() - started)
 
     def _out_of_time(self, waited_s: float) -> OutOfTime:
         return OutOfTime(f"{self._what}: no free slot before the deadline", waited_s=waited_s)

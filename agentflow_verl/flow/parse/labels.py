@@ -89,23 +89,27 @@ class LabelGrammar:
         return None
 
     def _key(self, match: re.Match[str]) -> str:
-        return next(key for key in self.names if match[key] is not None)
+        for key in self.names:
+            if match[key] is not None:
+                return key
+        raise AssertionError("one of the names has matched")
 
     def _label(self, match: re.Match[str]) -> Label:
-        opened = [sign for sign in match["marks"] + match["inner"] if sign in _EMPHASIS]
-        closed = match["closing"]
+        marks, number, inner, closed, separator = match.group(
+            "marks", "number", "inner", "closing", "separator"
+        )
+        opened = [sign for sign in marks + inner if sign in _EMPHASIS]
         value_start = match.end()
         if opened:  # "**Label:** value": the marks close behind the separator
             tail = _CLOSING.match(match.string, value_start)
             assert tail is not None
             closed += tail[0]
             value_start = tail.end()
-        bullets = match["marks"].strip()
+        bullets = marks.strip()
         if bullets in ("*", "-"):  # a bullet, not emphasis
             opened = []
         unclosed = "" if closed else "".join(opened)
-        separator = match["separator"] or "end of line"
-        style = f"{bullets}{bool(match['number'])}{match['inner']}{separator}"
+        style = f"{bullets}{bool(number)}{inner}{separator or 'end of line'}"
         return Label(self._key(match), match.start(), value_start, style, unclosed)
 
 

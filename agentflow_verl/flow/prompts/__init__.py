@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -71,7 +71,7 @@ class Prompt:
             )
         return cls(Template(system.strip()), Template(user.strip()))
 
-    @property
+    @cached_property
     def shows_memory(self) -> bool:
         return "memory" in _names(self.user.template)
 
