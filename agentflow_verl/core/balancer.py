@@ -47,8 +47,8 @@ class Replicas:
     def one(
         self, avoid: Collection[str] = (), session: str | None = None, only: str | None = None
     ) -> _Call:
-        """Lend, inside ``with``, the URL with the fewest calls in flight; one of ``avoid`` only if there is no other.
-        ``only``: none but this.
+        """Lend, inside ``with``, the URL with the fewest calls in flight; one of ``avoid`` only if
+        there is no other. ``only``: none but this.
 
         The calls of a ``session`` stay with the URL that took the last of them, whose prefix cache
         knows them, as long as it answers. What the body raises is held for or against the URL.

@@ -104,7 +104,8 @@ class AnswerTimes:
 
     def note(self, seconds: float) -> None:
         """It answered after this time."""
-        self._slowest_s = max(self._slowest_s, seconds)
+        if seconds > self._slowest_s:
+            self._slowest_s = seconds
 
     def is_hang(self, waited_s: float) -> bool:
         """Whether a wait without an answer is the server's fault: longer than twice its slowest

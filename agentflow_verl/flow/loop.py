@@ -153,7 +153,8 @@ class Flow:
             raise MalformedOutput(
                 f"there is no tool {plan.tool!r}; the tools are {', '.join(names)}"
             )
-        parts["plan"] = plan = plan.model_copy(update={"tool": tool.name})
+        if plan.tool != tool.name:
+            parts["plan"] = plan = plan.model_copy(update={"tool": tool.name})
         del parts["mistake"]
         try:
             command = await caller.execute(tool, plan.context, plan.sub_goal)

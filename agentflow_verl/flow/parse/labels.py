@@ -70,7 +70,12 @@ class LabelGrammar:
     def at_line_starts(self, text: str) -> list[Labelled]:
         """The labelled values of ``text``, by the rule of the module's docstring."""
         flat = levelled(text)
-        labels = [self._label(match) for match in self._line.finditer(flat)]
+        labels, start = [], 0
+        # Line by line: a search would try the expression at every character.
+        while start >= 0:
+            if match := self._line.match(flat, start):
+                labels.append(self._label(match))
+            start = _next_line(flat, start)
         return _values(text, _taken(labels))
 
     def anywhere(self, text: str) -> list[Labelled]:
@@ -111,6 +116,12 @@ class LabelGrammar:
         unclosed = "" if closed else "".join(opened)
         style = f"{bullets}{bool(number)}{inner}{separator or 'end of line'}"
         return Label(self._key(match), match.start(), value_start, style, unclosed)
+
+
+def _next_line(text: str, position: int) -> int:
+    """Where the line after the one at ``position`` starts; -1 where there is none."""
+    end = text.find("\n", position)
+    return end + 1 if end >= 0 else -1
 
 
 def _taken(labels: list[Label]) -> list[Label]:

@@ -42,6 +42,7 @@ MAX_NAME = 500  # characters that are read of a Tool line's value
 _MARKS = "*`\"'<>[](){}| \t"
 _TAGGED = re.compile(r"<(\w{1,20})>([^<>]*)</\1>")
 _TAG = re.compile(r"<(/?)([A-Za-z][\w -]{0,30})>")
+_BULLET = re.compile(r"^(?:-[ \t]+|\d{1,2}[.)][ \t]+)")
 _ARGUMENTS = re.compile(r"(?<=\w)[*`\"']{0,3}\s{0,2}[({].*$")
 
 
@@ -112,7 +113,7 @@ def tool_name(value: str) -> str:
     if not lines:
         return ""
     name = _TAGGED.sub(r"\2", lines[0]).strip(_MARKS + "#")
-    name = re.sub(r"^(?:-[ \t]+|\d{1,2}[.)][ \t]+)", "", name)
+    name = _BULLET.sub("", name)
     name = _ARGUMENTS.sub("", name)
     return name.strip(_MARKS).rstrip(".,;:!").strip(_MARKS)
 
