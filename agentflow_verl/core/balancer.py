@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -43,23 +42,32 @@ class Replicas:
 
     def another(self, than: Collection[str]) -> bool:
         """Whether a URL that is not one of ``than`` would take a call now."""
-        return any(replica.url not in than for replica in self._willing())
+        return any(replica.url not in than for replica in self._willing(_now()))
 
-    @contextmanager
     def one(
         self, avoid: Collection[str] = (), session: str | None = None, only: str | None = None
-    ) -> Iterator[str]:
-        """The URL with the fewest calls in flight; one of ``avoid`` only if there is no other.
-        ``only``: none but this.
+    ) -> _Call:
+        """Lend, inside ``with``, the URL with the fewest calls in flight; one of ``avoid`` only if
+        there is no other. ``only``: none but this.
 
         The calls of a ``session`` stay with the URL that took the last of them, whose prefix cache
         knows them, as long as it answers. What the body raises is held for or against the URL.
         Raises ``NoReplica`` if every circuit is open.
         """
-        willing = [replica for replica in self._willing() if only in (None, replica.url)]
+        return _Call(self, avoid, session, only)
+
+    def choose(
+        self, now: float, avoid: Collection[str], session: str | None, only: str | None
+    ) -> _Replica:
+        """What ``one`` lends. Raises ``NoReplica``."""
+        willing = self._willing(now)
+        if only is not None:
+            willing = [replica for replica in willing if replica.url == only]
         if not willing:
             last = max(self._all, key=lambda replica: replica.circuit.opened_at)
             raise NoReplica(f"no URL answers, the last failure was {last.circuit.reason}")
+        if len(self._all) == 1:
+            return willing[0]
         home = self._homes.get(session) if session else None
         # In this order: no URL that failed this call, the session's own, the least busy one, and by
         # lot among equals, so that many processes do not all choose the first.
@@ -77,20 +85,7 @@ class Replicas:
             self._homes.move_to_end(session)
             if len(self._homes) > SESSIONS:
                 self._homes.popitem(last=False)
-        began = _now()
-        replica.circuit.begin(began)
-        replica.in_flight += 1
-        try:
-            yield replica.url
-        except ServerFault as fault:
-            if not fault.busy:
-                replica.circuit.fail(began, _now(), str(fault))
-            raise
-        else:
-            replica.circuit.succeed()
-            self._wake()
-        finally:
-            replica.in_flight -= 1
+        return replica
 
     async def wait(self, seconds: float) -> bool:
         """Wait until a URL may be tried; ``False`` if none may within ``seconds``, or the outage is
@@ -108,13 +103,45 @@ class Replicas:
             await self._answered.wait()
         return True
 
-    def _willing(self) -> list[_Replica]:
-        now = _now()
+    def _willing(self, now: float) -> list[_Replica]:
         return [replica for replica in self._all if replica.circuit.allows_call(now)]
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Have those that ``wait`` try again: a URL has answered."""
         self._answered.set()
         self._answered.clear()  # those that wait now have been released
+
+
+class _Call:
+    """A URL, lent from entry to exit. A class, since each call of a run is lent one, and a
+    generator's context costs several times as much.
+    """
+
+    def __init__(
+        self,
+        replicas: Replicas,
+        avoid: Collection[str],
+        session: str | None,
+        only: str | None,
+    ) -> None:
+        self._replicas = replicas
+        self._wanted = avoid, session, only
+
+    def __enter__(self) -> str:
+        self._began = _now()
+        self._replica = self._replicas.choose(self._began, *self._wanted)
+        self._replica.circuit.begin(self._began)
+        self._replica.in_flight += 1
+        return self._replica.url
+
+    def __exit__(self, kind: object, raised: BaseException | None, trace: object) -> None:
+        circuit = self._replica.circuit
+        self._replica.in_flight -= 1
+        if raised is None:
+            circuit.succeed()
+            self._replicas.wake()
+        elif isinstance(raised, ServerFault) and not raised.busy:
+            circuit.fail(self._began, _now(), str(raised))
 
 
 def _now() -> float:

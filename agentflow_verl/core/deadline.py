@@ -30,7 +30,8 @@ class Deadline:
 
     def remaining(self) -> float:
         """Seconds left, never negative."""
-        return max(0.0, self.at - self.clock.now())
+        left = self.at - self.clock.now()
+        return left if left > 0.0 else 0.0
 
     def within(self, seconds: float) -> Deadline:
         """The earlier of this deadline and one ``seconds`` from now."""

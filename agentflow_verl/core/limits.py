@@ -8,8 +8,6 @@ a trajectory that ended would go on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import anyio
 
@@ -23,37 +21,51 @@ class Slots:
     def __init__(self, count: int) -> None:
         self._limiter = anyio.CapacityLimiter(count)
 
-    @asynccontextmanager
-    async def one(self, deadline: Deadline, what: str) -> AsyncIterator[float]:
-        """Hold a slot, and say how many of the trajectory's seconds it took to come. Raises
-        ``OutOfTime`` if none comes free before the deadline.
+    def one(self, deadline: Deadline, what: str) -> _Slot:
+        """Hold a slot (``async with``), and say how many of the trajectory's seconds it took to
+        come. Raises ``OutOfTime`` if none comes free before the deadline.
         """
-        clock = deadline.clock
-        started, message = clock.now(), f"{what}: no free slot before the deadline"
-        # A limiter lends by holder, by default the task; a task may hold several slots.
-        holder = object()
-        while not await self._take(holder, deadline):
-            if not clock.paused and deadline.remaining() <= 0:
-                raise OutOfTime(message, waited_s=clock.now() - started)
-        try:
-            queued_s = clock.now() - started
-            if deadline.remaining() <= 0:
-                raise OutOfTime(message, waited_s=queued_s)
-            yield queued_s
-        finally:
-            self._limiter.release_on_behalf_of(holder)
+        return _Slot(self._limiter, deadline, what)
 
-    async def _take(self, holder: object, deadline: Deadline) -> bool:
-        """Take a slot; False if none came free in the time left, or while the clock stood still."""
+
+class _Slot:
+    """A slot, held from entry to exit. A class, since each call of a run holds one, and a
+    generator's context costs five times as much.
+    """
+
+    __slots__ = ("_deadline", "_limiter", "_what")
+
+    def __init__(self, limiter: anyio.CapacityLimiter, deadline: Deadline, what: str) -> None:
+        self._limiter, self._deadline, self._what = limiter, deadline, what
+
+    async def __aenter__(self) -> float:
+        queued_s = 0.0
+        # A limiter lends by holder, by default the task; a task may hold several slots.
         try:
-            self._limiter.acquire_on_behalf_of_nowait(holder)
-            return True
+            self._limiter.acquire_on_behalf_of_nowait(self)
         except anyio.WouldBlock:
-            shortest_s = PAUSE_POLL_S if deadline.clock.paused else 0.0
-            with anyio.move_on_after(max(shortest_s, deadline.remaining())):
-                await self._limiter.acquire_on_behalf_of(holder)
-                return True
-        return False
+            queued_s = await self._wait()
+        if self._deadline.remaining() <= 0:
+            self._limiter.release_on_behalf_of(self)
+            raise self._out_of_time(queued_s)
+        return queued_s
+
+    async def __aexit__(self, *_: object) -> None:
+        self._limiter.release_on_behalf_of(self)
+
+    async def _wait(self) -> float:
+        """Take a slot as soon as one comes free; the seconds that it took."""
+        clock = self._deadline.clock
+        started = clock.now()
+        while clock.paused or self._deadline.remaining() > 0:
+            shortest_s = PAUSE_POLL_S if clock.paused else 0.0
+            with anyio.move_on_after(max(shortest_s, self._deadline.remaining())):
+                await self._limiter.acquire_on_behalf_of(self)
+                return clock.now() - started
+        raise self._out_of_time(clock.now() - started)
+
+    def _out_of_time(self, waited_s: float) -> OutOfTime:
+        return OutOfTime(f"{self._what}: no free slot before the deadline", waited_s=waited_s)
 
 
 class Pace:
@@ -92,7 +104,8 @@ class AnswerTimes:
 
     def note(self, seconds: float) -> None:
         """It answered after this time."""
-        self._slowest_s = max(self._slowest_s, seconds)
+        if seconds > self._slowest_s:
+            self._slowest_s = seconds
 
     def is_hang(self, waited_s: float) -> bool:
         """Whether a wait without an answer is the server's fault: longer than twice its slowest

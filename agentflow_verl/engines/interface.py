@@ -44,6 +44,12 @@ class Engine(Protocol):
     def structured(self) -> bool:
         """Whether a reply follows the JSON schema that ``reply`` is given."""
 
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether ``count`` reads its text with a tokenizer, which takes too long for an event loop
+        that others wait for.
+        """
+
     def count(self, text: str) -> int:
         """Tokens in ``text``; an estimate where the engine has no tokenizer."""
 

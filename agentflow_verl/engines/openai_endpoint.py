@@ -7,12 +7,12 @@ a call.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import re
 import zlib
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -21,6 +21,7 @@ from agentflow_verl.config.endpoint import EndpointConfig
 from agentflow_verl.core import http_session
 from agentflow_verl.core.deadline import Deadline
 from agentflow_verl.core.errors import ConfigError, InfraError, OutOfTime, PromptTooLong
+from agentflow_verl.core.json_text import loads
 from agentflow_verl.core.retry import RetryPolicy, retry_after_s
 from agentflow_verl.core.server_errors import ServerFault
 from agentflow_verl.core.server_pool import ServerPool
@@ -46,6 +47,8 @@ class EndpointEngine:
     """Engine over ``POST {base_url}/chat/completions``. A trajectory stays on one URL while that
     answers.
     """
+
+    has_tokenizer = False
 
     def __init__(self, name: str, config: EndpointConfig, session: aiohttp.ClientSession) -> None:
         self.name = name
@@ -90,11 +93,7 @@ class EndpointEngine:
     ) -> Reply:
         if not self.structured:
             schema = None
-        body = self._body(messages, trajectory, schema)
-
-        async def send(url: str) -> Reply:
-            return await self._ask(url, body, deadline)
-
+        send = partial(self._ask, self._body(messages, trajectory, schema), deadline)
         reply, _ = await self._pool.call(
             f"endpoint {self.name}", send, deadline, session=trajectory
         )
@@ -125,7 +124,7 @@ class EndpointEngine:
         body |= config.extra_body
         return {key: value for key, value in body.items() if value is not None}
 
-    async def _ask(self, url: str, body: dict[str, Any], deadline: Deadline) -> Reply:
+    async def _ask(self, body: dict[str, Any], deadline: Deadline, url: str) -> Reply:
         """One attempt; asked once more for each parameter that turns out to be refused."""
         while True:
             sent = self._refusals.without_refused(body)
@@ -154,9 +153,10 @@ class EndpointEngine:
             raise OutOfTime(f"endpoint {self.name}: called after the deadline")
         where = f"{url.rstrip('/')}/chat/completions"
         try:
-            async with http_session.post(
+            response = await http_session.post(
                 self.session, where, timeout_s, json=body, headers=self.headers
-            ) as response:
+            )
+            async with response:
                 return response.status, response.headers, await response.text()
         except asyncio.TimeoutError:
             waited_s = deadline.clock.now() - started
@@ -171,7 +171,7 @@ class EndpointEngine:
 
     def _read_reply(self, body: str) -> Reply:
         try:
-            return self._to_reply(json.loads(body))
+            return self._to_reply(loads(body))
         except Exception as fault:  # the boundary: a reply can be malformed in any way
             raise ServerFault(
                 f"endpoint {self.name}: unreadable reply: {type(fault).__name__}: {fault}"

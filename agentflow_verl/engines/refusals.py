@@ -35,6 +35,8 @@ class Refusals:
 
     def without_refused(self, body: dict[str, Any]) -> dict[str, Any]:
         """``body`` as the endpoint takes it."""
+        if not (self._parameters or self._renamed or self._schemas):
+            return body
         taken: dict[str, Any] = {}
         for key, value in body.items():
             name = self._renamed.get(key, key)

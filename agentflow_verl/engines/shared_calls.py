@@ -53,6 +53,10 @@ class SharedCalls:
     def structured(self) -> bool:
         return self.engine.structured
 
+    @property
+    def has_tokenizer(self) -> bool:
+        return self.engine.has_tokenizer
+
     def count(self, text: str) -> int:
         return self.engine.count(text)
 

@@ -83,6 +83,10 @@ class TokenEngine:
         return engine
 
     @property
+    def has_tokenizer(self) -> bool:
+        return True
+
+    @property
     def structured(self) -> bool:
         return self.schema_sampling is not None
 

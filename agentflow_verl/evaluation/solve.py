@@ -59,6 +59,7 @@ class WatchedEngine:
     def __init__(self, module: str, engine: Engine, show: Show):
         self.name = engine.name
         self.structured = engine.structured
+        self.has_tokenizer = engine.has_tokenizer
         self._module, self._engine, self._show = module, engine, show
 
     def count(self, text: str) -> int:

@@ -57,7 +57,10 @@ class Flow:
     async def run(self, query: str, trajectory_id: str) -> Trajectory:
         """One trajectory. Never raises for what it can record: every ending is an ``Outcome``."""
         started = time.monotonic()
-        memory = Memory(self.limits.memory_tokens, self.engines["planner"].count)
+        planner = self.engines["planner"]
+        memory = Memory(
+            self.limits.memory_tokens, planner.count, count_in_thread=planner.has_tokenizer
+        )
         clock = Clock()
         deadline = Deadline.after(self.limits.time_budget_s, clock)
         caller = Caller(
@@ -150,7 +153,8 @@ class Flow:
             raise MalformedOutput(
                 f"there is no tool {plan.tool!r}; the tools are {', '.join(names)}"
             )
-        parts["plan"] = plan = plan.model_copy(update={"tool": tool.name})
+        if plan.tool != tool.name:
+            parts["plan"] = plan = plan.model_copy(update={"tool": tool.name})
         del parts["mistake"]
         try:
             command = await caller.execute(tool, plan.context, plan.sub_goal)

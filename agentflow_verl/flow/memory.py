@@ -2,9 +2,9 @@
 
 One memory belongs to one trajectory. Rendering is append-only while it fits its budget, so that an
 engine's prefix cache serves the earlier turns; over budget the oldest results are shortened first,
-then the oldest turns are reduced to their sub-goal, and that is
-shortened too. A turn's text is counted once; counting happens
-on another thread, it would hold up the event loop.
+then the oldest turns are reduced to their sub-goal, and that is shortened too. A turn's text is
+made and counted once. A tokenizer counts on another thread, since it would hold up the event loop;
+an estimate does not, since changing threads costs more.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from agentflow_verl.trajectories.records import Mistake, Turn
 CUT = " […]"
 SEPARATOR = "\n\n"
 NOTHING = "None yet."
+_JSON = json.JSONEncoder(ensure_ascii=False)
 # (result_chars, plan_chars), step by step; the last bounds a turn whatever the planner wrote
 SHORTER = ((600, None), (150, None), (0, None), (0, 200), (0, 40))
 
@@ -36,7 +37,7 @@ def describe(turn: Turn, result_chars: int | None = None, plan_chars: int | None
     if result_chars == 0:
         return "\n".join(lines)
     if turn.call is not None:
-        lines.append(f"Arguments: {json.dumps(turn.call.arguments, ensure_ascii=False)}")
+        lines.append(f"Arguments: {_JSON.encode(turn.call.arguments)}")
     if turn.result is not None:
         label = "Error" if turn.result.is_error else "Result"
         lines.append(f"{label}: {shorten(turn.result.text, result_chars)}")
@@ -67,27 +68,27 @@ def shorten(text: str, limit: int | None) -> str:
 class Memory:
     """Turns so far, rendered to at most ``budget`` tokens, counted turn by turn with ``count``."""
 
-    def __init__(self, budget: int, count: Callable[[str], int]):
+    def __init__(self, budget: int, count: Callable[[str], int], count_in_thread: bool = False):
         self.budget = budget
         self.count = count
+        self.count_in_thread = count_in_thread
         self.turns: list[Turn] = []
+        self._texts: list[str] = []  # of ``turns``, whole
         self._sizes: dict[str, int] = {}  # tokens by text
 
     def put(self, turn: Turn) -> None:
         """Append ``turn``, or replace the last one where it is the same turn, further on."""
         if self.turns and self.turns[-1].index == turn.index:
-            self.turns[-1] = turn
-        else:
-            self.turns.append(turn)
+            self.turns.pop()
+            self._texts.pop()
+        self.turns.append(turn)
+        self._texts.append(describe(turn))
 
     async def rendered(self, budget: int) -> str:
-        """As ``render``, off the event loop where there is something to count."""
-        text = self._whole()
-        return (
-            text
-            if _surely_fits(text, min(budget, self.budget))
-            else await asyncio.to_thread(self.render, budget)
-        )
+        """As ``render``, off the event loop where counting would hold it up."""
+        if not self.count_in_thread or _surely_fits(self._whole(), min(budget, self.budget)):
+            return self.render(budget)
+        return await asyncio.to_thread(self.render, budget)
 
     def render(self, budget: int | None = None) -> str:
         """All turns, newest last; "None yet." when empty."""
@@ -95,7 +96,7 @@ class Memory:
         text = self._whole()
         if not self.turns or _surely_fits(text, budget):
             return text
-        texts = [describe(turn) for turn in self.turns]
+        texts = list(self._texts)
         total = sum(map(self._size, texts))
         for result_chars, plan_chars in SHORTER:
             for position, turn in enumerate(self.turns):
@@ -107,7 +108,7 @@ class Memory:
         return SEPARATOR.join(texts)
 
     def _whole(self) -> str:
-        return SEPARATOR.join(map(describe, self.turns)) or NOTHING
+        return SEPARATOR.join(self._texts) or NOTHING
 
     def _size(self, text: str) -> int:
         if text not in self._sizes:

@@ -56,7 +56,7 @@ def executor_fields(tool: ToolSpec) -> dict[str, str]:
     return {
         "tool": tool.name,
         "description": describe_tool(tool),
-        "schema": json.dumps(tool.parameters, ensure_ascii=False, sort_keys=True),
+        "schema": tool.schema_text,
         "form": json.dumps(dict.fromkeys(required, "...")),
     }
 
@@ -136,13 +136,9 @@ class Caller:
         started = time.monotonic()
         try:
             for share in (1.0, 0.5, 0.25, 0.0) if prompt.shows_memory else (0.0,):
-                memory = (
-                    await self.memory.rendered(int(self.memory.budget * share))
-                    if prompt.shows_memory
-                    else ""
-                )
-                analysis = self.analysis
+                memory, analysis = "", self.analysis
                 if prompt.shows_memory:
+                    memory = await self.memory.rendered(int(self.memory.budget * share))
                     analysis = shorten(analysis, ceil(len(analysis) * share))
                 messages = prompt.render(
                     query=self.query, analysis=analysis, memory=memory, **fields
@@ -162,6 +158,9 @@ class Caller:
         finally:
             seconds = time.monotonic() - started
             self.timings[module] = self.timings.get(module, 0.0) + seconds
+        tokens = None
+        if module in self.trained and module != "planner":
+            tokens = tokens_of(reply)
         self.replies.append(
             ModuleReply(
                 module=module,
@@ -175,7 +174,7 @@ class Caller:
                 cut=reply.cut,
                 shared=reply.shared,
                 prompt_digest=digest_of(messages),
-                tokens=tokens_of(reply) if module in self.trained - {"planner"} else None,
+                tokens=tokens,
             )
         )
         return reply

@@ -227,6 +227,7 @@ class _RecordedEngine:
     ):
         self.name = module
         self.structured = False
+        self.has_tokenizer = count is not None or bool(encoders)
         self._record, self._encoders, self._count = record, encoders, count
 
     def count(self, text: str) -> int:

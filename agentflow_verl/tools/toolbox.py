@@ -32,6 +32,7 @@ OPEN_TIMEOUT_S = 30.0
 _ASK_AGAIN_S = 0.5
 _MAX_NAME_WORDS = 12
 _WORD = re.compile(r"[^\W_]+")
+_BETWEEN = re.compile(r"[\W_]+")
 # Words before a tool's name in a model's plan: "I will use the …".
 _INTRODUCTION = re.compile(
     r"^(?:(?:i|we|will|should|use|using|call|run|invoke|choose|select|the|tool|function)\s+)+", re.I
@@ -265,4 +266,4 @@ def _by_name(spec: ToolSpec) -> str:
 
 def tool_key(name: str) -> str:
     """What is the same for all spellings of a tool's name: its letters and digits."""
-    return re.sub(r"[\W_]+", "", name).casefold()
+    return _BETWEEN.sub("", name).casefold()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 
@@ -36,6 +38,11 @@ class ToolSpec:
     @property
     def name_at_server(self) -> str:
         return self.renamed_from or self.name
+
+    @cached_property
+    def schema_text(self) -> str:
+        """``parameters`` as JSON."""
+        return json.dumps(self.parameters, ensure_ascii=False, sort_keys=True)
 
 
 @dataclass(frozen=True)

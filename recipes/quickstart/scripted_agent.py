@@ -113,6 +113,7 @@ class ScriptedEngine:
 
     name = "scripted"
     structured = False
+    has_tokenizer = False
 
     def __init__(self, agent: ScriptedAgent, speak: Callable[[], str]):
         self.agent = agent

@@ -168,8 +168,9 @@ async def compare(url: str, median_s: float, counts: dict[int, int], rounds: int
         kinds = {"flow": through_the_flow(url, session, tools), "bare": bare(session, requests)}
         for make in kinds.values():
             await measure(make, 0.0, 32, 32, Measured())  # not counted
-        for _ in range(rounds):
+        for number in range(1, rounds + 1):
             for (kind, slots), into in cells.items():
+                logger.info("round %d of %d: %s, %d at once", number, rounds, kind, slots)
                 await measure(kinds[kind], median_s, counts[slots], slots, into)
     ratios = {
         slots: statistics.median(

@@ -101,14 +101,13 @@ async def test_all_kept_connections_of_a_server_that_restarted_may_be_stale(
     kept: int, chat: ChatProcess
 ) -> None:
     async with http_session.new_session() as session:
-        held = [http_session.post(session, chat.url, 20, data=b"") for _ in range(kept)]
+        held = [await http_session.post(session, chat.url, 20, data=b"") for _ in range(kept)]
         for one in held:
-            await one.__aenter__()
-        for one in held:
-            await one.__aexit__(None, None, None)
+            async with one:
+                await one.read()
         chat.stop()
         chat.start()
-        async with http_session.post(session, chat.url, 20, data=b"") as response:
+        async with await http_session.post(session, chat.url, 20, data=b"") as response:
             assert response.status == 200
     assert chat.requests() == kept + 1
 
@@ -119,11 +118,10 @@ async def test_single_use_session_sends_once_to_a_server_that_dies_over_the_requ
     chat.stop()
     chat.start("die")
     async with http_session.new_single_use_session() as session:
-        async with http_session.post(session, chat.url, 20, data=b"") as response:
+        async with await http_session.post(session, chat.url, 20, data=b"") as response:
             assert response.status == 200
         with pytest.raises(aiohttp.ServerDisconnectedError):
-            async with http_session.post(session, chat.url, 20, data=b""):
-                pass
+            await http_session.post(session, chat.url, 20, data=b"")
     assert chat.requests() == 2
 
 
@@ -135,8 +133,7 @@ async def test_server_that_dies_over_a_request_on_a_new_connection_is_not_asked_
     chat.start("die")
     async with http_session.new_session() as session:
         with pytest.raises(aiohttp.ServerDisconnectedError):
-            async with http_session.post(session, chat.url, 20, data=b""):
-                pass
+            await http_session.post(session, chat.url, 20, data=b"")
     assert chat.requests() == 2
 
 

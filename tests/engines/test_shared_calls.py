@@ -13,7 +13,7 @@ from agentflow_verl.engines.shared_calls import SharedCalls
 class Echo:
     """Replies with the prompt, and counts."""
 
-    name, structured, is_greedy = "base", True, True
+    name, structured, has_tokenizer, is_greedy = "base", True, False, True
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, Any]] = []

@@ -14,6 +14,7 @@ from agentflow_verl.flow.loop import Flow
 from agentflow_verl.flow.modules import MODULES
 from agentflow_verl.tools.session import TrajectoryState
 from agentflow_verl.tools.types import ToolResult, ToolSpec
+from agentflow_verl.trajectories.records import ModuleReply, Tokens, Turn
 
 PLAN = "Justification: because\nContext: x = 2\nSub-goal: double x\nTool: python_coder"
 CALL = '{"code": "print(2 * 2)"}'
@@ -30,6 +31,19 @@ PYTHON = ToolSpec(
 SEARCH = ToolSpec(
     name="wikipedia_search", description="Finds pages.", parameters={"type": "object"}
 )
+
+
+def planned(index: int, tokens: Tokens | None) -> Turn:
+    """A turn of which only the planner's call is of interest."""
+    reply = ModuleReply(
+        module="planner",
+        engine="policy",
+        text="",
+        prompt_tokens=0,
+        response_tokens=0,
+        seconds=0.0,
+    )
+    return Turn(index=index, tokens=tokens, replies=(reply,))
 
 
 class Hang:
@@ -69,6 +83,7 @@ class ScriptedEngine:
         self.steps = list(steps)
         self.prompt_limit = prompt_limit
         self.structured = False
+        self.has_tokenizer = False
         self.schemas: list[Mapping[str, Any] | None] = []
         self.seen: list[list[Message]] = []
         self.trajectories: list[str] = []

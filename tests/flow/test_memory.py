@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -125,3 +128,18 @@ def test_shortened_text_is_a_marked_prefix(text, limit):
     assert short == text if len(text) <= limit else short.endswith(CUT)
     assert text.startswith(short.removesuffix(CUT))
     assert shorten(text, None) == text
+
+
+@pytest.mark.parametrize("slowly", [True, False])
+async def test_what_counts_slowly_counts_on_another_thread(slowly):
+    here = []
+
+    def count(text: str) -> int:
+        here.append(threading.current_thread() is threading.main_thread())
+        return len(text.split())
+
+    memory = Memory(300, count, count_in_thread=slowly)
+    memory.put(turn(0, "word " * 600))
+    text = await memory.rendered(300)
+    assert here and set(here) == {not slowly}
+    assert text == memory.render()

@@ -6,6 +6,7 @@ import os
 import re
 from importlib.resources import files
 from pathlib import Path
+from string import Template
 
 import pytest
 
@@ -78,6 +79,20 @@ def write(folder: Path, **templates: str) -> Path:
     for module, text in templates.items():
         (folder / f"{module}.md").write_text(text, encoding="utf-8")
     return folder
+
+
+@pytest.mark.parametrize(
+    "text", ["100% of %s, %(query)s, %%", "$$5", "$$query", "${query}s", "$query%"]
+)
+def test_a_template_is_filled_in_as_the_standard_library_does_it(text):
+    prompt = prompts.Prompt.parse(f"{text}\n---\n{text}")
+    filled = Template(text).substitute(query="50% of $x")
+    assert [m["content"] for m in prompt.render(query="50% of $x")] == [filled, filled]
+
+
+def test_a_dollar_that_begins_no_field_is_an_error():
+    with pytest.raises(ValueError, match="line 1"):
+        prompts.Prompt.parse("$5\n---\nno").render()
 
 
 def test_files_of_a_folder_replace_their_templates_and_no_other(tmp_path):

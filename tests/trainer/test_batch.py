@@ -31,8 +31,9 @@ from agentflow_verl.trainer.actor_loss import LOSS_WEIGHT
 from agentflow_verl.trainer.rollout.reward_manager import FlowRewardManager
 from agentflow_verl.trainer.rollout.rows import RECORD, to_rows
 from agentflow_verl.trainer.rollout.worker import FlowWorker
-from agentflow_verl.trajectories.records import Outcome, Tokens, Trajectory, Turn
+from agentflow_verl.trajectories.records import Outcome, Tokens, Trajectory
 from tests.config.test_hydra import composed, hydra  # noqa: F401 - a fixture, used by name
+from tests.flow.fakes import planned
 from tests.flow_grpo import oracle
 from tests.trainer.test_trainers import bare
 
@@ -114,9 +115,9 @@ def put(groups: dict[str, list[tuple[Any, Any]]], step: int = 1) -> list[str]:
 def _rows(reward: Any, lengths: Any) -> list[Any]:
     sampled = [] if lengths == NO_TURN else lengths
     turns = tuple(
-        Turn(
-            index=index,
-            tokens=Tokens(prompt_ids=(1, 2), response_ids=(5,) * length, logprobs=(-1.0,) * length),
+        planned(
+            index,
+            Tokens(prompt_ids=(1, 2), response_ids=(5,) * length, logprobs=(-1.0,) * length),
         )
         for index, length in enumerate(sampled)
     )
@@ -401,7 +402,7 @@ def test_verl_key_error_that_loses_trajectories_of_several_turns():
     """verl copies the last row's ``reward_extra_info`` to the others: a loop that scores by itself
     and sets none loses every trajectory but those of one turn."""
     turns = tuple(
-        Turn(index=index, tokens=Tokens(prompt_ids=(1,), response_ids=(5,), logprobs=(-1.0,)))
+        planned(index, Tokens(prompt_ids=(1,), response_ids=(5,), logprobs=(-1.0,)))
         for index in range(3)
     )
     trajectory = Trajectory(

@@ -34,6 +34,7 @@ _TAG = re.compile(
     rf"|◁(?P<triangle>/?){_NAME}▷",
     re.IGNORECASE,
 )
+_MAY_BE_A_TAG = re.compile(r"[<\[◁]")
 _HARMONY_FINAL = re.compile(r"<\|channel\|>\s*final\s*<\|message\|>")
 
 _HYPHENS = "\u00ad\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63"
@@ -79,6 +80,8 @@ class Fence:
 
 def without_reasoning(text: str) -> str:
     """``text`` without the reasoning that the model wrote before it answered."""
+    if not _MAY_BE_A_TAG.search(text):
+        return text
     finals = list(_HARMONY_FINAL.finditer(text))
     if finals:
         text = text[finals[-1].end() :]

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from agentflow_verl.flow.parse.clean import levelled
 
@@ -32,10 +32,10 @@ _AFTER = (
     r"(?:(?P<separator>:|=>|=|->|\||>|-{1,2}(?=[ \t]))|(?=[ \t]{0,8}$))"
 )
 _EMPHASIS = "*_`\"'"
+_CLOSING = re.compile(r"[*_`\"']{0,4}")
 
 
-@dataclass(frozen=True)
-class Label:
+class Label(NamedTuple):
     """A label in a text: its key, where it and its value start, and how it is written."""
 
     key: str
@@ -45,8 +45,7 @@ class Label:
     unclosed: str  # emphasis that opened before the label and did not close behind it
 
 
-@dataclass(frozen=True)
-class Labelled:
+class Labelled(NamedTuple):
     """A label's key, its value without outer blanks, and where the label starts."""
 
     key: str
@@ -71,7 +70,12 @@ class LabelGrammar:
     def at_line_starts(self, text: str) -> list[Labelled]:
         """The labelled values of ``text``, by the rule of the module's docstring."""
         flat = levelled(text)
-        labels = [self._label(match) for match in self._line.finditer(flat)]
+        labels, start = [], 0
+        # Line by line: a search would try the expression at every character.
+        while start >= 0:
+            if match := self._line.match(flat, start):
+                labels.append(self._label(match))
+            start = _next_line(flat, start)
         return _values(text, _taken(labels))
 
     def anywhere(self, text: str) -> list[Labelled]:
@@ -90,31 +94,41 @@ class LabelGrammar:
         return None
 
     def _key(self, match: re.Match[str]) -> str:
-        return next(key for key in self.names if match[key] is not None)
+        for key in self.names:
+            if match[key] is not None:
+                return key
+        raise AssertionError("one of the names has matched")
 
     def _label(self, match: re.Match[str]) -> Label:
-        opened = [sign for sign in match["marks"] + match["inner"] if sign in _EMPHASIS]
-        closed = match["closing"]
+        marks, number, inner, closed, separator = match.group(
+            "marks", "number", "inner", "closing", "separator"
+        )
+        opened = [sign for sign in marks + inner if sign in _EMPHASIS]
         value_start = match.end()
         if opened:  # "**Label:** value": the marks close behind the separator
-            tail = re.compile(r"[*_`\"']{0,4}").match(match.string, value_start)
+            tail = _CLOSING.match(match.string, value_start)
             assert tail is not None
             closed += tail[0]
             value_start = tail.end()
-        bullets = match["marks"].strip()
+        bullets = marks.strip()
         if bullets in ("*", "-"):  # a bullet, not emphasis
             opened = []
         unclosed = "" if closed else "".join(opened)
-        separator = match["separator"] or "end of line"
-        style = f"{bullets}{bool(match['number'])}{match['inner']}{separator}"
+        style = f"{bullets}{bool(number)}{inner}{separator or 'end of line'}"
         return Label(self._key(match), match.start(), value_start, style, unclosed)
+
+
+def _next_line(text: str, position: int) -> int:
+    """Where the line after the one at ``position`` starts; -1 where there is none."""
+    end = text.find("\n", position)
+    return end + 1 if end >= 0 else -1
 
 
 def _taken(labels: list[Label]) -> list[Label]:
     """The labels in the text's own style, and those of a key that has none in it."""
-    styles = Counter(label.style for label in labels)
-    if len(styles) < 2:
+    if len({label.style for label in labels}) < 2:
         return labels
+    styles = Counter(label.style for label in labels)
     most = max(styles.values())
     own = next(label.style for label in reversed(labels) if styles[label.style] == most)
     has_own = {label.key for label in labels if label.style == own}

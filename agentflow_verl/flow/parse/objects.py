@@ -26,6 +26,7 @@ MAX_READS = 100  # of a text in the search for objects, so that hostile text cos
 MAX_REPAIRED = 20_000  # characters; repairing costs more than linear time on hostile text
 MAX_REPAIRED_BRACES = 500
 MAX_MARKUP = 200  # characters of closing tags and fences behind an object
+_DECODER = json.JSONDecoder(strict=False)  # raw line breaks in strings are read too
 _STRICT_START = re.compile(r'\{\s*["}]')  # how a JSON object starts, and LaTeX seldom
 _LOOSE_START = re.compile(r"\{\s*(?:[\"']|(?P<key>[A-Za-z_]\w*)\s*:)")
 _NEXT_SIGN = re.compile(r"\s*(.?)", re.DOTALL)
@@ -52,12 +53,11 @@ def objects_in(text: str) -> list[Found]:
 
 def strict_objects(text: str) -> list[Found]:
     """Gives up on text that would have to be read more than ``MAX_READS`` times."""
-    decoder = json.JSONDecoder(strict=False)  # raw line breaks in strings are read too
     found: list[Found] = []
     start, reread = _STRICT_START.search(text), 0
     while start and reread <= MAX_READS * len(text):
         try:
-            value, end = decoder.raw_decode(text, start.start())
+            value, end = _DECODER.raw_decode(text, start.start())
             found.append(Found(value, start.start(), end))
         except (ValueError, RecursionError) as wrong:
             # json counts the lines up to the error

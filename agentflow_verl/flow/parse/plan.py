@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from agentflow_verl.core.errors import MalformedOutput
@@ -43,6 +43,7 @@ _MARKS = "*`\"'<>[](){}| \t"
 _TAGGED = re.compile(r"<(\w{1,20})>([^<>]*)</\1>")
 _TAG = re.compile(r"<(/?)([A-Za-z][\w -]{0,30})>")
 _DENIED = r"(?:\b(?:not|never|without|avoid|instead of|rather than|no need)\b|n['’]t\b)"
+_BULLET = re.compile(r"^(?:-[ \t]+|\d{1,2}[.)][ \t]+)")
 _ARGUMENTS = re.compile(r"(?<=\w)[*`\"']{0,3}\s{0,2}[({].*$")
 
 
@@ -98,7 +99,7 @@ def complete_plan(text: str, query: str, tools: Sequence[str]) -> Plan:
         tool = tools[0]
     if not tool:
         return parse_plan(text)
-    missing = [name for name, value in asdict(parts).items() if not value]
+    missing = [name for name, value in vars(parts).items() if not value]
     return Plan(
         justification=parts.justification,
         context=parts.context,
@@ -130,7 +131,7 @@ def tool_name(value: str) -> str:
     if not lines:
         return ""
     name = _TAGGED.sub(r"\2", lines[0]).strip(_MARKS + "#")
-    name = re.sub(r"^(?:-[ \t]+|\d{1,2}[.)][ \t]+)", "", name)
+    name = _BULLET.sub("", name)
     name = _ARGUMENTS.sub("", name)
     return name.strip(_MARKS).rstrip(".,;:!").strip(_MARKS)
 

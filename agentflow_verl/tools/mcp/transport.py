@@ -10,7 +10,6 @@ forms of an answer are read: one JSON document, or an event stream whose last me
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import aiohttp
 
 from agentflow_verl.core import http_session
+from agentflow_verl.core.json_text import loads
 from agentflow_verl.core.retry import retry_after_s
 from agentflow_verl.tools.mcp.event_stream import EventStream
 
@@ -92,9 +92,10 @@ async def post(
         **headers,
     }
     try:
-        async with http_session.post(
+        response = await http_session.post(
             session, url, timeout_s, data=message, headers=headers, allow_redirects=False
-        ) as response:
+        )
+        async with response:
             try:
                 return await _read(response, answer)
             except BaseException:
@@ -195,7 +196,7 @@ def _decode(body: bytes) -> Any:
     try:
         # What is no UTF-8 is replaced, as in an event stream: one bad byte of a page that a tool
         # shows is no reason to lose the rest.
-        return json.loads(body.decode("utf-8-sig", "replace"))
+        return loads(body.decode("utf-8-sig", "replace"))
     except (ValueError, RecursionError):
         start = _short(body[:_EXCERPT].decode("utf-8", "replace"))
         raise TransportError(f"not JSON: {start or 'empty body'}") from None

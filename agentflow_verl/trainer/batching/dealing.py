@@ -151,6 +151,11 @@ def deal_whole(
     Args:
         rows: token ids of each row.
     """
+    if ranks == 1:  # nothing to balance, and so nothing to count
+        only: Shares = defaultdict(list)
+        for row, step in enumerate(step_R):
+            only[step, 0].append(row)
+        return Dealt.of(dict(only), ranks, multiple)
     best, least = None, 0
     for unit_R in (index.group_R.tolist(), index.trajectory_R.tolist()):
         shares = _spread(step_R, unit_R, rows, ranks)

@@ -52,22 +52,10 @@ def to_rows(
 
 def _sampled(trajectory: Trajectory, trained: Collection[str]) -> list[tuple[str, Tokens]]:
     """Each call of a trained module that wrote something: the module, and its tokens."""
-    calls: list[tuple[str, Tokens | None]] = []
-    for reply in trajectory.replies:
-        if reply.module == "analyst":
-            calls.append((reply.module, reply.tokens))
-    for turn in trajectory.turns:
-        calls.append(("planner", turn.tokens))
-        for reply in turn.replies:
-            if reply.module != "planner":
-                calls.append((reply.module, reply.tokens))
-    for reply in trajectory.replies:
-        if reply.module != "analyst":
-            calls.append((reply.module, reply.tokens))
     found = []
-    for module, tokens in calls:
-        if module in trained and tokens is not None and tokens.response_ids:
-            found.append((module, tokens))
+    for reply, tokens in trajectory.replies_in_order():
+        if reply.module in trained and tokens is not None and tokens.response_ids:
+            found.append((reply.module, tokens))
     return found
 
 

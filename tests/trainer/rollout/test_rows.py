@@ -13,6 +13,7 @@ from agentflow_verl.trainer.batching.dealing import BatchIndex, deal, plan_steps
 from agentflow_verl.trainer.rollout.row_record import FIELD, module_ids, read_record
 from agentflow_verl.trainer.rollout.rows import RECORD, to_rows
 from agentflow_verl.trajectories.records import ModuleReply, Outcome, Tokens, Trajectory, Turn
+from tests.flow.fakes import planned
 
 PLACEHOLDER = 99
 VERSION = 7
@@ -30,7 +31,7 @@ def tokens(
 def trajectory(
     *turns: Tokens | None, outcome: Outcome = Outcome.ANSWERED, **more: object
 ) -> Trajectory:
-    made = tuple(Turn(index=index, tokens=each) for index, each in enumerate(turns))
+    made = tuple(planned(index, each) for index, each in enumerate(turns))
     return Trajectory(id="g_0", query="q", turns=made, outcome=outcome, **more)
 
 

@@ -19,8 +19,9 @@ from agentflow_verl.trainer.rollout.services import Services
 from agentflow_verl.trainer.rollout.worker import FlowWorker
 from agentflow_verl.trajectories.log import TrajectoryLog, read_log
 from agentflow_verl.trajectories.manifest import Setup
-from agentflow_verl.trajectories.records import Outcome, Tokens, Trajectory, Turn
+from agentflow_verl.trajectories.records import Outcome, Tokens, Trajectory
 from tests.engines import tokenizers
+from tests.flow.fakes import planned
 from tests.tools.servers import FaultyServer
 
 ROW = {"global_steps": 3, "uid": "g", "session_id": 1, "data_source": "maths"}
@@ -58,9 +59,8 @@ def worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> FlowWorker:
 
 
 def rows(outcome: Outcome = Outcome.ANSWERED) -> list[Any]:
-    turns = tuple(
-        Turn(index=number, tokens=Tokens(prompt_ids=(1,), response_ids=(2,))) for number in range(2)
-    )
+    tokens = Tokens(prompt_ids=(1,), response_ids=(2,))
+    turns = (planned(0, tokens), planned(1, tokens))
     error = "a server is gone" if outcome is Outcome.INFRA_ERROR else None
     return to_rows(
         Trajectory(id="g_1", query="q", turns=turns, outcome=outcome, error=error),

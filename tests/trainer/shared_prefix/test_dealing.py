@@ -43,6 +43,12 @@ def test_one_group_on_two_ranks_is_cut_between_trajectories():
     assert all(len(ranks) == 1 for ranks in ranks_of(dealt, index.trajectory_R.tolist()).values())
 
 
+def test_one_rank_gets_the_rows_of_each_step_in_their_order():
+    index, rows = batch([[1, 2], [2]])
+    dealt = deal_whole([1, 0, 0, 1, 1], index, rows, ranks=1, multiple=1)
+    assert dealt.rows == {(0, 0): [1, 2], (1, 0): [0, 3, 4]}
+
+
 @given(
     st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=4), min_size=1, max_size=5),
     st.integers(1, 3),
