@@ -1,0 +1,146 @@
+"""SGLang on a CPU, where its wheel is made for GPUs: what it imports and cannot have, and how
+weights reach it.
+
+Everything that a CPU needs of SGLang's code stands here, each with the upstream line. What is
+configuration stands in config/platform/cpu.yaml. ``prepare`` imports nothing of SGLang: it runs in
+every process of a CPU run, and takes effect where SGLang is imported.
+
+===============================  ==================================================================
+srt/utils/common.py:90,          import torchvision, for images. PyPI's does not match a CPU torch, and
+srt/multimodal/                  would break vLLM's CPU build beside it
+internvl_utils.py:5
+srt/configs/utils.py:18          registers models' image processors, which transformers refuses
+                                 without torchvision
+srt/mem_cache/                   imports ``sgl_kernel.kvcacheio``, which has no CPU build on PyPI;
+memory_pool_host.py:47           used by a cache that spills from a GPU to its host
+srt/entrypoints/engine.py:614,   spawn the scheduler and the detokenizer, which must be prepared
+704                              before they import SGLang
+srt/weight_sync/utils.py:36      ``monkey_patch_torch_reductions`` expects a device's tensor
+                                 (srt/utils/patch_torch.py:86). A CPU's would go by file descriptor,
+                                 which only a process's relatives may ask for
+===============================  ==================================================================
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+import wrapt
+
+VERSION = "0.5.12"  # install.sh installs it; the lines above are this version's
+KERNEL = ("sgl_kernel", "sgl_kernel.kvcacheio")
+VISION = "torchvision"
+ASK_FOR_VISION = ("sglang.srt.utils.common", "sglang.srt.multimodal.internvl_utils")
+
+
+def wrong_version() -> str | None:
+    """The installed version, where it is another than the one that this module is made for."""
+    try:
+        found = importlib.metadata.version("sglang")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return None if found == VERSION else found
+
+
+def prepare() -> None:
+    """Let this process import SGLang."""
+    if any(isinstance(finder, StandIns) for finder in sys.meta_path):
+        return
+    # First, so that a kernel which someone has built is not used: it serves no fp32, and copies new
+    # weights over those that it has repacked.
+    sys.meta_path.insert(0, StandIns())
+    for module, change in (
+        *((name, _remove_vision) for name in ASK_FOR_VISION),
+        ("sglang.srt.configs.utils", _without_image_processors),
+        ("sglang.srt.entrypoints.engine", _prepare_children),
+        ("sglang.srt.utils.patch_torch", _share_by_name),
+    ):
+        wrapt.register_post_import_hook(change, module)
+
+
+class StandIns(MetaPathFinder, Loader):
+    """Empty modules in the place of those that SGLang imports on a CPU and never uses there."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        vision = name.partition(".")[0] == VISION and any(map(_is_importing, ASK_FOR_VISION))
+        if name in KERNEL or vision:
+            return ModuleSpec(name, self, is_package=True)
+        return None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return StandIn(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        pass
+
+
+class StandIn(ModuleType):
+    """Has every function, except that the kernel itself has none: SGLang looks there for what it
+    may use.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or self.__name__ == KERNEL[0]:
+            raise AttributeError(name)
+
+        def missing(*_: Any, **__: Any) -> None:
+            raise NotImplementedError(f"{self.__name__}.{name} is not there on a CPU")
+
+        return missing
+
+
+def _is_importing(name: str) -> bool:
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    return bool(getattr(spec, "_initializing", False))  # importlib's own mark
+
+
+def _remove_vision(_: ModuleType) -> None:
+    """Leave no trace of it: transformers looks whether torchvision is there."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] == VISION and isinstance(module, StandIn):
+            del sys.modules[name]
+
+
+def _without_image_processors(utils: Any) -> None:
+    utils.register_image_processor = lambda *_: None
+
+
+def _prepare_children(engine: Any) -> None:
+    # verl reads them from the module (async_sglang_server.py:453), SGLang's own server from the
+    # class.
+    engine.run_scheduler_process = run_scheduler_process
+    engine.run_detokenizer_process = run_detokenizer_process
+    engine.Engine.run_scheduler_process_func = staticmethod(run_scheduler_process)
+    engine.Engine.run_detokenizer_process_func = staticmethod(run_detokenizer_process)
+
+
+def run_scheduler_process(*arguments: Any, **named: Any) -> None:
+    """The scheduler's process: unpickled by the name of this module, which prepares it."""
+    prepare()
+    from sglang.srt.managers import scheduler
+
+    scheduler.run_scheduler_process(*arguments, **named)
+
+
+def run_detokenizer_process(*arguments: Any, **named: Any) -> None:
+    """The detokenizer's process."""
+    prepare()
+    from sglang.srt.managers import detokenizer_manager
+
+    detokenizer_manager.run_detokenizer_process(*arguments, **named)
+
+
+def _share_by_name(patch_torch: Any) -> None:
+    """Tensors go by files in /dev/shm, which any process of this user may open."""
+    patch_torch.monkey_patch_torch_reductions = _use_named_files
+
+
+def _use_named_files() -> None:
+    import torch.multiprocessing
+
+    torch.multiprocessing.set_sharing_strategy("file_system")
