@@ -25,6 +25,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import os
+import runpy
 import sys
 from dataclasses import dataclass
 from importlib.abc import Loader, MetaPathFinder
@@ -114,7 +116,9 @@ def _without_image_processors(utils: Any) -> None:
 
 def _prepare_children(engine: Any) -> None:
     scheduler = child_process("sglang.srt.managers.scheduler", "run_scheduler_process")
-    detokenizer = child_process("sglang.srt.managers.detokenizer_manager", "run_detokenizer_process")
+    detokenizer = child_process(
+        "sglang.srt.managers.detokenizer_manager", "run_detokenizer_process"
+    )
     # verl reads them from the module (async_sglang_server.py:433), SGLang's own server from the
     # class.
     engine.run_scheduler_process = scheduler
@@ -154,3 +158,10 @@ def _use_named_files() -> None:
     import torch.multiprocessing
 
     torch.multiprocessing.set_sharing_strategy("file_system")
+
+
+def serve() -> None:
+    """SGLang's own server, with the arguments of this process, for ``agentflow eval``."""
+    os.environ["SGLANG_USE_CPU_ENGINE"] = "1"
+    prepare()
+    runpy.run_module("sglang.launch_server", run_name="__main__")
