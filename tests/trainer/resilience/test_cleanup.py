@@ -48,6 +48,15 @@ def test_what_a_process_maps_stays(folder):
     assert sweep_shared_memory(folder) == ["psm_used"]
 
 
+def test_a_file_of_torch_goes_with_the_process_that_made_it(folder):
+    """No process maps one that is under way, so the maker decides."""
+    maker = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    left = segment(folder, f"torch_{maker.pid}_123_0")
+    assert sweep_shared_memory(folder) == []
+    maker.communicate(b"\n")
+    assert sweep_shared_memory(folder) == [left.name]
+
+
 def test_a_semaphore_in_use_stays_though_it_is_mapped_under_another_name():
     lock = multiprocessing.get_context("spawn").Lock()
     name = f"sem.{lock._semlock.name.lstrip('/')}"
