@@ -48,7 +48,8 @@ def add_agent(parser: argparse.ArgumentParser) -> None:
 def _add_models(models: argparse._ArgumentGroup) -> None:
     models.add_argument(
         "--model",
-        help="checkpoint to serve with vLLM, or SGLang where that alone is installed; with --endpoint, the model's name there",
+        help="checkpoint to serve, with vLLM, or with SGLang where that alone is installed; with"
+        " --endpoint, the model's name there",
     )
     models.add_argument(
         "--endpoint", metavar="URL", help="an OpenAI-compatible endpoint, up to and including /v1"

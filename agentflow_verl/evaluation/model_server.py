@@ -1,5 +1,5 @@
-"""vLLM's or SGLang's own OpenAI server as a child process: started, waited for, and ended with everything that
-it has started.
+"""vLLM's or SGLang's own OpenAI server as a child process: started, waited for, and ended
+with everything that it has started.
 """
 
 from __future__ import annotations

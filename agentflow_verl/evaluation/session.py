@@ -24,8 +24,6 @@ from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.core.http_session import new_session
 from agentflow_verl.engines.interface import Engine
 from agentflow_verl.engines.openai_endpoint import EndpointEngine
-from agentflow_verl.evaluation.settings import Settings, Source, serving_engine
-from agentflow_verl.evaluation.vllm_memory import cpu_memory_args
 from agentflow_verl.evaluation.model_server import (
     SGLANG,
     SGLANG_ON_CPU,
@@ -33,6 +31,8 @@ from agentflow_verl.evaluation.model_server import (
     ModelServer,
     Program,
 )
+from agentflow_verl.evaluation.settings import Settings, Source, serving_engine
+from agentflow_verl.evaluation.vllm_memory import cpu_memory_args
 from agentflow_verl.rewards.judge.client import Judge
 from agentflow_verl.tools.embedded.supervisor import Supervisor
 from agentflow_verl.tools.toolbox import ToolBox

@@ -58,8 +58,8 @@ from agentflow_verl.trainer.preflight.verl_options import ESTIMATOR
 from agentflow_verl.trainer.resilience.fault_limit import stop_on_faults
 from agentflow_verl.trainer.resilience.resumable_trainer import ResumableTrainer
 from agentflow_verl.trainer.resilience.weight_agreement import stop_on_other_weights
-from agentflow_verl.trainer.rollout.lora_sharing import can_share, share_rollout
 from agentflow_verl.trainer.rollout import sglang_server
+from agentflow_verl.trainer.rollout.lora_sharing import can_share, share_rollout
 from agentflow_verl.trainer.rollout.row_record import is_valid, module_ids, read_records
 from agentflow_verl.trainer.rollout.worker_settings import resolve_node
 from agentflow_verl.trainer.shared_prefix.trainer import SharedPrefixes, read_rows

@@ -13,8 +13,8 @@ import pytest
 
 from agentflow_verl.cli.main import main
 from agentflow_verl.core.errors import ConfigError
-from agentflow_verl.evaluation.session import versions
 from agentflow_verl.evaluation.model_server import VLLM, ModelServer
+from agentflow_verl.evaluation.session import versions
 from tests.engines.model_folders import write_model, write_safetensors
 from tests.evaluation.fakes import SUMS, write_questions
 from tests.evaluation.runs import report, stopped, without_times

@@ -23,8 +23,8 @@ import pytest
 
 from agentflow_verl.cli.main import main
 from agentflow_verl.config.tool import ToolConfig
-from agentflow_verl.evaluation.session import VLLM_ON_CPU, versions
 from agentflow_verl.evaluation.model_server import VLLM, ModelServer
+from agentflow_verl.evaluation.session import VLLM_ON_CPU, versions
 from agentflow_verl.flow import modules
 from agentflow_verl.flow.prompts import Prompts
 from agentflow_verl.tools.embedded.supervisor import Supervisor

@@ -6,8 +6,8 @@ configuration stands in config/platform/cpu.yaml. ``prepare`` imports nothing of
 every process of a CPU run, and takes effect where SGLang is imported.
 
 ===============================  ==================================================================
-srt/utils/common.py:90,          import torchvision, for images. PyPI's does not match a CPU torch, and
-srt/multimodal/                  would break vLLM's CPU build beside it
+srt/utils/common.py:90,          import torchvision, for images. PyPI's does not match a CPU torch,
+srt/multimodal/                  and would break vLLM's CPU build beside it
 internvl_utils.py:5
 srt/configs/utils.py:18          registers models' image processors, which transformers refuses
                                  without torchvision

@@ -37,7 +37,7 @@ def check_model(config: DictConfig) -> None:
 
 def _check_no_experts(model: dict[str, Any]) -> None:
     """vLLM's CPU backend keeps a repacked copy of the experts' weights, which an update does not
-    reach (model_executor/layers/fused_moe/experts/cpu_moe.py:305): it would sample from the weights that
+    reach (model_executor/layers/fused_moe/experts/cpu_moe.py:305): it would sample from those that
     it started with.
     """
     text = model.get("text_config")

@@ -5,8 +5,8 @@ vLLM's message queues (vllm/distributed/device_communicators/shm_broadcast.py) a
 by Python, and the semaphores of multiprocessing ``sem.mp-*``. Both are removed by their creator;
 Ray ends that process with SIGKILL, so even a run that ends well leaves about seven segments and two
 semaphores. Where weights go to SGLang on a CPU, torch names its files ``torch_PID_…``; they stay
-where a run dies meanwhile. vLLM leaves its sockets and verl its lock files too, a dozen a run: they get a folder of
-the run's own. Ray's session folders stay where Ray keeps them: they hold the logs.
+where a run dies meanwhile. vLLM leaves its sockets and verl its lock files too, a dozen a run: they
+get a folder of the run's own. Ray's session folders stay where Ray keeps them: they hold the logs.
 
 A run that is killed cannot sweep: Ray replaces the driver's SIGTERM handler with one that ends it
 at once. So a small process waits for the driver's end, however it comes, and sweeps then: ``python
@@ -94,8 +94,8 @@ def remove_until_gone(folder: Path, wait_s: float = WAIT_S) -> None:
 
 
 def end_processes_of(folder: Path, wait_s: float = GRACE_S) -> list[str]:
-    """End processes of Ray, vLLM and SGLang that have ``folder`` as their temporary folder. Returns what
-    was killed.
+    """End processes of Ray, vLLM and SGLang that have ``folder`` as their temporary folder. Returns
+    what was killed.
 
     Others may have something to finish, as a logger that uploads. Ray's own agents of a cluster
     that was ended with its driver ask the dead cluster first, for a minute and more

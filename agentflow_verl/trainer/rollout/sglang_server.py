@@ -1,7 +1,7 @@
 """What verl's SGLang server leaves out, on GPUs and on a CPU.
 
-verl's server lets a cancelled request run to its end, where vLLM's aborts it; SGLang then refuses to
-sleep while it works, with an assertion that ends its scheduler, and so the run
+verl's server lets a cancelled request run to its end, where vLLM's aborts it; SGLang then refuses
+to sleep while it works, with an assertion that ends its scheduler, and so the run
 (sglang/srt/managers/scheduler_update_weights_mixin.py:131). It also drops how many tokens of a
 prompt came from the prefix cache.
 """

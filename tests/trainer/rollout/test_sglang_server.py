@@ -1,4 +1,4 @@
-"""verl's SGLang server with what it leaves out, on the real SGLang: a request that is cancelled ends
+"""verl's SGLang server with what it leaves out, on the real SGLang: a cancelled request ends
 in it, it sleeps once that has ended, and cached tokens are reported.
 """
 
