@@ -13,6 +13,8 @@ srt/configs/utils.py:18          registers models' image processors, which trans
                                  without torchvision
 srt/mem_cache/                   imports ``sgl_kernel.kvcacheio``, which has no CPU build on PyPI;
 memory_pool_host.py:47           used by a cache that spills from a GPU to its host
+srt/constrained/                 ends the scheduler with "Unsupported device: cpu" at the first reply
+xgrammar_backend.py:123, 245     that is held to a schema; SGLang's own way for NPUs does it
 srt/entrypoints/engine.py:614,   spawn the scheduler and the detokenizer, which must be prepared
 704                              before they import SGLang
 srt/weight_sync/utils.py:36      ``monkey_patch_torch_reductions`` expects a device's tensor
@@ -61,6 +63,7 @@ def prepare() -> None:
     for module, change in (
         *((name, _remove_vision) for name in ASK_FOR_VISION),
         ("sglang.srt.configs.utils", _without_image_processors),
+        ("sglang.srt.constrained.xgrammar_backend", _mask_on_cpu),
         ("sglang.srt.entrypoints.engine", _prepare_children),
         ("sglang.srt.utils.patch_torch", _share_by_name),
     ):
@@ -112,6 +115,14 @@ def _remove_vision(_: ModuleType) -> None:
 
 def _without_image_processors(utils: Any) -> None:
     utils.register_image_processor = lambda *_: None
+
+
+def _mask_on_cpu(backend: Any) -> None:
+    def apply_vocab_mask(logits: Any, vocab_mask: Any) -> None:
+        backend.apply_token_bitmask_inplace_torch(logits, vocab_mask)
+
+    for owner in (backend.XGrammarGrammar, backend.XGrammarGrammarBackend):
+        owner.apply_vocab_mask = staticmethod(apply_vocab_mask)
 
 
 def _prepare_children(engine: Any) -> None:

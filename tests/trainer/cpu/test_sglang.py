@@ -24,6 +24,8 @@ UPSTREAM = [
     ("srt/multimodal/internvl_utils.py", 5, "import torchvision.transforms as T"),
     ("srt/configs/utils.py", 18, "AutoImageProcessor.register("),
     ("srt/mem_cache/memory_pool_host.py", 47, "from sgl_kernel.kvcacheio import ("),
+    ("srt/constrained/xgrammar_backend.py", 123, "Unsupported device"),
+    ("srt/constrained/xgrammar_backend.py", 245, "Unsupported device"),
     ("srt/entrypoints/engine.py", 614, "target=run_scheduler_process_func,"),
     ("srt/entrypoints/engine.py", 704, "target=run_detokenizer_process_func,"),
     ("srt/weight_sync/utils.py", 36, "import monkey_patch_torch_reductions"),
