@@ -13,8 +13,8 @@ srt/configs/utils.py:18          registers models' image processors, which trans
                                  without torchvision
 srt/mem_cache/                   imports ``sgl_kernel.kvcacheio``, which has no CPU build on PyPI;
 memory_pool_host.py:47           used by a cache that spills from a GPU to its host
-srt/constrained/                 ends the scheduler with "Unsupported device: cpu" at the first reply
-xgrammar_backend.py:123, 245     that is held to a schema; SGLang's own way for NPUs does it
+srt/constrained/                 ends the scheduler with "Unsupported device: cpu" at the first
+xgrammar_backend.py:123, 245     reply that is held to a schema; SGLang's own way for NPUs does it
 srt/entrypoints/engine.py:614,   spawn the scheduler and the detokenizer, which must be prepared
 704                              before they import SGLang
 srt/weight_sync/utils.py:36      ``monkey_patch_torch_reductions`` expects a device's tensor
