@@ -18,8 +18,9 @@ xgrammar_backend.py:123, 245     reply that is held to a schema; SGLang's own wa
 srt/entrypoints/engine.py:614,   spawn the scheduler and the detokenizer, which must be prepared
 704                              before they import SGLang
 srt/weight_sync/utils.py:36      ``monkey_patch_torch_reductions`` expects a device's tensor
-                                 (srt/utils/patch_torch.py:86). A CPU's would go by file descriptor,
+                                 (srt/utils/patch_torch.py:75). A CPU's would go by file descriptor,
                                  which only a process's relatives may ask for
+srt/utils/common.py:2277         lists the modules whose names such a message may hold
 ===============================  ==================================================================
 """
 
@@ -27,12 +28,15 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import math
 import os
 import runpy
 import sys
+import tempfile
 from dataclasses import dataclass
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from multiprocessing.reduction import ForkingPickler
 from types import ModuleType
 from typing import Any
 
@@ -41,6 +45,9 @@ import wrapt
 VERSION = "0.5.12"  # install.sh installs it; the lines above are this version's
 KERNEL = ("sgl_kernel", "sgl_kernel.kvcacheio")
 VISION = "torchvision"
+UNPICKLER = "sglang.srt.utils.common"
+SHARED_MEMORY = "/dev/shm"
+WEIGHTS = "agentflow_weights_"  # then the process that made it; resilience/cleanup.py knows it
 ASK_FOR_VISION = ("sglang.srt.utils.common", "sglang.srt.multimodal.internvl_utils")
 
 
@@ -65,7 +72,8 @@ def prepare() -> None:
         ("sglang.srt.configs.utils", _without_image_processors),
         ("sglang.srt.constrained.xgrammar_backend", _mask_on_cpu),
         ("sglang.srt.entrypoints.engine", _prepare_children),
-        ("sglang.srt.utils.patch_torch", _share_by_name),
+        (UNPICKLER, _allow_read_tensor),
+        ("sglang.srt.utils.patch_torch", _send_by_files),
     ):
         wrapt.register_post_import_hook(change, module)
 
@@ -111,6 +119,10 @@ def _remove_vision(_: ModuleType) -> None:
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == VISION and isinstance(module, StandIn):
             del sys.modules[name]
+
+
+def _allow_read_tensor(common: Any) -> None:
+    common.SafeUnpickler.ALLOWED_MODULE_PREFIXES.add(f"{__name__}.")
 
 
 def _without_image_processors(utils: Any) -> None:
@@ -160,15 +172,42 @@ def child_process(module: str, function: str) -> ChildProcess:
     return ChildProcess(module, function)
 
 
-def _share_by_name(patch_torch: Any) -> None:
-    """Tensors go by files in /dev/shm, which any process of this user may open."""
-    patch_torch.monkey_patch_torch_reductions = _use_named_files
+def _send_by_files(patch_torch: Any) -> None:
+    patch_torch.monkey_patch_torch_reductions = _register_reduction
 
 
-def _use_named_files() -> None:
-    import torch.multiprocessing
+def _register_reduction() -> None:
+    """Pickled for another process, a tensor of this one is a file in shared memory from now on."""
+    import torch
 
-    torch.multiprocessing.set_sharing_strategy("file_system")
+    ForkingPickler.register(torch.Tensor, _write_tensor)
+
+
+def _write_tensor(tensor: Any) -> tuple[Any, ...]:
+    import torch
+
+    content = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    # torch's own way to share by name asks a process of torch's within a second, which is too
+    # little on a busy machine ("Shared memory manager connection has timed out").
+    file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - its reader removes it
+        dir=SHARED_MEMORY, prefix=f"{WEIGHTS}{os.getpid()}_", delete=False
+    )
+    with file:
+        file.write(content.numpy())
+    return read_tensor, (file.name, tensor.dtype, tuple(tensor.shape))
+
+
+def read_tensor(path: str, dtype: Any, shape: tuple[int, ...]) -> Any:
+    """The tensor in such a file, which is removed. Called once per file: each rank has its own."""
+    import torch
+
+    if not path.startswith(f"{SHARED_MEMORY}/{WEIGHTS}"):
+        raise ValueError(f"no file of weights: {path}")
+    try:
+        flat = torch.from_file(path, shared=False, size=math.prod(shape), dtype=dtype)
+        return flat.reshape(shape)
+    finally:
+        os.unlink(path)
 
 
 def serve() -> None:

@@ -46,8 +46,9 @@ def _check_no_experts(model: dict[str, Any]) -> None:
     if max(experts, default=0) > 1:
         architecture = next(iter(model.get("architectures") or ()), "the model")
         raise ConfigError(
-            f"{architecture} is a mixture of {max(experts)} experts, whose weights the rollout"
-            " engines for a CPU do not update: choose a dense model, or train on GPUs"
+            f"{architecture} is a mixture of {max(experts)} experts: on a CPU vLLM goes on sampling"
+            " from the experts' first weights, and SGLang was not tried; choose a dense model, or"
+            " train on GPUs"
         )
 
 

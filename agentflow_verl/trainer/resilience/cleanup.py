@@ -4,9 +4,10 @@ folder.
 vLLM's message queues (vllm/distributed/device_communicators/shm_broadcast.py) are named ``psm_*``
 by Python, and the semaphores of multiprocessing ``sem.mp-*``. Both are removed by their creator;
 Ray ends that process with SIGKILL, so even a run that ends well leaves about seven segments and two
-semaphores. Where weights go to SGLang on a CPU, torch names its files ``torch_PID_…``; they stay
-where a run dies meanwhile. vLLM leaves its sockets and verl its lock files too, a dozen a run: they
-get a folder of the run's own. Ray's session folders stay where Ray keeps them: they hold the logs.
+semaphores. Weights on their way to SGLang on a CPU are files ``agentflow_weights_PID_…``, which
+stay where a run dies meanwhile. vLLM leaves its sockets and verl its lock files too, a dozen a run:
+they get a folder of the run's own. Ray's session folders stay where Ray keeps them: they hold the
+logs.
 
 A run that is killed cannot sweep: Ray replaces the driver's SIGTERM handler with one that ends it
 at once. So a small process waits for the driver's end, however it comes, and sweeps then: ``python
@@ -33,9 +34,9 @@ from agentflow_verl.core.child_process import ChildProcess
 
 SHARED_MEMORY = Path("/dev/shm")
 PREFIXES = ("psm_", "sem.mp-", "verl_weights_")
-TORCH = re.compile(r"torch_(\d+)_")
-"""A file of torch's, and the process that made it. No process maps one that is under way to a
-receiver, so its maker must be dead too."""
+WEIGHTS = re.compile(r"agentflow_weights_(\d+)_")
+"""Weights on their way (cpu/sglang.py), and the process that sends them. No process maps such a
+file, so its sender must be dead."""
 
 TITLES = ("ray::", "VLLM::", "sglang::")
 GRACE_S = 10.0
@@ -146,7 +147,7 @@ def _ours(folder: Path) -> dict[Path, int]:
     """This user's segments with such a name, and their inodes."""
     ours = {}
     for file in folder.glob("*"):
-        if file.name.startswith(PREFIXES) or _is_of_dead_torch(file.name):
+        if file.name.startswith(PREFIXES) or _sender_is_dead(file.name):
             with contextlib.suppress(FileNotFoundError):  # its owner was quicker
                 found = file.stat()
                 if found.st_uid == os.getuid():
@@ -154,9 +155,9 @@ def _ours(folder: Path) -> dict[Path, int]:
     return ours
 
 
-def _is_of_dead_torch(name: str) -> bool:
-    maker = TORCH.match(name)
-    return maker is not None and not psutil.pid_exists(int(maker[1]))
+def _sender_is_dead(name: str) -> bool:
+    sender = WEIGHTS.match(name)
+    return sender is not None and not psutil.pid_exists(int(sender[1]))
 
 
 def _mapped_inodes() -> set[int]:

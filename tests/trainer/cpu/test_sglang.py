@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import pickle
 import subprocess
 import sys
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import pytest
+import torch
 
 from agentflow_verl.trainer.cpu import sglang
 
@@ -29,7 +32,8 @@ UPSTREAM = [
     ("srt/entrypoints/engine.py", 614, "target=run_scheduler_process_func,"),
     ("srt/entrypoints/engine.py", 704, "target=run_detokenizer_process_func,"),
     ("srt/weight_sync/utils.py", 36, "import monkey_patch_torch_reductions"),
-    ("srt/utils/patch_torch.py", 64, "_REDUCE_TENSOR_ARG_DEVICE_INDEX = 6"),
+    ("srt/utils/patch_torch.py", 75, "_REDUCE_TENSOR_ARG_DEVICE_INDEX"),
+    ("srt/utils/common.py", 2277, "ALLOWED_MODULE_PREFIXES = {"),
     ("srt/managers/io_struct.py", 1898, "serialized_tensors: str"),
     ("srt/managers/tokenizer_manager.py", 366, "self.rid_to_state"),
     ("srt/managers/tokenizer_manager.py", 516, "async def generate_request("),
@@ -98,6 +102,26 @@ def test_a_child_is_prepared_by_unpickling_what_it_runs():
         "print(isinstance(sys.meta_path[0], ours.StandIns))"
     )
     assert in_a_process(program) == "True"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_tensor_goes_by_a_file_that_its_reader_removes(dtype, monkeypatch):
+    monkeypatch.setattr(ForkingPickler, "_extra_reducers", dict(ForkingPickler._extra_reducers))
+    sglang._register_reduction()
+    sent = torch.randn(3, 5).to(dtype).t()  # not contiguous
+    message = bytes(ForkingPickler.dumps(sent))
+    files = list(Path(sglang.SHARED_MEMORY).glob(f"{sglang.WEIGHTS}{os.getpid()}_*"))
+    assert len(files) == 1
+    assert torch.equal(pickle.loads(message), sent)
+    assert not files[0].exists()
+
+
+def test_no_other_file_is_read_or_removed(tmp_path):
+    other = tmp_path / "agentflow_weights_1_x"
+    other.write_bytes(bytes(4))
+    with pytest.raises(ValueError, match="no file of weights"):
+        sglang.read_tensor(str(other), torch.float32, (1,))
+    assert other.exists()
 
 
 def test_nothing_of_it_is_active_on_gpus():

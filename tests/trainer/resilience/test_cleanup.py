@@ -48,12 +48,12 @@ def test_what_a_process_maps_stays(folder):
     assert sweep_shared_memory(folder) == ["psm_used"]
 
 
-def test_a_file_of_torch_goes_with_the_process_that_made_it(folder):
-    """No process maps one that is under way, so the maker decides."""
-    maker = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    left = segment(folder, f"torch_{maker.pid}_123_0")
+def test_weights_on_their_way_go_with_the_process_that_sends_them(folder):
+    """No process maps them."""
+    sender = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    left = segment(folder, f"agentflow_weights_{sender.pid}_abc")
     assert sweep_shared_memory(folder) == []
-    maker.communicate(b"\n")
+    sender.communicate(b"\n")
     assert sweep_shared_memory(folder) == [left.name]
 
 
