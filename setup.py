@@ -129,6 +129,17 @@ CPU = [
     "xgrammar>=0.2.1,<1.0.0",
 ]
 
+# SGLang on a CPU. install.sh adds it without its dependencies, most of which are for GPUs or pinned
+# to versions that verl excludes. These are what it imports beside vLLM's, of which it takes most.
+SGLANG_CPU = [
+    "gguf>=0.19,<1",
+    "ipython>=8.37",
+    "orjson>=3.10",
+    "python-multipart>=0.0.20",
+    "soundfile==0.13.1",  # SGLang's own pin
+    "uvloop>=0.21",
+]
+
 DEV = [
     "build>=1.2,<2",  # makes the wheel that tests/test_packages.py looks into
     "hypothesis>=6.100",
@@ -182,6 +193,7 @@ setup(
         "parquet": PARQUET,
         "train": TRAIN,
         "cpu": TRAIN + CPU,
+        "cpu-sglang": TRAIN + CPU + SGLANG_CPU,
         "vllm": [*TRAIN, "verl[vllm]==0.9.1"],
         "sglang": [*TRAIN, "verl[sglang]==0.9.1"],
         "dev": DEV,

@@ -51,7 +51,7 @@ ELSEWHERE = {
     "cd": "the shell's own",
     ".ci/run": "every run of the tests",
     "source .venv/bin/activate": "install.sh makes it",
-    "vllm serve": "vLLM's command line; tests/evaluation/test_vllm_server.py starts one",
+    "vllm serve": "vLLM's command line; tests/evaluation/test_model_server.py starts one",
     "npm": "another's tool server, docs/tools.md",
 }
 

@@ -70,13 +70,16 @@ def report(config_name: str, overrides: list[str], config_dir: Path | None = Non
 
 def run_checks(config: DictConfig, state: dict[str, Any]) -> Iterator[Line]:
     """What a run checks before Ray, but for what is asked below; without a model named yet, only
-    the agentflow node.
+    the agentflow node and the rollout engine.
     """
     from agentflow_verl.trainer.preflight import checks, static
 
     state["settings"] = static.load_settings(config)
     if config.actor_rollout_ref.model.path == DEFAULT_MODEL:
         yield "agentflow node", "valid (no model named: data and folders not checked)"
+        engine = next(check for check in checks.CHECKS if check.name == checks.ENGINE)
+        checks.ask(engine, config, state["settings"])
+        yield engine.name, f"{config.actor_rollout_ref.rollout.name} is installed"
         return
     yield "agentflow node", "valid"
     for check in checks.CHECKS:

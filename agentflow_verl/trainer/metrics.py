@@ -118,7 +118,7 @@ def _call_metrics(summaries: Sequence[TrajectorySummary]) -> dict[str, float]:
 
 def _cache_metrics(summaries: Sequence[TrajectorySummary]) -> dict[str, float]:
     """The share of prompt tokens served by prefix caches, overall and per engine, of the engines
-    that report it.
+    that report it. Nothing where none does.
     """
     cached: Counter[str] = Counter()
     prompt: Counter[str] = Counter()
@@ -126,6 +126,8 @@ def _cache_metrics(summaries: Sequence[TrajectorySummary]) -> dict[str, float]:
         for engine, (cached_tokens, prompt_tokens) in summary.cached_tokens.items():
             cached[engine] += cached_tokens
             prompt[engine] += prompt_tokens
+    if not prompt:
+        return {}
     name = "agentflow/cached_token_share"
     shares = {name: sum(cached.values()) / max(1, sum(prompt.values()))}
     for engine in prompt:

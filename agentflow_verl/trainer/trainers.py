@@ -58,6 +58,7 @@ from agentflow_verl.trainer.preflight.verl_options import ESTIMATOR
 from agentflow_verl.trainer.resilience.fault_limit import stop_on_faults
 from agentflow_verl.trainer.resilience.resumable_trainer import ResumableTrainer
 from agentflow_verl.trainer.resilience.weight_agreement import stop_on_other_weights
+from agentflow_verl.trainer.rollout import sglang_server
 from agentflow_verl.trainer.rollout.lora_sharing import can_share, share_rollout
 from agentflow_verl.trainer.rollout.row_record import is_valid, module_ids, read_records
 from agentflow_verl.trainer.rollout.worker_settings import resolve_node
@@ -391,6 +392,7 @@ def _register() -> None:
     for trainer in (FlowTrainerSync, FlowTrainerColocateAsync, FlowTrainerSeparateAsync):
         register_trainer(f"agentflow_{trainer.base_mode}")(trainer)
     cpu.register_rollout()
+    sglang_server.register()
 
 
 _register()

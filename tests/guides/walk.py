@@ -69,7 +69,7 @@ WHERE = {
             "tests/evaluation/test_quickstart_models.py"
         ),
         "agentflow eval --benchmarks val": "tests/evaluation/test_data_files.py",
-        "vllm serve": "tests/evaluation/test_vllm_server.py",
+        "vllm serve": "tests/evaluation/test_model_server.py",
         "python -m verl.model_merger": "docs/train.md",
         "agentflow analyse": "tests/evaluation/test_analyses.py",
     },

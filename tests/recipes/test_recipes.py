@@ -40,10 +40,12 @@ CONFIGS = sorted(
     if not (name := f"{path.parent.name}/{path.stem}").startswith(PARTS)
 )
 SGLANG = "actor_rollout_ref.rollout.name=sglang"
-ON_SGLANG = ("paper/paper", "one_gpu/full", "one_gpu/lora")
+ON_SGLANG = ("paper/paper", "one_gpu/full")
+MERGED = "actor_rollout_ref.model.lora.merge=true"  # SGLang cannot read verl's adapter
 VARIANTS = [
     *((name, ()) for name in CONFIGS),
     *((name, (SGLANG,)) for name in ON_SGLANG),
+    ("one_gpu/lora", (SGLANG, MERGED)),
     ("paper/paper", ("tools=two",)),
 ]
 SCRIPTS = sorted(RECIPES.glob("*/*.sh"))

@@ -218,6 +218,14 @@ def test_the_share_from_prefix_caches_is_of_the_engines_that_tell_in_all_and_by_
     assert "cached_token_share/other" not in figures
 
 
+def test_a_share_that_no_engine_tells_is_not_taken_for_zero():
+    batch = Batch()
+    for session in (0, 1):
+        silent = trajectory(turn(0, replies=(reply("planner", cached_tokens=None),)))
+        batch.add("a", session, silent, score=0.0)
+    assert not [name for name in batch.metrics() if name.startswith("cached_token_share")]
+
+
 def test_seconds_are_means_over_trajectories(batch):
     figures = batch.metrics()
     assert figures["seconds/planner"] == 2.0

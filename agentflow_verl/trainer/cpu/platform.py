@@ -20,6 +20,8 @@ import torch
 from verl.plugin.platform import PlatformRegistry
 from verl.plugin.platform.platform_base import PlatformBase
 
+from agentflow_verl.trainer.cpu import sglang
+
 if TYPE_CHECKING:  # loads the training engines, which most processes with the plugin never use
     from verl.workers.engine_workers import TrainingWorker
 
@@ -33,10 +35,11 @@ def chosen() -> bool:
 
 
 def register() -> None:
-    """Make the platform known to verl, and in its processes what answers to the name ``vllm``."""
+    """Make the platform known to verl, and in its processes what vLLM and SGLang need."""
     PlatformRegistry.register(platform=NAME)(CpuPlatform)
     if chosen():
         answer_to_vllm()
+        sglang.prepare()
 
 
 def answer_to_vllm() -> None:

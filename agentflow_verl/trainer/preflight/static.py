@@ -85,14 +85,25 @@ def check_algorithm(config: DictConfig) -> None:
 
 
 def check_adapter(config: DictConfig) -> None:
-    """To servers of their own verl sends the checkpoint and leaves the adapter behind
-    (engine_workers.py:764).
+    """verl sends its adapter only to servers that share its GPUs (engine_workers.py:764), and to
+    SGLang under a name that SGLang 0.5.12 does not know (``serialized_named_tensors``,
+    sglang_rollout.py:354; srt/managers/io_struct.py has ``serialized_tensors``).
     """
-    if config.trainer.v1.trainer_mode != "agentflow_separate_async":
+    apart = config.trainer.v1.trainer_mode == "agentflow_separate_async"
+    engine = config.actor_rollout_ref.rollout.name
+    if not apart and engine != "sglang":
         return
     from agentflow_verl.trainer.rollout.lora_sharing import serves_adapter  # heavy: verl's rollout
 
-    if serves_adapter(config.actor_rollout_ref):
+    if not serves_adapter(config.actor_rollout_ref):
+        return
+    if engine == "sglang":
+        raise ConfigError(
+            "actor_rollout_ref.model.lora_rank with actor_rollout_ref.rollout.name=sglang: SGLang"
+            " cannot read the adapter that verl sends; set actor_rollout_ref.model.lora.merge=true,"
+            " or take vllm"
+        )
+    if apart:
         raise ConfigError(
             "actor_rollout_ref.model.lora_rank with"
             " trainer.v1.trainer_mode=agentflow_separate_async: verl would never send the adapter"

@@ -4,8 +4,10 @@ folder.
 vLLM's message queues (vllm/distributed/device_communicators/shm_broadcast.py) are named ``psm_*``
 by Python, and the semaphores of multiprocessing ``sem.mp-*``. Both are removed by their creator;
 Ray ends that process with SIGKILL, so even a run that ends well leaves about seven segments and two
-semaphores. vLLM leaves its sockets and verl its lock files too, a dozen a run: they get a folder of
-the run's own. Ray's session folders stay where Ray keeps them: they hold the logs.
+semaphores. Weights on their way to SGLang on a CPU are files ``agentflow_weights_PID_…``, which
+stay where a run dies meanwhile. vLLM leaves its sockets and verl its lock files too, a dozen a run:
+they get a folder of the run's own. Ray's session folders stay where Ray keeps them: they hold the
+logs.
 
 A run that is killed cannot sweep: Ray replaces the driver's SIGTERM handler with one that ends it
 at once. So a small process waits for the driver's end, however it comes, and sweeps then: ``python
@@ -18,6 +20,7 @@ import contextlib
 import getpass
 import logging
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -31,8 +34,11 @@ from agentflow_verl.core.child_process import ChildProcess
 
 SHARED_MEMORY = Path("/dev/shm")
 PREFIXES = ("psm_", "sem.mp-", "verl_weights_")
+WEIGHTS = re.compile(r"agentflow_weights_(\d+)_")
+"""Weights on their way (cpu/sglang.py), and the process that sends them. No process maps such a
+file, so its sender must be dead."""
 
-TITLES = ("ray::", "VLLM::")
+TITLES = ("ray::", "VLLM::", "sglang::")
 GRACE_S = 10.0
 """How long the processes of a killed run may take to end by themselves."""
 WAIT_S = 20.0
@@ -89,8 +95,8 @@ def remove_until_gone(folder: Path, wait_s: float = WAIT_S) -> None:
 
 
 def end_processes_of(folder: Path, wait_s: float = GRACE_S) -> list[str]:
-    """End Ray's and vLLM's processes that have ``folder`` as their temporary folder. Returns what
-    was killed.
+    """End processes of Ray, vLLM and SGLang that have ``folder`` as their temporary folder. Returns
+    what was killed.
 
     Others may have something to finish, as a logger that uploads. Ray's own agents of a cluster
     that was ended with its driver ask the dead cluster first, for a minute and more
@@ -141,12 +147,17 @@ def _ours(folder: Path) -> dict[Path, int]:
     """This user's segments with such a name, and their inodes."""
     ours = {}
     for file in folder.glob("*"):
-        if file.name.startswith(PREFIXES):
+        if file.name.startswith(PREFIXES) or _sender_is_dead(file.name):
             with contextlib.suppress(FileNotFoundError):  # its owner was quicker
                 found = file.stat()
                 if found.st_uid == os.getuid():
                     ours[file] = found.st_ino
     return ours
+
+
+def _sender_is_dead(name: str) -> bool:
+    sender = WEIGHTS.match(name)
+    return sender is not None and not psutil.pid_exists(int(sender[1]))
 
 
 def _mapped_inodes() -> set[int]:

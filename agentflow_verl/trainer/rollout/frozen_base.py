@@ -146,8 +146,8 @@ class ReplicaClient:
 
 class Abortable:
     """A rollout server whose ``generate`` ends when its caller is cancelled: Ray cancels the task
-    in the server, and vLLM and SGLang abort the request of a task that is cancelled. Awaiting a Ray
-    call alone leaves it running.
+    in the server, and the server aborts the request of a task that is cancelled (SGLang's by
+    sglang_server.py). Awaiting a Ray call alone leaves it running.
     """
 
     def __init__(self, server: Any):

@@ -1,7 +1,7 @@
 """Sampling parameters with which a rollout server holds a frozen module's reply to a JSON schema.
 
 vLLM takes a ``StructuredOutputsParams`` in ``SamplingParams``, to which verl passes its sampling
-parameters by name; SGLang takes ``json_schema`` in its dictionary. Neither server can follow a
+parameters by name; SGLang takes ``ebnf`` in its dictionary. Neither server can follow a
 grammar without its tokenizer.
 """
 
@@ -46,7 +46,8 @@ def _for_vllm() -> SchemaSampling:
 
 
 def _for_sglang(schema: Mapping[str, Any]) -> dict[str, Any]:
-    return {"json_schema": json.dumps(schema)}
+    grammar = _grammar(json.dumps(schema))
+    return {} if grammar is None else {"ebnf": grammar}
 
 
 @lru_cache(maxsize=256)
@@ -54,9 +55,9 @@ def _grammar(schema: str) -> str | None:
     """``schema`` as a grammar without blanks between its tokens; None, with one warning, where
     xgrammar cannot read it: a server refuses the whole request with such a schema.
 
-    Sent as a schema, vLLM allows any blanks unless the engine was started otherwise, and a small
-    model fills its reply with them (seen with vLLM 0.28, whose ``disable_any_whitespace`` of a
-    request has no effect).
+    Sent as a schema, both allow any blanks unless the engine was started otherwise, and a small
+    model fills its reply with them (seen with SGLang 0.5.12, and with vLLM 0.28, whose
+    ``disable_any_whitespace`` of a request has no effect).
     """
     try:
         import xgrammar

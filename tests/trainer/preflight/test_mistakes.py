@@ -71,6 +71,11 @@ MISTAKES: dict[str, Callable[[Path], object]] = {
     "an architecture that the engine does not know": (
         lambda folder: write_model(folder / "model", architectures=["BertModel"])
     ),
+    "a mixture of experts with `platform=cpu`": (
+        lambda folder: write_model(
+            folder / "model", architectures=["Qwen3MoeForCausalLM"], num_experts=8
+        )
+    ),
     "a row without a user message": spoil_row(prompt=[]),
     "a row with an image": spoil_row(images=["a.png"]),
     "a row without a gold": spoil_row(reward_model={"style": "rule", "ground_truth": None}),

@@ -10,7 +10,7 @@ import pytest
 from agentflow_verl.config.schema import AgentflowConfig
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.trainer.preflight.checks import SERVERS, check_run
-from agentflow_verl.trainer.preflight.static import MODES
+from agentflow_verl.trainer.preflight.static import MODES, check_adapter
 from agentflow_verl.trainer.trainers import (
     FlowTrainerColocateAsync,
     FlowTrainerSeparateAsync,
@@ -222,3 +222,10 @@ def test_an_adapter_that_verl_would_never_send_is_refused(good):
     assert "lora.merge=true" in complaint(*good, *separate)
     check(*good, *separate, "actor_rollout_ref.model.lora.merge=true")
     check(*good, "actor_rollout_ref.model.lora_rank=8")
+
+
+def test_an_adapter_that_sglang_cannot_read_is_refused(good):
+    sglang = ("actor_rollout_ref.rollout.name=sglang", "actor_rollout_ref.model.lora_rank=8")
+    assert "set actor_rollout_ref.model.lora.merge=true" in complaint(*good, *sglang)
+    merged = make_config(*good, *sglang, "actor_rollout_ref.model.lora.merge=true")
+    check_adapter(merged)

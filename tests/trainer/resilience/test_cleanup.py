@@ -48,6 +48,15 @@ def test_what_a_process_maps_stays(folder):
     assert sweep_shared_memory(folder) == ["psm_used"]
 
 
+def test_weights_on_their_way_go_with_the_process_that_sends_them(folder):
+    """No process maps them."""
+    sender = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    left = segment(folder, f"agentflow_weights_{sender.pid}_abc")
+    assert sweep_shared_memory(folder) == []
+    sender.communicate(b"\n")
+    assert sweep_shared_memory(folder) == [left.name]
+
+
 def test_a_semaphore_in_use_stays_though_it_is_mapped_under_another_name():
     lock = multiprocessing.get_context("spawn").Lock()
     name = f"sem.{lock._semlock.name.lstrip('/')}"

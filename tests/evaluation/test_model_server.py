@@ -13,8 +13,8 @@ import pytest
 
 from agentflow_verl.cli.main import main
 from agentflow_verl.core.errors import ConfigError
+from agentflow_verl.evaluation.model_server import VLLM, ModelServer
 from agentflow_verl.evaluation.session import versions
-from agentflow_verl.evaluation.vllm_server import VllmServer
 from tests.engines.model_folders import write_model, write_safetensors
 from tests.evaluation.fakes import SUMS, write_questions
 from tests.evaluation.runs import report, stopped, without_times
@@ -71,8 +71,8 @@ def processes(log: Path) -> list[int]:
 
 @pytest.mark.parametrize("args", [(), ("--stubborn",)])
 def test_it_and_what_it_started_are_gone_afterwards(stand_in, args, monkeypatch):
-    monkeypatch.setattr("agentflow_verl.evaluation.vllm_server.STOP_TIMEOUT_S", 1.0)
-    with VllmServer("base", "some/model", args, stand_in) as server:
+    monkeypatch.setattr("agentflow_verl.evaluation.model_server.STOP_TIMEOUT_S", 1.0)
+    with ModelServer(VLLM, "base", "some/model", args, stand_in) as server:
         server.wait(60)
         pids = [server._process.pid, *processes(stand_in / "vllm_base.log")]
         assert len(pids) == 2 and all(map(alive, pids))
@@ -88,8 +88,8 @@ def test_it_and_what_it_started_are_gone_afterwards(stand_in, args, monkeypatch)
 def test_it_ends_with_a_parent_that_is_killed(stand_in):
     program = (
         "from pathlib import Path; import sys, time\n"
-        "from agentflow_verl.evaluation.vllm_server import VllmServer\n"
-        "with VllmServer('base', 'some/model', (), Path(sys.argv[1])) as server:\n"
+        "from agentflow_verl.evaluation.model_server import VLLM, ModelServer\n"
+        "with ModelServer(VLLM, 'base', 'some/model', (), Path(sys.argv[1])) as server:\n"
         "    server.wait(60); print(server._process.pid, flush=True); time.sleep(600)\n"
     )
     parent = subprocess.Popen(
@@ -110,7 +110,7 @@ def test_one_that_dies_says_its_last_words(stand_in):
         "raise SystemExit('no such device')"
     )
     with (
-        VllmServer("base", "some/model", (), stand_in) as server,
+        ModelServer(VLLM, "base", "some/model", (), stand_in) as server,
         pytest.raises(ConfigError, match="(?s)ended with status 1.*no such device"),
     ):
         server.wait(60)
@@ -121,7 +121,7 @@ def test_one_that_never_answers_is_given_up(stand_in):
         "import time; time.sleep(600)"
     )
     with (
-        VllmServer("base", "some/model", (), stand_in) as server,
+        ModelServer(VLLM, "base", "some/model", (), stand_in) as server,
         pytest.raises(ConfigError, match="does not answer after 0 s"),
     ):
         server.wait(0.2)
