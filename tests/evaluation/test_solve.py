@@ -139,7 +139,7 @@ def test_what_the_configuration_lacks_is_one_line(capsys):
     assert main(["solve", "Why?"]) == 2
     assert (
         capsys.readouterr().err
-        == "agentflow solve: name a model: --model PATH starts a vLLM server, --endpoint URL uses"
+        == "agentflow solve: name a model: --model PATH starts a server, --endpoint URL uses"
         " one that runs\n"
     )
 
