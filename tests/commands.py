@@ -134,7 +134,7 @@ def check(words: list[str]) -> None:
 
 def agentflow(words: list[str]) -> None:
     given = reads(lambda: cli.main(words))
-    if given.command == "doctor":
+    if given.command in ("doctor", "plan"):
         settings(composed(given.overrides, given.config_name))
 
 

@@ -86,6 +86,7 @@ WHERE = {
         "agentflow replay outputs/my-run": "tests/flow/test_replay.py",
     },
     "docs/run_at_scale.md": {
+        "agentflow plan": "tests/trainer/sizing/test_plan.py",
         "ray": CLUSTER,
         "python -m verl.trainer.main_ppo": CLUSTER,
         "python -m tool_servers.python_coder": "tests/guides/test_guides.py",

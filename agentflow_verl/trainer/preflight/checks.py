@@ -18,6 +18,7 @@ from agentflow_verl.trainer.preflight.model import check_model
 from agentflow_verl.trainer.preflight.reachable import check_reach
 from agentflow_verl.trainer.preflight.rows import check_data
 from agentflow_verl.trainer.preflight.run_lock import take_lock
+from agentflow_verl.trainer.preflight.sizes import check_sizes
 from agentflow_verl.trainer.shared_prefix.support import check_shared_prefix
 
 SERVERS = "endpoints and tool servers"
@@ -54,6 +55,7 @@ CHECKS = (
     Check("data", lambda config, settings: check_data(config)),
     # After the files, which can be put right on a machine without a GPU.
     Check("devices", static.check_devices),
+    Check("sizes", check_sizes),
     Check(SERVERS, lambda config, settings: check_reach(settings)),
 )
 
