@@ -42,7 +42,6 @@ CHECKS = (
     Check("algorithm", lambda config, settings: static.check_algorithm(config)),
     Check("adapter", lambda config, settings: static.check_adapter(config)),
     Check("batch sizes", consistency.check_batches),
-    Check("tools and nodes", consistency.check_tools_on_nodes),
     Check("checkpoint to resume", consistency.check_resume),
     Check("reward function", consistency.check_reward_function),
     Check(ENGINE, consistency.check_engine),

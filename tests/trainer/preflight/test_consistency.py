@@ -92,10 +92,6 @@ def test_a_good_run_passes(good):
             ],
             "tensor_model_parallel_size=3 does not divide the model's 4 attention heads",
         ),
-        (
-            ["trainer.nnodes=2"],
-            "agentflow.tools.python_coder is embedded, so trainer.nnodes=2",
-        ),
         ([f"{FUNCTION}.path=/no/mine.py"], f"{FUNCTION}.path: there is no file /no/mine.py"),
         ([f"{FUNCTION}.path=pkg://no.such.module"], "there is no module no.such.module"),
         (
