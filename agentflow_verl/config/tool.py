@@ -78,8 +78,8 @@ class ToolConfig(ConfigModel):
 
     def running_at(self, urls: tuple[str, ...], token_env: str | None = None) -> ToolConfig:
         """This server once it has been started: from then on it is like any server with URLs."""
-        started = {"urls": urls, "command": None, "args": (), "env": (), "env_values": {}}
-        return self.model_copy(update={**started, "token_env": token_env})
+        gone: dict[str, Any] = {"command": None, "args": (), "env": (), "env_values": {}}
+        return self.model_copy(update={**gone, "urls": urls, "token_env": token_env})
 
     @field_validator("name")
     @classmethod

@@ -20,9 +20,7 @@ from verl.plugin.platform.platform_manager import set_platform
 
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.trainer.cpu.platform import CpuPlatform, answer_to_vllm
-from agentflow_verl.trainer.preflight.checks import prepare_run
-from agentflow_verl.trainer.preflight.consistency import loopback_notes
-from agentflow_verl.trainer.preflight.sizes import size_notes
+from agentflow_verl.trainer.preflight.checks import notes, prepare_run
 from agentflow_verl.trainer.resilience.cleanup import (
     sweep_after_this_process,
     sweep_shared_memory,
@@ -49,7 +47,7 @@ class LaunchCallback(Callback):
         except ConfigError as wrong:
             print(f"{MARK}{wrong}", file=sys.stderr)
             raise SystemExit(2) from None
-        for note in (*loopback_notes(config, settings), *size_notes(config, settings)):
+        for note in notes(config, settings):
             print(f"{MARK}{note}", flush=True)
         # Hydra calls on_job_end for no job that is interrupted or killed
         self._sweeper = sweep_after_this_process(use_own_temporary_folder())

@@ -149,31 +149,24 @@ def check_engine(config: DictConfig, settings: AgentflowConfig) -> None:
         )
     if len(installed) > 1:
         raise ConfigError(
-            f"{' and '.join(installed)} are both installed and write the same files: pip uninstall"
-            f" -y {' '.join(installed)}, then install the one that this machine needs"
+            f"{' and '.join(installed)} are both installed and write the same files: make a new"
+            f" environment for the one that this machine needs (bash install.sh FOLDER {name})"
         )
     backend = config.actor_rollout_ref.rollout.checkpoint_engine.backend
     apart = config.trainer.v1.trainer_mode == "agentflow_separate_async"
     if apart and backend in NEEDS_CUPY and importlib.util.find_spec("cupy") is None:
         raise ConfigError(
             f"actor_rollout_ref.rollout.checkpoint_engine.backend={backend} needs cupy: pip install"
-            " cupy-cuda12x"
+            f" {_cupy()}"
         )
 
 
-def check_attention(config: DictConfig, settings: AgentflowConfig) -> None:
-    """The attention that verl asks for by default is a package of its own."""
-    override = config.actor_rollout_ref.model.get("override_config") or {}
-    wanted = override.get("attn_implementation", "flash_attention_2")
-    if config.trainer.device != "cuda" or wanted != "flash_attention_2":
-        return
-    if importlib.util.find_spec("flash_attn") is None:
-        raise ConfigError(
-            "flash_attention_2 is verl's default attention, and flash-attn is not installed: pip"
-            " install flash-attn --no-build-isolation, or add"
-            " +actor_rollout_ref.model.override_config.attn_implementation=sdpa"
-            " actor_rollout_ref.model.use_remove_padding=false"
-        )
+def _cupy() -> str:
+    """The distribution of cupy for the CUDA that the installed torch is built with."""
+    import torch
+
+    major = (torch.version.cuda or "12").partition(".")[0]
+    return f"cupy-cuda{major}x"
 
 
 def _is_installed(package: str) -> bool:
