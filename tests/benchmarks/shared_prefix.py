@@ -2,10 +2,10 @@
 tests.benchmarks.shared_prefix [--quick] --json FILE``.
 
 The three phases of a step that compute rows (old log-probabilities with entropy, reference, update)
-through verl's FSDP2 worker on one CPU device. Each shape and way has a process of its own, so that
+through verl's FSDP2 worker on one device. Each shape and way has a process of its own, so that
 neither meets the other's memory; ways alternate, and after one round that does not count the median
-of the rest stands. Seconds are the process's CPU seconds, peak memory the process's own above what
-it was before the first phase.
+of the rest stands. On a CPU, seconds are the process's CPU seconds and peak memory the process's
+own, on a GPU the clock's and the allocator's, above what it was before the first phase.
 """
 
 from __future__ import annotations
@@ -13,15 +13,11 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import random
-import resource
 import socket
 import statistics
 import tempfile
-import time
 from collections import defaultdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +25,8 @@ import torch
 import torch.multiprocessing as multiprocessing
 from tensordict import TensorDict
 from torch import Tensor
+
+from tests.benchmarks.device import clock, enter, make_worker, peak_bytes
 
 logger = logging.getLogger("shared_prefix")
 PHASES = ("old_log_prob", "ref", "update")
@@ -122,56 +120,13 @@ def batch_of(rows: Rows) -> TensorDict:
 def measure(
     _: int, shared: bool, rows: Rows, model: str, given: argparse.Namespace, port: int, answer: Any
 ) -> None:
-    os.environ |= {
-        "RANK": "0",
-        "WORLD_SIZE": "1",
-        "LOCAL_RANK": "0",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "DIST_INIT_METHOD": f"tcp://127.0.0.1:{port}",
-        "VERL_PLATFORM": "cpu",
-        "OMP_NUM_THREADS": "1",
-    }
-    from verl.plugin.platform.platform_manager import set_platform
-
-    from agentflow_verl.trainer.cpu.platform import CpuPlatform
-
-    set_platform(CpuPlatform())
-    from verl.trainer.config import CheckpointConfig
+    device = given.device
+    enter(device, port)
     from verl.utils import tensordict_utils as tu
-    from verl.workers.config import (
-        ActorConfig,
-        FSDPEngineConfig,
-        FSDPOptimizerConfig,
-        HFModelConfig,
-        TrainingWorkerConfig,
-    )
 
-    from agentflow_verl.trainer.actor_loss import choose_loss
-    from agentflow_verl.trainer.cpu.engine import CpuTrainingWorker
     from agentflow_verl.trainer.shared_prefix.engine import SHARED_PREFIX
 
-    precision = {"param_dtype": "fp32", "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
-    worker = CpuTrainingWorker(
-        TrainingWorkerConfig(
-            model_type="language_model",
-            model_config=HFModelConfig(
-                path=model,
-                use_remove_padding=False,
-                enable_gradient_checkpointing=False,
-                override_config={"attn_implementation": "sdpa"},
-            ),
-            engine_config=FSDPEngineConfig(
-                strategy="fsdp2", use_torch_compile=False, mixed_precision=precision
-            ),
-            optimizer_config=FSDPOptimizerConfig(lr=1e-6),
-            checkpoint_config=CheckpointConfig(),
-        )
-    )
-    torch.set_num_threads(1)
-    config = ActorConfig(strategy="fsdp2", rollout_n=8, use_dynamic_bsz=True)
-    worker.set_loss_fn(partial(choose_loss, config=config))
-    worker.reset()
+    worker, _ = make_worker(model, device)
 
     def data_of(entropy: bool) -> TensorDict:
         data = batch_of(rows)
@@ -198,16 +153,16 @@ def measure(
             tu.assign_non_tensor(data, compute_loss=False)
             worker.infer_batch(data)
 
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_bytes(device)
     seconds: dict[str, list[float]] = {phase: [] for phase in PHASES}
     for _round in range(given.rounds + 1):
         for phase in PHASES:
-            start = time.process_time()
+            start = clock(device)
             run(phase)
-            seconds[phase].append(time.process_time() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+            seconds[phase].append(clock(device) - start)
+    peak = peak_bytes(device) - before
     medians = {phase: statistics.median(values[1:]) for phase, values in seconds.items()}
-    answer.put({"seconds": medians, "peak_mib": peak / 1024})
+    answer.put({"seconds": medians, "peak_mib": peak / 2**20})
 
 
 def run_apart(shared: bool, rows: Rows, model: Path, given: argparse.Namespace) -> dict[str, Any]:
@@ -272,6 +227,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--quick", action="store_true", help="under two minutes, smaller shapes")
+    parser.add_argument(
+        "--device", choices=("cuda", "cpu"), default="cuda" if torch.cuda.is_available() else "cpu"
+    )
     parser.add_argument("--only", choices=[*SHAPES, "growth"])
     parser.add_argument("--rounds", type=int, default=2, help="counted rounds in a process")
     parser.add_argument("--repeats", type=int, default=1, help="processes for each way")
