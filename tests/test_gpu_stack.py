@@ -19,7 +19,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-BASE = ROOT / "recipes/quickstart/base"
 GB = 1 << 30
 NEEDED = 20 * GB  # while it is made
 EXCEPTIONS = {
@@ -126,7 +125,7 @@ def test_recipes_preflight_and_verls_names_hold_there(stack: Stack, tmp_path: Pa
 
 
 def test_the_engine_takes_the_arguments_of_every_recipe(stack: Stack) -> None:
-    found = stack.run("python", "-m", "tests.gpu_stack.engine_arguments", stack.engine, str(BASE))
+    found = stack.run("python", "-m", "tests.gpu_stack.engine_arguments", stack.engine)
     assert found.returncode == 0, found.stderr[-4000:]
     lines = [json.loads(line) for line in found.stdout.splitlines() if line.startswith("{")]
     assert {line["recipe"] for line in lines} >= {"paper/paper", "one_gpu/lora"}

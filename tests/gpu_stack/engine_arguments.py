@@ -1,5 +1,5 @@
 """The rollout engine's own argument object for each recipe, as verl's server builds it: ``python -m
-tests.gpu_stack.engine_arguments vllm|sglang MODEL_FOLDER``, in an environment for GPUs.
+tests.gpu_stack.engine_arguments vllm|sglang``, in an environment for GPUs.
 
 verl's server goes as far as it can without a GPU: all options are turned into the engine's, parsed
 and checked by the installed release, and then kept instead of starting an engine. Prints one JSON
@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -93,7 +95,21 @@ def arguments_of(engine: str, config: Any) -> Any:
 
 
 def main() -> None:
-    engine, model = sys.argv[1:]
+    (engine,) = sys.argv[1:]
+    with tempfile.TemporaryDirectory() as folder:
+        print_arguments(engine, long_model(Path(folder) / "model"))
+
+
+def long_model(folder: Path) -> Path:
+    """The quickstart's model, said to read as long texts as the recipes' models do."""
+    shutil.copytree(RECIPES / "quickstart/base", folder)
+    file = folder / "config.json"
+    config = {**json.loads(file.read_text()), "max_position_embeddings": 131072}
+    file.write_text(json.dumps(config))
+    return folder
+
+
+def print_arguments(engine: str, model: Path) -> None:
     job = mock.Mock(**{"get_job_id.return_value": "01000000"})
     with mock.patch("ray.get_runtime_context", return_value=job):
         for name in NAMES:

@@ -24,6 +24,11 @@ PUBLISHED = {  # parameters as the hub states them, and the configuration's figu
         {**QWEN2, "tie_word_embeddings": True, "vocab_size": 151936},
         (1536, 8960, 28, 12, 2),
     ),
+    "Qwen2.5-3B-Instruct": (
+        3_085_938_688,
+        {**QWEN2, "tie_word_embeddings": True, "vocab_size": 151936},
+        (2048, 11008, 36, 16, 2),
+    ),
     "Llama-3.1-8B-Instruct": (
         8_030_261_248,
         {**LLAMA, "tie_word_embeddings": False, "vocab_size": 128256},

@@ -24,13 +24,16 @@ VERL = "hydra.searchpath=[pkg://verl.trainer.config]"
 BIG = Machine(1, 8, 80 * GIB, 96, 2000 * GIB)
 
 
-@pytest.fixture(scope="module")
-def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Qwen2.5-7B-Instruct's configuration, without weights."""
-    folder = tmp_path_factory.mktemp("qwen")
-    _, config, widths = PUBLISHED["Qwen2.5-7B-Instruct"]
+def write_config(folder: Path, name: str) -> Path:
+    """A model's configuration, without weights."""
+    _, config, widths = PUBLISHED[name]
     (folder / "config.json").write_text(json.dumps({**config, **dict(zip(WIDTHS, widths))}))
     return folder
+
+
+@pytest.fixture(scope="module")
+def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_config(tmp_path_factory.mktemp("qwen"), "Qwen2.5-7B-Instruct")
 
 
 def planned(qwen: Path, recipe: str, *overrides: str, machine: Machine = BIG) -> Plan:
@@ -47,6 +50,28 @@ def test_the_papers_run_fits_its_node(qwen: Path) -> None:
     assert state["weights"] == pytest.approx(4 * per_gpu)
     assert state["optimizer"] == pytest.approx(8 * per_gpu)
     assert dict(plan.facts)["checkpoint"].startswith("85.1 GiB")  # 91.4 GB: 12 bytes a parameter
+
+
+@pytest.mark.parametrize(
+    ("recipe", "name", "gpus", "gpu_gib", "nodes"),
+    [
+        ("async/colocate", "Qwen2.5-7B-Instruct", 8, 80, 1),
+        ("async/separate", "Qwen2.5-7B-Instruct", 8, 80, 1),
+        ("base_models/llama3.1-8b", "Llama-3.1-8B-Instruct", 8, 80, 1),
+        ("multi_node/multi_node", "Qwen2.5-7B-Instruct", 8, 80, 5),
+        ("one_gpu/lora", "Qwen2.5-7B-Instruct", 1, 80, 1),
+        ("one_gpu/full", "Qwen2.5-3B-Instruct", 1, 68, 1),  # beside the frozen server's 12
+        ("one_gpu/full", "Qwen2.5-1.5B-Instruct", 1, 68, 1),
+    ],
+)
+def test_a_recipe_fits_the_machine_of_its_readme(
+    recipe, name, gpus, gpu_gib, nodes, tmp_path
+) -> None:
+    machine = Machine(nodes, gpus, gpu_gib * GIB, 96)
+    plan = planned(write_config(tmp_path, name), recipe, machine=machine)
+    assert not plan.problems, plan.problems
+    for phase in ("update", "log_probs", "sampling"):
+        assert plan.total(phase) < gpu_gib * GIB, [(part.name, part) for part in plan.parts]
 
 
 @pytest.mark.parametrize(
