@@ -54,6 +54,13 @@ def run(*words: str) -> None:
     subprocess.run(words, check=True, capture_output=True, timeout=60)
 
 
+def wait_for_ray(log: Path) -> None:
+    give_up = time.monotonic() + 300
+    while "will now block" not in log.read_text():
+        assert time.monotonic() < give_up, log.read_text()
+        time.sleep(1)
+
+
 @pytest.fixture
 def machines() -> Iterator[dict[str, Machine]]:
     made = {name: Machine(name) for name in ADDRESSES}
@@ -118,9 +125,9 @@ def test_workers_of_another_machine_call_the_tools_that_the_run_started(machines
         for name in ADDRESSES:
             (short / name).mkdir(parents=True)
         node("head", "--head", "--port", str(PORT), "--num-gpus", "2", "--include-dashboard=false")
-        time.sleep(10)
+        wait_for_ray(tmp_path / "head.log")
         node("other", "--address", environment["RAY_ADDRESS"], "--num-gpus", "1")
-        time.sleep(10)
+        wait_for_ray(tmp_path / "other.log")
         words = [
             *(sys.executable, "-m", "verl.trainer.main_ppo", "--config-dir", str(ROOT / "recipes")),
             *("--config-name", "tiny", "trainer.nnodes=2"),

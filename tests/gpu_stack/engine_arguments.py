@@ -73,6 +73,9 @@ def arguments_of(engine: str, config: Any) -> Any:
     """vLLM's AsyncEngineArgs, or SGLang's ServerArgs."""
     server = server_of(engine, config)
     if engine == "vllm":
+        from vllm.platforms import current_platform
+
+        current_platform.device_type = "cuda"  # it finds no GPU to infer that from
         from vllm.engine.arg_utils import AsyncEngineArgs
 
         async def keep(arguments: Any) -> None:
