@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
 
-from hydra import compose, initialize_config_module
+from hydra import compose, initialize_config_dir, initialize_config_module
 from omegaconf import DictConfig
 
 from agentflow_verl.cli import main as cli
@@ -134,8 +134,8 @@ def check(words: list[str]) -> None:
 
 def agentflow(words: list[str]) -> None:
     given = reads(lambda: cli.main(words))
-    if given.command == "doctor":
-        settings(composed(given.overrides, given.config_name))
+    if given.command in ("doctor", "plan"):
+        settings(composed(given.overrides, given.config_name, given.config_dir))
 
 
 def module(name: str, words: list[str]) -> None:
@@ -191,11 +191,16 @@ def pytest_arguments(words: list[str]) -> None:
         assert (ROOT / path.split("::")[0]).exists(), path
 
 
-def composed(overrides: list[str], config_name: str = "agentflow") -> DictConfig:
+def composed(
+    overrides: list[str], config_name: str = "agentflow", config_dir: Path | None = None
+) -> DictConfig:
+    given = [re.sub(r"\$\w+|\"\$\w+\"", "x", override) for override in overrides]
+    if config_dir is not None:
+        given.append("hydra.searchpath=[pkg://verl.trainer.config]")
+        with initialize_config_dir(str(ROOT / config_dir), version_base=None):
+            return compose(config_name, given)
     with initialize_config_module("verl.trainer.config", version_base=None):
-        return compose(
-            config_name, [re.sub(r"\$\w+|\"\$\w+\"", "x", override) for override in overrides]
-        )
+        return compose(config_name, given)
 
 
 def settings(config: DictConfig) -> schema.AgentflowConfig:

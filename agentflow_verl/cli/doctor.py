@@ -54,6 +54,7 @@ def report(config_name: str, overrides: list[str], config_dir: Path | None = Non
         lambda: installation.devices(state["config"]),
         lambda: run_checks(state["config"], state),
         lambda: installation.registries(state["config"]),
+        lambda: installation.engine(state["config"]),
         lambda: tools(state["settings"]),
         lambda: endpoints(state["settings"]),
     ]
@@ -89,6 +90,8 @@ def run_checks(config: DictConfig, state: dict[str, Any]) -> Iterator[Line]:
     yield "model", config.actor_rollout_ref.model.path
     yield "data", f"{config.data.train_files}, {config.data.val_files}"
     yield "output", config.trainer.default_local_dir
+    for note in checks.notes(config, state["settings"]):
+        yield "note", note
 
 
 DEFAULT_MODEL = "~/models/deepseek-llm-7b-chat"  # verl's placeholder

@@ -1,6 +1,7 @@
 """``agentflow``: the command line. Parses, and hands over to the command's own file.
 
 agentflow doctor [OVERRIDES…]          check this installation and a run's configuration
+agentflow plan [OVERRIDES…] …          GPU memory, CPUs and disk that a run takes
 agentflow eval --benchmarks NAMES …    accuracy on benchmarks; --compare A B for two runs
 agentflow solve "QUESTION" …           answer one question, each step shown as it happens
 agentflow analyse WHAT RUN_DIR…        the paper's analyses over saved trajectories
@@ -57,6 +58,7 @@ class Command:
 
 COMMANDS = {
     "doctor": Command("doctor", "check this installation, and a run's configuration"),
+    "plan": Command("plan", "GPU memory, CPUs and disk that a run takes, beside a machine's"),
     "eval": Command("evaluate", "measure an agent on benchmarks, or compare two such runs"),
     "solve": Command("solve", "answer one question, each step shown as it happens"),
     "analyse": Command("analyse", "the paper's analyses over saved trajectories"),

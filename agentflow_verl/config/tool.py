@@ -67,19 +67,19 @@ class ToolConfig(ConfigModel):
         """Whether the supervisor has to start this server."""
         return not self.urls
 
-    def argv(self, port: int) -> list[str]:
-        """The command line of an embedded server; port 0 lets it choose one. It must not outlive
-        its parent.
+    def argv(self, port: int, host: str | None = None) -> list[str]:
+        """The command line of an embedded server; port 0 lets it choose one, ``host`` is where it
+        listens if not on loopback. It must not outlive its parent.
         """
         # This interpreter and not "python": the server needs the same environment.
         command = self.command or (sys.executable, "-m", f"tool_servers.{self.name}")
-        return [*command, "--port", str(port), "--exit-with-parent", *self.args]
+        where = ["--host", host] if host else []
+        return [*command, "--port", str(port), *where, "--exit-with-parent", *self.args]
 
-    def running_at(self, urls: tuple[str, ...]) -> ToolConfig:
+    def running_at(self, urls: tuple[str, ...], token_env: str | None = None) -> ToolConfig:
         """This server once it has been started: from then on it is like any server with URLs."""
-        return self.model_copy(
-            update={"urls": urls, "command": None, "args": (), "env": (), "env_values": {}}
-        )
+        gone: dict[str, Any] = {"command": None, "args": (), "env": (), "env_values": {}}
+        return self.model_copy(update={**gone, "urls": urls, "token_env": token_env})
 
     @field_validator("name")
     @classmethod

@@ -127,11 +127,11 @@ class ChildProcess:
         self._process.wait()
 
 
-def answers(port: int, path: str, timeout_s: float) -> bool:
-    """Whether ``GET path`` on loopback answers 200 in time."""
+def answers(port: int, path: str, timeout_s: float, host: str = "127.0.0.1") -> bool:
+    """Whether ``GET path`` on an address of this machine answers 200 in time."""
     # http.client rather than a session: no pool, no retry, no proxy of the environment between this
-    # process and loopback.
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
+    # process and its own machine.
+    connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
     try:
         connection.request("GET", path)
         return connection.getresponse().status == 200

@@ -20,7 +20,7 @@ from verl.plugin.platform.platform_manager import set_platform
 
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.trainer.cpu.platform import CpuPlatform, answer_to_vllm
-from agentflow_verl.trainer.preflight.checks import prepare_run
+from agentflow_verl.trainer.preflight.checks import notes, prepare_run
 from agentflow_verl.trainer.resilience.cleanup import (
     sweep_after_this_process,
     sweep_shared_memory,
@@ -47,6 +47,8 @@ class LaunchCallback(Callback):
         except ConfigError as wrong:
             print(f"{MARK}{wrong}", file=sys.stderr)
             raise SystemExit(2) from None
+        for note in notes(config, settings):
+            print(f"{MARK}{note}", flush=True)
         # Hydra calls on_job_end for no job that is interrupted or killed
         self._sweeper = sweep_after_this_process(use_own_temporary_folder())
         if settings.log_level == "WARNING" and not verl_is_loud(os.environ):

@@ -9,13 +9,16 @@ run that does not use the agentflow config is not changed: what happens here onl
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
+from typing import Any
 
 import wrapt
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
 
 from agentflow_verl.config.overrides import check_override_keys
 from agentflow_verl.config.schema import AgentflowConfig
@@ -42,6 +45,14 @@ Plugins.instance().register(AgentflowSearchPath)
 # Hydra refuses an override of a key that no config file lists; so every option is listed, with its
 # one default.
 ConfigStore.instance().store("agentflow_schema", {"agentflow": AgentflowConfig().model_dump()})
+
+
+def if_flash_attn(there: Any, absent: Any) -> Any:
+    """``${agentflow.if_flash_attn:there,absent}`` in a configuration."""
+    return absent if importlib.util.find_spec("flash_attn") is None else there
+
+
+OmegaConf.register_new_resolver("agentflow.if_flash_attn", if_flash_attn, replace=True)
 platform.register()
 # The trainer's modules are heavy: ours, which register themselves, are imported where the trainer
 # itself is. Not sooner, since they subclass verl's; not later, since main_ppo looks the mode up in

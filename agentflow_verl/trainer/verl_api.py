@@ -291,6 +291,7 @@ MODEL_CLASS = Owner(
     "transformers/modeling_utils.py",
     (
         Name("_supports_attention_backend", "read", 0, "whether a model can share prefixes"),
+        Name("_supports_sdpa", "read", 0, "whether a model can be trained without flash-attn"),
         Name("_is_stateful", "read", 0, "whether a model can share prefixes"),
     ),
 )

@@ -12,18 +12,16 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
-import resource
 import socket
 import statistics
-import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.multiprocessing as multiprocessing
 from tensordict import TensorDict
+
+from tests.benchmarks.device import attention, clock, enter, make_worker, peak_bytes
 
 logger = logging.getLogger("actor_update")
 LOSSES = ("flow_grpo", "grpo")
@@ -63,62 +61,10 @@ def rows_of(count: int, prompt: int, response: int, vocabulary: int, weighted: b
 
 def measure(_: int, loss: str, given: argparse.Namespace, port: int, answer: Any) -> None:
     device = given.device
-    address = f"tcp://127.0.0.1:{port}"
-    os.environ |= {
-        "RANK": "0",
-        "WORLD_SIZE": "1",
-        "LOCAL_RANK": "0",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
-    os.environ["DIST_INIT_METHOD"] = address
-    if device == "cpu":
-        os.environ |= {"VERL_PLATFORM": "cpu", "OMP_NUM_THREADS": "1"}
-        from verl.plugin.platform.platform_manager import set_platform
-
-        from agentflow_verl.trainer.cpu.platform import CpuPlatform
-
-        set_platform(CpuPlatform())
-    from verl.trainer.config import CheckpointConfig
+    enter(device, port)
     from verl.utils import tensordict_utils as tu
-    from verl.workers.config import (
-        ActorConfig,
-        FSDPEngineConfig,
-        FSDPOptimizerConfig,
-        HFModelConfig,
-        TrainingWorkerConfig,
-    )
 
-    from agentflow_verl.trainer.actor_loss import choose_loss
-    from agentflow_verl.trainer.cpu import platform
-
-    cpu = device == "cpu"
-    now = time.process_time if cpu else time.perf_counter
-    model = HFModelConfig(
-        path=str(given.model),
-        use_remove_padding=not cpu,
-        enable_gradient_checkpointing=not cpu,
-        override_config={"attn_implementation": "sdpa"} if cpu else {},
-    )
-    precision = {
-        "param_dtype": "fp32" if cpu else "bf16",
-        "reduce_dtype": "fp32",
-        "buffer_dtype": "fp32",
-    }
-    worker = platform.training_worker()(
-        TrainingWorkerConfig(
-            model_type="language_model",
-            model_config=model,
-            engine_config=FSDPEngineConfig(
-                strategy="fsdp2", use_torch_compile=False, mixed_precision=precision
-            ),
-            optimizer_config=FSDPOptimizerConfig(lr=1e-6),
-            checkpoint_config=CheckpointConfig(),
-        )
-    )
-    config = ActorConfig(strategy="fsdp2", rollout_n=8, use_dynamic_bsz=True)
-    worker.set_loss_fn(partial(choose_loss, config=config))
-    worker.reset()
+    worker, model = make_worker(str(given.model), device)
     seconds = []
     for _round in range(given.rounds + 1):
         data = rows_of(
@@ -140,22 +86,11 @@ def measure(_: int, loss: str, given: argparse.Namespace, port: int, answer: Any
         tu.assign_non_tensor(
             data, num_mini_batch=1, epochs=1, seed=1, dataloader_kwargs={"shuffle": False}
         )
-        _wait(device)
-        start = now()
+        start = clock(device)
         worker.train_mini_batch(data)
-        _wait(device)
-        seconds.append(now() - start)
-    peak = (
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        if cpu
-        else torch.cuda.max_memory_allocated()
-    )
+        seconds.append(clock(device) - start)
+    peak = peak_bytes(device)
     answer.put({"seconds": statistics.median(seconds[1:]), "peak_gib": peak / 2**30})
-
-
-def _wait(device: str) -> None:
-    if device != "cpu":
-        torch.cuda.synchronize()
 
 
 def compare(given: argparse.Namespace) -> dict[str, Any]:
@@ -163,6 +98,7 @@ def compare(given: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {
         name: getattr(given, name) for name in ("device", "rows", "prompt", "response", "rounds")
     } | {"model": str(given.model)}
+    found["attention"] = attention(given.device)[0]
     if given.device != "cpu":
         found["gpu"] = torch.cuda.get_device_name()
     for loss in LOSSES:

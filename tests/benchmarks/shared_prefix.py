@@ -1,29 +1,23 @@
 """Shared prefixes against verl's own engine, on the same rows: ``python -m
-tests.benchmarks.shared_prefix [--quick] [--device cuda] --json FILE``.
+tests.benchmarks.shared_prefix [--quick] --json FILE``.
 
 The three phases of a step that compute rows (old log-probabilities with entropy, reference, update)
 through verl's FSDP2 worker on one device. Each shape and way has a process of its own, so that
 neither meets the other's memory; ways alternate, and after one round that does not count the median
-of the rest stands. On the CPU, in fp32, seconds are the process's CPU seconds, peak memory the
-process's own above what it was before the first phase. On a GPU, in bf16, seconds are those until
-it has finished, peak memory is what torch held above that.
+of the rest stands. On a CPU, seconds are the process's CPU seconds and peak memory the process's
+own, on a GPU the clock's and the allocator's, above what it was before the first phase.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import logging
-import os
 import random
-import resource
 import socket
 import statistics
 import tempfile
-import time
 from collections import defaultdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +25,8 @@ import torch
 import torch.multiprocessing as multiprocessing
 from tensordict import TensorDict
 from torch import Tensor
+
+from tests.benchmarks.device import clock, enter, make_worker, peak_bytes
 
 logger = logging.getLogger("shared_prefix")
 PHASES = ("old_log_prob", "ref", "update")
@@ -121,91 +117,16 @@ def batch_of(rows: Rows) -> TensorDict:
     return TensorDict(batch, batch_size=len(rows))
 
 
-def worker_of(model: str, device: str) -> Any:
-    """verl's worker on this process's device. On a GPU as verl is run there: in bf16, and packed
-    rows where flash-attention is.
-    """
-    from verl.trainer.config import CheckpointConfig
-    from verl.workers.config import (
-        FSDPEngineConfig,
-        FSDPOptimizerConfig,
-        HFModelConfig,
-        TrainingWorkerConfig,
-    )
-
-    if device == "cpu":
-        from agentflow_verl.trainer.cpu.engine import CpuTrainingWorker as Worker
-    else:
-        from verl.workers.engine_workers import TrainingWorker as Worker
-    flash = device == "cuda" and importlib.util.find_spec("flash_attn") is not None
-    precision = {
-        "param_dtype": "fp32" if device == "cpu" else "bf16",
-        "reduce_dtype": "fp32",
-        "buffer_dtype": "fp32",
-    }
-    return Worker(
-        TrainingWorkerConfig(
-            model_type="language_model",
-            model_config=HFModelConfig(
-                path=model,
-                use_remove_padding=flash,
-                enable_gradient_checkpointing=False,
-                override_config={"attn_implementation": "flash_attention_2" if flash else "sdpa"},
-            ),
-            engine_config=FSDPEngineConfig(
-                strategy="fsdp2", use_torch_compile=False, mixed_precision=precision
-            ),
-            optimizer_config=FSDPOptimizerConfig(lr=1e-6),
-            checkpoint_config=CheckpointConfig(),
-        )
-    )
-
-
-def seconds_now(device: str) -> float:
-    """The process's CPU seconds; on a GPU the time at which it has finished."""
-    if device == "cpu":
-        return time.process_time()
-    torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-def peak_mib(device: str) -> float:
-    """The most memory so far: the process's own, on a GPU torch's."""
-    if device == "cpu":
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return torch.cuda.max_memory_allocated() / 2**20
-
-
 def measure(
     _: int, shared: bool, rows: Rows, model: str, given: argparse.Namespace, port: int, answer: Any
 ) -> None:
-    os.environ |= {
-        "RANK": "0",
-        "WORLD_SIZE": "1",
-        "LOCAL_RANK": "0",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "DIST_INIT_METHOD": f"tcp://127.0.0.1:{port}",
-    }
-    if given.device == "cpu":
-        os.environ |= {"VERL_PLATFORM": "cpu", "OMP_NUM_THREADS": "1"}
-        from verl.plugin.platform.platform_manager import set_platform
-
-        from agentflow_verl.trainer.cpu.platform import CpuPlatform
-
-        set_platform(CpuPlatform())
+    device = given.device
+    enter(device, port)
     from verl.utils import tensordict_utils as tu
-    from verl.workers.config import ActorConfig
 
-    from agentflow_verl.trainer.actor_loss import choose_loss
     from agentflow_verl.trainer.shared_prefix.engine import SHARED_PREFIX
 
-    worker = worker_of(model, given.device)
-    if given.device == "cpu":
-        torch.set_num_threads(1)
-    config = ActorConfig(strategy="fsdp2", rollout_n=8, use_dynamic_bsz=True)
-    worker.set_loss_fn(partial(choose_loss, config=config))
-    worker.reset()
+    worker, _ = make_worker(model, device)
 
     def data_of(entropy: bool) -> TensorDict:
         data = batch_of(rows)
@@ -232,16 +153,16 @@ def measure(
             tu.assign_non_tensor(data, compute_loss=False)
             worker.infer_batch(data)
 
-    before = peak_mib(given.device)
+    before = peak_bytes(device)
     seconds: dict[str, list[float]] = {phase: [] for phase in PHASES}
     for _round in range(given.rounds + 1):
         for phase in PHASES:
-            start = seconds_now(given.device)
+            start = clock(device)
             run(phase)
-            seconds[phase].append(seconds_now(given.device) - start)
-    peak = peak_mib(given.device) - before
+            seconds[phase].append(clock(device) - start)
+    peak = peak_bytes(device) - before
     medians = {phase: statistics.median(values[1:]) for phase, values in seconds.items()}
-    answer.put({"seconds": medians, "peak_mib": peak})
+    answer.put({"seconds": medians, "peak_mib": peak / 2**20})
 
 
 def run_apart(shared: bool, rows: Rows, model: Path, given: argparse.Namespace) -> dict[str, Any]:
@@ -306,7 +227,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--quick", action="store_true", help="under two minutes, smaller shapes")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument(
+        "--device", choices=("cuda", "cpu"), default="cuda" if torch.cuda.is_available() else "cpu"
+    )
     parser.add_argument("--only", choices=[*SHAPES, "growth"])
     parser.add_argument("--rounds", type=int, default=2, help="counted rounds in a process")
     parser.add_argument("--repeats", type=int, default=1, help="processes for each way")

@@ -52,6 +52,11 @@ WHERE = {
         "python -m verl.trainer.main_ppo": "docs/train.md",
         "bash recipes/quickstart/run.sh": "tests/guides/test_guides.py",
         "bash tests/run.sh": "this",
+        "bash install.sh": "tests/test_gpu_stack.py",
+    },
+    "tests/gpu/README.md": {
+        "python -m tests.gpu.measure": "tests/gpu/test_measure.py",
+        "python -m pytest": "this",
     },
     "CONTRIBUTING.md": {
         "bash install.sh": "bash tests/run.sh",
@@ -84,13 +89,14 @@ WHERE = {
         "agentflow replay outputs/my-run": "tests/flow/test_replay.py",
     },
     "docs/run_at_scale.md": {
+        "agentflow plan": "tests/trainer/sizing/test_plan.py",
         "ray": CLUSTER,
         "python -m verl.trainer.main_ppo": CLUSTER,
         "python -m tool_servers.python_coder": "tests/guides/test_guides.py",
         "python -m tool_servers.wikipedia_search": "tests/guides/test_guides.py",
     },
     "docs/train.md": {
-        "pip install": GPU,
+        "bash install.sh .venv vllm": "tests/test_gpu_stack.py",
         "bash install.sh": "bash tests/run.sh",
         "source": "bash tests/run.sh",
     },
@@ -109,7 +115,11 @@ WHERE = {
         "python recipes/paper_data/prepare.py": "tests/recipes/test_paper_data.py",
         "python -m verl.trainer.main_ppo": GPU,
     },
-    "recipes/paper/README.md": {"pip install": GPU, "bash recipes/paper/run.sh": GPU},
+    "recipes/paper/README.md": {
+        "bash install.sh": "tests/test_gpu_stack.py",
+        "source": "bash tests/run.sh",
+        "bash recipes/paper/run.sh": GPU,
+    },
     "recipes/paper_data/README.md": {
         "bash recipes/paper_data/run.sh": HUB,
         "python recipes/paper_data/prepare.py": "tests/recipes/test_paper_data.py",

@@ -234,8 +234,6 @@ def test_a_run_that_cannot_start_says_so_before_it_starts(tmp_path):
         "--config-name",
         "paper/paper",
         f"hydra.run.dir={tmp_path}",
-        "+actor_rollout_ref.model.override_config.attn_implementation=sdpa",  # no flash-attn here
-        "actor_rollout_ref.model.use_remove_padding=false",
     ]
     run = subprocess.run(
         [*command, "data.train_files=nowhere.parquet"],

@@ -1,8 +1,10 @@
-"""One embedded tool server: a child process in a session of its own, reached over loopback.
+"""One embedded tool server: a child process in a session of its own, reached over loopback, or from
+the other nodes of a run at an address of this machine, with a token.
 
 The contract with the child: it takes ``--port`` and ``--exit-with-parent``, prints one JSON line
 ``{"event": "listening", "port": N}`` on stdout once it listens, and answers 200 on ``GET
-/healthz``.
+/healthz``. With ``Reach`` it also takes ``--host``, and wants the token of ``AGENTFLOW_TOOL_TOKEN``
+as a bearer.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import subprocess
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -24,10 +27,21 @@ from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.tools.embedded.orphan_guard import OrphanGuard
 
 HEALTH_TIMEOUT_S = 2.0
+SERVERS_TOKEN = "AGENTFLOW_TOOL_TOKEN"
 PASSED_ON = ("PATH", "HOME", "LANG", "PYTHONPATH")
 _LAST_LINES = 20
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How other machines reach the embedded servers."""
+
+    host: str
+    """An address of this machine, to listen on."""
+    token_env: str
+    """The environment variable, here and where the tools are called, that holds their token."""
 
 
 class ServerProcess:
@@ -40,9 +54,14 @@ class ServerProcess:
     """
 
     def __init__(
-        self, config: ToolConfig, log_dir: Path | None = None, guard: OrphanGuard | None = None
+        self,
+        config: ToolConfig,
+        log_dir: Path | None = None,
+        guard: OrphanGuard | None = None,
+        reach: Reach | None = None,
     ) -> None:
         self.config = config
+        self._reach = reach
         self._guard = guard or OrphanGuard()
         self.port = 0
         self._log_path: Path | None = None
@@ -60,7 +79,10 @@ class ServerProcess:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/mcp"
+        host = self._reach.host if self._reach else "127.0.0.1"
+        if ":" in host:  # IPv6
+            host = f"[{host}]"
+        return f"http://{host}:{self.port}/mcp"
 
     @property
     def pid(self) -> int | None:
@@ -72,7 +94,7 @@ class ServerProcess:
         """Start the server; it is not ready yet. Raises ``ConfigError`` if the program cannot be
         run.
         """
-        argv = self.config.argv(self.port)
+        argv = self.config.argv(self.port, self._reach.host if self._reach else None)
         self._listening = threading.Event()
         self._last_lines.clear()
         log = self._open_log()
@@ -97,7 +119,11 @@ class ServerProcess:
                 self._pumps.append(self._pump(pipe, handle))
 
     def _secrets(self) -> dict[str, str]:
-        return {name: value.get_secret_value() for name, value in self.config.env_values.items()}
+        values = self.config.env_values.items()
+        secrets = {name: value.get_secret_value() for name, value in values}
+        if self._reach:
+            secrets[SERVERS_TOKEN] = os.environ[self._reach.token_env]
+        return secrets
 
     def ready(self) -> bool:
         """Whether it has announced its port and answers."""
@@ -105,6 +131,8 @@ class ServerProcess:
 
     def healthy(self) -> bool:
         """Whether ``GET /healthz`` answers 200 within two seconds."""
+        if self._reach:
+            return answers(self.port, "/healthz", HEALTH_TIMEOUT_S, self._reach.host)
         return answers(self.port, "/healthz", HEALTH_TIMEOUT_S)
 
     def exited(self) -> bool:

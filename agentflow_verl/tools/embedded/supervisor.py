@@ -24,7 +24,7 @@ from pathlib import Path
 from agentflow_verl.config.tool import ToolConfig
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.tools.embedded.orphan_guard import OrphanGuard
-from agentflow_verl.tools.embedded.server_process import ServerProcess
+from agentflow_verl.tools.embedded.server_process import Reach, ServerProcess
 
 RESTARTS_PER_WINDOW = 3
 WINDOW_S = 60.0
@@ -41,7 +41,7 @@ class Supervisor:
     ``configs`` may mix embedded servers with ones that have URLs; only the former are started.
     Times in seconds: ``start_timeout_s`` until a server must answer, ``health_every_s`` between
     health checks, ``hung_after_s`` of silence after which a server is killed and restarted. At most
-    three restarts per server and minute.
+    three restarts per server and minute. ``reach`` lets other machines call them.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class Supervisor:
         start_timeout_s: float = 180.0,
         health_every_s: float = 5.0,
         hung_after_s: float = 30.0,
+        reach: Reach | None = None,
     ) -> None:
         names = [config.name for config in configs]
         twice = {name for name in names if names.count(name) > 1}
@@ -60,12 +61,13 @@ class Supervisor:
         if log_dir is not None:
             folder = Path(log_dir)
         self._given = tuple(configs)
+        self._reach = reach
         self._start_timeout_s = start_timeout_s
         self._guard = OrphanGuard()
         self._watches = []
         for config in configs:
             if config.embedded:
-                server = ServerProcess(config, folder, self._guard)
+                server = ServerProcess(config, folder, self._guard, reach)
                 self._watches.append(_Watch(server, start_timeout_s, health_every_s, hung_after_s))
         self._up = threading.Event()
         self._stopping = threading.Event()
@@ -80,7 +82,8 @@ class Supervisor:
         running = []
         for config in self._given:
             if config.embedded:
-                config = config.running_at((urls[config.name],))
+                token_env = self._reach.token_env if self._reach else None
+                config = config.running_at((urls[config.name],), token_env)
             running.append(config)
         return tuple(running)
 

