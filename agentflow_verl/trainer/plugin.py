@@ -9,7 +9,6 @@ run that does not use the agentflow config is not changed: what happens here onl
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 from typing import Any
 
@@ -24,6 +23,7 @@ from agentflow_verl.config.overrides import check_override_keys
 from agentflow_verl.config.schema import AgentflowConfig
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.trainer.cpu import platform
+from agentflow_verl.trainer.installed import has_flash_attn
 
 CONFIG_PATH = "pkg://agentflow_verl.config"
 
@@ -49,7 +49,7 @@ ConfigStore.instance().store("agentflow_schema", {"agentflow": AgentflowConfig()
 
 def if_flash_attn(there: Any, absent: Any) -> Any:
     """``${agentflow.if_flash_attn:there,absent}`` in a configuration."""
-    return absent if importlib.util.find_spec("flash_attn") is None else there
+    return there if has_flash_attn() else absent
 
 
 OmegaConf.register_new_resolver("agentflow.if_flash_attn", if_flash_attn, replace=True)

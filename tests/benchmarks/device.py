@@ -5,7 +5,6 @@ On a GPU bf16 over fp32 weights, with flash-attn where it is installed and PyTor
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import resource
 import time
@@ -13,10 +12,12 @@ from typing import Any
 
 import torch
 
+from agentflow_verl.trainer.installed import has_flash_attn
+
 
 def attention(device: str) -> tuple[str, bool]:
     """The attention, and whether rows are packed (``use_remove_padding``)."""
-    if device == "cuda" and importlib.util.find_spec("flash_attn") is not None:
+    if device == "cuda" and has_flash_attn():
         return "flash_attention_2", True
     return "sdpa", False
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -47,9 +46,9 @@ def test_a_part_that_fails_keeps_no_other_back(tmp_path, monkeypatch) -> None:
 
 
 def test_the_attention_is_flash_attns_where_that_is(tmp_path, monkeypatch) -> None:
-    (tmp_path / "flash_attn.py").write_text("")
+    (tmp_path / "flash_attn-2.8.3.dist-info").mkdir()
+    (tmp_path / "flash_attn-2.8.3.dist-info/METADATA").write_text("Name: flash-attn\n")
     assert attention("cpu") == ("sdpa", False)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "flash_attn", raising=False)
     assert attention("cuda") == ("flash_attention_2", True)
     assert attention("cpu") == ("sdpa", False)

@@ -7,12 +7,12 @@ takes PyTorch's (config/platform/accelerator.yaml), which needs nothing.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 
 from omegaconf import DictConfig
 
 from agentflow_verl.config.schema import AgentflowConfig
 from agentflow_verl.core.errors import ConfigError
+from agentflow_verl.trainer.installed import has_flash_attn
 from agentflow_verl.trainer.preflight.model import local_model, read_model_config
 
 OPTION = "actor_rollout_ref.model.override_config.attn_implementation"
@@ -41,7 +41,7 @@ def check_attention(config: DictConfig, settings: AgentflowConfig) -> None:
 
 def attention_notes(config: DictConfig) -> list[str]:
     """What a run without flash-attn should know, once."""
-    if config.trainer.device != "cuda" or attention(config) != TORCH or _has_flash():
+    if config.trainer.device != "cuda" or attention(config) != TORCH or has_flash_attn():
         return []
     return [
         "attention: PyTorch's (sdpa), with rows padded where they share no prefix, since flash-attn"
@@ -54,12 +54,8 @@ def attention(config: DictConfig) -> str:
     return str(override.get("attn_implementation", FLASH))
 
 
-def _has_flash() -> bool:
-    return importlib.util.find_spec("flash_attn") is not None
-
-
 def _check_flash() -> None:
-    if not _has_flash():
+    if not has_flash_attn():
         raise ConfigError(
             f"{OPTION}={FLASH}: flash-attn is not installed; leave the option out to train with"
             f" PyTorch's attention; {BUILD}"
@@ -81,7 +77,7 @@ def _model_takes_torchs(config: DictConfig) -> bool:
     from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig
 
     try:
-        found = AutoConfig.from_pretrained(folder)
+        found = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         model_class = MODEL_FOR_CAUSAL_LM_MAPPING[type(found)]
     except Exception:  # check_model says what is wrong with a folder
         return True

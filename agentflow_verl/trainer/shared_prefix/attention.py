@@ -13,7 +13,6 @@ Shapes: B=1, H query heads, K key heads, N distinct tokens, E head size.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from agentflow_verl.trainer.installed import has_flash_attn
 from agentflow_verl.trainer.shared_prefix.tree import PrefixTree
 
 NAME = "agentflow_shared_prefix"
@@ -154,7 +154,7 @@ def _offsets(lengths: list[int], device: torch.device) -> Tensor:
 
 def flash_varlen(device: torch.device) -> Callable[..., Tensor] | None:
     """flash-attention's variable-length function, where the package and a GPU are."""
-    if device.type != "cuda" or importlib.util.find_spec("flash_attn") is None:
+    if device.type != "cuda" or not has_flash_attn():
         return None
     function: Callable[..., Tensor] = importlib.import_module("flash_attn").flash_attn_varlen_func
     return function

@@ -8,20 +8,17 @@ from agentflow_verl.trainer.sizing.model import ModelSize
 CPUS_PER_TRAINING_GPU = 3  # single_controller/ray/base.py, ResourcePoolManager.max_colocate_count
 CPUS_PER_SERVING_GPU = 2  # workers/rollout/replica.py, init_standalone
 CONTROLLER = 1  # transfer_queue/controller.py
-TO_PLACE_AN_ACTOR = 1
-"""An actor without a demand of its own needs one CPU free when it is placed, and then none
-(docs.ray.io, "Resources": ``num_cpus`` of actors).
-"""
 
 
 def cpus(training_gpus: int, serving_gpus: int, storage_units: int) -> int:
-    """CPUs without which Ray waits for ever: it counts them, whatever the cores do."""
+    """CPUs without which Ray waits for ever: it counts them, whatever the cores do. Actors without
+    a demand of their own take none.
+    """
     return (
         CPUS_PER_TRAINING_GPU * training_gpus
         + CPUS_PER_SERVING_GPU * serving_gpus
         + CONTROLLER
         + storage_units
-        + TO_PLACE_AN_ACTOR
     )
 
 

@@ -72,7 +72,10 @@ def size_of(path: str, fetch: bool = True) -> ModelSize:
     from transformers import AutoConfig
 
     try:
-        found = AutoConfig.from_pretrained(path, local_files_only=not fetch)
+        # Left open, the question whether a model's own code may run would be asked at the terminal.
+        found = AutoConfig.from_pretrained(
+            path, local_files_only=not fetch, trust_remote_code=False
+        )
     except Exception as error:  # transformers raises a dozen kinds for a configuration it dislikes
         raise ConfigError(
             f"{path}: its config.json cannot be read ({str(error).splitlines()[0]}); name a folder"

@@ -212,7 +212,7 @@ def _cpus(plan: Plan, config: DictConfig, machine: Machine) -> None:
         (
             "CPUs for Ray",
             f"{needed}: {host.CPUS_PER_TRAINING_GPU} per training GPU,"
-            f" {host.CPUS_PER_SERVING_GPU} per serving GPU, {units or 0} storage units, 2 more",
+            f" {host.CPUS_PER_SERVING_GPU} per serving GPU, TransferQueue {1 + (units or 0)}",
         )
     )
     if machine.cpus is not None and needed > machine.cpus * machine.nodes:

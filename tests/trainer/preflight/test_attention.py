@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -12,7 +11,6 @@ from hydra import compose, initialize_config_module
 from omegaconf import DictConfig
 
 from agentflow_verl.core.errors import ConfigError
-from agentflow_verl.trainer import plugin
 from agentflow_verl.trainer.preflight.attention import attention_notes, check_attention
 from agentflow_verl.trainer.preflight.static import load_settings
 from tests.trainer.preflight.runs import make_config
@@ -25,16 +23,22 @@ def gpus(*overrides: str) -> DictConfig:
         return compose("agentflow", [model, *overrides])
 
 
-@pytest.fixture(params=[True, False], ids=["with flash-attn", "without"])
+def install(folder: Path, distribution: str, source: str = "") -> None:
+    """A package flash_attn, of a distribution of this name."""
+    information = folder / f"{distribution.replace('-', '_')}-2.8.3.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text(f"Name: {distribution}\nVersion: 2.8.3\n")
+    (folder / "flash_attn.py").write_text(source)
+
+
+@pytest.fixture(params=["flash-attn", "flash-attn-4", None])
 def flash(request, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> bool:
-    """Whether a package flash_attn is there."""
-    (tmp_path / "flash_attn.py").write_text("")
-    if request.param:
-        monkeypatch.syspath_prepend(tmp_path)
+    """Whether flash-attn 2 is there: flash-attn-4 (SGLang's) has a module of the same name."""
     sys.modules.pop("flash_attn", None)
-    importlib.invalidate_caches()
-    assert plugin.if_flash_attn(True, False) is request.param
-    return request.param
+    if request.param:
+        install(tmp_path, request.param)
+        monkeypatch.syspath_prepend(tmp_path)
+    return request.param == "flash-attn"
 
 
 def test_the_configuration_takes_what_is_there(flash: bool) -> None:
@@ -55,7 +59,7 @@ def test_what_is_chosen_stands(flash: bool) -> None:
 
 
 def test_a_flash_attn_of_another_torch_is_named(monkeypatch, tmp_path) -> None:
-    (tmp_path / "flash_attn.py").write_text("raise ImportError('undefined symbol: _ZN3c10')")
+    install(tmp_path, "flash-attn", "raise ImportError('undefined symbol: _ZN3c10')")
     monkeypatch.syspath_prepend(tmp_path)
     sys.modules.pop("flash_attn", None)
     config = gpus()

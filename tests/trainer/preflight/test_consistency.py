@@ -217,8 +217,7 @@ def test_a_checkpoint_engine_that_needs_cupy_says_so(good, monkeypatch):
     ask_all(*good, engine)
 
 
-def test_an_attention_that_is_not_installed_is_named_with_the_way_round(good, monkeypatch):
-    without_package(monkeypatch, "flash_attn")
+def test_an_attention_that_is_not_installed_is_named_with_the_way_round(good):
     wanted = "actor_rollout_ref.model.override_config.attn_implementation=flash_attention_2"
     said = refusal(*good, "trainer.device=cuda", wanted)
     assert "leave the option out to train with PyTorch's attention" in said

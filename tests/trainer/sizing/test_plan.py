@@ -92,7 +92,7 @@ def test_a_recipe_fits_the_machine_of_its_readme(
             BIG,
             "cannot hold one sequence",
         ),
-        ("paper/paper", (), Machine(1, 8, 80 * GIB, 16), "Ray would wait for 33, and counts 16"),
+        ("paper/paper", (), Machine(1, 8, 80 * GIB, 16), "Ray would wait for 32, and counts 16"),
         ("paper/paper", (), Machine(1, 8, 80 * GIB, 96, 100 * GIB), "do not fit in 100.0 GiB"),
     ],
 )
@@ -107,7 +107,7 @@ def test_the_option_that_is_named_helps(qwen: Path) -> None:
     on_host = ("actor.strategy=fsdp2", "actor.fsdp_config.offload_policy=true")
     overrides = [f"actor_rollout_ref.{option}" for option in on_host]
     assert not planned(qwen, "one_gpu/full", *overrides).problems
-    few = Machine(1, 8, 80 * GIB, 27)
+    few = Machine(1, 8, 80 * GIB, 25)
     assert planned(qwen, "paper/paper", machine=few).problems
     units = "transfer_queue.backend.SimpleStorage.num_data_storage_units=1"
     assert not planned(qwen, "paper/paper", units, machine=few).problems
@@ -134,6 +134,26 @@ def test_verl_and_ray_set_aside_as_many_cpus_as_are_counted() -> None:
     assert f"max_colocate_count={host.CPUS_PER_SERVING_GPU}" in standalone
     for module in (controller, simple_storage):
         assert "@ray.remote(num_cpus=1)" in inspect.getsource(module)
+
+
+@pytest.mark.slow
+def test_ray_places_an_actor_without_a_demand_where_no_cpu_is_free() -> None:
+    import ray
+    from ray.util.placement_group import placement_group
+
+    @ray.remote
+    class Actor:
+        def answer(self) -> int:
+            return 1
+
+    ray.init(num_cpus=2, include_dashboard=False, address="local")
+    try:
+        actors = [Actor.remote() for _ in range(3)]  # more than there are CPUs
+        assert ray.get([actor.answer.remote() for actor in actors], timeout=60) == [1, 1, 1]
+        ray.get(placement_group([{"CPU": 2}]).ready(), timeout=60)
+        assert ray.get(Actor.remote().answer.remote(), timeout=60) == 1
+    finally:
+        ray.shutdown()
 
 
 def test_only_a_run_of_this_machine_alone_is_compared_with_it(qwen, monkeypatch) -> None:
