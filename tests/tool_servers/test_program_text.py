@@ -52,6 +52,10 @@ def output(text: str) -> str:
         "```python\nx = 6\n```\nthen\n```python\nprint(x*7)\n```\n```output\n42\n```",
         "```bash\npip install x\n```\n```python\nprint(6*7)\n```",
         "if True:\r\n    print(6*7)\r\n",
+        f"{PRINT}}}",
+        f'{PRINT}"}}',
+        f'{PRINT}"\n}}\n',
+        f"{PRINT}'",
     ],
 )
 def test_program_is_found(text: str) -> None:

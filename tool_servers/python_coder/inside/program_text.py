@@ -3,7 +3,8 @@
 A text that compiles is taken as it is. Only where it does not, these are tried in turn, and the
 first result that compiles is run: invisible and typographic characters outside of strings replaced,
 the fenced blocks of a text (Markdown), the text without stray fences or prompts (``>>>``), line
-breaks and quotes that were escaped once too often, HTML entities resolved. Each is tried as it is
+breaks and quotes that were escaped once too often, the end of a JSON object cut off, HTML entities
+resolved. Each is tried as it is
 and without the indentation that all of its lines share.
 """
 
@@ -25,6 +26,8 @@ _STRING_OR_COMMENT = re.compile(
 _FENCE = re.compile(r"^[ \t]*(?:```+|~~~+)[ \t]*([\w+#.-]*)[^\n`]*$", re.MULTILINE)
 _CODE_TAG = re.compile(r"<(code|python|pre|tool_code)>\s*(.*?)\s*</\1>", re.DOTALL | re.IGNORECASE)
 _LANGUAGE_LINE = re.compile(r"\A\s*(?:python3?|py)[ \t]*\n", re.IGNORECASE)
+# Of the JSON object that the program was an argument in: ``print(6 * 7)}`` or ``print(6 * 7)"}``.
+_ARGUMENTS_END = re.compile(r"(?:[\"']\s*\}+|\}+|[\"'])\s*\Z")
 _PROMPT = re.compile(r"^[ \t]*(?:>>>|\.\.\.)(?: |$)", re.MULTILINE)
 _PROGRAM_LANGUAGES = frozenset({"", "python", "python3", "py", "py3", "ipython", "tool_code"})
 _TYPOGRAPHIC = str.maketrans(
@@ -99,6 +102,8 @@ def _unwrapped(text: str) -> Iterator[str]:
         yield _PROMPT.sub("", "\n".join(_prompted_lines(text)))
     if "\n" not in bare and "\\n" in bare:
         yield bare.replace("\\n", "\n").replace('\\"', '"').replace("\\t", "\t")
+    if ended := _ARGUMENTS_END.search(text):
+        yield text[: ended.start()]
     if "&" in text:
         yield html.unescape(text)
 
