@@ -39,7 +39,7 @@ ANSWER = _object(
 # LaTeX commands whose first letter is an escape of JSON's: "\frac" in a JSON text is a form feed
 # and "rac".
 _LOST_BACKSLASH = {"\b": "\\b", "\f": "\\f", "\t": "\\t", "\r": "\\r"}
-_SENTENCES = re.compile(r"(?s)(?:.*[.!?。！？](?=\s|$)|.*)")
+_SENTENCE_END = re.compile(r"[.!?](?=\s)|[。！？]")
 _LOST = re.compile(r"[\b\f\t\r](?=[a-z]{2})")
 
 
@@ -53,7 +53,10 @@ def analysis_of(text: str) -> str:
     if not analysis:
         return text
     if len(analysis) >= ANALYSIS_CHARS:
-        analysis = _SENTENCES.match(analysis)[0]
+        ends = [found.end() for found in _SENTENCE_END.finditer(analysis)]
+        # "Dr." or "1." alone is no sentence.
+        if ends and ends[-1] > len(analysis) / 3:
+            analysis = analysis[: ends[-1]]
     return analysis.strip()
 
 

@@ -169,6 +169,7 @@ class Trajectory(Record):
         found = [(reply, reply.tokens) for reply in first]
         for turn in self.turns:
             for reply in turn.replies:
+                # A turn has one planner's reply, whose tokens are the turn's.
                 tokens = turn.tokens if reply.module == "planner" else reply.tokens
                 found.append((reply, tokens))
         return found + [(reply, reply.tokens) for reply in last]

@@ -65,7 +65,7 @@ class TurnCredit:
     aspect: str
     choice: str
     trajectories: int
-    """That chose it."""
+    """How many chose it."""
     success: float
     """Their share of successes."""
     differences: tuple[float, ...]

@@ -6,7 +6,14 @@ import json
 
 import pytest
 
-from agentflow_verl.flow.replies import ANALYSIS, ANSWER, VERDICT, analysis_of, answer_of
+from agentflow_verl.flow.replies import (
+    ANALYSIS,
+    ANALYSIS_CHARS,
+    ANSWER,
+    VERDICT,
+    analysis_of,
+    answer_of,
+)
 from agentflow_verl.tools.schema import ArgumentCheck
 
 
@@ -33,10 +40,24 @@ def test_the_answer_is_the_field_and_not_searched_for(text, answer):
 def test_an_analysis_is_the_field_or_the_whole_text():
     assert analysis_of('{"analysis": " Double it. "}') == "Double it."
     assert analysis_of("Double it.") == "Double it."
-    long = "Find the topic. " + "Then compute with what was found " * 20
-    assert analysis_of(json.dumps({"analysis": long[:240]})) == "Find the topic."
-    assert analysis_of(json.dumps({"analysis": "x" * 240})) == "x" * 240
     assert analysis_of("<think>hm</think>\nDouble it.") == "Double it."
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ("Find the topic of Riga in the encyclopedia. " * 3 + "x" * 200, "Find the topic of Riga"),
+        ("找到里加所属的主题。" * 20 + "然后" * 100, "找到里加所属的主题。"),
+        ("Dr. " + "x" * 300, "Dr. x"),
+        ("x" * 300, "x"),
+    ],
+)
+def test_an_analysis_at_its_limit_ends_with_a_sentence_where_it_has_one(written, kept):
+    analysis = analysis_of(json.dumps({"analysis": written[:ANALYSIS_CHARS]}))
+    assert analysis.startswith(kept)
+    assert len(analysis) > ANALYSIS_CHARS / 3
+    if kept[-1] != "x":
+        assert analysis[-1] in ".。"
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,8 @@ from tests.recipes.test_quickstart import wiki  # noqa: F401 - a fixture
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "small_model"
 BASE = ROOT / "recipes" / "quickstart"
-TINY = (  # the quickstart's model with the prompts that it was taught
-    f"agentflow.prompts={BASE}/prompts",
-    "agentflow.base.structured=false",
-    "agentflow.base.max_tokens=48",
+TINY = (  # the quickstart's model
+    "agentflow.base.max_tokens=96",
     "data.max_prompt_length=900",
     "data.max_response_length=48",
     "actor_rollout_ref.rollout.max_model_len=1024",

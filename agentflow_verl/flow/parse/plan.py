@@ -42,7 +42,10 @@ MAX_NAME = 500  # characters that are read of a Tool line's value
 _MARKS = "*`\"'<>[](){}| \t"
 _TAGGED = re.compile(r"<(\w{1,20})>([^<>]*)</\1>")
 _TAG = re.compile(r"<(/?)([A-Za-z][\w -]{0,30})>")
-_DENIED = r"(?:\b(?:not|never|without|avoid|instead of|rather than|no need)\b|n['’]t\b)"
+_DENIED = (
+    r"(?:\b(?:not|cannot|never|neither|nor|without|avoid|instead of|rather than|no need)\b"
+    r"|n['’]t\b)"
+)
 _BULLET = re.compile(r"^(?:-[ \t]+|\d{1,2}[.)][ \t]+)")
 _ARGUMENTS = re.compile(r"(?<=\w)[*`\"']{0,3}\s{0,2}[({].*$")
 
@@ -114,15 +117,24 @@ def _spoken_of(text: str, tools: Sequence[str]) -> str:
 
     A name that is also a plain word counts only beside the word "tool" or in marks of code.
     """
-    found = [name for name in tools if re.search(rf"(?i)(?<!\w){re.escape(name)}(?!\w)", text)]
-    if len(found) != 1:
+    spoken = [name for name in tools if _is_spoken_of(name, text)]
+    if len(spoken) != 1:
         return ""
-    name = re.escape(found[0])
-    is_plain_word = found[0].isalpha()
-    forms = rf"[`*]{name}[`*]|\btool(?: is| should be|:)? [\"'`*]*{name}\b|\b{name}[\"'`*]* tool\b"
-    spoken = re.search(rf"(?i){forms}" if is_plain_word else rf"(?i)(?<!\w){name}(?!\w)", text)
-    denied = re.search(rf"(?i){_DENIED}[^.\n]{{0,40}}{name}\b", text)
-    return found[0] if spoken and not denied else ""
+    name = re.escape(spoken[0])
+    denied = (
+        rf"(?i){_DENIED}[^.\n]{{0,40}}{name}\b"
+        rf"|\b{name}\W{{1,4}}(?:tool\W+)?(?:\w+\W+)?\w*{_DENIED}"
+    )
+    return "" if re.search(denied, text) else spoken[0]
+
+
+def _is_spoken_of(tool: str, text: str) -> bool:
+    name = re.escape(tool)
+    if not tool.isalpha():
+        return bool(re.search(rf"(?i)(?<!\w){name}(?!\w)", text))
+    marks = "[\"'`*]*"
+    beside = rf"\btool(?: is| should be|:)? {marks}{name}\b|\b{name}{marks} tool\b"
+    return bool(re.search(rf"(?i)[`*]{name}[`*]|{beside}", text))
 
 
 def tool_name(value: str) -> str:

@@ -135,7 +135,7 @@ function credit({ credit: choices }) {
   const select = h("select", { name: "credit", onchange: show }, choices.map((choice, at) => h("option", { value: at }, label(choice))));
   show();
   return h("section", { class: "panel credit" }, h("h2", {}, "Success by what a turn did"), h("label", {}, "Trajectories", select),
-    h("p", { class: "muted small" }, "Against the group: the share of successes with the choice minus that of all trajectories of the group that reached the turn, averaged over the groups in which something else was chosen too."), holder);
+    h("p", { class: "muted small" }, "Against the group: the share of successes with the choice minus that of all trajectories of the group that reached the turn, averaged over the groups in which something else was chosen too. Trajectories and success are of all groups."), holder);
 }
 
 function creditTable(rows) {

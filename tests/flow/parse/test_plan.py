@@ -356,6 +356,9 @@ def test_the_one_tool_that_a_plan_without_a_tool_line_speaks_of_is_its_tool(text
         "I would multiply the numbers with python_coder.",  # no plan at all
         "Justification: python_coder or wikipedia_search would do\nSub-goal: multiply",
         "Justification: there is no need for python_coder here\nSub-goal: multiply",
+        "Justification: we cannot use python_coder for this\nSub-goal: multiply",
+        "Justification: python_coder is not needed here\nSub-goal: multiply",
+        "Justification: the `python_coder` tool can't do this\nSub-goal: multiply",
         "Justification: wikipedia_search_2 could help\nSub-goal: multiply",
         "Context: python_coder printed 63\nSub-goal: check it",
     ],
@@ -369,5 +372,7 @@ def test_a_tool_whose_name_is_a_plain_word_is_spoken_of_as_a_tool():
     tools = ["search", "python_coder"]
     plan = complete_plan("Justification: use the search tool\nContext: none", "Riga?", tools)
     assert plan.tool == "search"
+    plan = complete_plan("Justification: search the digits with python_coder", "Riga?", tools)
+    assert plan.tool == "python_coder"
     with pytest.raises(MalformedOutput):
         complete_plan("Justification: search for Riga\nSub-goal: the topic of Riga", "Riga?", tools)
