@@ -33,7 +33,8 @@ VERDICT = _object(
 )
 ANSWER = _object(
     reason={"type": "string", "maxLength": 400},
-    answer={"type": "string", "maxLength": 400},
+    # A model that means a number and must open a string writes "}" or "One" (docs/evidence.md).
+    answer={"anyOf": [{"type": "string", "maxLength": 400}, {"type": "number"}]},
 )
 
 # LaTeX commands whose first letter is an escape of JSON's: "\frac" in a JSON text is a form feed

@@ -66,6 +66,8 @@ def test_an_analysis_at_its_limit_ends_with_a_sentence_where_it_has_one(written,
         (ANALYSIS, {"analysis": "x"}),
         (VERDICT, {"analysis": "x", "conclusion": "STOP"}),
         (ANSWER, {"reason": "x", "answer": "4"}),
+        (ANSWER, {"reason": "x", "answer": 4}),
+        (ANSWER, {"reason": "x", "answer": -0.5}),
     ],
 )
 def test_the_schemas_take_what_the_prompts_ask_for(schema, reply):

@@ -83,7 +83,9 @@ def parse_arguments(text: str, schema: dict[str, Any]) -> dict[str, Any]:
     arguments = _chosen(objects, blocks, wanted)
     if arguments is None or not wanted.is_met_by(arguments):
         better = _from_other_forms(text, programs, wanted)
-        arguments = arguments if better is None else better
+        # An object as it was written stands, unless the other reading is what the tool asks for.
+        if arguments is None or (better is not None and wanted.is_met_by(better)):
+            arguments = better
     if arguments is None:
         raise MalformedOutput("the tool call is not a JSON object of arguments")
     arguments = _typed(_without_fences(arguments, wanted), wanted)

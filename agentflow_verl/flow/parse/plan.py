@@ -97,7 +97,11 @@ def complete_plan(text: str, query: str, tools: Sequence[str]) -> Plan:
     Raises MalformedOutput where neither is there.
     """
     parts = plan_parts(text)
-    tool = parts.tool or _spoken_of(f"{parts.sub_goal}\n{parts.justification}", tools)
+    tool = parts.tool
+    if not tool:
+        tool = _spoken_of(f"{parts.sub_goal}\n{parts.justification}", tools)
+    elif " " in tool:  # a sentence: "The tool to be used is python_coder"
+        tool = _spoken_of(tool, tools) or tool
     if not tool and parts.sub_goal and len(tools) == 1:
         tool = tools[0]
     if not tool:

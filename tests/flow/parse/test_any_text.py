@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agentflow_verl.core.errors import MalformedOutput
@@ -246,6 +246,7 @@ JSON = st.recursive(
 
 @quick
 @given(st.dictionaries(st.text(max_size=6), JSON, max_size=4), st.booleans())
+@example({"": {"»,": ""}}, False)  # what typographic quotes could also mean
 def test_every_json_object_is_read_back(arguments, ascii_only):
     text = json.dumps(arguments, ensure_ascii=ascii_only)
     expected = json.loads(text)

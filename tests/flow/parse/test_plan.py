@@ -376,3 +376,18 @@ def test_a_tool_whose_name_is_a_plain_word_is_spoken_of_as_a_tool():
     assert plan.tool == "python_coder"
     with pytest.raises(MalformedOutput):
         complete_plan("Justification: search for Riga\nSub-goal: the topic of Riga", "Riga?", tools)
+
+
+@pytest.mark.parametrize(
+    ("line", "tool"),
+    [
+        ("The tool to be used is python_coder", "python_coder"),
+        ("we use the `python_coder` tool here", "python_coder"),
+        ("python_coder or wikipedia_search", "python_coder or wikipedia_search"),
+        ("not python_coder but a map", "not python_coder but a map"),
+        ("a map", "a map"),
+    ],
+)
+def test_a_sentence_in_the_tool_line_names_the_one_tool_that_it_speaks_of(line, tool):
+    text = f"Justification: a\nContext: b\nSub-goal: c\nTool: {line}"
+    assert complete_plan(text, "7 * 9?", ["python_coder", "wikipedia_search"]).tool == tool
