@@ -96,10 +96,11 @@ def size_of(path: str, fetch: bool = True) -> ModelSize:
             f"{path}: its config.json cannot be read ({str(error).splitlines()[0]}); name a folder"
             " that holds it, or a hub id where the hub can be reached"
         ) from None
-    tied = bool(getattr(found.get_text_config(), "tie_word_embeddings", False))
     folder = Path(path).expanduser()
     files = sorted(folder.glob("model*.safetensors")) if folder.is_dir() else []
     try:
+        text = found.get_text_config()
+        tied = bool(getattr(text, "tie_word_embeddings", False))
         count = count_in_headers(files, tied) if files else count_in_config(found)
     except ConfigError:
         raise
@@ -108,7 +109,7 @@ def size_of(path: str, fetch: bool = True) -> ModelSize:
             f"{path}: its parameters cannot be counted ({type(error).__name__}:"
             f" {next(iter(str(error).splitlines()), '')})"
         ) from None
-    return from_config(found.get_text_config().to_dict(), count, tied)
+    return from_config(text.to_dict(), count, tied)
 
 
 def from_config(config: Mapping[str, Any], parameters: int, tied: bool) -> ModelSize:
