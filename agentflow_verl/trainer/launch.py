@@ -47,10 +47,10 @@ class LaunchCallback(Callback):
         except ConfigError as wrong:
             print(f"{MARK}{wrong}", file=sys.stderr)
             raise SystemExit(2) from None
-        for note in notes(config, settings):
-            print(f"{MARK}{note}", flush=True)
         # Hydra calls on_job_end for no job that is interrupted or killed
         self._sweeper = sweep_after_this_process(use_own_temporary_folder())
+        for note in notes(config, settings):
+            print(f"{MARK}{note}", flush=True)
         if settings.log_level == "WARNING" and not verl_is_loud(os.environ):
             self._be_quiet(Path(config.trainer.default_local_dir) / LOG)
 

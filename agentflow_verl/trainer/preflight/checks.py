@@ -5,6 +5,7 @@ Each check raises ConfigError in one line: what is wrong, where, and what to do.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from agentflow_verl.trainer.preflight.rows import check_data
 from agentflow_verl.trainer.preflight.run_lock import take_lock
 from agentflow_verl.trainer.preflight.sizes import check_sizes, size_notes
 from agentflow_verl.trainer.shared_prefix.support import check_shared_prefix
+
+logger = logging.getLogger(__name__)
 
 SERVERS = "endpoints and tool servers"
 ENGINE, ATTENTION = "rollout engine", "attention"
@@ -60,6 +63,13 @@ CHECKS = (
 )
 
 
+NOTES: tuple[Callable[[DictConfig, AgentflowConfig], list[str]], ...] = (
+    lambda config, settings: attention_notes(config),
+    consistency.loopback_notes,
+    size_notes,
+)
+
+
 def ask(check: Check, config: DictConfig, settings: AgentflowConfig) -> None:
     """Make one check. Raises ConfigError."""
     with static.named_errors():
@@ -78,12 +88,16 @@ def check_run(config: DictConfig, without: Collection[str] = ()) -> AgentflowCon
 
 
 def notes(config: DictConfig, settings: AgentflowConfig) -> list[str]:
-    """What does not stop a run and should be known before it starts."""
-    return [
-        *attention_notes(config),
-        *consistency.loopback_notes(config, settings),
-        *size_notes(config, settings),
-    ]
+    """What does not stop a run and should be known before it starts. A note that fails is left
+    out.
+    """
+    found: list[str] = []
+    for ask_for in NOTES:
+        try:
+            found += ask_for(config, settings)
+        except Exception:
+            logger.debug("a note was left out", exc_info=True)
+    return found
 
 
 def prepare_run(config: DictConfig) -> AgentflowConfig:

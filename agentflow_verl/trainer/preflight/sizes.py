@@ -4,6 +4,8 @@ is said.
 
 from __future__ import annotations
 
+import logging
+
 from omegaconf import DictConfig
 
 from agentflow_verl.config.schema import AgentflowConfig
@@ -13,17 +15,26 @@ from agentflow_verl.trainer.sizing.machine import machine_here
 from agentflow_verl.trainer.sizing.model import size_of
 from agentflow_verl.trainer.sizing.plan import PHASES, Plan, gib, known_steps, make_plan
 
+logger = logging.getLogger(__name__)
+
+_checked: tuple[DictConfig | None, Plan | None] = (None, None)
+"""The run that was checked last, for its notes: a plan reads the model's headers and all files."""
+
 
 def check_sizes(config: DictConfig, settings: AgentflowConfig) -> None:
     """Raises ConfigError for what certainly ends the run."""
+    global _checked
     plan = plan_here(config, settings)
+    _checked = (config, plan)
     if plan is not None and plan.problems:
         raise ConfigError(f"{plan.problems[0]} (agentflow plan shows the parts)")
 
 
 def size_notes(config: DictConfig, settings: AgentflowConfig) -> list[str]:
     """The estimate in a line, where there is a GPU, and what is tight."""
-    plan = plan_here(config, settings)
+    run, plan = _checked
+    if run is not config:
+        plan = plan_here(config, settings)
     if plan is None:
         return []
     notes = [f"tight: {warning}" for warning in plan.warnings]
@@ -38,11 +49,16 @@ def size_notes(config: DictConfig, settings: AgentflowConfig) -> list[str]:
 
 
 def plan_here(config: DictConfig, settings: AgentflowConfig) -> Plan | None:
-    """None for a model whose configuration is not here yet, or is of an unusual shape."""
+    """None for a model whose configuration is not here yet, or is of an unusual shape: a run does
+    not end for want of an estimate.
+    """
     try:
         folder = local_model(config)
         path = str(folder or config.actor_rollout_ref.model.path)
         size = size_of(path, fetch=False)
-    except ConfigError:
-        return None
-    return make_plan(config, settings, size, machine_here(config), known_steps(config))
+        return make_plan(config, settings, size, machine_here(config), known_steps(config))
+    except ConfigError as wrong:
+        logger.info("no estimate of sizes: %s", wrong)
+    except Exception:  # of a file or an option that other checks judge
+        logger.debug("no estimate of sizes", exc_info=True)
+    return None

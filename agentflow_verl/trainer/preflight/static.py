@@ -18,6 +18,7 @@ from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.trainer.preflight.run_lock import check_unlocked
 from agentflow_verl.trainer.preflight.verl_options import ESTIMATOR, check_options
 from agentflow_verl.trainer.rollout.worker_settings import resolve_node
+from agentflow_verl.trainer.sizing.machine import joins_cluster
 
 MODES = ("agentflow_sync", "agentflow_colocate_async", "agentflow_separate_async")
 
@@ -133,7 +134,7 @@ def check_devices(config: DictConfig, settings: schema.AgentflowConfig) -> None:
     import torch
 
     started = config.ray_kwargs.get("ray_init", {})
-    if (started.get("address") or os.environ.get("RAY_ADDRESS", "local")) != "local":
+    if joins_cluster(started):
         return  # what a cluster has, Ray says
     if config.trainer.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(

@@ -7,7 +7,7 @@ depends on kernels is an estimate that a test compares with torch's own count
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agentflow_verl.trainer.sizing.model import ModelSize
 
@@ -31,6 +31,10 @@ class Training:
     """Of ``mixed_precision.param_dtype``."""
     trained: int | None = None
     """Parameters with a gradient; None is all."""
+    guessed: bool = False
+    """``trained`` or its two moments: regular expressions for LoRA, or an optimizer that is not
+    torch's Adam.
+    """
     params_offloaded: bool = False
     """To the host between phases."""
     optimizer_offloaded: bool = False
@@ -57,6 +61,9 @@ class Serving:
     longest: int = 4096
     """Tokens of a sequence."""
     sleeps: bool = True
+    on_training_gpus: bool = True
+    certain: bool = True
+    """No option changes what weights, keys and values take in a way that is not counted here."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +82,15 @@ def parts(model: ModelSize, training: Training, serving: Serving, total: int) ->
     log-probabilities are computed, and while its server samples.
     """
     state = state_bytes(model, training)
-    served = serving.share * total
+    served = serving.share * total * serving.on_training_gpus
     kept = 0 if serving.sleeps else served
     on_gpu = {True: 0.0, False: state["weights"]}[training.params_offloaded]
     steps = {True: 0.0, False: state["optimizer"]}[training.optimizer_offloaded]
     layer, outside = model.per_layer, model.outside_layers
     gathered = training.compute_bytes * (outside + 2 * layer)
     update = training.update_tokens
+    moments = "two moments of AdamW" + (", a guess" if training.guessed else "")
+    server = Part("server", f"{serving.share:g} of the GPU", kept, kept, served)
     return [
         Part(
             "weights",
@@ -91,7 +100,7 @@ def parts(model: ModelSize, training: Training, serving: Serving, total: int) ->
             on_gpu,
         ),
         Part("gradients", "as the weights that are trained", state["gradients"]),
-        Part("optimizer", "AdamW's two moments", state["optimizer"], steps, steps),
+        Part("optimizer", moments, state["optimizer"], steps, steps),
         Part(
             "gathered layers",
             "embedding, head and two layers whole; a gradient in fp32",
@@ -106,7 +115,7 @@ def parts(model: ModelSize, training: Training, serving: Serving, total: int) ->
             update * kept_bytes(model, training),
         ),
         _at_work(model, training),
-        Part("server", f"{serving.share:g} of the GPU", kept, kept, served),
+        *([server] if serving.on_training_gpus else []),
         Part("CUDA, NCCL", "a rule of thumb", RUNTIME, RUNTIME, RUNTIME),
     ]
 
@@ -128,6 +137,11 @@ def state_bytes(model: ModelSize, training: Training) -> dict[str, float]:
         "gradients": each * trained,
         "optimizer": each * 2 * trained,
     }
+
+
+def at_least(training: Training) -> Training:
+    """The part of it that is no guess."""
+    return replace(training, trained=0) if training.guessed else training
 
 
 def _at_work(model: ModelSize, training: Training) -> Part:

@@ -17,6 +17,9 @@ from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.engines.model_folder import read_safetensors_header
 
 HEAD = "lm_head.weight"
+ALL_LINEAR = "all-linear"
+FULL_ATTENTION = ("llama", "mistral", "mixtral", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe")
+"""Model types that attend to every token in every layer, unless a window is set."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class ModelSize:
     """Of the feed-forward part that one token passes, all its experts together."""
     vocabulary: int
     tied: bool
+    plain: bool = True
+    """Keys and values of every token in every layer, and weights in the type of the server."""
 
     @property
     def outside_layers(self) -> int:
@@ -47,7 +52,8 @@ class ModelSize:
 
     def adapter(self, rank: int, targets: object) -> int:
         """Parameters of a LoRA adapter: ``rank`` x (inputs + outputs) of each matrix that it is
-        beside (Hu et al. 2021, arXiv 2106.09685, section 4.1).
+        beside (Hu et al. 2021, arXiv 2106.09685, section 4.1). All of them, at most, for a regular
+        expression and for PEFT's own choice (None).
         """
         hidden, wide = self.hidden, self.intermediate
         matrices = {
@@ -59,15 +65,24 @@ class ModelSize:
             "up_proj": hidden + wide,
             "down_proj": wide + hidden,
         }
-        chosen = matrices if isinstance(targets, str) else set(targets)  # type: ignore[call-overload]
+        chosen: set[str] = set(matrices)
+        if names_matrices(targets) and targets != ALL_LINEAR:
+            chosen = {targets} if isinstance(targets, str) else set(targets)  # type: ignore[call-overload]
         return rank * self.layers * sum(matrices.get(name, 0) for name in chosen)
+
+
+def names_matrices(targets: object) -> bool:
+    """Whether LoRA's ``target_modules`` are known by name."""
+    if isinstance(targets, str):
+        return targets == ALL_LINEAR or targets.isidentifier()
+    return targets is not None
 
 
 def size_of(path: str, fetch: bool = True) -> ModelSize:
     """Of a model folder, or of a hub's model, whose config.json is fetched if it is not here.
 
     Raises:
-        ConfigError: neither is to be had here.
+        ConfigError: neither is to be had here, or its parameters cannot be counted.
     """
     from transformers import AutoConfig
 
@@ -81,22 +96,31 @@ def size_of(path: str, fetch: bool = True) -> ModelSize:
             f"{path}: its config.json cannot be read ({str(error).splitlines()[0]}); name a folder"
             " that holds it, or a hub id where the hub can be reached"
         ) from None
-    tied = bool(getattr(found.get_text_config(), "tie_word_embeddings", False))
     folder = Path(path).expanduser()
     files = sorted(folder.glob("model*.safetensors")) if folder.is_dir() else []
-    count = count_in_headers(files, tied) if files else count_in_config(found)
-    return from_config(found.get_text_config().to_dict(), count, tied)
+    try:
+        text = found.get_text_config()
+        tied = bool(getattr(text, "tie_word_embeddings", False))
+        count = count_in_headers(files, tied) if files else count_in_config(found)
+    except ConfigError:
+        raise
+    except Exception as error:  # of transformers' model, or of a header without shapes
+        raise ConfigError(
+            f"{path}: its parameters cannot be counted ({type(error).__name__}:"
+            f" {next(iter(str(error).splitlines()), '')})"
+        ) from None
+    return from_config(text.to_dict(), count, tied)
 
 
 def from_config(config: Mapping[str, Any], parameters: int, tied: bool) -> ModelSize:
-    """Raises ConfigError: a configuration without the usual names."""
+    """Raises ConfigError: a configuration without the usual names, or whose layers differ."""
     try:
         hidden, heads = config["hidden_size"], config["num_attention_heads"]
         head_size = config.get("head_dim") or hidden // heads
         wide = config["intermediate_size"]
         if active := config.get("num_experts_per_tok"):
             wide = active * (config.get("moe_intermediate_size") or wide)
-        return ModelSize(
+        size = ModelSize(
             parameters=parameters,
             layers=config["num_hidden_layers"],
             hidden=hidden,
@@ -105,9 +129,25 @@ def from_config(config: Mapping[str, Any], parameters: int, tied: bool) -> Model
             intermediate=wide,
             vocabulary=config["vocab_size"],
             tied=tied,
+            plain=_is_plain(config),
         )
     except KeyError as missing:
         raise ConfigError(f"config.json has no {missing}, so sizes cannot be estimated") from None
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise ConfigError(f"config.json: sizes cannot be estimated ({error})") from None
+    for name in ("layers", "hidden", "queries", "keys", "intermediate", "vocabulary"):
+        value = getattr(size, name)
+        if not isinstance(value, int) or value < 1:  # a list: one value for each layer
+            raise ConfigError(f"config.json: sizes cannot be estimated ({name} is {value})")
+    return size
+
+
+def _is_plain(config: Mapping[str, Any]) -> bool:
+    if config.get("quantization_config") or config.get("kv_lora_rank"):
+        return False
+    if kinds := config.get("layer_types"):
+        return set(kinds) == {"full_attention"}
+    return config.get("model_type") in FULL_ATTENTION and not config.get("sliding_window")
 
 
 def count_in_headers(files: list[Path], tied: bool) -> int:

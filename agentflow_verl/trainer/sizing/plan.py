@@ -2,7 +2,7 @@
 
 ``problems`` certainly end the run: weights and optimizer alone above the GPU's memory, CPUs that
 Ray would wait for, checkpoints that the disk does not hold. ``warnings`` are estimates that come
-close.
+close, and problems that an option may undo which is not counted here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from agentflow_verl.config.schema import AgentflowConfig
 from agentflow_verl.trainer.sizing import gpu_memory, host
 from agentflow_verl.trainer.sizing.gpu_memory import GIB, Part, Serving, Training
 from agentflow_verl.trainer.sizing.machine import Machine
-from agentflow_verl.trainer.sizing.model import ModelSize
+from agentflow_verl.trainer.sizing.model import ModelSize, names_matrices
 
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
 PHASES = ("update", "log_probs", "sampling")
@@ -24,6 +24,9 @@ TIGHT = 0.95
 """Share of the memory above which an estimate is worth a warning."""
 FEWEST_SEQUENCES = 4
 BYTES = {"fp32": 4, "float32": 4, "float": 4}  # every other type that verl knows has two
+OPTIMIZERS = ("torch.optim.Adam", "torch.optim.AdamW")
+CHANGES_SERVER = ("cache", "offload", "quant", "dtype", "mem", "len", "parallel", "override")
+"""Parts of options' names in ``engine_kwargs`` that change what a server holds."""
 
 
 @dataclass
@@ -37,6 +40,9 @@ class Plan:
     facts: list[tuple[str, str]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+    def add(self, problem: str, certain: bool) -> None:
+        (self.problems if certain else self.warnings).append(problem)
 
     def total(self, phase: str) -> float:
         found: float = sum(getattr(part, phase) for part in self.parts)
@@ -57,7 +63,7 @@ def make_plan(
     training, serving = training_of(config, model), serving_of(config, settings)
     _count_gpus(plan, machine)
     if config.trainer.device == "cuda" or machine.gpu_bytes is not None:
-        _gpu_memory(plan, training, serving, machine)
+        _gpu_memory(plan, config, training, serving, machine)
     _cpus(plan, config, machine)
     _host(plan, config, training)
     _disk(plan, config, training, machine, steps)
@@ -79,12 +85,17 @@ def training_of(config: DictConfig, model: ModelSize) -> Training:
     def tokens(dynamic: bool, most: int | None, rows: int | None) -> int:
         return int(max(most or 0, longest) if dynamic else (rows or 1) * longest)
 
-    rollout = config.actor_rollout_ref.rollout
+    rollout, optim = config.actor_rollout_ref.rollout, actor.optim
+    optimizer = f"{optim.get('optimizer_impl')}.{optim.get('optimizer')}"
+    targets = source.target_modules
+    by_name = names_matrices(targets) and not source.get("exclude_modules")
     return Training(
         ranks=engine.fsdp_size if 0 < engine.fsdp_size < ranks else ranks,
-        weight_bytes=BYTES.get(str(engine.model_dtype), 2),
+        # fsdp/transformer_impl.py, _build_module: fp32 unless a type is named
+        weight_bytes=BYTES.get(str(engine.model_dtype or "fp32"), 2),
         compute_bytes=BYTES.get(str(precision.get("param_dtype")), 2),
-        trained=model.adapter(rank, source.target_modules) if rank else None,
+        trained=model.adapter(rank, targets) if rank else None,
+        guessed=optimizer not in OPTIMIZERS or bool(rank and not by_name),
         params_offloaded=engine.param_offload,
         optimizer_offloaded=engine.optimizer_offload,
         stays_on_host=engine.offload_policy and actor.strategy == "fsdp2",
@@ -112,13 +123,25 @@ def serving_of(config: DictConfig, settings: AgentflowConfig) -> Serving:
     from agentflow_verl.trainer.rollout.frozen_base import context_length
 
     rollout = config.actor_rollout_ref.rollout
+    extra = (rollout.get("engine_kwargs") or {}).get(rollout.name) or {}
+    changed = any(part in name for name in extra for part in CHANGES_SERVER)
+    spread = (rollout.get("expert_parallel_size") or 1) > 1
     return Serving(
         share=rollout.gpu_memory_utilization,
         gpus=rollout.tensor_model_parallel_size * rollout.pipeline_model_parallel_size,
         value_bytes=BYTES.get(str(rollout.dtype), 2),
         longest=context_length(rollout, settings.base.max_tokens if settings.needs_base else 0),
         sleeps=rollout.free_cache_engine,
+        on_training_gpus=not _is_apart(config) or config.actor_rollout_ref.hybrid_engine,
+        certain=not (rollout.get("quantization") or changed or spread),
     )
+
+
+def _is_apart(config: DictConfig) -> bool:
+    """Whether rollout servers have GPUs of their own. Those on the training GPUs then sleep after
+    the first weights, but for a validation (trainer_separate_async.py, ``on_validate_begin``).
+    """
+    return bool(config.trainer.v1.trainer_mode == "agentflow_separate_async")
 
 
 def _count_gpus(plan: Plan, machine: Machine) -> None:
@@ -134,27 +157,34 @@ def _count_gpus(plan: Plan, machine: Machine) -> None:
         )
 
 
-def _gpu_memory(plan: Plan, training: Training, serving: Serving, machine: Machine) -> None:
+def _gpu_memory(
+    plan: Plan, config: DictConfig, training: Training, serving: Serving, machine: Machine
+) -> None:
     model, total = plan.model, machine.gpu_bytes
     if total is None:
         return
     plan.parts = gpu_memory.parts(model, training, serving, total)
-    state = gpu_memory.state_bytes(model, training)
-    whole = sum(state.values())
+    surely = gpu_memory.at_least(training)
+    whole = sum(gpu_memory.state_bytes(model, training).values())
     if whole > total:
-        plan.problems.append(
+        plan.add(
             f"GPU memory: weights, gradients and optimizer alone are {gib(whole)} of"
             f" {gib(total)}: train an adapter (actor_rollout_ref.model.lora_rank=32), on more GPUs,"
-            f" or on the host ({ACTOR}.strategy=fsdp2 {ACTOR}.fsdp_config.offload_policy=true)"
+            f" or on the host ({ACTOR}.strategy=fsdp2 {ACTOR}.fsdp_config.offload_policy=true)",
+            certain=sum(gpu_memory.state_bytes(model, surely).values()) > total,
         )
-    kept = sum(part.sampling for part in plan.parts if part.name in ("weights", "optimizer"))
-    served = serving.share * total
-    if whole <= total < served + kept:
-        plan.problems.append(
+    served = serving.share * total * serving.on_training_gpus
+    kept, kept_surely = (
+        sum(part.sampling for part in parts if part.name in ("weights", "optimizer"))
+        for parts in (plan.parts, gpu_memory.parts(model, surely, serving, total))
+    )
+    if served and whole <= total < served + kept:
+        plan.add(
             f"GPU memory: the server takes {gib(served)} of {gib(total)}, and weights and optimizer"
             f" stay there with {gib(kept)}: {ACTOR}.fsdp_config.param_offload=true"
             f" {ACTOR}.fsdp_config.optimizer_offload=true, or a lower"
-            f" {ROLLOUT}.gpu_memory_utilization"
+            f" {ROLLOUT}.gpu_memory_utilization",
+            certain=served + kept_surely > total and not _is_apart(config),
         )
     _server(plan, serving, total)
     if plan.problems:
@@ -187,16 +217,19 @@ def _server(plan: Plan, serving: Serving, total: int) -> None:
             f" = {max(0, usable) / serving.longest:.1f} sequences of {serving.longest:,}",
         )
     )
+    certain = serving.certain and model.plain
     if weights > served:
-        plan.problems.append(
+        plan.add(
             f"GPU memory: the server's weights are {gib(weights)}, its share {gib(served)}: raise"
-            f" {utilization}, or {ROLLOUT}.tensor_model_parallel_size"
+            f" {utilization}, or {ROLLOUT}.tensor_model_parallel_size",
+            certain,
         )
     elif gpu_memory.cached_tokens(model, serving, total, 0) < serving.longest:
-        plan.problems.append(
+        plan.add(
             f"GPU memory: beside its weights the server cannot hold one sequence of"
             f" {serving.longest:,} tokens in {gib(served)}: raise {utilization}, or lower"
-            f" {ROLLOUT}.max_model_len"
+            f" {ROLLOUT}.max_model_len",
+            certain,
         )
     elif usable < FEWEST_SEQUENCES * serving.longest:
         plan.warnings.append(
@@ -206,13 +239,16 @@ def _server(plan: Plan, serving: Serving, total: int) -> None:
 
 
 def _cpus(plan: Plan, config: DictConfig, machine: Machine) -> None:
-    units = OmegaConf.select(config, "transfer_queue.backend.SimpleStorage.num_data_storage_units")
-    needed = host.cpus(plan.training_gpus, plan.serving_gpus, units or 0)
+    backend = OmegaConf.select(config, "transfer_queue.backend") or {}
+    units = 0  # another backend has no actors that demand CPUs
+    if backend.get("storage_backend") == "SimpleStorage":
+        units = backend.SimpleStorage.num_data_storage_units
+    needed = host.cpus(plan.training_gpus, plan.serving_gpus, units)
     plan.facts.append(
         (
             "CPUs for Ray",
             f"{needed}: {host.CPUS_PER_TRAINING_GPU} per training GPU,"
-            f" {host.CPUS_PER_SERVING_GPU} per serving GPU, TransferQueue {1 + (units or 0)}",
+            f" {host.CPUS_PER_SERVING_GPU} per serving GPU, TransferQueue {1 + units}",
         )
     )
     if machine.cpus is not None and needed > machine.cpus * machine.nodes:
@@ -245,10 +281,13 @@ def _disk(
     if machine.disk_bytes is None or kept == 0:
         return
     if (kept or 1) * one > machine.disk_bytes:
-        plan.problems.append(
+        least = host.checkpoint_bytes(plan.model, gpu_memory.at_least(training), contents)
+        written = (kept or 1) if steps is not None else 1
+        plan.add(
             f"disk: {kept or 1} checkpoints of {gib(one)} do not fit in {gib(machine.disk_bytes)}"
             f" for {trainer.default_local_dir}: trainer.max_actor_ckpt_to_keep=1, or another"
-            " trainer.default_local_dir"
+            " trainer.default_local_dir",
+            certain=written * least > machine.disk_bytes,
         )
     elif kept is None:
         plan.warnings.append(
@@ -258,17 +297,24 @@ def _disk(
 
 
 def known_steps(config: DictConfig) -> int | None:
-    """Steps of the run: as configured, or as many as the questions of parquet files make."""
+    """Steps of the run: as configured, or as many as the questions of parquet files make, unless
+    verl leaves out those that are too long.
+    """
     if config.trainer.total_training_steps:
         return int(config.trainer.total_training_steps)
-    files = config.data.train_files
+    data = config.data
+    if data.get("filter_overlong_prompts", True):  # verl's default where it is not set
+        return None
+    files = data.train_files
     names = [files] if isinstance(files, str) else list(files or ())
     if not names or not all(Path(name).is_file() and name.endswith(".parquet") for name in names):
         return None
     import pyarrow.parquet
 
     rows = sum(pyarrow.parquet.read_metadata(name).num_rows for name in names)
-    return int(rows // config.data.train_batch_size * config.trainer.total_epochs)
+    if (most := data.get("train_max_samples") or -1) > 0:
+        rows = min(rows, most)
+    return int(rows // data.train_batch_size * config.trainer.total_epochs)
 
 
 def gib(count: float) -> str:

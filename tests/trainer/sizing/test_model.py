@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agentflow_verl.core.errors import ConfigError
-from agentflow_verl.trainer.sizing.model import size_of
+from agentflow_verl.trainer.sizing.model import from_config, size_of
 
 BASE = Path(__file__).parents[3] / "recipes/quickstart/base"
 LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
@@ -83,6 +83,54 @@ def test_an_adapter_is_as_large_as_pefts() -> None:
         trained = sum(one.numel() for one in model.parameters() if one.requires_grad)
         assert size_of(str(BASE)).adapter(8, targets) == trained
     assert loaded.num_parameters() == size_of(str(BASE)).parameters
+
+
+def test_targets_that_are_one_name_or_none() -> None:
+    size = size_of(str(BASE))
+    assert size.adapter(8, "q_proj") == size.adapter(8, ["q_proj"]) > 0
+    assert size.adapter(8, r".*\.q_proj") == size.adapter(8, None) == size.adapter(8, "all-linear")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"intermediate_size": [8192, 4096]},
+        {"num_attention_heads": [32, 16]},
+        {"num_hidden_layers": 0},
+        {"hidden_act": "unknown"},
+        {"num_experts_per_tok": "two"},
+    ],
+    ids=str,
+)
+def test_a_configuration_of_an_unusual_shape_is_an_error_in_a_line(changed, tmp_path) -> None:
+    _, config, widths = PUBLISHED["Llama-3.1-8B-Instruct"]
+    written = {**config, **dict(zip(WIDTHS, widths)), **changed}
+    (tmp_path / "config.json").write_text(json.dumps(written))
+    with pytest.raises(ConfigError) as raised:
+        size_of(str(tmp_path))
+    assert "\n" not in str(raised.value)
+    with pytest.raises(ConfigError):
+        from_config({**written, "num_hidden_layers": []}, 1, False)
+
+
+@pytest.mark.parametrize(
+    ("config", "plain"),
+    [
+        ({}, True),
+        ({"sliding_window": 4096}, False),
+        ({"layer_types": ["full_attention", "full_attention"]}, True),
+        ({"layer_types": ["full_attention", "sliding_attention"]}, False),
+        ({"kv_lora_rank": 512}, False),
+        ({"quantization_config": {"bits": 4}}, False),
+        ({"model_type": "mamba"}, False),
+    ],
+    ids=str,
+)
+def test_a_model_is_plain_where_every_layer_keeps_every_token(config, plain) -> None:
+    _, published, widths = PUBLISHED["Llama-3.1-8B-Instruct"]
+    assert (
+        from_config({**published, **dict(zip(WIDTHS, widths)), **config}, 1, False).plain is plain
+    )
 
 
 def test_a_model_that_is_not_here_is_named(tmp_path: Path) -> None:

@@ -5,18 +5,20 @@ tight.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import verl  # noqa: F401 - registers the search path
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 
 from agentflow_verl.cli import main as cli
 from agentflow_verl.trainer.preflight.static import load_settings
 from agentflow_verl.trainer.sizing import host
 from agentflow_verl.trainer.sizing.machine import Machine, machine_here
 from agentflow_verl.trainer.sizing.model import size_of
-from agentflow_verl.trainer.sizing.plan import GIB, Plan, make_plan
+from agentflow_verl.trainer.sizing.plan import GIB, Plan, known_steps, make_plan
 from tests.trainer.sizing.test_model import PUBLISHED, WIDTHS
 
 RECIPES = Path(__file__).parents[3] / "recipes"
@@ -36,10 +38,23 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_config(tmp_path_factory.mktemp("qwen"), "Qwen2.5-7B-Instruct")
 
 
-def planned(qwen: Path, recipe: str, *overrides: str, machine: Machine = BIG) -> Plan:
+def composed(recipe: str, *overrides: str) -> DictConfig:
     with initialize_config_dir(str(RECIPES), version_base=None):
-        config = compose(recipe, [VERL, f"actor_rollout_ref.model.path={qwen}", *overrides])
-    return make_plan(config, load_settings(config), size_of(str(qwen)), machine)
+        return compose(recipe, [VERL, *overrides])
+
+
+def planned(
+    qwen: Path,
+    recipe: str,
+    *overrides: str,
+    machine: Machine = BIG,
+    steps: int | None = None,
+    **changed: object,
+) -> Plan:
+    """``changed``: facts of the model."""
+    config = composed(recipe, f"actor_rollout_ref.model.path={qwen}", *overrides)
+    model = replace(size_of(str(qwen)), **changed)
+    return make_plan(config, load_settings(config), model, machine, steps)
 
 
 def test_the_papers_run_fits_its_node(qwen: Path) -> None:
@@ -97,7 +112,7 @@ def test_a_recipe_fits_the_machine_of_its_readme(
     ],
 )
 def test_what_cannot_fit_is_a_problem(qwen, recipe, overrides, machine, said) -> None:
-    found = planned(qwen, recipe, *overrides, machine=machine).problems
+    found = planned(qwen, recipe, *overrides, machine=machine, steps=100).problems
     assert any(said in problem for problem in found), found
     assert all("=" in problem or "lower" in problem or "raise" in problem for problem in found)
 
@@ -119,6 +134,110 @@ def test_what_is_tight_is_a_warning(qwen: Path) -> None:
     assert not plan.problems
     assert "the update may need" in plan.warnings[0]
     assert "ppo_max_token_len_per_gpu" in plan.warnings[0]
+
+
+SHARE = "actor_rollout_ref.rollout.gpu_memory_utilization"
+OPTIM = "actor_rollout_ref.actor.optim"
+TYPE = "actor_rollout_ref.actor.fsdp_config.model_dtype"
+ENGINE = "+actor_rollout_ref.rollout.engine_kwargs.vllm"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "model"),
+    [
+        (("actor_rollout_ref.rollout.quantization=fp8",), {}),
+        ((f"{ENGINE}.kv_cache_dtype=fp8",), {}),
+        ((f"{ENGINE}.cpu_offload_gb=8",), {}),
+        ((), {"plain": False}),
+    ],
+)
+@pytest.mark.parametrize(("share", "said"), [(0.1, "weights are"), (0.18, "one sequence")])
+def test_a_server_is_refused_only_where_its_memory_is_certain(
+    qwen, overrides, model, share, said
+) -> None:
+    assert planned(qwen, "paper/paper", f"{SHARE}={share}").problems
+    plan = planned(qwen, "paper/paper", f"{SHARE}={share}", *overrides, **model)
+    assert not plan.problems
+    assert any(said in warning for warning in plan.warnings)
+
+
+def test_servers_on_gpus_of_their_own_leave_the_training_gpus_alone(qwen: Path) -> None:
+    large = (f"{SHARE}=0.9", "actor_rollout_ref.actor.fsdp_config.optimizer_offload=false")
+    large += ("actor_rollout_ref.actor.fsdp_config.param_offload=false",)
+    assert planned(qwen, "paper/paper", *large, "trainer.n_gpus_per_node=4").problems
+    plan = planned(qwen, "async/separate", *large)
+    assert not plan.problems  # verl's servers on the training GPUs sleep but for a validation
+    assert "stay there with" in plan.warnings[0]
+    plan = planned(qwen, "async/separate", *large, "actor_rollout_ref.hybrid_engine=false")
+    assert not plan.problems and not plan.warnings
+    assert "server" not in [part.name for part in plan.parts]
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (f"{OPTIM}.optimizer=SGD",),
+        (f"{OPTIM}.optimizer=AdamW8bit", f"{OPTIM}.optimizer_impl=bitsandbytes.optim"),
+    ],
+)
+def test_an_optimizer_that_is_not_counted_refuses_nothing(qwen, overrides) -> None:
+    assert planned(qwen, "one_gpu/full").problems
+    plan = planned(qwen, "one_gpu/full", *overrides)
+    assert not plan.problems and "alone are 113" in plan.warnings[0]
+    small = Machine(1, 8, 80 * GIB, 96, 60 * GIB)  # the weights alone fit, 28 GiB
+    one = ("trainer.max_actor_ckpt_to_keep=1",)
+    assert planned(qwen, "paper/paper", *one, machine=small, steps=9).problems
+    assert not planned(qwen, "paper/paper", *one, *overrides, machine=small, steps=9).problems
+
+
+def test_storage_units_are_counted_for_the_backend_that_starts_them(qwen: Path) -> None:
+    few = Machine(1, 8, 80 * GIB, 25)
+    backend = "transfer_queue.backend.storage_backend=MooncakeStore"
+    assert planned(qwen, "paper/paper", machine=few).problems
+    assert not planned(qwen, "paper/paper", backend, machine=few).problems
+
+
+def test_checkpoints_of_unknown_steps_are_a_warning(qwen: Path) -> None:
+    small = Machine(1, 8, 80 * GIB, 96, 100 * GIB)
+    assert planned(qwen, "paper/paper", machine=small, steps=100).problems
+    plan = planned(qwen, "paper/paper", machine=small)
+    assert not plan.problems and "do not fit in 100.0 GiB" in plan.warnings[0]
+    assert planned(qwen, "paper/paper", machine=replace(small, disk_bytes=50 * GIB)).problems
+
+
+def test_steps_are_those_of_the_rows_that_are_read(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    file = tmp_path / "rows.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"question": ["?"] * 100}), file)
+    config = composed(
+        "paper/paper",
+        f"data.train_files={file}",
+        "data.train_batch_size=10",
+        "data.filter_overlong_prompts=false",
+        "trainer.total_epochs=2",
+        "trainer.total_training_steps=null",
+    )
+    assert known_steps(config) == 20
+    config.data.train_max_samples = 30
+    assert known_steps(config) == 6
+    config.data.filter_overlong_prompts = True
+    assert known_steps(config) is None
+
+
+def test_weights_are_in_fp32_unless_a_type_is_named(qwen: Path) -> None:
+    for kind, size in (("null", 4), ("fp32", 4), ("bf16", 2)):
+        plan = planned(qwen, "paper/paper", f"{TYPE}={kind}")
+        assert plan.parts[0].how.startswith(f"{size} bytes")
+
+
+@pytest.mark.parametrize("targets", ["'.*_proj'", "null"])
+def test_an_adapter_whose_matrices_are_not_named_refuses_nothing(qwen, targets) -> None:
+    lora = ("one_gpu/lora", "actor_rollout_ref.model.lora_rank=8192")
+    assert planned(qwen, *lora).problems
+    plan = planned(qwen, *lora, f"actor_rollout_ref.model.target_modules={targets}")
+    assert not plan.problems and "alone are" in plan.warnings[0]
 
 
 def test_verl_and_ray_set_aside_as_many_cpus_as_are_counted() -> None:
@@ -156,13 +275,27 @@ def test_ray_places_an_actor_without_a_demand_where_no_cpu_is_free() -> None:
         ray.shutdown()
 
 
-def test_only_a_run_of_this_machine_alone_is_compared_with_it(qwen, monkeypatch) -> None:
-    with initialize_config_dir(str(RECIPES), version_base=None):
-        config = compose("paper/paper", [VERL, "ray_kwargs.ray_init.num_cpus=null"])
+def test_only_a_run_of_this_machine_alone_is_compared_with_it(monkeypatch, tmp_path) -> None:
+    from ray._common.utils import get_ray_address_file
+
+    config = composed("paper/paper", "ray_kwargs.ray_init.num_cpus=null")
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")
     assert machine_here(config).cpus is None and machine_here(config).disk_bytes > 0
     monkeypatch.delenv("RAY_ADDRESS")
     assert machine_here(config).cpus is not None
+    left_by_ray_start = Path(get_ray_address_file(None))
+    left_by_ray_start.parent.mkdir()
+    left_by_ray_start.write_text("head:6379")
+    assert machine_here(config).cpus is None
+    config.ray_kwargs.ray_init.address = "local"
+    assert machine_here(config).cpus is not None
+
+
+def test_gpus_that_ray_is_told_of_are_those_that_count(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    config = composed("paper/paper", "+ray_kwargs.ray_init.num_gpus=8")
+    assert machine_here(config).gpus == 8
 
 
 def test_the_command_prints_parts_and_what_does_not_fit(qwen, capsys) -> None:
