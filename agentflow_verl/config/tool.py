@@ -76,10 +76,13 @@ class ToolConfig(ConfigModel):
         where = ["--host", host] if host else []
         return [*command, "--port", str(port), *where, "--exit-with-parent", *self.args]
 
-    def running_at(self, urls: tuple[str, ...], token_env: str | None = None) -> ToolConfig:
+    def running_at(self, urls: tuple[str, ...], token: SecretStr | None = None) -> ToolConfig:
         """This server once it has been started: from then on it is like any server with URLs."""
         gone: dict[str, Any] = {"command": None, "args": (), "env": (), "env_values": {}}
-        return self.model_copy(update={**gone, "urls": urls, "token_env": token_env})
+        headers = {}
+        if token is not None:
+            headers["Authorization"] = SecretStr(f"Bearer {token.get_secret_value()}")
+        return self.model_copy(update={**gone, "urls": urls, "headers": headers})
 
     @field_validator("name")
     @classmethod

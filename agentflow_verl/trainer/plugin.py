@@ -47,9 +47,11 @@ Plugins.instance().register(AgentflowSearchPath)
 ConfigStore.instance().store("agentflow_schema", {"agentflow": AgentflowConfig().model_dump()})
 
 
-def if_flash_attn(there: Any, absent: Any) -> Any:
-    """``${agentflow.if_flash_attn:there,absent}`` in a configuration."""
-    return there if has_flash_attn() else absent
+def if_flash_attn(device: str, there: Any, absent: Any) -> Any:
+    """``${agentflow.if_flash_attn:DEVICE,there,absent}`` in a configuration. Other devices than
+    CUDA's have an attention of their own under flash-attn's name.
+    """
+    return there if device != "cuda" or has_flash_attn() else absent
 
 
 OmegaConf.register_new_resolver("agentflow.if_flash_attn", if_flash_attn, replace=True)

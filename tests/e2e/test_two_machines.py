@@ -1,6 +1,6 @@
 """A run over two machines, each with a loopback of its own: network namespaces that a pair of
 virtual interfaces connects. The tools are embedded, so the second machine's worker calls those of
-the first.
+the first. Their token is in no log, file or command line.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
+from agentflow_verl.tools.embedded.server_process import SERVERS_TOKEN
 from agentflow_verl.trajectories.log import ScoredTrajectory
 from agentflow_verl.trajectories.records import Outcome
 from tests.e2e.runs import write_questions
@@ -59,6 +61,26 @@ def wait_for_ray(log: Path) -> None:
     while "will now block" not in log.read_text():
         assert time.monotonic() < give_up, log.read_text()
         time.sleep(1)
+
+
+def tokens_of(started: list[subprocess.Popen], seen: set[str], shown: set[str]) -> None:
+    """Add the tokens of the tool servers below these processes to ``seen``, and the command lines
+    that hold one to ``shown``.
+    """
+    below = [child for each in started for child in psutil.Process(each.pid).children(True)]
+    for process in below:
+        with suppress(psutil.Error):
+            if "--exit-with-parent" in process.cmdline():
+                seen |= {process.environ().get(SERVERS_TOKEN)} - {None}
+    for process in below:
+        with suppress(psutil.Error):
+            shown |= {word for word in process.cmdline() if any(token in word for token in seen)}
+
+
+def files_with(token: str, *folders: Path) -> list[Path]:
+    files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
+    assert files
+    return [file for file in files if token.encode() in file.read_bytes()]
 
 
 @pytest.fixture
@@ -139,15 +161,27 @@ def test_workers_of_another_machine_call_the_tools_that_the_run_started(machines
             f"hydra.run.dir={tmp_path}/hydra",
             "actor_rollout_ref.rollout.agent.num_workers=2",
         ]
-        done = subprocess.run(
+        output = tmp_path / "output.log"
+        training = subprocess.Popen(
             machines["head"].command(*words),
             env={**environment, "RAY_TMPDIR": str(short / "head")},
             cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=900,
+            stdout=output.open("w"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        started.append(training)
+        give_up = time.monotonic() + 900
+        seen: set[str] = set()
+        shown: set[str] = set()
+        while training.poll() is None:
+            assert time.monotonic() < give_up, output.read_text()[-3000:]
+            tokens_of([each for each in started if each.poll() is None], seen, shown)
+            time.sleep(0.5)
+        assert training.returncode == 0, output.read_text()[-6000:]
+        (token,) = seen
+        assert not shown
+        assert files_with(token, short, tmp_path) == []
     finally:
         for process in reversed(started):
             process.terminate()

@@ -21,12 +21,16 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
+from pydantic import SecretStr
+
 from agentflow_verl.config.tool import ToolConfig
-from agentflow_verl.core.child_process import ChildProcess, answers, last_lines
+from agentflow_verl.core.child_process import ChildProcess, answers, last_lines, status
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.tools.embedded.orphan_guard import OrphanGuard
 
 HEALTH_TIMEOUT_S = 2.0
+REFUSAL_TIMEOUT_S = 30.0  # a machine that starts a run is busy
+REFUSALS = (401, 403)
 SERVERS_TOKEN = "AGENTFLOW_TOOL_TOKEN"
 PASSED_ON = ("PATH", "HOME", "LANG", "PYTHONPATH")
 _LAST_LINES = 20
@@ -40,8 +44,8 @@ class Reach:
 
     host: str
     """An address of this machine, to listen on."""
-    token_env: str
-    """The environment variable, here and where the tools are called, that holds their token."""
+    token: SecretStr
+    """What the servers demand of their callers."""
 
 
 class ServerProcess:
@@ -122,7 +126,7 @@ class ServerProcess:
         values = self.config.env_values.items()
         secrets = {name: value.get_secret_value() for name, value in values}
         if self._reach:
-            secrets[SERVERS_TOKEN] = os.environ[self._reach.token_env]
+            secrets[SERVERS_TOKEN] = self._reach.token.get_secret_value()
         return secrets
 
     def ready(self) -> bool:
@@ -134,6 +138,19 @@ class ServerProcess:
         if self._reach:
             return answers(self.port, "/healthz", HEALTH_TIMEOUT_S, self._reach.host)
         return answers(self.port, "/healthz", HEALTH_TIMEOUT_S)
+
+    def check_refusal(self) -> None:
+        """Raises ConfigError where other machines reach it and it answers who has no token."""
+        if self._reach is None:
+            return
+        said = status(self.port, "/mcp", REFUSAL_TIMEOUT_S, self._reach.host)
+        if said not in REFUSALS:
+            found = "nothing" if said is None else f"HTTP {said}"
+            raise ConfigError(
+                f"tool server {self.name} listens on {self._reach.host} and answers {found} to a"
+                f" request without a token: let it demand the bearer token of {SERVERS_TOKEN} (401"
+                " without it), or start it yourself and give its urls"
+            )
 
     def exited(self) -> bool:
         """Whether the process has ended or was never started. ``end`` reaps it."""

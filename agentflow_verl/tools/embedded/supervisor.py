@@ -82,8 +82,8 @@ class Supervisor:
         running = []
         for config in self._given:
             if config.embedded:
-                token_env = self._reach.token_env if self._reach else None
-                config = config.running_at((urls[config.name],), token_env)
+                token = self._reach.token if self._reach else None
+                config = config.running_at((urls[config.name],), token)
             running.append(config)
         return tuple(running)
 
@@ -160,6 +160,9 @@ class Supervisor:
                 problem = watch.start_problem()
                 if problem:
                     raise ConfigError(f"tool server {watch.server.name} did not start: {problem}")
+            for watch in waiting:
+                if watch.is_up():
+                    watch.server.check_refusal()
             waiting = [watch for watch in waiting if not watch.is_up()]
 
     def _bring_down(self) -> None:

@@ -33,9 +33,12 @@ def check_attention(config: DictConfig, settings: AgentflowConfig) -> None:
         _check_flash()
     if wanted == TORCH and not _model_takes_torchs(config):
         kind = read_model_config(config).get("model_type")
+        said = f"{kind} has no attention of PyTorch's (sdpa)"
+        if has_flash_attn():
+            raise ConfigError(f"{said}: set {OPTION}={FLASH}, or eager")
         raise ConfigError(
-            f"{kind} has no attention of PyTorch's (sdpa), and flash-attn is not installed: choose"
-            f" another model, or {OPTION}=eager; {BUILD}"
+            f"{said}, and flash-attn is not installed: choose another model, or {OPTION}=eager;"
+            f" {BUILD}"
         )
 
 
@@ -63,8 +66,9 @@ def _check_flash() -> None:
     try:
         importlib.import_module("flash_attn")
     except ImportError as wrong:  # built for another torch: an undefined symbol
+        why = (str(wrong).splitlines() or [type(wrong).__name__])[0]
         raise ConfigError(
-            f"flash-attn is installed and does not load ({str(wrong).splitlines()[0]}): build it"
+            f"flash-attn is installed and does not load ({why}): build it"
             " for this torch, or pip uninstall -y flash-attn to train with PyTorch's attention"
         ) from None
 

@@ -160,6 +160,11 @@ def check_engine(config: DictConfig, settings: AgentflowConfig) -> None:
             f"sglang {found} is installed, and on a CPU it must be {sglang.VERSION}: pip install"
             f" --no-deps sglang=={sglang.VERSION}"
         )
+    if name == "sglang" and config.actor_rollout_ref.rollout.disaggregation.enabled:
+        raise ConfigError(
+            "actor_rollout_ref.rollout.disaggregation.enabled=true: verl's SGLang servers for it"
+            " do not abort cancelled requests, which then end the run; leave it false"
+        )
     backend = config.actor_rollout_ref.rollout.checkpoint_engine.backend
     apart = config.trainer.v1.trainer_mode == "agentflow_separate_async"
     if apart and backend in NEEDS_CUPY and importlib.util.find_spec("cupy") is None:

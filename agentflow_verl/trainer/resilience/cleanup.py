@@ -35,8 +35,11 @@ from agentflow_verl.core.child_process import ChildProcess
 SHARED_MEMORY = Path("/dev/shm")
 PREFIXES = ("psm_", "sem.mp-", "verl_weights_")
 WEIGHTS = re.compile(r"agentflow_weights_(\d+)_")
-"""Weights on their way (cpu/sglang.py), and the process that sends them. No process maps such a
-file, so its sender must be dead."""
+"""Weights on their way (cpu/sglang.py), and the process that sends them. The receiver maps such a
+file only once it reads it, so its sender must be dead, too."""
+WEIGHTS_AGE_S = 60.0
+"""How old they must be: a sender in a container that shares /dev/shm, and not the processes' ids,
+looks dead from here."""
 
 TITLES = ("ray::", "VLLM::", "sglang::")
 GRACE_S = 10.0
@@ -134,8 +137,8 @@ def sweep_shared_memory(folder: Path = SHARED_MEMORY) -> list[str]:
     ours = _ours(folder)
     mapped = _mapped_inodes() if ours else set()
     removed = []
-    for file, inode in ours.items():
-        if inode not in mapped:
+    for file, (inode, age_s) in ours.items():
+        if inode not in mapped and not (WEIGHTS.match(file.name) and age_s < WEIGHTS_AGE_S):
             file.unlink(missing_ok=True)
             removed.append(file.name)
     if removed:
@@ -143,15 +146,15 @@ def sweep_shared_memory(folder: Path = SHARED_MEMORY) -> list[str]:
     return removed
 
 
-def _ours(folder: Path) -> dict[Path, int]:
-    """This user's segments with such a name, and their inodes."""
+def _ours(folder: Path) -> dict[Path, tuple[int, float]]:
+    """This user's segments with such a name, their inodes, and the seconds since they changed."""
     ours = {}
     for file in folder.glob("*"):
         if file.name.startswith(PREFIXES) or _sender_is_dead(file.name):
             with contextlib.suppress(FileNotFoundError):  # its owner was quicker
                 found = file.stat()
                 if found.st_uid == os.getuid():
-                    ours[file] = found.st_ino
+                    ours[file] = found.st_ino, time.time() - found.st_mtime
     return ours
 
 
@@ -178,3 +181,6 @@ if __name__ == "__main__":
     end_processes_of(own)
     sweep_until_gone()
     remove_until_gone(own)
+    if any(WEIGHTS.match(file.name) for file in _ours(SHARED_MEMORY)):
+        time.sleep(WEIGHTS_AGE_S)
+        sweep_shared_memory()

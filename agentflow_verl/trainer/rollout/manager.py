@@ -19,7 +19,7 @@ from agentflow_verl.core.errors import InfraError
 from agentflow_verl.tools.embedded.supervisor import Supervisor
 from agentflow_verl.trainer.resilience.control_limit import ANSWER_S, within, without_answer
 from agentflow_verl.trainer.rollout.frozen_base import base_replicas, make_base, server_name
-from agentflow_verl.trainer.rollout.reach import reach_of_nodes, remote_with_token
+from agentflow_verl.trainer.rollout.reach import reach_of_nodes, send_token
 from agentflow_verl.trainer.rollout.worker import FlowWorker
 from agentflow_verl.trainer.rollout.worker_settings import WorkerSettings, resolve_node
 
@@ -33,7 +33,7 @@ class FlowManager(AgentLoopManagerTQ):
         super().__init__(*args, **kwargs)
         self.reach = reach_of_nodes()
         # Read by verl's _init_agent_loop_workers, which runs after this.
-        self.agent_loop_workers_class = remote_with_token(FlowWorker)
+        self.agent_loop_workers_class = ray.remote(FlowWorker)
         self.replicas: list[Any] = []
         self.supervisor: Supervisor | None = None
 
@@ -65,6 +65,7 @@ class FlowManager(AgentLoopManagerTQ):
             self.config
         )
         await self._init_agent_loop_workers()
+        await send_token(self.reach, self.agent_loop_workers, settings.server_timeout_s)
 
     def _start_tools(self, settings: schema.AgentflowConfig) -> dict[str, tuple[str, ...]]:
         configs = tuple(settings.tools.values())

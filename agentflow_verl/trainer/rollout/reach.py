@@ -1,34 +1,43 @@
 """How the workers of a run on several nodes reach the tool servers that it started itself.
 
 They run where the manager runs, and listen on its node's address. The run draws a token, which the
-servers demand and the workers find in their environment: it stands in no configuration, so that no
-logger writes it down.
+servers demand. The workers get it as an argument of a call and keep it in memory: Ray writes an
+actor's ``runtime_env`` to its logs and to a command line
+(ray/_private/runtime_env/agent/runtime_env_agent.py, "Creating runtime env"), and loggers write
+down the configuration.
 """
 
 from __future__ import annotations
 
-import os
+import asyncio
 import secrets
+from collections.abc import Sequence
 from typing import Any
 
 import ray
+from pydantic import SecretStr
 
+from agentflow_verl.core.errors import InfraError
 from agentflow_verl.tools.embedded.server_process import Reach
-
-TOOL_TOKEN = "AGENTFLOW_EMBEDDED_TOOL_TOKEN"
 
 
 def reach_of_nodes() -> Reach | None:
     """None where the cluster has one node: then loopback does, without a token."""
     if sum(node["Alive"] for node in ray.nodes()) < 2:
         return None
-    os.environ.setdefault(TOOL_TOKEN, secrets.token_urlsafe(32))
-    return Reach(ray.util.get_node_ip_address(), TOOL_TOKEN)
+    return Reach(ray.util.get_node_ip_address(), SecretStr(secrets.token_urlsafe(32)))
 
 
-def remote_with_token(worker: type) -> Any:
-    """``ray.remote(worker)``, with the token in its environment where there is one."""
-    if TOOL_TOKEN not in os.environ:
-        return ray.remote(worker)
-    token = {TOOL_TOKEN: os.environ[TOOL_TOKEN]}
-    return ray.remote(runtime_env={"env_vars": token})(worker)
+async def send_token(reach: Reach | None, workers: Sequence[Any], limit_s: float) -> None:
+    """Hand the token, where there is one, to the workers. Raises InfraError after ``limit_s``."""
+    if reach is None:
+        return
+    calls = [worker.set_tool_token.remote(reach.token) for worker in workers]
+    try:
+        await asyncio.wait_for(asyncio.gather(*calls), limit_s)
+    except TimeoutError:
+        raise InfraError(
+            "the agent-loop workers did not start within"
+            f" agentflow.server_timeout_s={limit_s:g} s; rerun the same command to resume from the"
+            " last checkpoint"
+        ) from None

@@ -4,10 +4,11 @@ trajectory log.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from pydantic import SecretStr
 
 from agentflow_verl.config.schema import AgentflowConfig
 from agentflow_verl.core import gc_tuning
@@ -21,7 +22,6 @@ from agentflow_verl.engines.token_engine import Generate, TokenEngine
 from agentflow_verl.flow.prompts import Prompts
 from agentflow_verl.tools.toolbox import ToolBox
 from agentflow_verl.trainer.rollout.frozen_base import context_length
-from agentflow_verl.trainer.rollout.reach import TOOL_TOKEN
 from agentflow_verl.trainer.rollout.structured import schema_sampling
 from agentflow_verl.trajectories.log import TrajectoryLog
 from agentflow_verl.trajectories.manifest import Setup, absolute
@@ -62,6 +62,7 @@ class Services:
         template_kwargs: Mapping[str, Any],
         interruptions: Interruptions | None = None,
         base_is_policys: bool = False,
+        tool_token: SecretStr | None = None,
     ) -> Services:
         """Connect to everything that the manager started, and to what runs elsewhere.
 
@@ -70,14 +71,13 @@ class Services:
             base: asks the frozen base; not asked where no module is answered by it.
             interruptions: of the policy's servers, by the trainer.
             base_is_policys: whether the policy's servers answer as the base, too.
+            tool_token: what the embedded tool servers demand of a run on several nodes.
         """
         prompts = Prompts.from_folder(config.prompts)
         tool_configs = []
         for name, tool in config.tools.items():
             if name in tool_urls:
-                # Set by the manager where the run has several nodes (reach.py).
-                token_env = TOOL_TOKEN if TOOL_TOKEN in os.environ else None
-                tool = tool.running_at(tool_urls[name], token_env)
+                tool = tool.running_at(tool_urls[name], tool_token)
             tool_configs.append(tool)
         tools = await ToolBox.open(tool_configs, patience_s=RESTART_S)
         engines: dict[str, Engine] = {}

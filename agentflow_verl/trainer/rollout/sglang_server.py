@@ -51,7 +51,8 @@ class AbortingServer(Server):
             outputs = generate_request(obj, request)
             try:
                 async for output in outputs:
-                    if obj.rid in self._cached_tokens:  # ours, not of the HTTP endpoint
+                    # The HTTP endpoint's are not ours; a batch has a list of them.
+                    if isinstance(obj.rid, str) and obj.rid in self._cached_tokens:
                         self._cached_tokens[obj.rid] = output["meta_info"].get("cached_tokens")
                     yield output
             finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Literal
 
+from pydantic import SecretStr
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 
@@ -32,6 +33,11 @@ class FlowWorker(_WorkerTQ):
         # The client is replaced before any agent loop gets it.
         super().__init__(config, abort_when_cancelled(llm_client), *args, **kwargs)
         self.interruptions = Interruptions()
+        self._tool_token: SecretStr | None = None
+
+    async def set_tool_token(self, token: SecretStr) -> None:
+        """The embedded tool servers of a run on several nodes demand it (reach.py)."""
+        self._tool_token = token
 
     async def suspend_generation(self) -> None:
         """The trainer is about to abort what the policy's servers generate."""
@@ -56,6 +62,7 @@ class FlowWorker(_WorkerTQ):
                 resolve_node(template_kwargs) if template_kwargs else {},
                 self.interruptions,
                 base_is_policys=not settings.base_servers,
+                tool_token=self._tool_token,
             )
         await super().generate_sequences(batch)
 

@@ -49,11 +49,14 @@ def test_what_a_process_maps_stays(folder):
 
 
 def test_weights_on_their_way_go_with_the_process_that_sends_them(folder):
-    """No process maps them."""
+    """And are a minute old: no process need map them."""
     sender = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     left = segment(folder, f"agentflow_weights_{sender.pid}_abc")
     assert sweep_shared_memory(folder) == []
     sender.communicate(b"\n")
+    assert sweep_shared_memory(folder) == []
+    assert left.exists(), "its sender may live in a container whose processes are not seen here"
+    os.utime(left, (time.time() - 61,) * 2)
     assert sweep_shared_memory(folder) == [left.name]
 
 
