@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 import verl  # noqa: F401 - registers the search path
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
@@ -288,7 +289,7 @@ def test_only_a_run_of_this_machine_alone_is_compared_with_it(monkeypatch, tmp_p
     left_by_ray_start.parent.mkdir()
     left_by_ray_start.write_text("head:6379")
     assert machine_here(config).cpus is None
-    config.ray_kwargs.ray_init.address = "local"
+    OmegaConf.update(config, "ray_kwargs.ray_init.address", "local", force_add=True)
     assert machine_here(config).cpus is not None
 
 
