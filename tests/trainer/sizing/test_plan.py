@@ -9,10 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
 import verl  # noqa: F401 - registers the search path
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from agentflow_verl.cli import main as cli
 from agentflow_verl.trainer.preflight.static import load_settings
