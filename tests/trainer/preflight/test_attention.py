@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_module
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from agentflow_verl.core.errors import ConfigError
+from agentflow_verl.trainer.launch import LaunchCallback
 from agentflow_verl.trainer.preflight.attention import attention_notes, check_attention
 from agentflow_verl.trainer.preflight.static import load_settings
 from tests.trainer.preflight.runs import make_config
@@ -58,6 +59,31 @@ def test_what_is_chosen_stands(flash: bool) -> None:
     assert not attention_notes(config)
 
 
+def test_other_accelerators_keep_verls(flash: bool) -> None:
+    model = gpus("trainer.device=npu").actor_rollout_ref.model
+    kind = model.override_config.attn_implementation
+    assert (kind, model.use_remove_padding) == ("flash_attention_2", True)
+
+
+def test_it_is_decided_once_where_the_run_starts(flash: bool) -> None:
+    """Hydra's callback gets the configuration before it is copied for the job."""
+    config = gpus()
+    LaunchCallback().on_run_start(config)
+    model = config.actor_rollout_ref.model
+    chosen = OmegaConf.to_container(model.override_config, resolve=False)["attn_implementation"]
+    packs = OmegaConf.to_container(model, resolve=False)["use_remove_padding"]
+    assert (chosen, packs) == (("flash_attention_2", True) if flash else ("sdpa", False))
+
+
+def test_a_flash_attn_that_says_nothing_is_named_too(monkeypatch, tmp_path) -> None:
+    install(tmp_path, "flash-attn", "raise ImportError")
+    monkeypatch.syspath_prepend(tmp_path)
+    sys.modules.pop("flash_attn", None)
+    config = gpus()
+    with pytest.raises(ConfigError, match="does not load .ImportError"):
+        check_attention(config, load_settings(config))
+
+
 def test_a_flash_attn_of_another_torch_is_named(monkeypatch, tmp_path) -> None:
     install(tmp_path, "flash-attn", "raise ImportError('undefined symbol: _ZN3c10')")
     monkeypatch.syspath_prepend(tmp_path)
@@ -67,11 +93,13 @@ def test_a_flash_attn_of_another_torch_is_named(monkeypatch, tmp_path) -> None:
         check_attention(config, load_settings(config))
 
 
-def test_a_model_without_torchs_attention_is_refused(tmp_path: Path) -> None:
+def test_a_model_without_torchs_attention_is_refused(flash: bool, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt_oss"}))
-    config = gpus(f"actor_rollout_ref.model.path={tmp_path}")
-    with pytest.raises(ConfigError, match="gpt_oss has no attention of PyTorch's"):
+    chosen = "actor_rollout_ref.model.override_config.attn_implementation=sdpa"
+    config = gpus(f"actor_rollout_ref.model.path={tmp_path}", chosen)
+    with pytest.raises(ConfigError, match="gpt_oss has no attention of PyTorch's") as refused:
         check_attention(config, load_settings(config))
+    assert ("flash-attn is not installed" in str(refused.value)) is not flash
 
 
 def test_a_cpus_run_is_told_nothing() -> None:

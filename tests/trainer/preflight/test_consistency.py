@@ -159,6 +159,15 @@ def test_an_sglang_that_is_not_installed_is_named_with_its_extras(good, monkeypa
     assert "pip install 'agentflow_verl[sglang]', or bash install.sh FOLDER cpu-sglang" in said
 
 
+def test_separate_servers_for_prefill_are_refused_with_sglang(good, monkeypatch):
+    """Cancelled requests are aborted in verl's ordinary server only."""
+    monkeypatch.setattr(consistency, "_is_installed", lambda name: name == "sglang")
+    monkeypatch.setattr(consistency.sglang, "wrong_version", lambda: None)
+    options = "actor_rollout_ref.rollout"
+    said = refusal(*good, f"{options}.name=sglang", f"{options}.disaggregation.enabled=true")
+    assert said.startswith(f"{options}.disaggregation.enabled=true: ")
+
+
 def test_another_version_of_sglang_than_a_cpu_needs_is_refused_there(good, monkeypatch):
     monkeypatch.setattr(consistency, "_is_installed", lambda name: name == "sglang")
     monkeypatch.setattr(consistency.sglang, "wrong_version", lambda: "0.5.23")
