@@ -288,7 +288,7 @@ def test_only_a_run_of_this_machine_alone_is_compared_with_it(monkeypatch, tmp_p
     left_by_ray_start.parent.mkdir()
     left_by_ray_start.write_text("head:6379")
     assert machine_here(config).cpus is None
-    config.ray_kwargs.ray_init.address = "local"
+    config = composed("paper/paper", "+ray_kwargs.ray_init.address=local")
     assert machine_here(config).cpus is not None
 
 
