@@ -27,7 +27,10 @@ def run(tmp_path: Path, device: str) -> dict:
 
 @pytest.mark.slow
 def test_the_script_runs_without_a_gpu(tmp_path: Path) -> None:
-    assert run(tmp_path, "cpu")["environment"]["attention"] == "sdpa"
+    found = run(tmp_path, "cpu")
+    assert found["environment"]["attention"] == "sdpa"
+    update = found["actor_update"]
+    assert update["grpo"]["tensors_gib"] == pytest.approx(update["estimate_gib"], rel=0.3)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")

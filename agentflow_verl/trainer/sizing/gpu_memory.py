@@ -89,7 +89,7 @@ def parts(model: ModelSize, training: Training, serving: Serving, total: int) ->
     layer, outside = model.per_layer, model.outside_layers
     gathered = training.compute_bytes * (outside + 2 * layer)
     update = training.update_tokens
-    moments = "two moments of AdamW" + (", a guess" if training.guessed else "")
+    moments = "AdamW's two moments" + (", a guess" if training.guessed else "")
     server = Part("server", f"{serving.share:g} of the GPU", kept, kept, served)
     return [
         Part(

@@ -239,10 +239,10 @@ def _server(plan: Plan, serving: Serving, total: int) -> None:
 
 
 def _cpus(plan: Plan, config: DictConfig, machine: Machine) -> None:
-    backend = "transfer_queue.backend"
+    name = OmegaConf.select(config, "transfer_queue.backend.storage_backend")
     units = 0  # another backend has no actors that demand CPUs
-    if OmegaConf.select(config, f"{backend}.storage_backend") == "SimpleStorage":
-        units = OmegaConf.select(config, f"{backend}.SimpleStorage.num_data_storage_units")
+    if name == "SimpleStorage":
+        units = config.transfer_queue.backend.SimpleStorage.num_data_storage_units
     needed = host.cpus(plan.training_gpus, plan.serving_gpus, units)
     plan.facts.append(
         (

@@ -1,4 +1,4 @@
-"""The estimate is made once for a run, and ends it only where something does not fit."""
+"""The estimate is made once for a run, and ends none but by a line that says what does not fit."""
 
 from __future__ import annotations
 

@@ -163,23 +163,30 @@ def _rank(rank: int, ranks: int, port: int, model: Path, way: Way, folder: Path)
     data = batch()
     tu.assign_non_tensor(data, compute_loss=False)
     after = list(worker.infer_batch(data)["log_probs"].unbind())
-    module, optimizer = worker.engine.module, worker.engine.optimizer
     worker.save_checkpoint(str(folder / "checkpoint"), global_step=1)
-    moments = [
-        value
-        for state in optimizer.state.values()
-        for value in state.values()
-        if isinstance(value, Tensor) and value.dim()
-    ]
+    parameters = worker.engine.module.parameters()
     found = {
-        "weights": sum(map(_local_bytes, module.parameters())),
-        "trained": sum(_local_bytes(one) for one in module.parameters() if one.requires_grad),
-        "optimizer": sum(map(_local_bytes, moments)),
+        **held_bytes(worker),
+        "trained": sum(_local_bytes(one) for one in parameters if one.requires_grad),
         "peak": peak.most,
         "log_probs": log_probs,
         "after": after,
     }
     torch.save(found, folder / f"found-{rank}.pt")
+
+
+def held_bytes(worker: Any) -> dict[str, int]:
+    """What a worker of verl's holds between updates."""
+    moments = [
+        value
+        for state in worker.engine.optimizer.state.values()
+        for value in state.values()
+        if isinstance(value, Tensor) and value.dim()
+    ]
+    return {
+        "weights": sum(map(_local_bytes, worker.engine.module.parameters())),
+        "optimizer": sum(map(_local_bytes, moments)),
+    }
 
 
 def _let_fsdp1_stay_on_the_host() -> None:

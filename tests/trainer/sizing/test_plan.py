@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import verl  # noqa: F401 - registers the search path
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from agentflow_verl.cli import main as cli
 from agentflow_verl.trainer.preflight.static import load_settings
@@ -288,7 +288,7 @@ def test_only_a_run_of_this_machine_alone_is_compared_with_it(monkeypatch, tmp_p
     left_by_ray_start.parent.mkdir()
     left_by_ray_start.write_text("head:6379")
     assert machine_here(config).cpus is None
-    OmegaConf.update(config, "ray_kwargs.ray_init.address", "local", force_add=True)
+    config = composed("paper/paper", "+ray_kwargs.ray_init.address=local")
     assert machine_here(config).cpus is not None
 
 
