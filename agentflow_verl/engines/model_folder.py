@@ -39,6 +39,7 @@ PART = re.compile(r"(.+)-\d{5}-of-(\d{5})(\.safetensors|\.bin)")
 VLLM_REGISTRY = "model_executor/models/registry.py"
 VLLM_GENERATES = ("_TEXT_GENERATION_MODELS", "_MULTIMODAL_MODELS")
 SGLANG_MODELS = "srt/models"
+SGLANG_GENERATES = "srt/configs/model_config.py"
 
 
 @dataclass(frozen=True)
@@ -113,12 +114,22 @@ def architectures_of(engine: str) -> frozenset[str]:
         return frozenset()
     if engine == "vllm" and (root / VLLM_REGISTRY).is_file():
         return _vllm_architectures((root / VLLM_REGISTRY).read_text(encoding="utf-8"))
+    return _sglang_architectures(root)
+
+
+def _sglang_architectures(root: Path) -> frozenset[str]:
+    """What its model files enter, without the models that its ``is_generation_model`` names: those
+    that embed or classify.
+    """
     found: set[str] = set()
     for path in (root / SGLANG_MODELS).glob("*.py"):
         text = path.read_text(encoding="utf-8")
         for entry in re.findall(r"^EntryClass\s*=\s*(\[[^\]]*\]|\w+)", text, re.MULTILINE):
             found.update(re.findall(r"\w+", entry))
-    return frozenset(found)
+    source = (root / SGLANG_GENERATES).read_text(encoding="utf-8")
+    _, _, after = source.partition("\ndef is_generation_model(")
+    others = re.findall(r'"(\w+)" in model_architectures', after.partition("\ndef ")[0])
+    return frozenset(found - set(others))
 
 
 def _vllm_architectures(source: str) -> frozenset[str]:

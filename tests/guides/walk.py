@@ -69,6 +69,10 @@ WHERE = {
     "tool_servers/README.md": {
         "python -m tool_servers.stdio": "tests/tool_servers/test_third_party.py"
     },
+    "docs/engines.md": {
+        "bash install.sh .venv-sg sglang": "tests/test_gpu_stack.py",
+        "bash install.sh .venv cpu-sglang,dev": "bash tests/run.sh",
+    },
     "docs/evaluation.md": {
         "agentflow eval --benchmarks bamboogle --model PATH": (
             "tests/evaluation/test_quickstart_models.py"
@@ -80,6 +84,7 @@ WHERE = {
     },
     "docs/evidence.md": {
         "python -m tests.benchmarks.rollout": "by hand: its figures are in the page",
+        "python -m tests.benchmarks.real_model": "by hand: it needs a real model",
         "python - ": "tests/evaluation/test_quickstart_models.py",
         "python -m verl.model_merger": "docs/train.md",
         "agentflow eval --compare RUN-frozen": "tests/evaluation/test_quickstart_models.py",
