@@ -89,6 +89,7 @@ WHERE = {
         "python -m verl.model_merger": "docs/train.md",
         "agentflow eval --compare RUN-frozen": "tests/evaluation/test_quickstart_models.py",
     },
+    "docs/flow_grpo.md": {"agentflow analyse": "tests/evaluation/test_analyses.py"},
     "docs/recovery.md": {"python -m verl.trainer.main_ppo": "tests/e2e/test_recovery.py"},
     "docs/rollouts.md": {
         "agentflow replay outputs/my-run": "tests/flow/test_replay.py",
