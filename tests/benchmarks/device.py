@@ -22,12 +22,12 @@ def attention(device: str) -> tuple[str, bool]:
     return "sdpa", False
 
 
-def enter(device: str, port: int) -> None:
-    """Make this process rank 0 of 1 on ``device``, before verl is imported."""
+def enter(device: str, port: int, rank: int = 0, ranks: int = 1) -> None:
+    """Make this process one of ``ranks`` on ``device``, before verl is imported."""
     os.environ |= {
-        "RANK": "0",
-        "WORLD_SIZE": "1",
-        "LOCAL_RANK": "0",
+        "RANK": str(rank),
+        "WORLD_SIZE": str(ranks),
+        "LOCAL_RANK": str(rank),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "DIST_INIT_METHOD": f"tcp://127.0.0.1:{port}",

@@ -18,7 +18,6 @@ from tests.e2e.runs import (
     assert_nothing_is_left,
     logged,
     train,
-    write_questions,
 )
 from tests.e2e.test_modes import SEPARATE, TWO_RANKS
 
@@ -27,13 +26,6 @@ pytestmark = pytest.mark.skipif(
     reason="SGLang is not installed: bash install.sh FOLDER cpu-sglang",
 )
 STEPS = 2
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    write_questions(folder)
-    return folder
 
 
 def two_steps(data: Path, folder: Path, *overrides: str) -> Run:

@@ -25,17 +25,9 @@ from tests.e2e.runs import (
     assert_nothing_is_left,
     logged,
     train,
-    write_questions,
 )
 
 STEPS = 2
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    write_questions(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ async def send_token(reach: Reach | None, workers: Sequence[Any], limit_s: float
     calls = [worker.set_tool_token.remote(reach.token) for worker in workers]
     try:
         await asyncio.wait_for(asyncio.gather(*calls), limit_s)
-    except TimeoutError:
+    except asyncio.TimeoutError:  # in Python 3.10 another class than TimeoutError
         raise InfraError(
             "the agent-loop workers did not start within"
             f" agentflow.server_timeout_s={limit_s:g} s; rerun the same command to resume from the"

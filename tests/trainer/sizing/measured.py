@@ -6,7 +6,6 @@ GPU's allocator.
 
 from __future__ import annotations
 
-import os
 import socket
 import weakref
 from dataclasses import dataclass
@@ -21,6 +20,8 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from tests.benchmarks.device import enter
 
 
 @dataclass(frozen=True)
@@ -78,20 +79,7 @@ def measure(model: Path, way: Way, rows: list[tuple[Tensor, Tensor]], ranks: int
 
 
 def _rank(rank: int, ranks: int, port: int, model: Path, way: Way, folder: Path) -> None:
-    os.environ |= {
-        "RANK": str(rank),
-        "WORLD_SIZE": str(ranks),
-        "LOCAL_RANK": str(rank),
-        "VERL_PLATFORM": "cpu",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "DIST_INIT_METHOD": f"tcp://127.0.0.1:{port}",
-    }
-    from verl.plugin.platform.platform_manager import set_platform
-
-    from agentflow_verl.trainer.cpu.platform import CpuPlatform
-
-    set_platform(CpuPlatform())
+    enter("cpu", port, rank, ranks)
     from verl.trainer.config import CheckpointConfig
     from verl.utils import tensordict_utils as tu
     from verl.workers.config import (
