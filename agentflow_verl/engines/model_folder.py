@@ -107,13 +107,15 @@ def context_length(config: dict[str, Any]) -> int | None:
 @cache
 def architectures_of(engine: str) -> frozenset[str]:
     """Architectures that an installed engine (``vllm`` or ``sglang``) lists, read from its source:
-    importing it takes many seconds. Empty where it is not installed.
+    importing it takes many seconds. Empty where it is not installed, or lists them elsewhere: the
+    engine itself refuses what it cannot load.
     """
     root = _package_folder(engine)
-    if root is None:
+    lists = VLLM_REGISTRY if engine == "vllm" else SGLANG_GENERATES
+    if root is None or not (root / lists).is_file():
         return frozenset()
-    if engine == "vllm" and (root / VLLM_REGISTRY).is_file():
-        return _vllm_architectures((root / VLLM_REGISTRY).read_text(encoding="utf-8"))
+    if engine == "vllm":
+        return _vllm_architectures((root / lists).read_text(encoding="utf-8"))
     return _sglang_architectures(root)
 
 

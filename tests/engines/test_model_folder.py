@@ -207,6 +207,12 @@ def test_vllms_own_list_agrees(monkeypatch):
     }
 
 
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_an_engine_that_keeps_its_lists_elsewhere_lists_nothing(engine, tmp_path, monkeypatch):
+    monkeypatch.setattr(model_folder, "_package_folder", lambda _: tmp_path)
+    assert architectures_of.__wrapped__(engine) == frozenset()
+
+
 def test_an_architecture_that_the_engine_does_not_know_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(model_folder, "architectures_of", lambda _: {"Qwen2ForCausalLM"})
     check_architecture(ModelFolder(tmp_path, "Qwen2ForCausalLM", None), "vllm")

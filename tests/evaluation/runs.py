@@ -46,13 +46,13 @@ def without_times(found: dict) -> dict:
 
 def stopped(given: list[str], out: Path, sent: int) -> int:
     """How a run ended that got a signal after its fifth trajectory."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "agentflow_verl.cli.main", *given],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    log = out.with_name(f"{out.name}.log")
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "agentflow_verl.cli.main", *given], stdout=output, stderr=output
+        )
     while sum(path.read_text().count("\n") for path in out.glob("trajectories/**/*.jsonl")) < 5:
-        assert process.poll() is None
+        assert process.poll() is None, log.read_text()
         time.sleep(0.01)
     os.kill(process.pid, sent)
     return process.wait(60)
