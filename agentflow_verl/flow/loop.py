@@ -14,13 +14,14 @@ from agentflow_verl.core.clock import Clock
 from agentflow_verl.core.deadline import Deadline
 from agentflow_verl.core.errors import InfraError, MalformedOutput, OutOfTime, PromptTooLong
 from agentflow_verl.core.unicode import well_formed
-from agentflow_verl.engines.interface import Engine
+from agentflow_verl.engines.interface import Engine, Reply
 from agentflow_verl.flow.memory import Memory
 from agentflow_verl.flow.modules import Caller, tokens_of
 from agentflow_verl.flow.parse import complete_plan, parse_arguments, parse_verdict
 from agentflow_verl.flow.prompts import Prompts
 from agentflow_verl.flow.replies import answer_of
 from agentflow_verl.tools.interface import Tools
+from agentflow_verl.tools.types import ToolSpec
 from agentflow_verl.trajectories.records import (
     Call,
     Mistake,
@@ -161,9 +162,7 @@ class Flow:
         except PromptTooLong as wrong:
             await caller.check_room_for(tool)
             raise MalformedOutput(f"the context and sub-goal are too long: {wrong}") from wrong
-        parts["call"] = call = Call(
-            tool=tool.name, arguments=parse_arguments(command.text, tool.parameters)
-        )
+        parts["call"] = call = Call(tool=tool.name, arguments=_arguments(command, tool))
         started = time.monotonic()
         try:
             result = await self.tools.call(call.tool, call.arguments, caller.deadline, caller.state)
@@ -177,6 +176,18 @@ class Flow:
             started=started - caller.began,
             attempts=result.attempts,
         )
+
+
+def _arguments(command: Reply, tool: ToolSpec) -> dict[str, Any]:
+    """The arguments that the executor wrote. Raises MalformedOutput, which the next plan reads."""
+    try:
+        return parse_arguments(command.text, tool.parameters)
+    except MalformedOutput as wrong:
+        if not command.cut:
+            raise
+        raise MalformedOutput(
+            f"the call was cut off at {command.response_tokens} tokens; a shorter one is needed"
+        ) from wrong
 
 
 def _why_malformed(turns: list[Turn]) -> str:

@@ -200,13 +200,14 @@ async def collect(
 
 
 def copy_examples(
-    tools: ToolBox, titles: list[str], rng: random.Random, rounds: int = 2
+    tools: ToolBox, titles: list[str], rng: random.Random, rounds: int = 3
 ) -> list[Example]:
     """The planner's and the executor's copying, for every title and many numbers. They say nothing
-    about any answer: the planner's tool is the scripted agent's choice."""
-    planner = flow.planner_fields(tools.specs, MAX_TURNS)
+    about any answer: the planner's tool is the scripted agent's choice. In the last round it is
+    the only one, so that the planner knows prompts with one tool too."""
     examples = []
-    for title in titles * rounds:
+    for index, title in enumerate(titles * rounds):
+        alone = index >= len(titles) * (rounds - 1)
         first, second, sign = rng.randint(10, 999), rng.randint(10, 999), rng.choice("+-")
         sum_ = f"{first} {sign} {second}"
         article = {"title": title, "topic": ""}
@@ -224,12 +225,13 @@ def copy_examples(
             ),
         ):
             agent = ScriptedAgent(question, rng, titles, ErrorRates())
+            plan, step = agent.plan(), agent.move[1]
+            spec = found(tools, step.tool)
+            planner = flow.planner_fields([spec] if alone else tools.specs, MAX_TURNS)
             messages = PROMPTS["planner"].render(
                 query=question.query, analysis=question.hint, memory=NOTHING, **planner
             )
-            examples.append((messages, agent.plan()))
-            step = agent.move[1]
-            spec = found(tools, step.tool)
+            examples.append((messages, plan))
             messages = PROMPTS["executor"].render(
                 query=question.query,
                 context="none",

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import pandas
@@ -68,14 +67,8 @@ class Run:
 
 
 def write_questions(folder: Path, count: int = 16) -> None:
-    """``train.parquet``, ``val.parquet``, two toy rewards, and prompts for one tool."""
+    """``train.parquet``, ``val.parquet`` and two toy rewards."""
     folder.mkdir(parents=True, exist_ok=True)
-    # The model has one token for the line that names both of the quickstart's tools. With another
-    # line it plans nothing.
-    planner = files("agentflow_verl.flow.prompts").joinpath("planner.md").read_text()
-    (folder / "prompts").mkdir(exist_ok=True)
-    both = planner.replace("$tool_names", "python_coder or wikipedia_search")
-    (folder / "prompts" / "planner.md").write_text(both)
     for split, size in (("train", count), ("val", 4)):
         rows = [
             {
@@ -134,7 +127,6 @@ def train(
             "actor_rollout_ref.rollout.max_model_len=1024",
         ),
         *(
-            f"agentflow.prompts={data}/prompts",
             "agentflow.base.max_tokens=96",
             "agentflow.max_turns=2",
             "actor_rollout_ref.actor.optim.lr=1e-3",

@@ -157,7 +157,6 @@ def test_workers_of_another_machine_call_the_tools_that_the_run_started(machines
             "ray_kwargs.ray_init.address=auto",
             f"data.train_files={tmp_path}/train.parquet",
             f"data.val_files={tmp_path}/train.parquet",
-            f"agentflow.prompts={tmp_path}/prompts",
             f"trainer.default_local_dir={tmp_path}/run",
             f"hydra.run.dir={tmp_path}/hydra",
             "actor_rollout_ref.rollout.agent.num_workers=2",

@@ -82,6 +82,7 @@ class ScriptedEngine:
         self.name = name
         self.steps = list(steps)
         self.prompt_limit = prompt_limit
+        self.reply_limit: int | None = None
         self.structured = False
         self.has_tokenizer = False
         self.schemas: list[Mapping[str, Any] | None] = []
@@ -109,7 +110,8 @@ class ScriptedEngine:
                 f"engine {self.name}: {self.count(prompt)} words, the limit is {self.prompt_limit}"
             )
         step = self.steps.pop(0) if len(self.steps) > 1 else self.steps[0]
-        text = await deadline.run(play(self, step, messages), f"engine {self.name}")
+        whole = await deadline.run(play(self, step, messages), f"engine {self.name}")
+        text = whole[: self.reply_limit]
         ids = tuple(map(ord, text))
         return Reply(
             text=text,
@@ -119,6 +121,7 @@ class ScriptedEngine:
             logprobs=tuple(-0.5 for _ in ids),
             prompt_tokens=len(prompt),
             response_tokens=len(ids),
+            cut=text != whole,
             weights_first=3,
             weights_last=4,
         )

@@ -291,6 +291,14 @@ async def test_arguments_that_are_not_json_are_an_observation():
     assert not tools.calls
 
 
+async def test_a_call_that_was_cut_off_says_so():
+    agent = flow(executor='{"code": "' + "import math; " * 20, verifier=STOP)
+    agent.engines["executor"].reply_limit = 100
+    [turn] = (await run(agent)).turns
+    assert turn.error == "the call was cut off at 100 tokens; a shorter one is needed"
+    assert turn.mistake is Mistake.UNUSABLE_CALL and turn.call is None
+
+
 async def test_arguments_that_the_tool_refuses_are_an_observation():
     tools = ScriptedTools(MalformedOutput("python_coder: argument 'code' is missing"), "4")
     trajectory = await run(flow(tools, executor=['{"cod": 1}', CALL], verifier=[CONTINUE, STOP]))

@@ -20,14 +20,14 @@ FIELDS = {
     "analyst": {"query", "tools"},
     "planner": {"query", "tools", "analysis", "memory", "turns_left_note", "tool_names"},
     "executor": {"query", "tool", "description", "schema", "context", "sub_goal", "form"},
-    "verifier": {"query", "analysis", "memory"},
+    "verifier": {"query", "memory"},
     "generator": {"query", "memory"},
 }
 CHANGING = {  # the fields of the user's part, what stays longest first
     "analyst": ["query"],
     "planner": ["query", "analysis", "memory", "turns_left_note", "tool_names"],
     "executor": ["query", "context", "sub_goal", "form"],
-    "verifier": ["query", "analysis", "memory"],
+    "verifier": ["query", "memory"],
     "generator": ["query", "memory"],
 }
 

@@ -111,25 +111,29 @@ def build(sandbox: Sandbox, sessions: Sessions | None = None, fingerprint: str =
         keeps_state=sessions is not None,
     )
     # no minor version: prompts are the same on every machine
-    description = "Run one Python 3 program and return what it prints."
+    description = (
+        "Run one Python 3 program, offline, and return what it prints: for calculations, since it"
+        " knows no facts."
+    )
     return OneTool(NAME, description, Arguments, call, meta)
 
 
 def notes(limits: Limits, state: bool) -> str:
     """Limitations and best practices, for prompts."""
-    packages = "The standard library"
+    packages = "the standard library"
     extra = [name for name in ("numpy", "sympy") if importlib.util.find_spec(name)]
     if extra:
         packages += f", {' and '.join(extra)}"
+    # "Import everything" had small models import until their limit (docs/evidence.md).
     begin = (
-        "Each call is a new interpreter: import and define everything the program needs, and"
-        " print the result."
+        "Each call is a new interpreter: define what the program needs, import only what it uses,"
+        " and print the result."
     )
     if state:
         begin = "Variables, imports and files are kept from one call to the next: print the result."
     return (
-        f"{begin} {packages} can be imported. No network, no input(), no files but its own in /tmp;"
-        f" at most {limits.seconds:g} s and {limits.memory_mb} MB."
+        f"{begin} There are {packages}, no network, no input(), no arguments and no files but its"
+        f" own in /tmp; at most {limits.seconds:g} s and {limits.memory_mb} MB."
     )
 
 

@@ -69,7 +69,7 @@ def build(
     meta = calls.tool_meta(notes, cacheable=not live, fingerprint=fingerprint)
     return OneTool(
         NAME,
-        f"Search Wikipedia passages by keyword and return the best {k}.",
+        f"Search Wikipedia passages by keyword and return the best {k}: to look up facts.",
         Arguments,
         call,
         meta,

@@ -3,9 +3,9 @@
 The system part is the same for every trajectory (for the executor: for every call of one tool) and
 the user part ends with what changes from turn to turn, so that prefixes are shared. ``$name`` marks
 a field and ``$$`` is a dollar sign. No template has an example with contents of its own: a model of
-0.5 B parameters copied them into its plans, verdicts and answers (docs/evidence.md). The shipped
-templates lie next to this file; ``agentflow.prompts`` names a folder whose files replace any of
-them.
+0.5 B parameters copied them into its plans, verdicts and answers (docs/evidence.md). The verifier
+is not shown the analysis, since it took what an analyst claims for a result. The shipped templates
+lie next to this file; ``agentflow.prompts`` names a folder whose files replace any of them.
 """
 
 from __future__ import annotations

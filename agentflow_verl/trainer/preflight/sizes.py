@@ -17,24 +17,17 @@ from agentflow_verl.trainer.sizing.plan import PHASES, Plan, gib, known_steps, m
 
 logger = logging.getLogger(__name__)
 
-_checked: tuple[DictConfig | None, Plan | None] = (None, None)
-"""The run that was checked last, for its notes: a plan reads the model's headers and all files."""
-
 
 def check_sizes(config: DictConfig, settings: AgentflowConfig) -> None:
     """Raises ConfigError for what certainly ends the run."""
-    global _checked
     plan = plan_here(config, settings)
-    _checked = (config, plan)
     if plan is not None and plan.problems:
         raise ConfigError(f"{plan.problems[0]} (agentflow plan shows the parts)")
 
 
 def size_notes(config: DictConfig, settings: AgentflowConfig) -> list[str]:
     """The estimate in a line, where there is a GPU, and what is tight."""
-    run, plan = _checked
-    if run is not config:
-        plan = plan_here(config, settings)
+    plan = plan_here(config, settings)
     if plan is None:
         return []
     notes = [f"tight: {warning}" for warning in plan.warnings]

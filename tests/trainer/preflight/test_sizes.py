@@ -1,4 +1,4 @@
-"""The estimate is made once for a run, and ends none but by a line that says what does not fit."""
+"""The estimate ends no run but by a line that says what does not fit."""
 
 from __future__ import annotations
 
@@ -16,17 +16,6 @@ from tests.trainer.preflight.runs import make_config
 def config(monkeypatch, tmp_path):
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))  # no cluster of this machine's
     return make_config()
-
-
-def test_a_plan_is_made_once_for_a_run(config, monkeypatch) -> None:
-    made = []
-    monkeypatch.setattr(sizes, "plan_here", lambda *run: made.append(run))
-    settings = load_settings(config)
-    sizes.check_sizes(config, settings)
-    sizes.size_notes(config, settings)
-    assert len(made) == 1
-    sizes.size_notes(make_config(), settings)
-    assert len(made) == 2
 
 
 def test_a_plan_that_fails_is_left_out(config, monkeypatch) -> None:
