@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from mcp.shared.exceptions import MCPError
@@ -34,7 +35,9 @@ from tests.tool_servers.server_processes import (
 )
 from tool_servers.common import calls
 from tool_servers.python_coder import server as python_coder_server
-from tool_servers.python_coder.sandbox import bubblewrap
+from tool_servers.python_coder.sandbox import bubblewrap, selftest
+from tool_servers.python_coder.sandbox.limits import Busy
+from tool_servers.python_coder.sandbox.runner import Sandbox
 from tool_servers.wikipedia_search import server as wikipedia_search_server
 
 NAMED = "import ctypes, os, time; ctypes.CDLL(None).prctl(15, b'test-job')\n"
@@ -397,6 +400,19 @@ def test_weaker_isolation_ends_the_server_with_one_line(
     (line,) = [line for line in ended.stderr.splitlines() if not line.startswith("{")]
     assert line.startswith("python_coder: isolation full was not reached, ") and says in line
     assert ended.stdout == ""
+
+
+async def test_a_machine_that_is_too_busy_is_not_taken_for_one_without_isolation(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def attack(_: Sandbox) -> list[selftest.Finding]:
+        raise Busy("no sandbox was ready")
+
+    monkeypatch.setattr(selftest, "attack", attack)
+    with pytest.raises(SystemExit, match="3"):
+        await python_coder_server.check(cast(Sandbox, None))
+    shown = capsys.readouterr().err
+    assert "too busy for the self-test: no sandbox was ready" in shown and "CAP_" not in shown
 
 
 def test_there_is_no_isolation_to_switch_off(capsys: pytest.CaptureFixture[str]) -> None:

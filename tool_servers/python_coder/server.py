@@ -230,6 +230,12 @@ async def check(sandbox: Sandbox) -> None:
     start = time.monotonic()
     try:
         findings = await selftest.attack(sandbox)
+    except Busy as error:
+        serve.exit_with(
+            NAME,
+            f"isolation full was not reached, the machine is too busy for the self-test: {error}",
+            WEAK_ISOLATION,
+        )
     except SandboxError as error:
         reason = " ".join(str(error).split())
         serve.exit_with(
