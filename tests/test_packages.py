@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from agentflow_verl.cli.tools import BUILT_IN
 from tests.evaluation import fakes
 from tests.guides.walk import on_a_cpu, prepared
 from tests.tools.servers import echo_process
@@ -173,6 +174,13 @@ def test_the_light_install_answers_and_measures(light, tmp_path):
         outside(agentflow, "eval", *what, *agent, folder=tmp_path)
     assert json.loads((tmp_path / "one.json").read_text())["answer"] == "8"
     assert "100.0" in (tmp_path / "run/report.md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_the_light_install_starts_every_tool_server(light, tmp_path, name):
+    outside(light / "bin/python", "-m", f"tool_servers.{name}", "--help", folder=tmp_path)
 
 
 @pytest.mark.slow

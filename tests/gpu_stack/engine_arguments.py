@@ -13,8 +13,11 @@ import json
 import shutil
 import sys
 import tempfile
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest import mock
 
@@ -45,14 +48,45 @@ class Kept(Exception):
         self.arguments = arguments
 
 
+class Kernels(ModuleType):
+    """A module that has every name."""
+
+    __path__: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return mock.MagicMock()
+
+
+class NoKernels(MetaPathFinder, Loader):
+    """Finds ``sgl_kernel``, whose library needs a GPU's driver to be imported."""
+
+    def find_spec(self, name: str, *_: Any) -> ModuleSpec | None:
+        if name.partition(".")[0] != "sgl_kernel":
+            return None
+        return ModuleSpec(name, self, is_package=True)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return Kernels(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        pass
+
+
 def server_of(engine: str, config: Any) -> Any:
     from verl.utils.config import omega_conf_to_dataclass
     from verl.workers.rollout.replica import RolloutMode
 
     model = omega_conf_to_dataclass(config.actor_rollout_ref.model)
+    where: dict[str, int]
     if engine == "vllm":
         from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer as server
+
+        where = {"gpus_per_node": 8}
     else:
+        where = {"base_gpu_id": 0}
+        sys.meta_path.insert(0, NoKernels())
         from verl.workers.rollout.sglang_rollout.async_sglang_server import (
             SGLangHttpServer as server,
         )
@@ -63,15 +97,16 @@ def server_of(engine: str, config: Any) -> Any:
         workers=[],
         replica_rank=0,
         node_rank=0,
-        gpus_per_node=8,
         nnodes=1,
         cuda_visible_devices="0",
+        **where,
     )
 
 
 def arguments_of(engine: str, config: Any) -> Any:
     """vLLM's AsyncEngineArgs, or SGLang's ServerArgs."""
     server = server_of(engine, config)
+    patches: list[Any] = []
     if engine == "vllm":
         from vllm.platforms import current_platform
 
@@ -81,15 +116,21 @@ def arguments_of(engine: str, config: Any) -> Any:
         async def keep(arguments: Any) -> None:
             raise Kept(AsyncEngineArgs.from_cli_args(arguments))
 
-        patched: Any = mock.patch.object(server, "run_server", keep)
+        patches.append(mock.patch.object(server, "run_server", keep))
     else:
-        from verl.workers.rollout.sglang_rollout import async_sglang_server as module
+        from sglang.srt import server_args
+        from sglang.srt.entrypoints.http_server import Engine
 
-        def keep_server(*_: Any, server_args: Any, **__: Any) -> None:
-            raise Kept(server_args)
+        def keep_server(*_: Any, **given: Any) -> None:
+            raise Kept(given["server_args"])
 
-        patched = mock.patch.object(module.Engine, "_launch_subprocesses", keep_server)
-    with patched:
+        patches.append(mock.patch.object(Engine, "_launch_subprocesses", keep_server))
+        # What ServerArgs asks of a GPU: an H100's answers.
+        for name, answer in (("get_device", "cuda"), ("get_device_memory_capacity", 81_559)):
+            patches.append(mock.patch.object(server_args, name, return_value=answer))
+    with ExitStack() as stack:
+        for patch in patches:
+            stack.enter_context(patch)
         try:
             asyncio.run(server.launch_server())
         except Kept as kept:
