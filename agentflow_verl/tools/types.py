@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+_NAMED_SCHEMAS = ("properties", "patternProperties", "dependentSchemas", "$defs", "definitions")
+_VALUES = ("const", "default", "enum", "examples")
+
 
 @dataclass(frozen=True)
 class ToolSpec:
@@ -41,8 +44,10 @@ class ToolSpec:
 
     @cached_property
     def schema_text(self) -> str:
-        """``parameters`` as JSON."""
-        return json.dumps(self.parameters, ensure_ascii=False, sort_keys=True)
+        """``parameters`` as JSON for prompts, without titles: a small model that read
+        "python_coderArguments" wrote that as its program (docs/evidence.md).
+        """
+        return json.dumps(_without_titles(self.parameters), ensure_ascii=False, sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -62,3 +67,20 @@ class ToolResult:
     seconds: float = 0.0
     attempts: int = 1
     state_kept: bool = False
+
+
+def _without_titles(schema: Any) -> Any:
+    """A JSON schema without the annotation ``title``; an argument of that name stays."""
+    if isinstance(schema, list):
+        return [_without_titles(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {}
+    for key, value in schema.items():
+        if key in _NAMED_SCHEMAS and isinstance(value, dict):
+            kept[key] = {name: _without_titles(part) for name, part in value.items()}
+        elif key in _VALUES:
+            kept[key] = value
+        elif not (key == "title" and isinstance(value, str)):
+            kept[key] = _without_titles(value)
+    return kept

@@ -19,7 +19,7 @@ from tests.flow.fakes import PYTHON, SEARCH, ScriptedTools, flow
 FIELDS = {
     "analyst": {"query", "tools"},
     "planner": {"query", "tools", "analysis", "memory", "turns_left_note", "tool_names"},
-    "executor": {"query", "tool", "description", "schema", "context", "sub_goal", "form"},
+    "executor": {"query", "description", "schema", "context", "sub_goal", "form"},
     "verifier": {"query", "memory"},
     "generator": {"query", "memory"},
 }

@@ -18,6 +18,7 @@ from agentflow_verl.config.tool import MIN_RESULT_CHARS, ToolConfig
 from agentflow_verl.tools.mcp.content import result_text, stated_server, to_spec
 from agentflow_verl.tools.mcp.protocol import Peer, header_arguments, header_value
 from agentflow_verl.tools.truncation import truncate
+from agentflow_verl.tools.types import ToolSpec
 
 
 @settings(deadline=None)
@@ -219,3 +220,27 @@ def test_the_tools_package_imports_no_trainer():
     subprocess.run(
         [sys.executable, "-c", "\n".join(lines)], check=True, env=dict(os.environ), timeout=60
     )
+
+
+def test_prompts_show_a_schema_without_titles():
+    """An argument called title stays, and so does a title that is a value."""
+    inner = {"type": "object", "title": "Page", "properties": {"title": {"type": "string"}}}
+    parameters = {
+        "title": "searchArguments",
+        "properties": {
+            "title": {"title": "Title", "type": "string", "default": {"title": "none"}},
+            "page": {"anyOf": [inner, {"type": "null", "title": "Nothing"}]},
+        },
+    }
+    shown = json.loads(ToolSpec("search", "Finds.", parameters).schema_text)
+    assert shown == {
+        "properties": {
+            "title": {"type": "string", "default": {"title": "none"}},
+            "page": {
+                "anyOf": [
+                    {"type": "object", "properties": {"title": {"type": "string"}}},
+                    {"type": "null"},
+                ]
+            },
+        },
+    }
