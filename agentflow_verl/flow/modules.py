@@ -51,11 +51,13 @@ def planner_fields(
 
 
 def executor_fields(tool: ToolSpec) -> dict[str, str]:
-    """What the executor's template shows of the tool."""
+    """What the executor's template shows of the tool. The shipped one shows no name, which a 0.5B
+    model took for its program: a tool without a description has its name there.
+    """
     required = tool.parameters.get("required") or list(tool.parameters.get("properties", {}))[:1]
     return {
         "tool": tool.name,
-        "description": describe_tool(tool),
+        "description": describe_tool(tool) or tool.name,
         "schema": tool.schema_text,
         "form": json.dumps(dict.fromkeys(required, "...")),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from importlib.resources import files
@@ -204,3 +205,13 @@ async def test_the_tools_are_shown_with_description_and_notes():
     executor = agent.engines["executor"].seen[0][0]["content"]
     assert '"required": ["code"]' in executor
     assert "wikipedia_search" not in executor
+
+
+async def test_the_executor_is_shown_what_the_tool_does_and_not_its_name():
+    bare = dataclasses.replace(PYTHON, description="", notes="")
+    for spec, shown in ((PYTHON, "Runs Python. Print what you need."), (bare, "python_coder")):
+        agent = flow(ScriptedTools("4", specs=(spec,)))
+        await agent.run("What is 2 * 2?", "t0")
+        system = agent.engines["executor"].seen[0][0]["content"]
+        assert f"The tool: {shown}\n" in system
+        assert ("python_coder" in system) == (spec is bare)
