@@ -27,6 +27,9 @@ from agentflow_verl.trajectories.log import ScoredTrajectory, read_log
 QUICKSTART = Path(__file__).parents[2] / "recipes" / "quickstart"
 BASE = QUICKSTART / "base"  # a Llama
 
+# At 1.0 three plans with the same reward are common, and a step then has no gradient.
+TEMPERATURE = 1.5
+
 REWARD = '''
 def compute_score(data_source, solution_str, ground_truth, extra_info=None, **kwargs):
     """The share of odd token ids in the planner's replies: dense, so that groups have variance."""
@@ -132,7 +135,7 @@ def train(
             "actor_rollout_ref.actor.optim.lr=1e-3",
         ),
         *(
-            "actor_rollout_ref.rollout.temperature=1.0",
+            f"actor_rollout_ref.rollout.temperature={TEMPERATURE}",
             "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=4096",
         ),
         *(

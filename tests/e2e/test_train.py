@@ -20,6 +20,7 @@ from agentflow_verl.trajectories.log import ScoredTrajectory
 from agentflow_verl.trajectories.records import Outcome
 from tests.e2e.runs import (
     BASE,
+    TEMPERATURE,
     Run,
     assert_frozen_replies_are_the_checkpoints,
     assert_nothing_is_left,
@@ -162,7 +163,8 @@ def test_recorded_log_probabilities_are_the_models_own(run: Run) -> None:
     )
     ids = torch.tensor([[*tokens.prompt_ids, *tokens.response_ids]])
     with torch.no_grad():
-        logprobs = model(ids).logits[0, len(tokens.prompt_ids) - 1 : -1].log_softmax(-1)
+        logits = model(ids).logits[0, len(tokens.prompt_ids) - 1 : -1] / TEMPERATURE
+        logprobs = logits.log_softmax(-1)
     own = logprobs.gather(1, torch.tensor(tokens.response_ids).unsqueeze(1)).squeeze(1)
     assert torch.allclose(own, torch.tensor(tokens.logprobs), atol=1e-4)
 

@@ -32,7 +32,11 @@ USES = [
 
 
 def source_of(owner: Owner, name: Name) -> list[str]:
-    return (SITE_PACKAGES / (name.file or owner.file)).read_text().splitlines()
+    """Skips the names of an engine that is not installed: those for GPUs exclude each other."""
+    file = Path(name.file or owner.file)
+    if not (SITE_PACKAGES / file.parts[0]).exists():
+        pytest.skip(f"{file.parts[0]} is not installed here")
+    return (SITE_PACKAGES / file).read_text().splitlines()
 
 
 @pytest.mark.parametrize("owner, name", USES)
