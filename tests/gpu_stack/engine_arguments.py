@@ -86,7 +86,6 @@ def server_of(engine: str, config: Any) -> Any:
         where = {"gpus_per_node": 8}
     else:
         where = {"base_gpu_id": 0}
-        sys.meta_path.insert(0, NoKernels())
         from verl.workers.rollout.sglang_rollout.async_sglang_server import (
             SGLangHttpServer as server,
         )
@@ -140,6 +139,8 @@ def arguments_of(engine: str, config: Any) -> Any:
 
 def main() -> None:
     (engine,) = sys.argv[1:]
+    if engine == "sglang":
+        sys.meta_path.insert(0, NoKernels())
     with tempfile.TemporaryDirectory() as folder:
         print_arguments(engine, long_model(Path(folder) / "model"))
 
