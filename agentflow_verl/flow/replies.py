@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from agentflow_verl.flow.answer import extract_answer
+from agentflow_verl.flow.answer import extract_answer, with_backslashes
 from agentflow_verl.flow.parse.clean import without_reasoning
 from agentflow_verl.flow.parse.objects import objects_in
 
@@ -37,11 +37,7 @@ ANSWER = _object(
     answer={"anyOf": [{"type": "string", "maxLength": 400}, {"type": "number"}]},
 )
 
-# LaTeX commands whose first letter is an escape of JSON's: "\frac" in a JSON text is a form feed
-# and "rac".
-_LOST_BACKSLASH = {"\b": "\\b", "\f": "\\f", "\t": "\\t", "\r": "\\r"}
 _SENTENCE_END = re.compile(r"[.!?](?=\s)|[。！？]")
-_LOST = re.compile(r"[\b\f\t\r](?=[a-z]{2})")
 
 
 def analysis_of(text: str) -> str:
@@ -67,14 +63,15 @@ def answer_of(text: str) -> str:
     answer = _field(text, "answer")
     if answer is None:
         return extract_answer(text)
-    restored = _LOST.sub(lambda match: _LOST_BACKSLASH[match[0]], answer)
-    return extract_answer(f"<answer>{restored}</answer>")
+    return extract_answer(f"<answer>{with_backslashes(answer)}</answer>")
 
 
 def _field(text: str, name: str) -> str | None:
-    """The field of the last object that has it, as text."""
+    """The field of the last object that has it, as text; of a list of words the words."""
     for found in reversed(objects_in(text)):
         value = found.value.get(name)
+        if isinstance(value, list) and all(isinstance(each, str | int | float) for each in value):
+            value = ", ".join(map(str, value))
         if isinstance(value, str):
             return value
         if isinstance(value, (int, float)) and not isinstance(value, bool):

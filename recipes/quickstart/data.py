@@ -38,6 +38,9 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=640)
     parser.add_argument("--val", type=int, default=120)
     parser.add_argument("--kinds", nargs="+", default=list(KINDS))
+    parser.add_argument(
+        "--untrained", nargs="*", default=[], metavar="KIND", help="kinds that only val.parquet has"
+    )
     given = parser.parse_args()
     articles = read(given.wiki)
     given.out.mkdir(parents=True, exist_ok=True)
@@ -64,9 +67,10 @@ def main() -> None:
     others = findable(index, rest)
     for split, size, offset in (("train", given.train, 0), ("val", given.val, 1)):
         questions = make(others, size, 2 * given.seed + offset, given.kinds, taken)
-        pandas.DataFrame([row(q, split, i) for i, q in enumerate(questions)]).to_parquet(
-            given.out / f"{split}.parquet"
-        )
+        frame = pandas.DataFrame([row(q, split, i) for i, q in enumerate(questions)])
+        if split == "train":
+            frame = frame[~frame["data_source"].isin(given.untrained)]
+        frame.to_parquet(given.out / f"{split}.parquet", index=False)
 
 
 def read(path: Path) -> list[dict[str, str]]:

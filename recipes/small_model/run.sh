@@ -8,7 +8,7 @@ out=outputs/recipes/small_model
 run=${RUN:-$out/run-$name}
 wiki=${WIKI:-$out/wiki.json}
 [ -f "$wiki" ] || bash recipes/quickstart/wiki.sh "$out"
-[ -f "$out/data/val.parquet" ] || python recipes/quickstart/data.py --wiki "$wiki" --out "$out/data"
+[ -f "$out/data/val.parquet" ] || python recipes/quickstart/data.py --wiki "$wiki" --out "$out/data" --untrained wiki/letters
 # Half the bytes and up to five times the speed, where the processor multiplies bf16.
 precision=()
 if grep -qE 'avx512_bf16|amx_bf16' /proc/cpuinfo; then

@@ -6,20 +6,25 @@ Reasoning
     alone means that the prompt opened the block: all before it is left out. An opening tag alone
     means that the reply was cut while the model reasoned: all after it is left out. What remains
     may be empty.
+The end of a turn
+    What follows a chat template's end ("<|im_end|>", "</s>") is another turn and is left out.
 Levelling
     ``levelled`` maps full-width letters and signs, the many hyphens, quotes and blanks to ASCII,
     character for character, so that a position in it is a position in the text.
 Pairs of tags
     ``tag_pairs`` gives what stands between ``<name>`` and the next ``</name>``.
 Fences
-    A fenced block opens with three or more backticks or tildes at the start of a line and closes
-    with the same fence at the start of a line, or at the end of the text. A block may also be one
-    line.
+    A fenced block opens with three or more backticks or tildes at the start of a line, of a list's
+    item, or behind "Code:", and closes with the same fence at the start of a line, with no word on
+    it and outside of triple quotes, or at the end of the text, which may hold the fence behind its
+    last words. A block may also be one line. The marks of a quotation and the depth of a list
+    around it are taken off its lines.
 """
 
 from __future__ import annotations
 
 import re
+import textwrap
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -35,6 +40,11 @@ _TAG = re.compile(
     re.IGNORECASE,
 )
 _MAY_BE_A_TAG = re.compile(r"[<\[◁]")
+# Not in quotation marks: a program may speak of one.
+_END_OF_TURN = re.compile(
+    r"(?:<\|(?:im_end|eot_id|eom_id|endoftext|end|end_of_text)\|>|<end_of_turn>"
+    r"|<\uff5cend\u2581of\u2581sentence\uff5c>)(?![\"'`])|</s>(?=[ \t]*(?:\n|<|\Z))"
+)
 _HARMONY_FINAL = re.compile(r"<\|channel\|>\s*final\s*<\|message\|>")
 
 _HYPHENS = "\u00ad\u2010\u2011\u2012\u2013\u2014\u2015\u2212\ufe58\ufe63"
@@ -61,11 +71,14 @@ _SIGNS = {
     "\ufe13": ":",
 }
 _FENCE = re.compile(
-    r"^[ \t>]{0,12}(?:(?:[-*+]|\d{1,2}[.)])[ \t]{1,4})?"  # a list item may open one
+    r"^(?P<indent>[ \t>]{0,12})(?P<item>(?:[-*+]|\d{1,2}[.)])[ \t]{1,4})?"
+    r"(?P<said>[A-Za-z][A-Za-z ]{0,19}:[ \t]{1,4})?"
     r"(?:(?P<fence>`{3,20}|~{3,20})(?P<info>[^\n`]{0,40})"
     r"|```(?:(?P<language>[a-z0-9+]{1,12})[ \t]+)?(?P<line>[^`\n]{1,2000})```[ \t]*)$",
     re.MULTILINE,
 )
+
+_CLOSED_BEHIND = re.compile(r"(?<=[^\s`~])(?:`{3,20}|~{3,20})[^\n`~]{0,200}\s{0,20}\Z")
 
 
 @dataclass(frozen=True)
@@ -79,12 +92,15 @@ class Fence:
 
 
 def without_reasoning(text: str) -> str:
-    """``text`` without the reasoning that the model wrote before it answered."""
+    """``text`` without the reasoning that the model wrote before it answered, and without what
+    follows the end of its turn.
+    """
     if not _MAY_BE_A_TAG.search(text):
         return text
     finals = list(_HARMONY_FINAL.finditer(text))
     if finals:
         text = text[finals[-1].end() :]
+    text = this_turn(text)
     kept: list[str] = []
     depth, position = 0, 0
     for tag in _TAG.finditer(text):
@@ -102,6 +118,14 @@ def without_reasoning(text: str) -> str:
     if depth == 0:
         kept.append(text[position:])
     return "".join(kept)
+
+
+def this_turn(text: str) -> str:
+    """``text`` up to the first end of a turn that has anything before it."""
+    for end in _END_OF_TURN.finditer(text):
+        if text[: end.start()].strip():
+            return text[: end.start()]
+    return text
 
 
 def _starts_a_line(text: str, position: int) -> bool:
@@ -143,8 +167,10 @@ def fences(text: str) -> list[Fence]:
             opening = line
         elif (
             line["fence"]
+            and not line["said"]
             and line["fence"].startswith(opening["fence"])
-            and not line["info"].strip()
+            and not line["info"][:1].isalnum()
+            and text.count('"""', opening.end(), line.start()) % 2 == 0
         ):
             found.append(_fence(text, opening, line.start(), line.end()))
             opening = None
@@ -156,7 +182,14 @@ def fences(text: str) -> list[Fence]:
 def _fence(text: str, opening: re.Match[str], body_end: int, end: int) -> Fence:
     words = opening["info"].split()
     language = words[0].lower() if words else ""
-    return Fence(language, text[opening.end() + 1 : body_end], opening.start(), end)
+    body = text[opening.end() + 1 : body_end]
+    if body_end == len(text):
+        body = _CLOSED_BEHIND.sub("", body)
+    if ">" in opening["indent"]:
+        body = re.sub(r"(?m)^[ \t]{0,3}>[ \t]?", "", body)
+    elif opening["indent"] or opening["item"]:  # as deep as the list that it stands in
+        body = textwrap.dedent(body)
+    return Fence(language, body, opening.start(), end)
 
 
 def tag_pairs(

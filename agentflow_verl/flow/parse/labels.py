@@ -1,9 +1,10 @@
 """Labelled values: "Label: value", in the many ways in which models write the label.
 
-    line   = blanks and marks (# > * - + | < and emphasis), an optional number ("1.", "2)", "(c)",
-             "IV.", "Step 3:"), the label in any letter case, closing marks, a separator, the value
-    separator = ":"  "="  "->"  "=>"  "|"  ">" of a tag, a dash between blanks, or the end of the
-             line: then the value starts on the next line
+    line   = blanks and marks (# > * - + | < emphasis, a pictograph), an optional number ("1.",
+             "2)", "(c)", "IV.", "Step 3:"), the label in any letter case, a hint in brackets or a
+             number, closing marks, a separator, the value
+    separator = ":"  "="  "->"  "=>"  "|"  ">" of a tag, a dash between blanks, a blank behind
+             **label** or [label], or the end of the line: then the value starts on the next line
     value  = all up to the next label that is taken
 
 Where a label occurs in several styles (marks and separator), the style that most labels have is the
@@ -20,18 +21,21 @@ from typing import NamedTuple
 from agentflow_verl.flow.parse.clean import levelled
 
 _BEFORE = (
-    r"^(?P<marks>[ \t>#*_\-+|`~<\[\"']{0,16})"
+    r"^(?P<marks>[\u2190-\u2bff\U0001f000-\U0001faff \t>#*_\-+|`~<\[\"']{0,16})"
     r"(?P<number>(?:"
     r"\(?(?:\d{1,2}|[a-d]|[ivx]{1,4})[ \t]?[.):][ \t]{0,4}"
     r"|(?:step|part)[ \t]\d{1,2}[ \t]?[:.\-][ \t]{0,4}"
     r")?)"
     r"(?P<inner>[*_`\"'\[]{0,4})"
 )
+# What a prompt's form or a list adds to a label: "Sub-goal (one step):", "Sub-goal 1:".
+_HINT = r"(?:[ \t]?(?:[(\[][^()\[\]\n]{1,60}[)\]]|#?\d{1,2}(?=[ \t]?[:*])))?"
 _AFTER = (
-    r"(?P<closing>[*_`\"'\]]{0,4})[ \t]{0,4}"
-    r"(?:(?P<separator>:|=>|=|->|\||>|-{1,2}(?=[ \t]))|(?=[ \t]{0,8}$))"
+    r"(?P<closing>[*_`\"'\]]{0,4})" + _HINT + r"[*_`]{0,3}[ \t]{0,4}"
+    r"(?:(?P<separator>:|=>|=|->|\||>|-{1,2}(?=[ \t]))|(?=[ \t]{0,8}$)|(?<=\*\*[ \t])|(?<=\][ \t]))"
 )
 _EMPHASIS = "*_`\"'"
+_RULE_BEHIND = re.compile(r"\n[ \t]*(?:-{3,20}|\*{3,20}|_{3,20})\s*\Z")  # a line between parts
 _CLOSING = re.compile(r"[*_`\"']{0,4}")
 
 
@@ -139,11 +143,11 @@ def _values(text: str, labels: list[Label]) -> list[Labelled]:
     ends = [*(label.start for label in labels[1:]), len(text)]
     values = []
     for label, end in zip(labels, ends, strict=False):
-        value = text[label.value_start : end].strip()
+        value = _RULE_BEHIND.sub("", text[label.value_start : end]).strip()
         if label.unclosed:
             value = value.rstrip(label.unclosed + " \t")
         if label.style.endswith(">"):  # <label>value</label>
-            value = re.sub(r"</[\w -]{1,20}>\s*$", "", value).rstrip()
+            value = re.sub(r"</[\w -]{1,20}>\s*$", "", value.removeprefix(":")).strip()
         if label.style.endswith("|"):
             value = value.rstrip("| \t")
         if '"' in label.style:  # a line of a JSON object

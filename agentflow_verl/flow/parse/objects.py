@@ -3,7 +3,8 @@
     strict    each object that JSON's own grammar reads and that lies inside no other
     repaired  one object from a text, or a fenced block, that starts like an object and that JSON
               does not read: as a Python literal, else by json_repair (single quotes, raw line
-              breaks, commas and brackets too many or too few, unknown escapes, unquoted keys)
+              breaks, commas and brackets too many or too few, unknown escapes, unquoted keys),
+              unless that drops a part of the text; // and /* */ are comments
 
 An object whose last string is not closed is cut off and not repaired: half a program is not run.
 """
@@ -28,7 +29,14 @@ MAX_REPAIRED_BRACES = 500
 MAX_MARKUP = 200  # characters of closing tags and fences behind an object
 _DECODER = json.JSONDecoder(strict=False)  # raw line breaks in strings are read too
 _STRICT_START = re.compile(r'\{\s*["}]')  # how a JSON object starts, and LaTeX seldom
-_LOOSE_START = re.compile(r"\{\s*(?:[\"']|(?P<key>[A-Za-z_]\w*)\s*:)")
+_LOOSE_START = re.compile(
+    r"\{\s*(?:(?://[^\n]*\n|/\*[^*]*\*/)\s*)?(?:[\"']|(?P<key>[A-Za-z_]\w*)\s*:)"
+)
+_CONTROL = re.compile(r"(?<!\\)(?:\\\\)*\\(?:u00[01]|[bf])")
+_ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{4}|.)", re.DOTALL)
+_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+_HASH_COMMENT = re.compile(r"(?m)#[^\"'\n]*$")
+_ENCODED = re.compile(r'"\s*\{|\{\s*\\"')
 _NEXT_SIGN = re.compile(r"\s*(.?)", re.DOTALL)
 _MARKUP_BEHIND = re.compile(r"(?:\s|```|</?[\w|]{1,20}>|\[/?[A-Z_]{1,20}\])*\Z")
 
@@ -44,11 +52,27 @@ class Found:
 
 def objects_in(text: str) -> list[Found]:
     """The strict objects of ``text``, in order; where there is none, the repaired one if any."""
+    text = decoded(text)
     strict = strict_objects(text)
     if strict:
         return strict
     mended = repaired_object(text, frozenset())
     return [] if mended is None else [mended]
+
+
+def decoded(text: str) -> str:
+    """``text`` without a JSON string around an object: ``"{\\"key\\": 1}"``, its outer quotes or
+    not.
+    """
+    written = text.strip()
+    if not _ENCODED.match(written):
+        return text
+    quoted = written if written.startswith('"') else f'"{written}"'
+    try:
+        value = json.loads(quoted, strict=False)
+    except ValueError:
+        return text
+    return value if isinstance(value, str) else text
 
 
 def strict_objects(text: str) -> list[Found]:
@@ -114,17 +138,30 @@ def _literal(text: str) -> dict[str, Any] | None:
             value = ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
-    return _json_like(value)
+    literal = _json_like(value)
+    # "\\a" and "\\1" are signs of control in a Python literal, and LaTeX or a group in JSON.
+    if literal is None or _CONTROL.search(json.dumps(literal)):
+        return None
+    return literal
 
 
 def _by_library(text: str) -> dict[str, Any] | None:
     if ends_inside_a_string(text):
         return None
     try:
-        value = json_repair.loads(text)
+        mended = _json_like(json_repair.loads(text))
     except (ValueError, RecursionError):
         return None
-    return _json_like(value)
+    if mended is None:
+        return None
+    # What the library cannot place it drops; half a program is not run, half a value not credited.
+    kept = _letters(json.dumps(mended, ensure_ascii=False))
+    return mended if kept >= _letters(_HASH_COMMENT.sub("", text)) else None
+
+
+def _letters(text: str) -> int:
+    """How many letters and digits ``text`` has, those of escapes left out."""
+    return sum(map(str.isalnum, _ESCAPE.sub("", text)))
 
 
 def _json_like(value: Any) -> dict[str, Any] | None:
@@ -146,7 +183,9 @@ def ends_inside_a_string(text: str) -> bool:
 
 
 def _outside_strings_levelled(text: str) -> tuple[str, bool]:
-    """``text`` with its strings as they are and the rest levelled; whether it ends in a string."""
+    """``text`` with its strings as they are, the rest levelled and comments blank; whether it ends
+    in a string.
+    """
     flat = levelled(text)
     signs = list(flat)
     inside, previous, position = "", "", 0
@@ -161,6 +200,9 @@ def _outside_strings_levelled(text: str) -> tuple[str, bool]:
             signs[position] = text[position]
         elif sign in "\"'" and previous in ("", *"{[,:"):
             inside = sign
+        elif sign == "/" and previous != ":" and (comment := _COMMENT.match(flat, position)):
+            signs[position : comment.end()] = " " * (comment.end() - position)
+            position = comment.end() - 1
         elif not sign.isspace():
             previous = sign
         position += 1
@@ -170,11 +212,18 @@ def _outside_strings_levelled(text: str) -> tuple[str, bool]:
 def _closes(flat: str, position: int) -> bool:
     following = _NEXT_SIGN.match(flat, position)
     assert following is not None
-    return following[1] in ("", *",:}]")
+    return following[1] in ("", *",:}]") or bool(_COMMENT.match(flat, following.start(1)))
 
 
 def is_object_block(block: Fence) -> bool:
-    """Whether a fenced block holds an object and not a program."""
+    """Whether a fenced block holds an object and not a program, whatever its language says."""
     if block.language.startswith("json"):
         return True
-    return not block.language and block.body.lstrip().startswith("{")
+    if not block.body.lstrip().startswith("{"):
+        return False
+    if not block.language:
+        return True
+    try:
+        return isinstance(json.loads(block.body, strict=False), dict)
+    except (ValueError, RecursionError):
+        return False

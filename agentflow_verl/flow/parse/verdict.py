@@ -1,16 +1,19 @@
 """A verdict: STOP or CONTINUE.
 
     verdict    = what the last "Conclusion" label (``labels``; also "Final conclusion", "Verdict",
-                 "Decision", and inside a line) states
+                 "Decision", "Recommendation", and inside a line) states
                | the "conclusion" of a JSON object, or its "stop" or "stop_signal", true or false
-               | a last line that is the word alone, or "stop_signal: true" or "false"
+               | a last line that is "stop_signal: true" or "false"
+               | a last sentence that is the word in capitals: "STOP.", "Therefore, STOP.", "The
+                 agent should STOP."
     statement  = the word in capitals, or first in its line, or what an agent "should", "can" or
                  "must" do, in a clause that neither denies nor conditions it. Around STOP only
                  words that affirm may stand there, up to where a reason or a new clause begins
 
 "STOP is not justified yet" and "do not stop" deny; "STOP if the answer follows, otherwise CONTINUE"
-(the prompt's own words), "STOP?" and "STOP or CONTINUE" condition. Where both words are stated, or
-none, there is no verdict: the agent goes on and ``parsed`` is False.
+(the prompt's own words), "STOP?" and "STOP or CONTINUE" condition; "search once more, then STOP"
+puts it off and "STOP (not yet)" takes it back. Where both words are stated, or none, there is no
+verdict: the agent goes on and ``parsed`` is False.
 """
 
 from __future__ import annotations
@@ -31,12 +34,18 @@ _SIGNAL = re.compile(
     r"[\s*_`\"'\[(]{0,6}(true|false|yes|no)[\s*_`\"'.,\])]{0,8}",
     re.IGNORECASE,
 )
+_WORD_LAST = re.compile(
+    r"[' \t.!()\-:]*(?i:(?:so|thus|hence|therefore|finally)\b[, ]{0,2})?"
+    r"(?i:(?:we|i|you|it|the agent) (?:should|must|can|will) (?:now )?)?"
+    r"(?:STOP|CONTINUE)[' \t.!()\-:]*"
+)
 MAX_STATEMENT = 1000  # characters that are read of a conclusion
 
 _GRAMMAR = LabelGrammar(
     {
         "conclusion": (
-            r"(?:(?:the|my|our|final|overall)[ _]){0,2}(?:conclusion|verdict|decision)"
+            r"(?:(?:the|my|our|final|overall)[ _]){0,2}"
+            r"(?:conclusion|verdict|decision|judge?ment|recommendation|\u7ed3\u8bba|\u7d50\u8ad6)"
             r"(?:[ \t]is(?=[ \t]*:))?"
         ),
         "analysis": r"(?:(?:the|my|our|brief)[ _]){0,2}analysis",
@@ -53,8 +62,8 @@ _MARKS = str.maketrans(dict.fromkeys('*_`"<>[]{}#|', " "))
 
 _MENTION = re.compile(r"(?<![\w-])(stop|continue)(?![\w-])", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n+")
-_CLAUSE_END = re.compile(
-    r"[,:()]|\s-+\s|\b(?:so|therefore|thus|hence|then|because|since|and|but|while|although)\b",
+_CLAUSE_END = re.compile(  # kept by split: "then" puts off what follows
+    r"([,:()]|\s-+\s|\b(?:so|therefore|thus|hence|then|because|since|and|but|while|although)\b)",
     re.IGNORECASE,
 )
 _CONDITION = re.compile(
@@ -79,7 +88,17 @@ _DENIED_AFTER = re.compile(
     r"|impossible|too (?:early|soon)|yet|no)|n't|n\u2019t)\b",
     re.IGNORECASE,
 )
-_NO_FIRST = re.compile(r"^\W*(?:no|not)\b[\w ]{0,12}\W*$", re.IGNORECASE)
+_PURPOSE = re.compile(r"\W*(?:in order )?to\W*", re.IGNORECASE)  # "To STOP, the agent needs …"
+_UNTIL = re.compile(r"\W*until\b", re.IGNORECASE)
+_TAKEN_BACK = re.compile(
+    r"\W*(?:not (?:yet|now)\b|no\W*$|false\W*$|only (?:after|when|once|if)\b"
+    r"|(?:which|this|that|it) would be\b)",
+    re.IGNORECASE,
+)
+_NO_FIRST = re.compile(
+    r"^\W*(?:no|not)\b(?! (?:errors?|issues?|problems?|more|further|missing))[\w ]{0,12}\W*$",
+    re.IGNORECASE,
+)
 _AFFIRMING = (
     r"we|i|it|is|are|the|a|an|my|our|agent|can|should|must|may|will|shall|now|here|safe(?:ly)?|time|to"
     r"|choose|chosen|select|recommend|say|conclude|verdict|decision|conclusion|final(?:ly)?|best"
@@ -118,18 +137,22 @@ def stated_decision(text: str) -> bool | None:
 def _mentions(text: str) -> Iterator[tuple[bool | None, bool]]:
     """Each mention of a word: what it states (None: nothing), and whether it is a formal one."""
     refused = False
-    for sentence in _SENTENCE_END.split(text):
+    for number, sentence in enumerate(_SENTENCE_END.split(text)):
         asks = sentence.rstrip().endswith("?")
-        clauses = _CLAUSE_END.split(sentence)
+        parts = _CLAUSE_END.split(sentence)
+        clauses, joints = parts[::2], ["", *parts[1::2]]
         for position, clause in enumerate(clauses):
             earlier = clauses[position - 1] if position else ""
-            later = clauses[position + 1] if position + 1 < len(clauses) else ""
+            later = next(filter(str.strip, clauses[position + 1 :]), "")
+            is_later = joints[position].lower() == "then" and (
+                number or "".join(clauses[:position]).strip()
+            )
             for match in _MENTION.finditer(clause):
                 mention = _Mention(match[1], clause, match.start(), match.end(), earlier, later)
                 is_formal = match[1].isupper() or (position == 0 and mention.is_first)
                 if not is_formal and not _DIRECTIVE.search(mention.before):
                     continue
-                if asks or (mention.stop and refused) or not mention.is_stated:
+                if asks or (mention.stop and (refused or is_later)) or not mention.is_stated:
                     yield None, is_formal
                 else:
                     yield mention.stop, is_formal
@@ -156,7 +179,12 @@ class _Mention:
         if _CONDITION_FIRST.search(self.earlier) or _CONDITION_FIRST.search(self.later):
             return False
         if not self.stop:
-            return not (_CONDITION_FIRST.search(self.after) or _OTHERWISE.search(self.after))
+            depends = _CONDITION_FIRST.search(self.after) and not _UNTIL.match(self.after)
+            return not (depends or _OTHERWISE.search(self.after))
+        if _TAKEN_BACK.match(self.later):
+            return False
+        if self.later and not self.earlier.strip() and _PURPOSE.fullmatch(self.before):
+            return False
         if _DENIED_AFTER.search(self.after) and not _THEN_A_REASON.match(self.after):
             return False
         if _CONDITION.search(self.after) or _LATER.search(self.after):
@@ -168,9 +196,12 @@ class _Mention:
 def _from_object(text: str) -> Verdict | None:
     if "{" not in text:
         return None
-    for found in reversed(objects_in(text)):
-        values = {_GRAMMAR.key_of(name): value for name, value in found.value.items()}
-        stop = _decision_in(found.value, values.get("conclusion"))
+    objects: list[dict[str, Any]] = []
+    for found in objects_in(text):  # a call's arguments are inside it
+        objects += [*(each for each in found.value.values() if isinstance(each, dict)), found.value]
+    for held in reversed(objects):
+        values = {_GRAMMAR.key_of(name): value for name, value in held.items()}
+        stop = _decision_in(held, values.get("conclusion"))
         if isinstance(stop, bool):
             return Verdict(stop=stop, analysis=_text(values, "analysis"))
         if "conclusion" in values:
@@ -180,6 +211,8 @@ def _from_object(text: str) -> Verdict | None:
 
 def _decision_in(value: Mapping[str, Any], conclusion: Any) -> bool | None:
     """What an object decides: by its conclusion, else by the fields of a verifier's schema."""
+    if isinstance(conclusion, list) and len(conclusion) == 1:
+        conclusion = conclusion[0]
     for stated in (conclusion, value.get("stop")):
         if isinstance(stated, bool):
             return stated
@@ -228,13 +261,14 @@ def _from_signal(text: str) -> Verdict | None:
 
 
 def _from_last_line(text: str) -> Verdict | None:
-    lines = text.strip().splitlines()
-    if not lines:
+    before, _, line = text.strip().rpartition("\n")
+    last = _SENTENCE_END.split(levelled(line).translate(_MARKS).strip())[-1]
+    if not _WORD_LAST.fullmatch(last):
         return None
-    word = levelled(lines[-1]).translate(_MARKS).strip(" \t'.!()-:")
-    if word not in ("STOP", "CONTINUE"):
+    stop = stated_decision(last)
+    if stop is None:
         return None
-    return Verdict(stop=word == "STOP", analysis=_analysis("\n".join(lines[:-1])))
+    return Verdict(stop=stop, analysis=_analysis(f"{before}\n{line[: -len(last)]}"))
 
 
 def _analysis(text: str) -> str:

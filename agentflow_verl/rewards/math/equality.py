@@ -23,7 +23,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from agentflow_verl.flow.answer import stated_value
+from agentflow_verl.flow.statement import stated_value
 from agentflow_verl.rewards.math.chains import Chain, split_chain
 from agentflow_verl.rewards.math.latex import clean_answer, to_latex
 from agentflow_verl.rewards.math.number_bases import compare_based

@@ -148,6 +148,7 @@ LINE = (
     st.text(st.characters(blacklist_categories=("Cs", "Cc", "Zl", "Zp")), min_size=1, max_size=20)
     .map(str.strip)
     .filter(bool)
+    .filter(lambda line: line[0] not in "\"'")  # quotes around the whole of it are taken off
 )
 
 

@@ -28,6 +28,31 @@ def tool_of(text):
 
 PLANS = [
     (
+        "Justification (why this step comes next): a\nContext (facts): b\n"
+        "Sub-goal (one step): multiply them\nTool (the name of one tool): python_coder"
+    ),
+    "Justification: a\nContext: b\nSub-goal 1: multiply them\nTool: python_coder",
+    "Justification: a\n---\nContext: b\n---\nSub-goal: multiply them\n---\nTool: python_coder",
+    "**Justification** a\n**Context** b\n**Sub-goal** multiply them\n**Tool** python_coder",
+    "[Justification] a\n[Context] b\n[Sub-goal] multiply them\n[Tool] python_coder",
+    "<Justification>: a\n<Context>: b\n<Sub-goal>: multiply them\n<Tool>: python_coder",
+    "\U0001f4a1 **Sub-goal:** multiply them\n\U0001f527 **Tool:** python_coder",
+    "Justification: a\nContext: b\nSubtask: multiply them\nRequired tool: python_coder",
+    "Justification: a\nContext: b\nNext step: multiply them\nTool to be used: python_coder",
+    "Justification: a\\nContext: b\\nSub-goal: multiply them\\nTool: python_coder",
+    "Sub-goal: multiply them\nTool: python_coder<|im_end|>\n<|im_start|>user\nTool: web_search",
+    '{"plan": {"justification": "a", "sub_goal": "multiply them", "tool": "python_coder"}}',
+    '{"steps": [{"sub_goal": "multiply them", "tool": ["python_coder"]}]}',
+    '{justification: "a", context: "b", sub_goal: "multiply them", tool: "python_coder"}',
+    (
+        "Justification: a\nContext: b\nSub-goal: multiply them\n<tool_call>\n"
+        '{"name": "python_coder", "arguments": {"code": "print(7*9)"}}\n</tool_call>'
+    ),
+    (
+        "Justification: a\nContext: b\nSub-goal: multiply them\n"
+        'Tool:\n```json\n{"name": "python_coder"}\n```'
+    ),
+    (
         "<justification>a</justification>\n<context>b</context>\n<sub_goal>multiply them</sub_goal>"
         "\n<tool>python_coder</tool>"
     ),
@@ -151,96 +176,6 @@ def test_a_plan_is_read_however_its_labels_are_written(text):
     assert tool_of(text) == "python_coder"
 
 
-NAMES = [
-    "python_coder",
-    "`python_coder`",
-    "'python_coder'",
-    "“python_coder”",
-    "<python_coder>",
-    "[python_coder]",
-    "(python_coder)",
-    "python_coder()",
-    "python_coder(code='print(1)')",
-    'python_coder({"code": "x"})',
-    "Python Coder",
-    "python-coder",
-    "PythonCoder",
-    "python.coder",
-    "PYTHON_CODER",
-    "python‑coder",
-    "**`python_coder`**",
-    "_python_coder_",
-    "__python_coder__",
-    "python_coder tool",
-    "the python_coder tool",
-    "Use python_coder",
-    "functions.python_coder",
-    "tools.python_coder",
-    "python_coder - to multiply",
-    "python_coder: multiply them",
-    "python_coder, because it computes",
-    "python_coder (computes)",
-    "python_coder to multiply 7 and 9",
-    "1. python_coder",
-    "- python_coder",
-    "\npython_coder",
-    "\n- `python_coder`\n",
-    "python_coder\n\nThen I wait.",
-    "python_coder!",
-    "python_coder;",
-    "ｐｙｔｈｏｎ＿ｃｏｄｅｒ",
-    "python_coder。",
-    "Python_Coder_Tool",
-    "python_coder\u200b",
-    "python _ coder",
-    "default_api/python_coder",
-    "python_coder [code]",
-    "python_coder | multiply",
-    "python_coder -> print",
-    "python\\_coder",
-    "python_coder<|im_end|>",
-    "<tool>python_coder</tool>",
-    '"python_coder".',
-    "mcp__tools__python_coder",
-    "@python_coder",
-    "$python_coder",
-    "I will use python_coder",
-    'python_coder\nArguments: {"code": 1}',
-    "`python_coder` (to multiply)",
-    "**python_coder** - multiplies",
-    "python_coder = multiply",
-    "python coder tool",
-    "tool python_coder",
-    "#python_coder",
-]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_tools_name_is_read_however_it_is_written(name):
-    assert tool_of(f"Justification: a\nContext: b\nSub-goal: c\nTool: {name}") == "python_coder"
-
-
-OTHER_NAMES = [
-    "hammer",
-    "hammer (not python_coder)",
-    "not python_coder",
-    "coder",
-    "python",
-    "search",
-    "none",
-    "none of python_coder and web_search",
-    "python_coder2",
-    "xpython_coder",
-    "no tool",
-    "a hammer or python_coder",
-]
-
-
-@pytest.mark.parametrize("name", OTHER_NAMES)
-def test_a_tool_that_is_not_there_stays_unknown(name):
-    assert tool_of(f"Justification: a\nContext: b\nSub-goal: c\nTool: {name}") is None
-
-
 NO_PLANS = [
     "Justification: a\nContext: b\nSub-goal: multiply\nTool:",
     "Tool: python_coder",
@@ -261,6 +196,14 @@ NO_PLANS = [
 def test_what_names_no_step_or_no_tool_is_malformed(text):
     with pytest.raises(MalformedOutput, match="the plan has no"):
         parse_plan(text)
+
+
+def test_a_reason_inside_a_context_is_no_justification():
+    text = (
+        "Justification: a\nContext: log:\nReason: hardware failure\nSub-goal: c\nTool: python_coder"
+    )
+    assert parse_plan(text).justification == "a"
+    assert parse_plan("Reason: a\nSub-goal: c\nTool: python_coder").justification == "a"
 
 
 def test_a_labels_word_inside_a_value_is_no_label():

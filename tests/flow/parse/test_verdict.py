@@ -7,6 +7,20 @@ import pytest
 from agentflow_verl.flow.parse import parse_verdict
 
 STOPS = [
+    "Conclusion: So then, STOP.",
+    "Conclusion: No errors. STOP.",
+    "Conclusion (STOP or CONTINUE): STOP",
+    "Recommendation: STOP",
+    "Judgement: STOP",
+    "\u7ed3\u8bba\uff1aSTOP",
+    "The results answer the question. STOP.",
+    "Therefore, STOP.",
+    "All is there. The agent should STOP.",
+    "STOP or CONTINUE? STOP",
+    "Conclusion: STOP<|im_end|>",
+    '{"conclusion": ["STOP"]}',
+    '{"name": "verdict", "arguments": {"analysis": "x", "conclusion": "STOP"}}',
+    '"{\\"analysis\\": \\"x\\", \\"conclusion\\": \\"STOP\\"}"',
     "analysis: all there\nstop_signal: True",
     '{"analysis": "all there", "stop_signal": true}',
     '{"analysis": "all there", "stop_signal": "True"}',
@@ -85,6 +99,8 @@ def test_what_states_stop_stops(text):
 
 
 CONTINUES = [
+    "Conclusion: CONTINUE until the area is found, then STOP",
+    '{"analysis": "x", "conclusion": "CONTINUE until the area is found, then STOP"}',
     "analysis: something is missing\nstop_signal: False",
     '{"analysis": "something is missing", "stop_signal": false}',
     "Conclusion: CONTINUE",
@@ -111,6 +127,19 @@ def test_what_states_continue_is_a_verdict(text):
 
 
 NO_STOPS = [
+    "Conclusion: One more search is needed. Then STOP.",
+    "Conclusion: Verify the result and then STOP",
+    "Conclusion: STOP (not yet)",
+    "Conclusion: STOP - not yet.",
+    "Conclusion: STOP, but only after checking the area.",
+    "Conclusion: STOP, which would be premature.",
+    "Conclusion: STOP: false",
+    '{"conclusion": "STOP: false"}',
+    "Conclusion: Can we STOP: no.",
+    "Conclusion: To STOP, the agent needs the area.",
+    "We should not STOP.",
+    "The options are STOP and CONTINUE.",
+    "The word STOP",
     "The stop_signal: true would be wrong",
     "stop_signal: true if all is known",
     "stop_signal != true",
