@@ -26,8 +26,8 @@ CHINESE_PHRASE = re.compile(
 # What is said about an answer in its place: "The answer is correct.", "结果是正确的".
 ABOUT = re.compile(
     r"\W*(?:(?:(?:also|indeed|therefore|\w{2,20}ly) )?(?:correct|right|exact|accurate|valid"
-    r"|verified|confirmed|consistent|supported|based|computed|calculated|obtained|derived|found|given|stated"
-    r"|provided|shown)\b[^:]*|(?:如下|正确|来自|已).*)$",
+    r"|verified|confirmed|consistent|supported|based|computed|calculated|obtained|derived|found"
+    r"|given|stated|provided|shown)\b[^:]*|(?:如下|正确|来自|已).*)$",
     re.IGNORECASE,
 )
 AS_FOLLOWS = re.compile(
@@ -36,6 +36,12 @@ AS_FOLLOWS = re.compile(
 # A sentence that only adds to the one before it.
 COMMENT = re.compile(
     r"\W*(?:it|he|she|this|that|these|we|i|they|because|since|note|explanation|hope)\b",
+    re.IGNORECASE,
+)
+# … and one that puts another answer beside it, or takes it back: "It could also be 13."
+HEDGE = re.compile(
+    r"\b(?:or|also|either|could|might|may|maybe|perhaps|possibly|probably|alternatively|instead|another"
+    r"|unsure|sure|guess|but|however|although|except|wrong|incorrect)\b",
     re.IGNORECASE,
 )
 CORRECTION = re.compile(
@@ -159,9 +165,17 @@ def without_comment(stated: str) -> str:
         match = PHRASE.match(CORRECTION.sub("", sentence, count=1))
         if match and match.group(1).strip() and not ABOUT.match(match.group(1)):
             return without_emphasis(match.group(1))
-    if others and all(COMMENT.match(each) or PLEASANTRY.match(each) for each in others):
+    if others and all(map(only_adds, others)):
         return without_emphasis(first)
     return stated
+
+
+def only_adds(sentence: str) -> bool:
+    """Whether a sentence behind an answer leaves it as it is."""
+    if PLEASANTRY.match(sentence):
+        return True
+    hedges = HEDGE.search(sentence) or NEGATION.search(sentence)
+    return COMMENT.match(sentence) is not None and hedges is None
 
 
 def last_statement(text: str) -> str:

@@ -53,6 +53,9 @@ def test_a_line_or_sentence_states(text, answer):
         ("It is 4 or it is 5.", "It is 4 or it is 5."),
         ("a is 4 and the value of b is 5.", "a is 4 and the value of b is 5."),
         ("The wrong answer is 5.", "The wrong answer is 5."),
+        ("Answer: 12. It could also be 13.", "12. It could also be 13."),
+        ("Answer: B. I am not sure, though.", "B. I am not sure, though."),
+        ("Answer: Paris. It is not Rome or Oslo.", "Paris. It is not Rome or Oslo."),
         ("It is false that the answer is 5.", "It is false that the answer is 5."),
     ],
 )

@@ -6,7 +6,9 @@ same path, and what cannot be read raises MalformedOutput:
     clean       what is taken off or levelled first: reasoning, full-width signs, fences
     labels      "Label: value" lines, the common part of plans and verdicts
     plan        justification, context, sub-goal and tool
-    arguments   a tool call's JSON arguments
+    arguments   a tool call's arguments, in the order in which the forms count
+    wanted      what a tool's schema asks for, and the arguments inside wrappers
+    call_forms  arguments as tags, a call, a fenced program or lines
     objects     JSON objects in a text, repaired where they are broken
     verdict     STOP or CONTINUE
 """
