@@ -1,7 +1,8 @@
 r"""Answers that are words and not algebra, and numbers in words.
 
 ``\text{even}``, "Monday" and "no" are words: a product of letters is compared by algebra, in which
-"on" would equal "no". "twenty-one" and "two thirds" are numbers.
+"on" would equal "no". "y x", "p - q" and "x sin x" are algebra, "twenty-one" and "two thirds" are
+numbers.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ TEXT_COMMAND = re.compile(r"\\(?:text|textbf|mathrm|textrm|mbox|operatorname)\s?
 VOWEL = re.compile(r"[aeiouAEIOU]")
 # Words that the algebra reads as numbers.
 NAMES_OF_NUMBERS = frozenset({"pi", "e", "i", "infinity", "infty", "inf", "oo"})
+NAMES_OF_FUNCTIONS = frozenset("sin cos tan cot sec csc log exp max min gcd lcm sqrt".split())
 SHORT_WORDS = frozenset(
     "no on in up or if is it an at by to go we he me my us do so as am of ok not any all odd "
     "yes".split()
@@ -39,10 +41,10 @@ def word_answer(text: str) -> str | None:
     # In a \\text command even "xy" is a word.
     if bare != text and len(folded) > 1:
         return folded
-    if " " in folded or "-" in folded:
-        return folded
-    if is_word(folded):
-        return folded
+    # "p-q", "y x" and "x sin x" are algebra.
+    for part in re.split("[ '’-]+", folded):
+        if is_word(part) and part not in NAMES_OF_FUNCTIONS | NAMES_OF_NUMBERS:
+            return folded
     return None
 
 
