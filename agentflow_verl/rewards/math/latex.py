@@ -24,7 +24,7 @@ SIGNS = {
     "∅": r"\emptyset ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℚ": r"\mathbb{Q}",
     "ℕ": r"\mathbb{N}",
     "¬": r"\neg ", "∨": r"\lor ", "∧": r"\land ", "∣": "|", "⁄": "/", "…": r"\ldots ",
-    "∖": r"\setminus ",
+    "∖": r"\setminus ", "∗": "*", "∙": r"\cdot ", "•": r"\cdot ",
 }  # fmt: skip
 # Full-width letters and digits lie this far above their ASCII forms.
 FULL_WIDTH = {code: chr(code - 0xFEE0) for code in range(0xFF10, 0xFF5B) if chr(code).isalnum()}
@@ -34,6 +34,8 @@ SENTENCE_MARKS = ".,;:。．、；：！"
 SPACING = re.compile(
     r"\\(?:displaystyle|left|right|limits|big|Big|bigg|Bigg|quad|qquad)(?![a-zA-Z])|\\[!;:]|~"
 )
+# TeX sets "10,\!080" with a narrower blank behind the comma of the thousands.
+NARROW_THOUSANDS = re.compile(r"(?<=[0-9])(?:,|\{,\})\s*\\[!;:,]\s*(?=[0-9]{3}(?![0-9]))")
 FRACTIONS = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 # TeX takes one token for a missing brace: "\\frac12" is 1/2, "\\frac a2" is a/2.
 SHORT_FRACTION = re.compile(
@@ -93,7 +95,8 @@ def clean_answer(text: str) -> str:
     """``text`` without wrappers and sentence marks; the one ``$…$`` of a sentence stands for it."""
     # Format characters (zero-width space, direction marks) are not seen.
     text = "".join(sign for sign in text if unicodedata.category(sign) != "Cf")
-    text = full_fractions(SPACING.sub(" ", without_marks(text)))
+    text = NARROW_THOUSANDS.sub(",", without_marks(text))
+    text = full_fractions(SPACING.sub(" ", text))
     for _ in range(4):  # wrappers stand in each other, \boxed{\text{(5)}}
         inner = unwrapped(text)
         if inner is None:
