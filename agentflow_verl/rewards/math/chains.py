@@ -11,7 +11,7 @@ from agentflow_verl.rewards.math.numbers import parse_quantity
 RELATION = re.compile(r"(?<![<>!:=\\])=(?!=)")
 APPROXIMATELY = re.compile(r"\\(?:approx|simeq|cong)(?![a-zA-Z])|≈")
 # "x = 2 or x = 3", "x = 2, y = 3": several statements, no chain.
-ALTERNATIVES = re.compile(r"\bor\b|\\lor|\\vee|(?:,|\band\b|;)\s*\$?[a-zA-Z]\s*=")
+ALTERNATIVES = re.compile(r"\bor\b|\\lor|\\vee|(?:,|\band\b\s*\}?|;)\s*\$?[a-zA-Z]\s*=")
 # Names that stand in a number's expression; any other letter is a variable or a label.
 FUNCTIONS = re.compile(
     r"\\?(?:frac|sqrt|cdot|times|div|binom|pi|gcd|lcm|max|min|log|ln|exp|sin|cos|tan|infty|left|right"

@@ -20,8 +20,10 @@ import re
 import resource
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from typing import IO, Any
 
 import sympy
@@ -79,10 +81,14 @@ class Comparison:
 
     def __init__(self) -> None:
         import sympy.physics.units  # noqa: F401  simplify imports it late, and its import reads names from text
-        from math_verify import LatexExtractionConfig, grader
+        from latex2sympy2_extended.latex2sympy2 import ConversionConfig
+        from math_verify import LatexExtractionConfig, grader, parser
         from sympy.parsing import sympy_parser
 
         sympy_parser.eval_expr = read_atom
+        # M and m are two variables.
+        case_kept = ConversionConfig(lowercase_symbols=False)
+        parser.latex2sympy = partial(parser.latex2sympy, conversion_config=case_kept)
         read_quickly()
         reading = LatexExtractionConfig(boxed_match_priority=0)
         # Units were read before; its own list takes the m of 3m for one.
@@ -123,27 +129,27 @@ class Comparison:
         return False, "different expressions"
 
     def parse(self, latex: str) -> list[Any]:
-        """The expression of ``latex``; alternatives ("x<1 or x>2") are one set or one list."""
+        """The readings of ``latex``.
+
+        Alternatives ("x<1 or x>2") and conditions on one variable are one set, points and intervals
+        beside each other a set of them, and values for several variables ("x=1, y=2") the point
+        whose coordinates stand in the order of the names.
+        """
         separators = ALTERNATIVES
         if RELATION.search(latex):
             separators = ALTERNATIVES_OF_SETS
-        for separator, combine in ((separators, sympy.Union), (CONDITIONS, self.conjunction)):
-            parts = list(filter(None, map(str.strip, separator.split(latex))))
+        for separator, combine in ((separators, alternatives), (CONDITIONS, conjunction)):
+            parts = [part.strip(" ,") for part in separator.split(latex)]
+            parts = list(filter(None, parts))
             if len(parts) < 2:
                 continue
             found = list(map(self.parse, parts))
-            sets = [solution_set(part[0]) for part in found if part]
-            if len(sets) == len(parts) and None not in sets:
-                return [combine(*sets)]
+            if not all(found):
+                continue
+            readings = combine([first for first, *_ in found])
+            if readings:
+                return readings
         return self.parse_one(latex)
-
-    @staticmethod
-    def conjunction(*sets: Any) -> Any:
-        """The values that meet all conditions; a list of values is their union ("x=1, x=2")."""
-        lists = all(isinstance(values, sympy.FiniteSet) for values in sets)
-        if lists:
-            return sympy.Union(*sets)
-        return sympy.Intersection(*sets)
 
     def parse_one(self, latex: str) -> list[Any]:
         from math_verify import parse
@@ -169,15 +175,80 @@ class Comparison:
 
     def equal_leaves(self, gold: Any, answer: Any, *rounding: int) -> bool:
         if isinstance(gold, sympy.Symbol) and isinstance(answer, sympy.Symbol):
-            return same_letter(gold.name, answer.name)
+            return bool(gold.name == answer.name)
         return equal_leaves(gold, answer, self.positive, self.whole)
 
 
-def same_letter(one: str, other: str) -> bool:
-    """Names of several letters are the same in either case, single letters only as they stand."""
-    if len(one) > 1 and len(other) > 1:
-        return one.casefold() == other.casefold()
-    return one == other
+def alternatives(parts: Sequence[Any]) -> list[Any]:
+    """What holds where one of ``parts`` does; nothing where they are conditions on several
+    variables.
+    """
+    return listed(parts) or combined(parts, sympy.Union)
+
+
+def conjunction(parts: Sequence[Any]) -> list[Any]:
+    """The values that meet all conditions; a list of values is their union ("x=1, x=2")."""
+    point = assigned_point(parts)
+    if point is not None:
+        return [point]
+    return listed(parts) or combined(parts, intersection)
+
+
+def assigned_point(parts: Sequence[Any]) -> Any:
+    """The values that ``parts`` give to different variables, in the order of their names; None
+    where they are anything else.
+    """
+    values = {}
+    for part in parts:
+        if not isinstance(part, sympy.Eq) or not part.lhs.is_Symbol or part.lhs.name in values:
+            return None
+        values[part.lhs.name] = part.rhs
+    return sympy.Tuple(*(values[name] for name in sorted(values)))
+
+
+def listed(parts: Sequence[Any]) -> list[Any]:
+    """Points or intervals as the set of them; intervals that do not meet also as their union."""
+    members: list[Any] = []
+    for part in parts:
+        if isinstance(part, sympy.FiniteSet):
+            members += part.args
+        else:
+            members.append(part)
+    if not all(isinstance(member, (sympy.Interval, sympy.Tuple)) for member in members):
+        return []
+    readings = [sympy.FiniteSet(*members)]
+    if all(isinstance(member, sympy.Interval) for member in members):
+        union = sympy.Union(*members)
+        if isinstance(union, sympy.Union) and len(union.args) == len(members):
+            readings.append(union)
+    return readings
+
+
+def combined(parts: Sequence[Any], combine: Callable[..., Any]) -> list[Any]:
+    """The solutions of ``parts`` in one set; nothing where one has none that can be told, or where
+    they are conditions on several variables.
+    """
+    from latex2sympy2_extended.sets import FiniteSet
+
+    if all(isinstance(part, sympy.Expr) for part in parts):
+        # It remembers the order of the values, in which alone they may be a point's coordinates.
+        return [FiniteSet(*parts)]
+    names: set[str] = set()
+    for part in parts:
+        if isinstance(part, sympy.Eq) and part.lhs.is_Symbol:
+            names.add(part.lhs.name)
+        elif isinstance(part, sympy.Rel):
+            names.update(symbol.name for symbol in part.free_symbols)
+    sets = list(map(solution_set, parts))
+    if len(names) > 1 or None in sets:
+        return []
+    return [combine(*sets)]
+
+
+def intersection(*sets: Any) -> Any:
+    if all(isinstance(values, sympy.FiniteSet) for values in sets):
+        return sympy.Union(*sets)
+    return sympy.Intersection(*sets)
 
 
 def solution_set(condition: Any) -> Any:
