@@ -2,10 +2,12 @@ r"""Maths answers: numbers exactly, words as words, everything else by algebra i
 process.
 
 An answer is right when it is, after ``latex.clean_answer``, the gold answer's text, the same number
-(``numbers.py``, ``number_bases.py``, ``words.py``), or an equal expression, set, interval, tuple,
-matrix, equation or inequality as math-verify (https://github.com/huggingface/Math-Verify, on SymPy)
-judges it with exact comparison (``exact.py``). A chain ``a = b = c`` states its last member and
-must be true. An expression of the question that is not worked out is wrong (``restatement.py``).
+(``numbers.py``, ``number_bases.py``, ``words.py``), the same time or ratio (``ratios.py``), or an
+equal expression, set, interval, tuple, matrix, equation or inequality as math-verify
+(https://github.com/huggingface/Math-Verify, on SymPy) judges it with exact comparison
+(``exact.py``). The case of a letter counts, that of a word does not. A chain ``a = b = c`` states
+its last member and must be true. An expression of the question that is not worked out is wrong
+(``restatement.py``).
 
 Guards: answers beyond ``MAX_CHARS``, deeper than ``MAX_DEPTH`` or with numerals beyond
 ``MAX_DIGITS`` digits are wrong unless they are the gold's text; the rest is compared within two CPU
@@ -33,7 +35,8 @@ from agentflow_verl.rewards.math.numbers import (
     parse_quantity,
     with_fractions,
 )
-from agentflow_verl.rewards.math.restatement import canonical, restates
+from agentflow_verl.rewards.math.ratios import compare_times, ratio_members
+from agentflow_verl.rewards.math.restatement import canonical, restates, stands_in
 from agentflow_verl.rewards.math.units import split_unit
 from agentflow_verl.rewards.math.variables import Variables, read_variables
 from agentflow_verl.rewards.math.words import spelled_number, word_answer
@@ -145,15 +148,26 @@ def compare_members(answer: str, gold: str, task: Task) -> tuple[bool, str]:
 
 
 def is_restated(answer: str, gold: str, task: Task) -> bool:
+    """Whether ``answer`` repeats the question where the gold answer does not."""
     if canonical(answer) == canonical(gold):
         return False
-    return restates(answer, task.question, task.data_source)
+    if stands_in(answer, task.question):
+        return True
+    if not restates(answer, task.question, task.data_source):
+        return False
+    return not restates(gold, task.question, task.data_source)
 
 
 def compare_values(answer: str, gold: str, task: Task) -> tuple[bool, str]:
     """Whether two texts without chains are one value."""
     if without_blanks(answer) == without_blanks(gold):
         return True, "same text"
+    same_time = compare_times(answer, gold)
+    if same_time is not None:
+        return verdict(same_time, "same time", "different times")
+    given_members, wanted_members = ratio_members(answer), ratio_members(gold)
+    if given_members or wanted_members:
+        return compare_ratios(given_members, wanted_members, task)
     based = compare_based(answer, gold, task.question)
     if based is not None:
         return verdict(based, "same numeral in its base", "different numerals or bases")
@@ -172,6 +186,17 @@ def compare_values(answer: str, gold: str, task: Task) -> tuple[bool, str]:
         task.variables.positive,
         task.variables.whole,
     )
+
+
+def compare_ratios(answer: list[str], gold: list[str], task: Task) -> tuple[bool, str]:
+    """Whether the members of two ratios are proportional, in this order."""
+    if len(answer) != len(gold):
+        return False, "different ratios"
+    for given, wanted in zip(answer[1:], gold[1:], strict=True):
+        quotient, expected = rf"\frac{{{given}}}{{{answer[0]}}}", rf"\frac{{{wanted}}}{{{gold[0]}}}"
+        if not compare_values(quotient, expected, task)[0]:
+            return False, "different ratios"
+    return True, "same ratio"
 
 
 def verdict(same: bool, why: str, why_not: str) -> tuple[bool, str]:
@@ -193,4 +218,6 @@ def quantity_of(text: str) -> Quantity | None:
 
 
 def without_blanks(text: str) -> str:
-    return "".join(text.split()).replace(r"\,", "").casefold()
+    """``text`` without the blanks that change nothing: "5 1/2" is not "51/2"."""
+    single = " ".join(text.replace(r"\,", " ").split())
+    return re.sub(r"(?<![0-9]) | (?![0-9])", "", single)
