@@ -5,9 +5,10 @@ same three ways, wrapped in "option", "(…)", emphasis or LaTeX, or hold exactl
 within a short sentence.
 
 A letter that the answer states ("B because …", "the correct option is (B)") decides: options that
-its reason mentions do not count. What directly follows the letter is its text, and another option's
-text there is a contradiction. What is denied ("not B", "B is wrong", "unlike hydrogen") is not
-named.
+its reason mentions do not count, nor does what stands on the lines below it. What directly follows
+the letter is its text, and another option's text there is a contradiction. What is denied ("not B",
+"B is wrong", "unlike hydrogen", "it can't be helium") is not named, and whoever lists further
+letters ("B as well as C", "helium (C)", "B or none") names no option.
 
 Blind spots: options whose text is itself a letter of another option are read as text first; without
 options only letters and equal texts match.
@@ -16,10 +17,18 @@ options only letters and equal texts match.
 from __future__ import annotations
 
 import re
-import unicodedata
 from typing import Any
 
 from agentflow_verl.core.errors import ConfigError
+from agentflow_verl.rewards.option_texts import (
+    comparable_text,
+    comparable_words,
+    options_with_text,
+    options_with_words,
+    options_within,
+    places_of,
+    plain_text,
+)
 from agentflow_verl.rewards.options import LABEL, options_as_shown, read_options, read_order
 from agentflow_verl.rewards.score import GroundTruth, Score, gold_answers, right, wrong
 
@@ -33,7 +42,12 @@ ALONE = re.compile(
 # What may stand before the letter and says nothing else: "So I think the best answer is". Repeated,
 # since these openings follow each other in any order.
 LEAD = re.compile(
-    r"[\W_]*(?:(?:so|thus|hence|therefore|finally|overall|well|probably|clearly)\b[\s,]*"
+    r"[\W_]*(?:(?:so|thus|hence|therefore|finally|overall|well|(?:most )?likely|probably|clearly"
+    r"|definitely|certainly|obviously|surely|only|select|choose|pick|go with"
+    r"|in (?:conclusion|summary|short))\b[\s,:]*"
+    r"|(?:based on|according to|from|given|among)\s+(?:the|this|these|that|all)\b"
+    r"[^,.;:()\n]{0,60},\s*"
+    r"|(?:ans|correct|right)\b\.?\s*[:=]\s*|(?:the\s+)?ans\b\.?\s*(?:is\b)?\s*"
     r"|(?:i(?:'m| am| would| will|'d|'ll)?\s+(?:think|believe|guess|say|choose|pick|select|go "
     r"with|going with|conclude"
     r"|sure|confident|answer)\b(?:\s+(?:that|for))?\s*[:,]?\s*)"
@@ -50,8 +64,8 @@ LETTER = re.compile(r"([A-Za-z])(?![A-Za-z0-9'’])")
 # A letter is a statement only before a sign or a word that cannot belong to an option's text.
 # A hyphen needs a blank behind it: "A-level" does not name A.
 AFTER_LETTER = re.compile(
-    r"\s*(?:$|[.):\],;/|=]|[-–—](?=\s)|\(|(?:because|since|as|due|though|although|while|whereas|for|given|not|unlike|and|or|but|rather|instead"
-    r"|is|was|would|\+|&)(?![a-z]))",
+    r"[ \t]*\n|\s*(?:$|[.):\],;/|=]|[-–—](?=\s)|\(|(?:because|since|as|due|though|although|while"
+    r"|whereas|for|given|not|unlike|and|or|but|rather|instead|only|is|was|would|\+|&)(?![a-z]))",
     re.IGNORECASE,
 )
 # "A" and "I" open English sentences; alone they are no statement.
@@ -68,21 +82,56 @@ REASON = re.compile(
     r"|does|will|would)\b))\b",
     re.IGNORECASE,
 )
+# Over ``comparable_words``, where "isn't" is "isn t". A bare "not" denies what comes behind it.
 DENIED = re.compile(
-    r"\s*(?:\bis\s+(?:not|wrong|incorrect|false|never|ruled out|excluded)|\bisn't"
-    r"|\bwas\s+(?:not|wrong)|\bcannot\b"
-    r"|\bcan't\b|\bwould (?:not|be wrong))",
-    re.IGNORECASE,
+    r"(?:is|was|are|can be|could be|would be|should be|has to be|must be|seems|looks|appears) "
+    r"(?:(?:clearly|probably|definitely|therefore|most|very|highly|also) )?"
+    r"(?:wrong|incorrect|false|never|unlikely|impossible|ruled out|excluded|eliminated|rejected"
+    r"|out\b|not (?:correct|right|true|possible|likely|valid|the|it|an?)\b|not$)"
+    r"|(?:isn|wasn|doesn|won|wouldn|can|couldn) t\b|cannot\b|fails\b"
+    r"|(?:does|will|would|could|did) not\b"
+    r"|(?:wrong|incorrect|false|ruled out|excluded|eliminated)$"
+)
+REFUSED_BEFORE = re.compile(
+    r"\b(?:not|no|never|neither|nor|\w*n t|excluding|excludes?|rejects?|rejecting|eliminates?"
+    r"|eliminating|rul\w+ out|other than|without|except|all but|anything but|wrong|incorrect|false"
+    r"|least likely|unlikely)(?: (?:answer|option|choice|is|the|an?|for|be))*$"
 )
 NEGATION = re.compile(
     r"\b(?:not|never|neither|nor|isn't|aren't|wasn't|cannot|can't|rule out|exclude|except"
     r"|without)\b",
     re.IGNORECASE,
 )
-# Capitals are checked by the caller: "and a …" goes on in prose.
 FURTHER = re.compile(
-    r"(?:[(\[]|\b(?:and|or|also|possibly|perhaps|maybe|then|both)\s|[,;/&+]\s?)\s*\(?([A-Za-z])(?![A-Za-z0-9'’])"
+    r"(?:[(\[]|\b(?:and|or|also|possibly|perhaps|maybe|then|both|so is|as well as|along with"
+    r"|together with|plus|versus|vs|alternatively|(?:could|may|might|can) (?:also )?be)\b[.,]?\s"
+    r"|[,;/&+]\s?)\s*\(?([A-Z])(?![A-Za-z0-9'’])"
 )
+# Behind a full stop a capital alone is a letter; "A gas …" is a sentence.
+FURTHER_ALONE = re.compile(r"[.):\]|?]\s*\(?([A-Z])\s*(?=$|[.,;:)\]|?])")
+ALSO = re.compile(
+    r"\b([A-HJ-Z])\s+(?:(?:is|works|fits|could be|may be|might be|can be)\s+)?"
+    r"(?:also|equally|too|as well)\b"
+)
+LETTERS_DENIED = re.compile(
+    r"\b(?:[A-Z](?:\s?[,&/]\s?|\s(?:and|or)\s)){0,8}[A-Z]\s+(?:is|are|was|were)"
+    r"(?:n't|\s+(?:not|wrong|incorrect|false|ruled out|excluded|eliminated|impossible|unlikely))\b"
+    r"|\b(?:rul(?:es|ing) out|excludes|excluding|eliminates|eliminating)\s"
+    r"(?:[A-Z](?:\s?[,&/]\s?|\s(?:and|or)\s)){0,8}[A-Z]\b"
+)
+# A letter that a sentence with an option's text names, too: "helium (C)", "helium or C".
+LETTER_IN_SENTENCE = re.compile(
+    r"[(\[]\s?(?:option\s+|choice\s+|answer\s+)?([A-Z])\s?[)\]]"
+    r"|\b(?:option|choice|answer|letter)\s+\(?([A-Z])\b"
+    r"|(?:\b(?:or|and)\s|[,;/&+]\s?)([A-Z])\s*(?:$|[.,;:)])"
+)
+# "16 or 17" is not the option 16.
+NUMBER_BEHIND = re.compile(r"(?:or|and|to) -?[.\d]")
+NUMBER_BEFORE = re.compile(r"\d (?:or|and|to)$")
+# What stands between a letter and its text; a minus sign belongs to a number.
+LABEL_SIGNS = re.compile(r"^(?:[\s.):\]*_–—(,;]|-(?![.\d]))+")
+LINE_END = re.compile(r"[.):\]]?[ \t]*\n")
+OR = re.compile(r"\W*or\b", re.IGNORECASE)
 # "B iron", without a sign between: read only where B's text may follow.
 LETTER_BESIDE_TEXT = re.compile(r"([A-Z])\s+(\S.*)", re.DOTALL)
 # "iron, or maybe not" names iron and takes it back.
@@ -91,7 +140,6 @@ CONCLUDED = re.compile(r"[,;.]\s+(?:so|therefore|thus|hence|consequently)\b,?\s+
 LEADING_REASON = re.compile(
     r"^[\W_]*(?:because|since|as|given that|although|though|while)\b[^,;]*[,;]\s*", re.IGNORECASE
 )
-MARKUP = re.compile(r"\\(?:text|textbf|mathbf|mathrm|boxed)(?![a-zA-Z])|[{}$`]|\*\*|__|\\[()\[\]]")
 # A hyphen ends a segment only between blanks; within a word it is part of the text.
 SEGMENT_END = re.compile(r"[,;:.!?()\[\]–—]|\s-\s")
 
@@ -111,7 +159,10 @@ def score_choice(answer: str, ground_truth: GroundTruth, **extra: Any) -> Score:
         return wrong("empty answer")
     if len(answer) > MAX_CHARS:
         return wrong(f"longer than {MAX_CHARS} characters")
-    named, why = named_option(answer, options_as_shown(options, source), gold)
+    shown = {}
+    for letter, text in options_as_shown(options, source).items():
+        shown[letter] = plain_text(text)
+    named, why = named_option(answer, shown, gold)
     if named is None:
         return wrong(why)
     named = source.get(named, named)
@@ -126,7 +177,10 @@ def read_gold(ground_truth: GroundTruth, options: dict[str, str]) -> set[str]:
     for gold in gold_answers(ground_truth):
         letter, label = gold.strip().strip("().:").upper(), LABEL.fullmatch(gold)
         if not options:
-            found.add(letter if len(letter) == 1 else comparable_text(gold))
+            found.add(letter if len(letter) == 1 else comparable_text(plain_text(gold)))
+            if label:
+                found.add(label.group(1).upper())
+                found.add(comparable_text(plain_text(label.group(2))))
             continue
         same = options_with_text(options, gold)
         if not same and label:
@@ -151,7 +205,7 @@ def read_gold(ground_truth: GroundTruth, options: dict[str, str]) -> set[str]:
 
 def named_option(answer: str, options: dict[str, str], gold: set[str]) -> tuple[str | None, str]:
     """The letter that ``answer`` names (its text where there are no options), or None, and why."""
-    text = MARKUP.sub(" ", unicodedata.normalize("NFC", answer)).strip()
+    text = plain_text(answer)
     if not options:
         return named_without_options(text, gold)
     # Texts before letters, as an option's text may itself be a letter.
@@ -192,8 +246,10 @@ def named_without_options(text: str, gold: set[str]) -> tuple[str | None, str]:
     if alone:
         return alone.group(1).upper(), "names the letter"
     stated = stated_letter(text)
-    if stated is None or DENIED.match(stated[1]) or further_letters(stated[1], stated[0]):
+    if stated is None or denied(stated[1]) or OR.match(stated[1]):
         return None, "names no option"
+    if further_letters(stated[1], stated[0]) or set(ALSO.findall(stated[1])) - {stated[0]}:
+        return None, "names more than one option"
     return stated[0], "names the letter"
 
 
@@ -226,7 +282,7 @@ def is_word(letter: str, rest: str) -> bool:
     "x is 3".
     """
     sign = rest[:1]
-    if letter in ARTICLE_OR_PRONOUN and sign not in (".", ")", ":", "]", ",", ";", ""):
+    if letter in ARTICLE_OR_PRONOUN and sign not in (".", ")", ":", "]", ",", ";", "", "\n"):
         if not STATED_BEHIND.match(rest):
             return True
     return letter.islower() and sign not in (".", ")", ":", "]")
@@ -234,22 +290,31 @@ def is_word(letter: str, rest: str) -> bool:
 
 def check_label(letter: str, rest: str, options: dict[str, str]) -> tuple[str | None, str]:
     """A letter followed by text: the text must not be another option's, nor name further
-    letters.
+    letters. On a line below the letter it is a reason, unless it is an option's whole text or one
+    more letter.
     """
-    if DENIED.match(rest):
-        return None, f"denies {letter}"
-    content = rest.lstrip(" .):]*_-–—(,;")
+    content = LABEL_SIGNS.sub("", rest, count=1)
     whole = options_with_text(options, content) or options_with_words(options, content)
     if whole:
         if letter in whole:
             return letter, "names the letter and its text"
         return None, f"the letter {letter} and the text disagree"
-    statement = without_reason(rest)
-    if further_letters(statement, letter) & set(options):
+    if denied(rest):
+        return None, f"denies {letter}"
+    if OR.match(rest) and options_within(rest, options) != [letter]:
+        return None, "decides for no option"
+    if (further_letters(rest, letter) | set(ALSO.findall(rest)) - {letter}) & set(options):
         return None, "names more than one option"
+    if LINE_END.match(rest):
+        return letter, "names the letter"
     if names_other_text(without_reason(content), letter, options):
         return None, f"the letter {letter} and the text disagree"
     return letter, "names the letter"
+
+
+def denied(rest: str) -> bool:
+    """Whether what follows a letter or an option's text takes it back."""
+    return DENIED.match(comparable_words(rest)) is not None
 
 
 def without_reason(rest: str) -> str:
@@ -259,9 +324,15 @@ def without_reason(rest: str) -> str:
     return REASON.split(rest, maxsplit=1)[0]
 
 
-def further_letters(statement: str, letter: str) -> set[str]:
-    """Letters beside ``letter`` that a statement lists: "A or B", "(A), (C)"."""
-    return set(filter(str.isupper, FURTHER.findall(statement))) - {letter}
+def further_letters(rest: str, letter: str) -> set[str]:
+    """Letters beside ``letter`` that what follows it lists: "A or B", "(A), (C)"."""
+    if LINE_END.match(rest):
+        below = ALONE.fullmatch(rest.strip())
+        if not below:
+            return set()
+        return {below.group(1).upper()} - {letter}
+    statement = without_reason(LETTERS_DENIED.sub(" ", rest))
+    return {*FURTHER.findall(statement), *FURTHER_ALONE.findall(statement)} - {letter}
 
 
 def names_other_text(statement: str, letter: str, options: dict[str, str]) -> bool:
@@ -289,50 +360,29 @@ def option_in_sentence(text: str, options: dict[str, str]) -> tuple[str | None, 
     if not held and statement != text and not NEGATION.search(text):
         held = options_within(text, options)
     if len(held) == 1:
-        return held[0], "holds one option's text"
+        return option_unless_denied(held[0], text, options)
     if held:
         return None, "names more than one option"
     return None, "names no option"
 
 
-def comparable_text(text: str) -> str:
-    """Case, width, blanks and outer punctuation do not count; signs inside do (arrows, %, +)."""
-    text = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    return text.strip(" .,;:!?'\"“”‘’") or text
-
-
-def comparable_words(text: str) -> str:
-    """Only letters and digits, blank-separated: for texts that differ in hyphens and commas."""
-    return " ".join(re.findall(r"[^\W_]+|[%+]", unicodedata.normalize("NFKC", text).casefold()))
-
-
-def options_with_text(options: dict[str, str], text: str) -> list[str]:
-    """Letters of the options with this comparable text."""
-    sought = comparable_text(text)
-    return [letter for letter, option in options.items() if comparable_text(option) == sought]
-
-
-def options_with_words(options: dict[str, str], text: str) -> list[str]:
-    """Letters of the options with these words, whatever stands between them."""
-    sought = comparable_words(text)
-    if not sought:
-        return []
-    return [letter for letter, option in options.items() if comparable_words(option) == sought]
-
-
-def options_within(text: str, options: dict[str, str]) -> list[str]:
-    """Letters of the options whose words stand in ``text``; one that is part of a longer such
-    option is left out.
+def option_unless_denied(letter: str, text: str, options: dict[str, str]) -> tuple[str | None, str]:
+    """``letter``, whose option's text stands in ``text``, unless it is denied there or another
+    letter stands beside it.
     """
-    whole = f" {comparable_words(text)} "
-    found = {}
-    for letter, option in options.items():
-        sought = comparable_words(option)
-        # A text of one letter would be found in any sentence with an article.
-        if len(sought) > 1 and f" {sought} " in whole:
-            found[letter] = f" {sought} "
-    longest = []
-    for letter, option in found.items():
-        if not any(option != other and option in other for other in found.values()):
-            longest.append(letter)
-    return longest
+    words, sought = comparable_words(text).split(), comparable_words(options[letter]).split()
+    for place in places_of(sought, words):
+        before = " ".join(words[max(0, place - 6) : place])
+        behind = " ".join(words[place + len(sought) :])
+        if REFUSED_BEFORE.search(before) or DENIED.match(behind):
+            return None, f"denies {letter}"
+        if sought[-1][-1:].isdigit() and (
+            NUMBER_BEHIND.match(behind) or NUMBER_BEFORE.search(before)
+        ):
+            return None, "names more than one number"
+    beside: set[str] = set()
+    for found in LETTER_IN_SENTENCE.findall(LETTERS_DENIED.sub(" ", text)):
+        beside.update(found)
+    if beside & set(options) - {letter}:
+        return None, "names more than one option"
+    return letter, "holds one option's text"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from agentflow_verl.rewards import compute_score, score_answer
-from agentflow_verl.rewards.choice import comparable_words as words
+from agentflow_verl.rewards.option_texts import comparable_words as words
 from agentflow_verl.rewards.score import as_list
 from agentflow_verl.rewards.shuffle import shuffle
 from tests.rewards.game24.judge24 import brute_force, mutate

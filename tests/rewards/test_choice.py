@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.rewards import choice
+from agentflow_verl.rewards.option_texts import comparable_text
 
 OPTIONS = ["Hemolytic uremic syndrome", "Oral ulcers", "Colorectal cancer", "Pancreatic cancer"]
 LABELLED = [f"{letter}. {text}" for letter, text in zip("ABCD", OPTIONS, strict=True)]
@@ -173,7 +174,7 @@ def test_no_text_breaks_the_scorer(text: str) -> None:
     )
 )
 def test_each_option_names_only_itself(options: list[str]) -> None:
-    assume(len({choice.comparable_text(option) for option in options}) == len(options))
+    assume(len({comparable_text(option) for option in options}) == len(options))
     for index, option in enumerate(options):
         letter = "ABCDEF"[index]
         assert choice.score_choice(option, letter, options=options).value == 1.0
