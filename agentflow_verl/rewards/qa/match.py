@@ -29,9 +29,22 @@ from agentflow_verl.rewards.score import GroundTruth, Score, gold_answers
 MAX_CHARS = 2_000
 
 PARENTHETICAL = re.compile(r"\s*\([^()]*\)\s*")
-# "Yes, …" and "No they were not", but not "No Country for Old Men".
+# "Yes, …" and "No they were not", but neither "No Country for Old Men" nor "No. 5" nor "no-one".
 VERDICT = re.compile(
-    r"\W*(yes|no)\b\s*([,.;:!–—\n-]|$|(?:they|he|she|it|both|neither|the|we|i)\b)", re.IGNORECASE
+    r"\W*(yes|no)\b(?:\s*(?:$|[,;!–—\n(]|[.:](?!\s?[0-9]))|\s+-\s"
+    r"|\s+(?:they|he|she|it|both|neither|the|there|we|i)\b)",
+    re.IGNORECASE,
+)
+# A yes or no that is a statement of its own: "Yes. Actually no", but not "Yes, no doubt".
+FURTHER_VERDICT = re.compile(
+    r"(?:[,.;:!?–—(\n/-]|\b(?:but|and|or|then|actually))\s?(yes|no)"
+    r"(?=\s?(?:$|[,.;:!?–—)\n]|(?:they|he|she|it|there|we)\b))",
+    re.IGNORECASE,
+)
+UNDECIDED = re.compile(
+    r"\W*(?:maybe|perhaps|possibly|(?:but )?(?:actually )?not|i (?:cannot|can't|don't|do not)"
+    r" (?:know|say|tell|determine))\b",
+    re.IGNORECASE,
 )
 # An era is no unit: 44 is not "44 BC".
 MEASURES = UNITS.keys() - {"bc", "ad"}
@@ -148,10 +161,18 @@ def reading_of(text: str) -> Reading:
 
 
 def opening_verdict(answer: str, words: list[str]) -> str:
-    """The yes or no that opens ``answer``, or "" when it opens with neither or says both."""
+    """The yes or no that opens ``answer``, or "" when it opens with neither, says both or takes it
+    back.
+    """
     if words in (["yes"], ["no"]):
         return words[0]
     match = VERDICT.match(answer)
-    if not match or VERDICTS <= set(words):
+    if not match or UNDECIDED.match(answer, match.end()):
         return ""
-    return match.group(1).lower()
+    verdict = match.group(1).lower()
+    said = {verdict}
+    for further in FURTHER_VERDICT.findall(answer):
+        said.add(further.lower())
+    if said == {verdict}:
+        return verdict
+    return ""
