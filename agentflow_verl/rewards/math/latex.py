@@ -1,8 +1,9 @@
 r"""Text of a model or a data set as LaTeX that the algebra reads.
 
 ``clean_answer`` takes wrappers (``$…$``, ``\boxed{…}``, ``\text{…}``, fences, emphasis), invisible
-characters, full-width signs and sentence marks away; ``to_latex`` turns calculator spellings
-(``sqrt(2)``, ``x**2``, ``2*pi``) into LaTeX.
+characters and sentence marks away and writes signs (x², ≤, full-width digits) in LaTeX;
+``to_latex`` turns calculator spellings (``sqrt(2)``, ``2sqrt6``, ``x**2``, ``x^-1``, ``arctan(2)``)
+into LaTeX.
 """
 
 from __future__ import annotations
@@ -11,29 +12,40 @@ import re
 import unicodedata
 
 SIGNS = {
-    "−": "-", "–": "-", "—": "-", "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "÷": r"\div ",
-    "π": r"\pi ",
-    "∞": r"\infty ", "°": r"^{\circ}", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "±": r"\pm ",
-    "∪": r"\cup ",
-    "∩": r"\cap ", "∈": r"\in ", "²": "^{2}", "³": "^{3}", "⁻": "^-", "½": r"\frac{1}{2}",
-    "¼": r"\frac{1}{4}",
-    "¾": r"\frac{3}{4}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "θ": r"\theta ", "％": "%",
-    "，": ",",
-    "（": "(", "）": ")", "　": " ", "\u00a0": " ", "＝": "=", "＋": "+", "－": "-", "／": "/",
-    "．": ".",
-    "∅": r"\emptyset ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℚ": r"\mathbb{Q}",
-    "ℕ": r"\mathbb{N}",
+    "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "﹣": "-", "×": r"\times ", "✕": r"\times ",
+    "⋅": r"\cdot ", "·": r"\cdot ", "∙": r"\cdot ", "•": r"\cdot ", "∗": "*", "÷": r"\div ",
+    "π": r"\pi ", "θ": r"\theta ", "∞": r"\infty ", "°": r"^{\circ}", "±": r"\pm ",
+    "≤": r"\le ", "⩽": r"\le ", "≥": r"\ge ", "⩾": r"\ge ", "≠": r"\ne ",
+    "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∖": r"\setminus ", "∅": r"\emptyset ",
+    "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℚ": r"\mathbb{Q}", "ℕ": r"\mathbb{N}",
     "¬": r"\neg ", "∨": r"\lor ", "∧": r"\land ", "∣": "|", "⁄": "/", "…": r"\ldots ",
-    "∖": r"\setminus ", "∗": "*", "∙": r"\cdot ", "•": r"\cdot ",
+    "⟨": "(", "⟩": ")", "％": "%", "，": ",", "（": "(", "）": ")", "［": "[", "］": "]",
+    "｛": r"\{", "｝": r"\}", "＄": "$", "　": " ", "\u00a0": " ", "＝": "=", "＋": "+", "－": "-",
+    "／": "/", "．": ".",
 }  # fmt: skip
 # Full-width letters and digits lie this far above their ASCII forms.
 FULL_WIDTH = {code: chr(code - 0xFEE0) for code in range(0xFF10, 0xFF5B) if chr(code).isalnum()}
 SIGN_TABLE = {**str.maketrans(SIGNS), **FULL_WIDTH}
 SENTENCE_MARKS = ".,;:。．、；：！"
 
+RAISED = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿˣⁱ"
+LOWERED = "₀₁₂₃₄₅₆₇₈₉₊₋₍₎ₙₓᵢ"
+POWERS = re.compile(f"[{RAISED}]+")
+INDICES = re.compile(f"[{LOWERED}]+")
+RAISED_FRACTION = re.compile("([⁰¹²³⁴-⁹]+)[/⁄]([₀-₉]+)")
+VULGAR_FRACTION = re.compile("[¼-¾⅐-⅞]")
+
 SPACING = re.compile(
-    r"\\(?:displaystyle|left|right|limits|big|Big|bigg|Bigg|quad|qquad)(?![a-zA-Z])|\\[!;:]|~"
+    r"\\(?:left|right)(?![a-zA-Z])(?:\s*\.(?![0-9]))?|\\[bB]igg?[lr]?(?![a-zA-Z])"
+    r"|\\(?:displaystyle|limits|quad|qquad)(?![a-zA-Z])|\\[!;:]|(?<!\\)\\(?= )|~"
 )
+# At the end of a text these are blanks, too; a matrix has "\\\\" within.
+SPACES_AT_END = (r"\,", r"\;", r"\:", r"\!", r"\\")
+SHELLS = {
+    "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[", "rbrack": "]", "langle": "(", "rangle": ")",
+    "backslash": r"\setminus ",
+}  # fmt: skip
+SHELL = re.compile(r"\\(" + "|".join(SHELLS) + r")(?![a-zA-Z])")
 # TeX sets "10,\!080" with a narrower blank behind the comma of the thousands.
 NARROW_THOUSANDS = re.compile(r"(?<=[0-9])(?:,|\{,\})\s*\\[!;:,]\s*(?=[0-9]{3}(?![0-9]))")
 FRACTIONS = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
@@ -86,7 +98,18 @@ ROOT_CALL = re.compile(r"(?<![\\a-zA-Z])(sqrt|cbrt)\s*\(")
 ROOT_SIGN = re.compile(r"([√∛])\s*(?:\{([^{}]*)\}|([0-9]+|[a-zA-Z]))")
 ROOT_SIGN_CALL = re.compile(r"([√∛])\s*\(")
 ROOT_IN_WORDS = re.compile(r"(?i)(?:the )?(square|cube) root of (?:\{([^{}]*)\}|([0-9]+|[a-z])\b)")
-NAMES = re.compile(r"(?<![\\a-zA-Z])([Pp]i|sin|cos|tan|log|ln|exp|gcd|lcm|max|min)(?![a-zA-Z])")
+ROOT_BARE = re.compile(
+    r"(?<![\\a-zA-Z])(sqrt|cbrt)\s*(?:\{([^{}]*)\}|([0-9]+|[a-zA-Z](?![a-zA-Z])))"
+)
+FUNCTIONS = (
+    r"(?:arc(?:sin|cos|tan)|(?:sin|cos|tan)h?|cot|sec|csc|log|ln|exp|gcd|lcm|max|min)(?![a-zA-Z])"
+)
+NAMES = re.compile(rf"(?<![\\a-zA-Z])([Pp]i(?![a-zA-Z])|{FUNCTIONS})")
+OPERATOR_NAME = re.compile(rf"\\(?:operatorname|mathrm)\s?\{{\s*({FUNCTIONS})\s*\}}")
+# TeX raises one token only, but "x^-1" means x^{-1}.
+NEGATIVE_POWER = re.compile(r"\^\s*(-\s*(?:[0-9]+(?:\.[0-9]+)?|[a-zA-Z]|\\[a-zA-Z]+))")
+# "1.2 x 10^-3"
+TIMES_TEN = re.compile(r"(?<=[0-9])\s*[xX]\s*(?=10\s*(?:\^|\*\*))")
 # Between operands only: "**" is a power, and emphasis is gone by then.
 TIMES = re.compile(r"(?<=[0-9a-zA-Z)\]}!])\s*\*\s*(?=[0-9a-zA-Z(\\\-{])")
 
@@ -95,7 +118,7 @@ def clean_answer(text: str) -> str:
     """``text`` without wrappers and sentence marks; the one ``$…$`` of a sentence stands for it."""
     # Format characters (zero-width space, direction marks) are not seen.
     text = "".join(sign for sign in text if unicodedata.category(sign) != "Cf")
-    text = NARROW_THOUSANDS.sub(",", without_marks(text))
+    text = NARROW_THOUSANDS.sub(",", raised_and_lowered(without_marks(text)))
     text = full_fractions(SPACING.sub(" ", text))
     for _ in range(4):  # wrappers stand in each other, \boxed{\text{(5)}}
         inner = unwrapped(text)
@@ -106,7 +129,8 @@ def clean_answer(text: str) -> str:
         inline = list(INLINE.finditer(text))
         if len(inline) == 1:
             text = without_marks(inline[0].group(1) or inline[0].group(2))
-    text = text.translate(SIGN_TABLE).strip()
+    text = TIMES_TEN.sub(r"\\times ", text.translate(SIGN_TABLE).strip())
+    text = SHELL.sub(lambda match: SHELLS[match[1]], text)
     for pattern, name in SET_NAMES:
         text = pattern.sub(name, text)
     return ARTICLE.sub("", text.strip())
@@ -116,9 +140,27 @@ def full_fractions(text: str) -> str:
     r"""``text`` with ``\dfrac12`` and its like as ``\frac{1}{2}``."""
 
     def braced(match: re.Match[str]) -> str:
-        return rf"\frac{{{match[1] or match[2]}}}{{{match[3] or match[4]}}}"
+        return fraction(match[1] or match[2], match[3] or match[4])
 
     return SHORT_FRACTION.sub(braced, FRACTIONS.sub(r"\\frac", text))
+
+
+def raised_and_lowered(text: str) -> str:
+    """``text`` with runs of superscripts as ``^{…}``, of subscripts as ``_{…}``, and ½ as a
+    fraction.
+    """
+    text = RAISED_FRACTION.sub(lambda match: fraction(plain(match[1]), plain(match[2])), text)
+    text = VULGAR_FRACTION.sub(lambda match: fraction(*plain(match[0]).split("⁄")), text)
+    text = POWERS.sub(lambda match: f"^{{{plain(match[0])}}}", text)
+    return INDICES.sub(lambda match: f"_{{{plain(match[0])}}}", text)
+
+
+def plain(signs: str) -> str:
+    return unicodedata.normalize("NFKC", signs).replace("−", "-")
+
+
+def fraction(above: str, below: str) -> str:
+    return rf"\frac{{{above}}}{{{below}}}"
 
 
 def unwrapped(text: str) -> str | None:
@@ -133,6 +175,8 @@ def unwrapped(text: str) -> str | None:
 def without_marks(text: str) -> str:
     """``text`` without the marks that end a sentence, but with the dots of an endless decimal."""
     text = text.strip()
+    while text.endswith(SPACES_AT_END):
+        text = text[:-2].rstrip()
     if not re.search(r"[0-9]\.{3}$|…$", text):
         text = text.rstrip(SENTENCE_MARKS)
     return text.strip().removeprefix("=").strip()
@@ -140,13 +184,15 @@ def without_marks(text: str) -> str:
 
 def to_latex(text: str) -> str:
     """Calculator spellings and names in words as LaTeX."""
-    text = UPRIGHT_CONSTANT.sub(r" \1 ", text)
+    text = OPERATOR_NAME.sub(r"\\\1 ", UPRIGHT_CONSTANT.sub(r" \1 ", text))
     text = ROOT_IN_WORDS.sub(in_words, text)
     text = ROOT_SIGN.sub(lambda match: root(match[1], match[2] or match[3] or ""), text)
+    text = ROOT_BARE.sub(lambda match: root(match[1], match[2] or match[3] or ""), text)
     text = braced_calls(text, ROOT_SIGN_CALL)
     text = braced_calls(braced_calls(text, ROOT_COMMAND), ROOT_CALL)
     text = SCIENTIFIC.sub(r"\1 \\cdot 10^{\2}", text)
-    text = NAMES.sub(lambda match: rf"\{match[1].lower()} ", text.replace("**", "^"))
+    text = NEGATIVE_POWER.sub(r"^{\1}", text.replace("**", "^"))
+    text = NAMES.sub(lambda match: rf"\{match[1].lower()} ", text)
     return TIMES.sub(r" \\cdot ", text)
 
 

@@ -149,7 +149,15 @@ class Comparison:
             readings = combine([first for first, *_ in found])
             if readings:
                 return readings
-        return self.parse_one(latex)
+        found = self.parse_one(latex)
+        if found or r"\pm" not in latex:
+            return found
+        # math-verify reads the sign before a whole value only.
+        upper = self.parse_one(latex.replace(r"\pm", "+").replace(r"\mp", "-"))
+        lower = self.parse_one(latex.replace(r"\pm", "-").replace(r"\mp", "+"))
+        if not upper or not lower:
+            return []
+        return combined([upper[0], lower[0]], sympy.Union)
 
     def parse_one(self, latex: str) -> list[Any]:
         from math_verify import parse

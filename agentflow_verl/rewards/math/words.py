@@ -18,7 +18,10 @@ TEXT_COMMAND = re.compile(r"\\(?:text|textbf|mathrm|textrm|mbox|operatorname)\s?
 VOWEL = re.compile(r"[aeiouAEIOU]")
 # Words that the algebra reads as numbers.
 NAMES_OF_NUMBERS = frozenset({"pi", "e", "i", "infinity", "infty", "inf", "oo"})
-NAMES_OF_FUNCTIONS = frozenset("sin cos tan cot sec csc log exp max min gcd lcm sqrt".split())
+NAMES_OF_FUNCTIONS = frozenset(
+    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log exp max min gcd lcm sqrt"
+    " cbrt".split()
+)
 SHORT_WORDS = frozenset(
     "no on in up or if is it an at by to go we he me my us do so as am of ok not any all odd "
     "yes".split()
