@@ -34,6 +34,7 @@ from agentflow_verl.rewards.math.numbers import (
     equal_quantities,
     parse_quantity,
     with_fractions,
+    without_asked_scale,
 )
 from agentflow_verl.rewards.math.ratios import compare_times, ratio_members
 from agentflow_verl.rewards.math.restatement import canonical, restates, stands_in
@@ -171,9 +172,11 @@ def compare_values(answer: str, gold: str, task: Task) -> tuple[bool, str]:
     based = compare_based(answer, gold, task.question)
     if based is not None:
         return verdict(based, "same numeral in its base", "different numerals or bases")
-    given, wanted = quantity_of(answer), quantity_of(gold)
+    given = quantity_of(without_asked_scale(answer, task.question))
+    wanted = quantity_of(without_asked_scale(gold, task.question))
     if given and wanted:
-        return verdict(equal_quantities(given, wanted), "same number", "different numbers")
+        same = equal_quantities(given, wanted, task.question)
+        return verdict(same, "same number", "different numbers")
     given_word, wanted_word = word_answer(answer), word_answer(gold)
     if given_word is not None or wanted_word is not None:
         return verdict(given_word == wanted_word, "same words", "different words")
@@ -207,14 +210,18 @@ def verdict(same: bool, why: str, why_not: str) -> tuple[bool, str]:
 
 
 def quantity_of(text: str) -> Quantity | None:
-    """The number that ``text`` is, in digits or in words."""
+    """The number that ``text`` is, in digits or in words, perhaps with a unit."""
     found = parse_quantity(text)
     if found is not None:
         return found
     spelled = spelled_number(text)
-    if spelled is None:
+    if spelled is not None:
+        return Quantity(spelled, None, False, "")
+    number, _, unit = text.rpartition(" ")
+    spelled = spelled_number(number)
+    if spelled is None or spelled.denominator != 1:
         return None
-    return Quantity(spelled, None, False, "")
+    return parse_quantity(f"{spelled} {unit}")
 
 
 def without_blanks(text: str) -> str:

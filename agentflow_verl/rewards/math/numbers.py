@@ -63,8 +63,14 @@ ORDINAL = re.compile(
     re.DOTALL,
 )
 SCALES = {
-    "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12,
+    "dozen": 12, "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9,
+    "trillion": 10**12, "bn": 10**9, "lakh": 10**5, "crore": 10**7,
 }  # fmt: skip
+SCALE_ASKED = re.compile(r"(?i)\bhow many (" + "|".join(SCALES) + r")s?\b")
+PERCENT_ASKED = re.compile(
+    r"(?i)\b(?:what|which|find the|how many|as an?|in|the) (?:\w+ ){0,3}per\s?cent\b|\bpercentage\b"
+)
+PERCENT_NAMED = re.compile(r"(?i)%|\bper\s?cent")
 
 
 @dataclass(frozen=True)
@@ -119,11 +125,15 @@ def parse_decimal(text: str) -> Quantity | None:
     signed = value
     if match["sign"] == "-":
         signed = -value
-    found = with_rest(signed, max(0, len(part) - power), match["rest"])
-    money = match["money"] or match["money2"]
+    money, rest = match["money"] or match["money2"], match["rest"]
+    if money:
+        rest = re.sub(r"^\s*/\s*(?=[a-zA-Z])", " per ", rest)
+    found = with_rest(signed, max(0, len(part) - power), rest)
     if found is None or not money:
         return found
     code = currency_code(money)
+    if found.unit.startswith("/ "):
+        return replace(found, unit=f"{code} {found.unit}")  # "$5 per day"
     if found.unit not in ("", code):
         if found.unit.startswith(code):
             return found
@@ -221,21 +231,33 @@ def with_rest(value: Fraction, places: int | None, rest: str) -> Quantity | None
     words = " ".join(PACKED.sub(" ", DEGREES.sub(" degrees ", rest)).split())
     words = words.replace("¢", "cent").replace("€", "euro")
     scale, _, after = words.partition(" ")
-    if scale.lower() in SCALES:
+    factor = SCALES.get(scale.lower().removesuffix("s"))
+    if factor:
         if after:
             after = f" {after}"  # still apart from the number
-        return with_rest(value * SCALES[scale.lower()], places, after)
+        return with_rest(value * factor, places, after)
     if not UNIT.fullmatch(words) or not is_unit(words, apart):
         return None
     return Quantity(value, places, False, canonical_unit(words))
 
 
-def equal_quantities(answer: Quantity, gold: Quantity) -> bool:
+def without_asked_scale(text: str, question: str) -> str:
+    """``text`` without the scale that the question counts in: "3 dozen" where it asks how many
+    dozen.
+    """
+    asked = SCALE_ASKED.search(question)
+    if not asked:
+        return text
+    return re.sub(rf"(?i)(?<=[0-9a-z])\s+{asked[1]}s?$", "", text.strip())
+
+
+def equal_quantities(answer: Quantity, gold: Quantity, question: str) -> bool:
     """Exact equality of value and, where both name one, of unit.
 
-    A per cent sign on one side only: 50% equals 0.5, and whole numbers also ignore it (50% equals
-    50), since questions ask "what percent". A decimal equals an endless fraction when it is that
-    fraction rounded to ``ROUNDED_DIGITS`` places or more.
+    A per cent sign on one side only: 50% equals 0.5. It also equals 50 where the question asks for
+    a percentage, and, if they are whole numbers, where the question is not known or names one. A
+    decimal equals an endless fraction when it is that fraction rounded to ``ROUNDED_DIGITS`` places
+    or more.
     """
     if answer.unit and gold.unit and answer.unit != gold.unit:
         answer, gold = in_whole_currency(answer), in_whole_currency(gold)
@@ -248,7 +270,12 @@ def equal_quantities(answer: Quantity, gold: Quantity) -> bool:
         marked, unmarked = answer, gold
     if unmarked.unit:
         return False
-    if marked.value == unmarked.value and unmarked.value.denominator == 1:
+    if PERCENT_ASKED.search(question):
+        sign_counts = False
+    else:
+        known = bool(question) and not PERCENT_NAMED.search(question)
+        sign_counts = known or unmarked.value.denominator != 1
+    if not sign_counts and same_value(marked, unmarked):
         return True
     if marked.places is None:
         places = None

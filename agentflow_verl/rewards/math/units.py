@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from agentflow_verl.rewards.math.words import DENOMINATORS
+
 PACKED = re.compile(r"\\(?:text|mathrm|textrm|mbox|operatorname|rm|,|;|!|\s)|[{}~]")
 UNIT = re.compile(r"[^\W\d_]+(?:(?:\s?\^?\s?[23²³])?[/ .]+[^\W\d_]+){0,4}(?:\s?\^?\s?[23²³])?\.?")
 TRAILING = re.compile(
@@ -20,12 +22,21 @@ TOKEN = re.compile(r"[^\W\d_]+|[23²³/]")
 
 # Units of one letter, which need a blank before them: "3 m" is a length, "3m" a product.
 ONE_LETTER = frozenset("mgshLlVWNJKCFA")
-GLUED = frozenset("km cm mm kg mg lb lbs ft mi min sec hr hrs mph kph ml mL deg am pm".split())
+GLUED = frozenset(
+    "km cm mm kg mg lb lbs oz ft mi min sec hr hrs mph kph ml mL deg am pm USD EUR GBP".split()
+)
 # Words that follow numbers in prose and algebra.
 NO_UNITS = frozenset(
     "and or not more less least most over plus minus times factorial pi sqrt root sin cos tan "
-    "cot sec csc log ln exp mod if for when with to than by choose factor infinity inf half third "
-    "quarter is are".split()
+    "cot sec csc log ln exp mod if for when with to than by choose factor infinity inf is are "
+    "above below maybe doubled halved tripled tens gross".split()
+)
+# "3 fifths" is 3/5 and not three of a unit.
+PARTS = frozenset(DENOMINATORS) | {f"{name}s" for name in DENOMINATORS}
+# Remarks on a number, and operations, when they stand last: "5 wrong", but "5 wrong answers".
+REMARKS = frozenset(
+    "wrong incorrect false impossible negative unlikely excluded missing short base power inverse "
+    "reciprocal".split()
 )
 POWERS = {"square": "2", "sq": "2", "squared": "2", "cubic": "3", "cubed": "3", "²": "2", "³": "3"}
 GENERIC = frozenset({"unit"})
@@ -41,6 +52,8 @@ NAMES = {
     "millilitre": "ml",
     "dollar": "usd", "buck": "usd", "euro": "eur", "yen": "jpy", "rupee": "inr", "cent": "usd/100",
     "¢": "usd/100",
+    "newton": "n", "joule": "j", "watt": "w", "volt": "v", "ounce": "oz", "celsius": "c",
+    "fahrenheit": "f",
     "penny": "usd/100", "pennie": "usd/100", "pence": "gbp/100", "quid": "gbp",
 }  # fmt: skip
 RATES = {"mph": ["mi", "/", "h"], "kph": ["km", "/", "h"], "kmh": ["km", "/", "h"]}
@@ -89,7 +102,9 @@ def is_unit(words: str, apart: bool) -> bool:
     "3 pi" are not.
     """
     names = re.findall(r"[^\W\d_]+", words)
-    if not names or names[0] in ("squared", "cubed") or NO_UNITS & set(map(str.lower, names)):
+    if not names or names[0] in ("squared", "cubed") or names[-1].lower() in REMARKS:
+        return False
+    if (NO_UNITS | PARTS).intersection(map(str.lower, names)):
         return False
     if not apart:
         return names[0] in GLUED
@@ -103,7 +118,7 @@ def canonical_unit(words: str) -> str:
     """
     parts: list[str] = []
     power = ""
-    for token in TOKEN.findall(words.lower().replace(" per ", " / ")):
+    for token in TOKEN.findall(f" {words.lower()}".replace(" per ", " / ")):
         if token in ("square", "sq", "cubic"):
             power = POWERS[token]
         elif token in POWERS or token.isdigit():
