@@ -6,7 +6,8 @@ The gold answer decides how both are read:
     a number       equal numbers; ``$``, ``%`` and thousands separators do not count
     a list         as many items, in the gold's order, divided by "," or ";", each a number or
                    a text
-    a text         equal without blanks, letter case, punctuation and width
+    a text         equal without blanks, letter case, punctuation and width; the point of "2.5",
+                   the slash of "1/2", "^" and ":" between digits count
 
 Differs from the leaderboard's where that one is read as meant and not as written: "1,234" is a
 number and no list, a gold answer of signs only must be given sign for sign, and punctuation outside
@@ -35,7 +36,9 @@ NUMERAL = re.compile(
 )
 DIVIDERS = re.compile(r"[,;]")
 # The minus sign of typography counts as a hyphen.
-SIGNS = str.maketrans({"$": "", "%": "", "−": "-"})
+SIGNS = str.maketrans({"$": "", "%": "", "−": "-", "–": "-"})
+# Signs that make another number of the digits around them; a slash not in a date.
+WITHIN_NUMBER = re.compile(r"(?<=[0-9])[.^:](?=[0-9])|(?<![0-9/])[0-9]+(/)[0-9]+(?![0-9/])")
 
 
 def score_gaia(answer: str, ground_truth: GroundTruth, **extra: Any) -> Score:
@@ -95,9 +98,18 @@ def same_text(one: str, other: str) -> bool:
 
 
 def comparable_text(text: str) -> str:
-    """Without blanks, letter case, punctuation and width."""
+    """Without blanks, letter case, punctuation and width; "2.5", "1/2" and "10^5" keep their
+    signs.
+    """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    return "".join(filter(is_compared, folded))
+    kept = set()
+    for match in WITHIN_NUMBER.finditer(folded):
+        kept.add(match.start(match.lastindex or 0))
+    compared = []
+    for position, sign in enumerate(folded):
+        if position in kept or is_compared(sign):
+            compared.append(sign)
+    return "".join(compared)
 
 
 def is_compared(sign: str) -> bool:
