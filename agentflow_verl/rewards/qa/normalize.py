@@ -17,7 +17,7 @@ from fractions import Fraction
 
 ARTICLES = frozenset({"a", "an", "the"})
 HEDGES = frozenset(
-    {"about", "approximately", "approx", "around", "roughly", "circa", "nearly", "almost"}
+    {"about", "approximately", "approx", "around", "roughly", "circa", "ca", "nearly", "almost"}
 )
 CONNECTORS = frozenset({"to", "and", "until", "till", "through"})
 
@@ -31,9 +31,14 @@ UNITS = {
     "inch": "inch inches",
     "kg": "kg kgs kilogram kilograms kilogramme kilogrammes",
     "lb": "lb lbs",
+    "oz": "oz ounce ounces",
+    "gram": "gram grams gramme grammes",
+    "liter": "liter liters litre litres",
+    "acre": "acre acres",
     "sq": "sq square",
     "h": "h hr hrs hour hours",
     "min": "min mins minute minutes",
+    "sec": "sec secs seconds",
     "percent": "percent percentage pct",
     "usd": "usd dollar dollars",
     "eur": "eur euro euros",
@@ -137,6 +142,8 @@ TOKEN = re.compile(
     r"|(?P<word>[^\W\d_]\w*(?:[+#]+(?!\w))?)"
 )
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+# "1914–18" has its second year cut to two digits.
+SHORT_YEARS = re.compile(r"(?<![\d.,])(\d\d)(\d\d)\s?[-–]\s?(\d\d)(?![\d.,/-])")
 
 
 def fold(text: str) -> str:
@@ -157,9 +164,17 @@ def fold(text: str) -> str:
 def canonical_words(text: str) -> list[str]:
     """The canonical words of ``text``; see the module. Empty for a text of only punctuation."""
     # Initials lose their full stops before they are told apart: "J. K." is "jk".
-    tokens = numbers_as_digits(tokenize(INITIALS.sub("", fold(text))))
+    text = SHORT_YEARS.sub(full_years, INITIALS.sub("", fold(text)))
+    tokens = numbers_as_digits(tokenize(text))
     kept = [token for token in tokens if token not in ARTICLES] or tokens
     return join_ranges(kept)
+
+
+def full_years(years: re.Match[str]) -> str:
+    century, first, last = years.groups()
+    if int(last) <= int(first):
+        return years[0]
+    return f"{century}{first}-{century}{last}"
 
 
 def tokenize(text: str) -> list[str]:
@@ -337,7 +352,7 @@ def dates_in(text: str) -> frozenset[Date]:
     """The dates that the *whole* text may mean; empty when it is no date or an
     ambiguous one ("4/5/1999").
     """
-    if len(text) > MAX_DATE_CHARS or not any(map(str.isdigit, text)):
+    if len(text) > MAX_DATE_CHARS:
         return frozenset()
     text = fold(text).strip(" .,;")
     numeric = re.fullmatch(r"(\d{1,4})([-/.])(\d{1,2})\2(\d{1,4})", text)
@@ -356,7 +371,10 @@ def dates_in(text: str) -> frozenset[Date]:
         return frozenset()
     if not re.fullmatch(r"[a-z0-9\s,./-]+", text):
         return frozenset()
-    parts = [part for part in re.findall(r"[a-z]+|\d+", text) if part not in DATE_FILLERS]
+    parts = []
+    for part in re.findall(r"[a-z]+|\d+", text):
+        if part not in DATE_FILLERS:
+            parts.append(str(ORDINALS.get(part, part)))
     if not 2 <= len(parts) <= 3 or sum(part in MONTHS for part in parts) != 1:
         return frozenset()
     if len(parts) == 3 and parts[2] in MONTHS:
