@@ -14,6 +14,7 @@ from typing import Any
 from agentflow_verl.core.errors import MalformedOutput
 from agentflow_verl.engines.interface import Message
 from agentflow_verl.flow.parse import parse_arguments
+from agentflow_verl.rewards.choice import read_gold
 from agentflow_verl.rewards.options import options_as_shown, read_options, read_order
 from agentflow_verl.rewards.score import GroundTruth, gold_answers
 
@@ -74,7 +75,7 @@ def messages(
     them.
 
     Raises:
-        ConfigError: no gold answer, or an order of other options.
+        ConfigError: no gold answer, one that is no option, or an order of other options.
     """
     parts: dict[str, Any] = {
         "Question": question,
@@ -85,8 +86,8 @@ def messages(
         source = read_order(extra.get("shown"), options)
         parts["Options as the candidate saw them"] = options_as_shown(options, source)
         # By text: under the order shown, the gold letter may stand for another option.
-        texts = [options.get(gold.strip().upper(), gold) for gold in gold_answers(ground_truth)]
-        parts["Accepted answers"] = texts
+        accepted = sorted(read_gold(ground_truth, options))
+        parts["Accepted answers"] = [options[letter] for letter in accepted]
     parts["Candidate's answer"] = answer[:MAX_CHARS]
     paragraphs = []
     for label, value in parts.items():

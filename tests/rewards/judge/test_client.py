@@ -238,9 +238,10 @@ def test_an_answer_cannot_leave_its_place_in_the_prompt():
     ) == ["Mark"]
 
 
-def test_options_are_shown_as_the_candidate_saw_them():
+@pytest.mark.parametrize("gold", ["A", "(A)", "A. iron", "iron"])
+def test_options_are_shown_as_the_candidate_saw_them(gold: str):
     extra = {"options": ["A. iron", "B. zinc", "C. lead"], "shown": "CAB"}
-    user = messages("choice", "Which?", "B", "A", extra)[1]["content"]
+    user = messages("choice", "Which?", "B", gold, extra)[1]["content"]
     assert (
         'saw them: {"A": "lead", "B": "iron", "C": "zinc"}' in user
         and 'Accepted answers: ["iron"]' in user
