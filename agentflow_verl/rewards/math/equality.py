@@ -7,7 +7,7 @@ equal expression, set, interval, tuple, matrix, equation or inequality as math-v
 (https://github.com/huggingface/Math-Verify, on SymPy) judges it with exact comparison
 (``exact.py``). The case of a letter counts, that of a word does not. A chain ``a = b = c`` states
 its last member and must be true. An expression of the question that is not worked out is wrong
-(``restatement.py``).
+(``restatement.py``). An option's letter before its value, "(C) 5", may be left out or stand alone.
 
 Guards: answers beyond ``MAX_CHARS``, deeper than ``MAX_DEPTH`` or with numerals beyond
 ``MAX_DIGITS`` digits are wrong unless they are the gold's text; the rest is compared within two CPU
@@ -48,6 +48,15 @@ MAX_CHARS = 500
 MAX_DEPTH = 25
 MAX_DIGITS = 200
 
+# Primes and transposition, which the algebra's reader drops.
+DROPPED_MARKS = re.compile(r"['’′]|\\prime(?![a-zA-Z])|[A-Z]\s*\^\s*\{?\s*(?:T|\\top)(?![a-zA-Z])")
+# "\\textbf{(C)}\\ 5" and "(C) 5": the letter of an option before its value.
+OPTION_ALONE = re.compile(r"\(?([A-E])\)?")
+OPTION = re.compile(
+    r"(?:\\(?:textbf|text|mathbf|mathrm)\s?\{)?\s*\(([A-E])\)\s*\}?(?:\s|\\ |\\,|~)+"
+    r"(?!\(?[A-E]\)?$)([^\s~].*)",
+    re.DOTALL,
+)
 LONG_NUMERAL = re.compile(rf"[0-9]{{{MAX_DIGITS + 1}}}")
 
 
@@ -62,7 +71,7 @@ class Task:
 
 def score_math(answer: str, ground_truth: GroundTruth, **extra: Any) -> Score:
     """1 when ``answer`` equals any gold answer. ``extra["question"]`` tells what is restated, which
-    variables are positive and which base is asked for.
+    variables are positive, and which base, scale or percentage is asked for.
 
     Raises:
         ConfigError: no gold answer, or math-verify is missing.
@@ -83,6 +92,9 @@ def score_math(answer: str, ground_truth: GroundTruth, **extra: Any) -> Score:
     why = ""
     for gold in golds:
         same, why = compare_answers(given, clean_answer(gold), task)
+        if not same:
+            same, found = compare_options(answer, gold, task)
+            why = found or why
         if same:
             return right(why)
     # The whole text differs: perhaps it is a sentence that states the value, "the answer is 5".
@@ -122,6 +134,32 @@ def compare_answers(answer: str, gold: str, task: Task) -> tuple[bool, str]:
     if chain is None or "=" in gold:
         return compare_members(answer, gold, task)
     return compare_chain(chain, gold, task)
+
+
+def compare_options(answer: str, gold: str, task: Task) -> tuple[bool, str]:
+    """Whether an option's letter or its value agrees, and why or why not; "" where neither text has
+    both. Where both have both, letter and value must agree.
+    """
+    (letter, value), (gold_letter, gold_value) = option_parts(answer), option_parts(gold)
+    if not (letter and value) and not (gold_letter and gold_value):
+        return False, ""
+    if letter and gold_letter and letter != gold_letter:
+        return False, "another option"
+    if value and gold_value:
+        return compare_answers(value, gold_value, task)
+    return verdict(letter == gold_letter, "same option", "another option")
+
+
+def option_parts(text: str) -> tuple[str, str]:
+    """The letter of an option and its value, "" for what ``text`` lacks."""
+    match = OPTION.fullmatch(text.strip())
+    if match:
+        return match[1], clean_answer(match[2])
+    cleaned = clean_answer(text)
+    alone = OPTION_ALONE.fullmatch(cleaned)
+    if alone:
+        return alone[1], ""
+    return "", cleaned
 
 
 def compare_chain(chain: Chain, gold: str, task: Task) -> tuple[bool, str]:
@@ -183,6 +221,8 @@ def compare_values(answer: str, gold: str, task: Task) -> tuple[bool, str]:
     (answer, given_unit), (gold, wanted_unit) = split_unit(answer), split_unit(gold)
     if given_unit and wanted_unit and given_unit != wanted_unit:
         return False, "different units"
+    if len(DROPPED_MARKS.findall(answer)) != len(DROPPED_MARKS.findall(gold)):
+        return False, "different marks"
     return equal_expressions(
         to_latex(with_fractions(gold)),
         to_latex(with_fractions(answer)),

@@ -48,6 +48,15 @@ SHELLS = {
 SHELL = re.compile(r"\\(" + "|".join(SHELLS) + r")(?![a-zA-Z])")
 # TeX sets "10,\!080" with a narrower blank behind the comma of the thousands.
 NARROW_THOUSANDS = re.compile(r"(?<=[0-9])(?:,|\{,\})\s*\\[!;:,]\s*(?=[0-9]{3}(?![0-9]))")
+# "{{1}}" is "{1}".
+DOUBLED_BRACES = re.compile(r"(?<!\\)\{(\{[^{}]*\})\}")
+MAX_BRACES = 25
+# "\\{x \\mid x > 3\\}" is its condition; "(0,1) U (2,3)" means a union.
+SET_OF = re.compile(
+    r"\s*\\\{\s*[a-zA-Z]\s*(?:\\in\s*\\mathbb\s?\{?\s*R\s*\}?\s*)?(?:\\mid(?![a-zA-Z])|[:|])"
+    r"([^:|]*(?:[<>]|\\[lg]e(?![a-z]))[^:|]*)\\\}\s*"
+)
+UNION = re.compile(r"(?<=[)\]])\s*U\s*(?=[(\[])")
 FRACTIONS = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 # TeX takes one token for a missing brace: "\\frac12" is 1/2, "\\frac a2" is a/2.
 SHORT_FRACTION = re.compile(
@@ -119,7 +128,10 @@ def clean_answer(text: str) -> str:
     # Format characters (zero-width space, direction marks) are not seen.
     text = "".join(sign for sign in text if unicodedata.category(sign) != "Cf")
     text = NARROW_THOUSANDS.sub(",", raised_and_lowered(without_marks(text)))
-    text = full_fractions(SPACING.sub(" ", text))
+    text = SPACING.sub(" ", text)
+    for _ in range(MAX_BRACES):
+        text = DOUBLED_BRACES.sub(r"\1", text)
+    text = full_fractions(text)
     for _ in range(4):  # wrappers stand in each other, \boxed{\text{(5)}}
         inner = unwrapped(text)
         if inner is None:
@@ -184,6 +196,10 @@ def without_marks(text: str) -> str:
 
 def to_latex(text: str) -> str:
     """Calculator spellings and names in words as LaTeX."""
+    condition = SET_OF.fullmatch(text)
+    if condition:
+        text = condition[1]
+    text = UNION.sub(r"\\cup ", text)
     text = OPERATOR_NAME.sub(r"\\\1 ", UPRIGHT_CONSTANT.sub(r" \1 ", text))
     text = ROOT_IN_WORDS.sub(in_words, text)
     text = ROOT_SIGN.sub(lambda match: root(match[1], match[2] or match[3] or ""), text)

@@ -27,6 +27,8 @@ IN_WORDS = re.compile(
     + r"\s*\)?\s*\}?",
     re.IGNORECASE,
 )
+# "1,101" and "1101 0110", but "1,2" are two numerals.
+DIGITS = re.compile(r"[0-9A-Za-z]+(?:(?:,\s?|\s)[0-9A-Za-z]{3,4})*\s*")
 ASKED = re.compile(r"base[\s$-]*" + BASE + r"\b", re.IGNORECASE)
 
 
@@ -41,7 +43,7 @@ def parse_based_numeral(text: str) -> BasedNumeral | None:
     name).
     """
     match = SUBSCRIPT.fullmatch(text.strip()) or IN_WORDS.fullmatch(text.strip())
-    if not match:
+    if not match or not DIGITS.fullmatch(match[1]):
         return None
     digits = re.sub(r"[\s,]", "", match[1]).lower().lstrip("0") or "0"
     base = base_of(match[2])
