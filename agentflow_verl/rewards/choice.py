@@ -65,7 +65,7 @@ LETTER = re.compile(r"([A-Za-z])(?![A-Za-z0-9'’])")
 # A hyphen needs a blank behind it: "A-level" does not name A.
 AFTER_LETTER = re.compile(
     r"[ \t]*\n|\s*(?:$|[.):\],;/|=]|[-–—](?=\s)|\(|(?:because|since|as|due|though|although|while"
-    r"|whereas|for|given|not|unlike|and|or|but|rather|instead|only|is|was|would|\+|&)(?![a-z]))",
+    r"|whereas|for|given|not|unlike|and|or|but|rather|instead|only|is|was|would|explanation|\+|&)(?![a-z]))",
     re.IGNORECASE,
 )
 # "A" and "I" open English sentences; alone they are no statement.
@@ -110,8 +110,8 @@ FURTHER = re.compile(
 # Behind a full stop a capital alone is a letter; "A gas …" is a sentence.
 FURTHER_ALONE = re.compile(r"[.):\]|?]\s*\(?([A-Z])\s*(?=$|[.,;:)\]|?])")
 ALSO = re.compile(
-    r"\b([A-HJ-Z])\s+(?:(?:is|works|fits|could be|may be|might be|can be)\s+)?"
-    r"(?:also|equally|too|as well)\b"
+    r"(?:^|[.,;:(\n]|\b(?:but|and|although|though|while|option))\s?\(?([A-HJ-Z])\)?\s"
+    r"(?:(?:is|works|fits|could be|may be|might be|can be)\s)?(?:also|equally|too|as well)\b"
 )
 LETTERS_DENIED = re.compile(
     r"\b(?:[A-Z](?:\s?[,&/]\s?|\s(?:and|or)\s)){0,8}[A-Z]\s+(?:is|are|was|were)"
@@ -248,7 +248,7 @@ def named_without_options(text: str, gold: set[str]) -> tuple[str | None, str]:
     stated = stated_letter(text)
     if stated is None or denied(stated[1]) or OR.match(stated[1]):
         return None, "names no option"
-    if further_letters(stated[1], stated[0]) or set(ALSO.findall(stated[1])) - {stated[0]}:
+    if further_letters(stated[1], stated[0], {}):
         return None, "names more than one option"
     return stated[0], "names the letter"
 
@@ -303,7 +303,7 @@ def check_label(letter: str, rest: str, options: dict[str, str]) -> tuple[str | 
         return None, f"denies {letter}"
     if OR.match(rest) and options_within(rest, options) != [letter]:
         return None, "decides for no option"
-    if (further_letters(rest, letter) | set(ALSO.findall(rest)) - {letter}) & set(options):
+    if further_letters(rest, letter, options) & set(options):
         return None, "names more than one option"
     if LINE_END.match(rest):
         return letter, "names the letter"
@@ -324,15 +324,21 @@ def without_reason(rest: str) -> str:
     return REASON.split(rest, maxsplit=1)[0]
 
 
-def further_letters(rest: str, letter: str) -> set[str]:
-    """Letters beside ``letter`` that what follows it lists: "A or B", "(A), (C)"."""
-    if LINE_END.match(rest):
-        below = ALONE.fullmatch(rest.strip())
-        if not below:
-            return set()
-        return {below.group(1).upper()} - {letter}
-    statement = without_reason(LETTERS_DENIED.sub(" ", rest))
-    return {*FURTHER.findall(statement), *FURTHER_ALONE.findall(statement)} - {letter}
+def further_letters(rest: str, letter: str, options: dict[str, str]) -> set[str]:
+    """Letters beside ``letter`` that what follows it lists: "A or B", "(A), (C)", "C is also
+    right", or a line "C. lithium".
+    """
+    found = set(ALSO.findall(rest))
+    for line in rest.splitlines()[1:]:
+        alone, label = ALONE.fullmatch(line), LABEL.fullmatch(line)
+        if alone:
+            found.add(alone.group(1).upper())
+        elif label and label.group(1).upper() in options_with_text(options, label.group(2)):
+            found.add(label.group(1).upper())
+    if not LINE_END.match(rest):
+        statement = without_reason(LETTERS_DENIED.sub(" ", rest))
+        found.update(FURTHER.findall(statement), FURTHER_ALONE.findall(statement))
+    return found - {letter}
 
 
 def names_other_text(statement: str, letter: str, options: dict[str, str]) -> bool:
@@ -367,9 +373,7 @@ def option_in_sentence(text: str, options: dict[str, str]) -> tuple[str | None, 
 
 
 def option_unless_denied(letter: str, text: str, options: dict[str, str]) -> tuple[str | None, str]:
-    """``letter``, whose option's text stands in ``text``, unless it is denied there or another
-    letter stands beside it.
-    """
+    """``letter``, whose option ``text`` holds, unless that is denied or another letter is named."""
     words, sought = comparable_words(text).split(), comparable_words(options[letter]).split()
     for place in places_of(sought, words):
         before = " ".join(words[max(0, place - 6) : place])

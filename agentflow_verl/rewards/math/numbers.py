@@ -1,7 +1,7 @@
 r"""Plain numbers in maths answers, parsed exactly.
 
-``1,000``, ``-.5``, ``3/4``, ``1 1/2``, ``50\%``, ``$12``, ``1.5 × 10^3``, ``12 cm``, ``17th``,
-``0.1\overline{6}``.
+``1,000``, ``-.5``, ``3/4``, ``1 1/2``, ``50\%``, ``$12``, ``1.5 × 10^3``, ``12 cm``, ``2 dozen``,
+``17th``, ``0.1\overline{6}``.
 
 The fast path of the maths scorer: no algebra, no other process. What it cannot parse, it leaves to
 the algebra.

@@ -2,6 +2,7 @@
 
 "square cm", "cm^2" and "sq. centimetres" are one unit, "mph" and "miles per hour" another. Units
 are told apart and not converted, except cents and pence, which are hundredths of their currency.
+A word that makes another number of it ("fifths", "doubled") or remarks on it ("wrong") is no unit.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ which is the reward. Reported figures are the exact match and F1 of ``squad.py``
 The lenient match accepts what is equal to any gold answer in the wording of ``normalize.py``:
 accents, numbers in words, thousands separators, units, money, ranges and dates in the common orders
 agree. Also a gold answer without its parenthetical ("582 feet (177 m)"), a bare number where the
-gold adds only a unit, "Yes, both are …" for yes, and the same letters with other blanks ("Ye-jin",
+gold adds only a unit, "Yes, both are …" for yes unless it is taken back, and the same letters with other blanks ("Ye-jin",
 "Yejin"). A date that may be read in two ways ("4/5/1999") matches neither.
 
 Blind spots, all of them scored 0 unless listed as an alias: other names for the same thing (USA and
