@@ -53,8 +53,8 @@ DROPPED_MARKS = re.compile(r"['’′]|\\prime(?![a-zA-Z])|[A-Z]\s*\^\s*\{?\s*(?
 # "\\textbf{(C)}\\ 5" and "(C) 5": the letter of an option before its value.
 OPTION_ALONE = re.compile(r"\(?([A-E])\)?")
 OPTION = re.compile(
-    r"(?:\\(?:textbf|text|mathbf|mathrm)\s?\{)?\s*\(([A-E])\)(?:\s*\})?(?:\s|\\ |\\,|~)+"
-    r"(?!\(?[A-E]\)?$)([^\s~].*)",
+    r"(?:\\(?:textbf|text|mathbf|mathrm)\s?\{)?\s*\(([A-E])\)(?:[\s~}]|\\ |\\,)+"
+    r"(?!\(?[A-E]\)?$)([^\s~}].*)",
     re.DOTALL,
 )
 LONG_NUMERAL = re.compile(rf"[0-9]{{{MAX_DIGITS + 1}}}")

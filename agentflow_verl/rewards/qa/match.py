@@ -6,8 +6,8 @@ which is the reward. Reported figures are the exact match and F1 of ``squad.py``
 The lenient match accepts what is equal to any gold answer in the wording of ``normalize.py``:
 accents, numbers in words, thousands separators, units, money, ranges and dates in the common orders
 agree. Also a gold answer without its parenthetical ("582 feet (177 m)"), a bare number where the
-gold adds only a unit, "Yes, both are …" for yes unless it is taken back, and the same letters with other blanks ("Ye-jin",
-"Yejin"). A date that may be read in two ways ("4/5/1999") matches neither.
+gold adds only a unit, "Yes, both are …" for yes unless it is taken back, and the same letters with
+other blanks ("Ye-jin", "Yejin"). A date that may be read in two ways ("4/5/1999") matches neither.
 
 Blind spots, all of them scored 0 unless listed as an alias: other names for the same thing (USA and
 United States), part or extension of a name (John de Mol without Jr.), Roman numerals, years in
@@ -42,10 +42,10 @@ FURTHER_VERDICT = re.compile(
     re.IGNORECASE,
 )
 UNDECIDED = re.compile(
-    r"\W*(?:maybe|perhaps|possibly|(?:but )?(?:actually )?not|i (?:cannot|can't|don't|do not)"
-    r" (?:know|say|tell|determine))\b",
+    r"\W*(?:maybe|perhaps|possibly|i (?:cannot|can't|don't|do not) (?:know|say|tell|determine))\b",
     re.IGNORECASE,
 )
+YES_TAKEN_BACK = re.compile(r"\W*(?:but )?(?:actually )?not\b", re.IGNORECASE)
 # An era is no unit: 44 is not "44 BC".
 MEASURES = UNITS.keys() - {"bc", "ad"}
 VERDICTS = frozenset({"yes", "no"})
@@ -170,9 +170,9 @@ def opening_verdict(answer: str, words: list[str]) -> str:
     if not match or UNDECIDED.match(answer, match.end()):
         return ""
     verdict = match.group(1).lower()
-    said = {verdict}
-    for further in FURTHER_VERDICT.findall(answer):
-        said.add(further.lower())
-    if said == {verdict}:
-        return verdict
-    return ""
+    if verdict == "yes" and YES_TAKEN_BACK.match(answer, match.end()):
+        return ""
+    said = {verdict, *map(str.lower, FURTHER_VERDICT.findall(answer))}
+    if len(said) > 1:
+        return ""
+    return verdict

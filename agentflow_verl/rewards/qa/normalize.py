@@ -143,7 +143,7 @@ TOKEN = re.compile(
 )
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 # "1914–18" has its second year cut to two digits.
-SHORT_YEARS = re.compile(r"(?<![\d.,])(\d\d)(\d\d)\s?[-–]\s?(\d\d)(?![\d.,/-])")
+SHORT_YEARS = re.compile(r"(?<![\d.,])(\d\d)(\d\d)\s?[-–/]\s?(\d\d)(?![\d.,/-])")
 
 
 def fold(text: str) -> str:

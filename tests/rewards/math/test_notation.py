@@ -106,6 +106,7 @@ SAME = [
     # options with their values
     (r"\textbf{(C)}\ 5", "5"),
     ("(C) 5", "C"),
+    (r"\text{(C) }5", "5"),
     ("(C) 5", r"\textbf{(C)}\ 5"),
     ("5", r"\textbf{(C)}\ 5"),
     ("(C)", r"\textbf{(C) } 5"),

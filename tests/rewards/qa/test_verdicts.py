@@ -23,6 +23,7 @@ from agentflow_verl.rewards.qa import match as qa
         ("No. He is British", "no"),
         ("No, Yes Prime Minister is British", "no"),
         ("No, no, they are not", "no"),
+        ("No, not both", "no"),
     ],
 )
 def test_the_opening_verdict_counts(answer: str, gold: str) -> None:
