@@ -53,9 +53,10 @@ DOUBLED_BRACES = re.compile(r"(?<!\\)\{(\{[^{}]*\})\}")
 MAX_BRACES = 25
 # "\\{x \\mid x > 3\\}" is its condition; "(0,1) U (2,3)" means a union.
 SET_OF = re.compile(
-    r"\s*\\\{\s*[a-zA-Z]\s*(?:\\in\s*\\mathbb\s?\{?\s*R\s*\}?\s*)?(?:\\mid(?![a-zA-Z])|[:|])"
-    r"([^:|]*(?:[<>]|\\[lg]e(?![a-z]))[^:|]*)\\\}\s*"
+    r"\s*\\\{\s*[a-zA-Z]\s*(?:\\in\s*\\mathbb\s?\{?R\}?\s*)?(?:\\mid(?![a-zA-Z])|[:|])"
+    r"([^:|]*)\\\}\s*"
 )
+RELATION = re.compile(r"[<>]|\\[lg]e(?:q|qslant)?(?![a-zA-Z])")
 UNION = re.compile(r"(?<=[)\]])\s*U\s*(?=[(\[])")
 FRACTIONS = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 # TeX takes one token for a missing brace: "\\frac12" is 1/2, "\\frac a2" is a/2.
@@ -197,7 +198,7 @@ def without_marks(text: str) -> str:
 def to_latex(text: str) -> str:
     """Calculator spellings and names in words as LaTeX."""
     condition = SET_OF.fullmatch(text)
-    if condition:
+    if condition and RELATION.search(condition[1]):
         text = condition[1]
     text = UNION.sub(r"\\cup ", text)
     text = OPERATOR_NAME.sub(r"\\\1 ", UPRIGHT_CONSTANT.sub(r" \1 ", text))
