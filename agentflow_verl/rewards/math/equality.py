@@ -13,10 +13,11 @@ Guards: answers beyond ``MAX_CHARS``, deeper than ``MAX_DEPTH`` or with numerals
 ``MAX_DIGITS`` digits are wrong unless they are the gold's text; the rest is compared within two CPU
 seconds.
 
-Blind spots: ``(1,2)`` is read both as a point and as an open interval; "1,234" is one number and
-never a list; a unit on one side only is ignored and units are not converted (cents are); a decimal
-with fewer than six places is not a rounded surd (``9.4248`` for ``3\pi``); words match as text
-only; of several gold answers any one suffices.
+Blind spots: ``(1,2)`` is read both as a point and as an open interval, and ``3:10`` beside ``6:20``
+as a time and not as a ratio; ``I`` is the imaginary unit; "1,234" is one number and never a list; a
+unit on one side only is ignored and units are not converted (cents are); a decimal with fewer than
+six places is not a rounded surd (``9.4248`` for ``3\pi``); words match as text only; of several
+gold answers any one suffices.
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ from functools import lru_cache
 from typing import Any
 
 from agentflow_verl.config.reward import QaMatch
-from agentflow_verl.rewards.qa.normalize import NUMBER, UNITS, canonical_words, dates_in
+from agentflow_verl.rewards.qa.dates import dates_in
+from agentflow_verl.rewards.qa.normalize import NUMBER, UNITS, canonical_words
 from agentflow_verl.rewards.qa.squad import squad_exact_match, squad_f1
 from agentflow_verl.rewards.score import GroundTruth, Score, gold_answers
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.rewards.qa import match as qa
-from agentflow_verl.rewards.qa.normalize import canonical_words, dates_in
+from agentflow_verl.rewards.qa.dates import dates_in
+from agentflow_verl.rewards.qa.normalize import canonical_words
 
 SAME = [
     ("james madison", "James Madison"),
