@@ -26,7 +26,7 @@ OPERATION = re.compile(
     r"|\\(?:times|cdot|div|frac|sqrt|binom|[a-z]?log|ln)"
 )
 NAMED = re.compile(
-    r"[√|]|\\(?:[lr]?vert|cup|cap|(?:arc)?(?:sin|cos|tan))(?![a-zA-Z])"
+    r"[√|]|\\(?:[lr]?vert|cup|cap)(?![a-zA-Z])|(?<![a-zA-Z])(?:arc)?(?:sin|cos|tan)(?![a-zA-Z])"
     r"|\\?(?:gcd|lcm|max|min|sum|prod|int|lim|mod|lfloor|lceil|floor|ceil|det|sqrt|binom)(?![a-zA-Z])"
 )
 UNWORKED = re.compile(
@@ -79,7 +79,8 @@ def stands_in(answer: str, question: str) -> bool:
     sought = canonical(answer)
     if not sought or WHOLE_NUMBER.fullmatch(answer.strip()):
         return False
-    if not holds(canonical(question), sought):
+    # Without backslashes, so that "cos(pi)" stands where LaTeX has its commands.
+    if not holds(canonical(question).replace("\\", ""), sought.replace("\\", "")):
         return False
     if CONVERT.search(question) and re.search("[0-9]", sought) and not LETTER.search(sought):
         return True

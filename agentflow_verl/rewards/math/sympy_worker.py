@@ -116,6 +116,8 @@ class Comparison:
             return False, "the gold answer is no expression"
         if not given:
             return False, "the answer is no expression"
+        if given[0] == sympy.S.EmptySet and r"\emptyset" not in request["answer"]:
+            return False, "conditions that nothing meets"
         rounded = self.equal_to_decimal(request, wanted[0], given[0])
         if rounded is not None:
             why = "equal when rounded"

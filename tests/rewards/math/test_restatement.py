@@ -23,6 +23,8 @@ REPEATED = [
     ("|-5|", "5", "Evaluate $|-5|$."),
     (r"\left|-5\right|", "5", "Evaluate $|-5|$."),
     (r"\cos\pi", "-1", r"What is $\cos \pi$?"),
+    ("cos(pi)", "-1", r"What is $\cos \pi$?"),
+    ("sqrt(50)", r"5\sqrt2", r"Simplify $\sqrt{50}$."),
     (r"\arcsin 1", r"\frac{\pi}{2}", r"Find $\arcsin 1$."),
     (r"\{1,2\}\cup\{3\}", r"\{1,2,3\}", r"Find $\{1,2\}\cup\{3\}$."),
     ("|x|<3", "(-3,3)", "Solve $|x|<3$."),
