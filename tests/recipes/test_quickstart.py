@@ -35,7 +35,7 @@ def wiki(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def make(wiki: Path, out: Path, seed: int) -> Path:
+def make(wiki: Path, out: Path, seed: int, *more: str) -> Path:
     command = [
         sys.executable,
         RECIPE / "data.py",
@@ -49,6 +49,7 @@ def make(wiki: Path, out: Path, seed: int) -> Path:
         "40",
         "--val",
         "20",
+        *more,
     ]
     subprocess.run(command, check=True, env={"PYTHONPATH": str(RECIPE.parents[1])}, timeout=120)
     return out
@@ -63,6 +64,15 @@ def questions(folder: Path, split: str) -> list[str]:
     return [
         prompt[0]["content"] for prompt in pandas.read_parquet(folder / f"{split}.parquet").prompt
     ]
+
+
+def test_a_kind_that_is_not_trained_is_held_out_all_the_same(
+    data: Path, wiki: Path, tmp_path: Path
+) -> None:
+    folder = make(wiki, tmp_path, 0, "--untrained", "wiki/letters")
+    kinds = pandas.read_parquet(folder / "train.parquet").data_source
+    assert sorted(set(kinds)) == ["reasoning_gym/chain_sum", "reasoning_gym/gcd", "wiki/topic"]
+    assert questions(folder, "val") == questions(data, "val")
 
 
 def test_no_question_and_no_article_is_in_two_splits(data: Path) -> None:

@@ -14,6 +14,7 @@ import yaml
 
 from agentflow_verl.trajectories.log import read_log
 from tests.recipes.test_quickstart import wiki  # noqa: F401 - a fixture
+from tests.recipes.test_recipes import composed
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "small_model"
@@ -48,6 +49,13 @@ def test_a_variant_differs_from_the_recipe_in_what_it_is_named_for(variant: str)
             },
         }[variant]
     )
+
+
+def test_the_search_is_the_tool_that_prompts_list_first() -> None:
+    assert list(composed("small_model/planner").agentflow.tools) == [
+        "wikipedia_search",
+        "python_coder",
+    ]
 
 
 @pytest.mark.slow
