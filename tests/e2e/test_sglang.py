@@ -117,7 +117,8 @@ def test_an_adapter_that_is_merged(data: Path, tmp_path: Path) -> None:
         "actor_rollout_ref.model.lora_rank=8",
         "actor_rollout_ref.model.lora.merge=true",
     )
-    assert largest_difference(run) < 0.01  # merging rounds; vLLM's is as large
+    # verl sends merged weights in bf16, whatever the rollout's type (fsdp/transformer_impl.py).
+    assert largest_difference(run) < 0.05
 
 
 # ---- faults ----
@@ -134,7 +135,7 @@ def test_a_run_whose_servers_sleep_survives_trajectories_that_run_out_of_time(
         "actor_rollout_ref.rollout.free_cache_engine=true",
         "agentflow.time_budget_s=1.0",
         "data.max_response_length=100",
-        "+actor_rollout_ref.rollout.ignore_eos=true",
+        "actor_rollout_ref.rollout.ignore_eos=true",
     )
     outcomes = {scored.trajectory.outcome.value for scored in logged(run)}
     assert "out_of_time" in outcomes
