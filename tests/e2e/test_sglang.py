@@ -128,15 +128,24 @@ def test_an_adapter_that_is_merged(data: Path, tmp_path: Path) -> None:
 def test_a_run_whose_servers_sleep_survives_trajectories_that_run_out_of_time(
     data: Path, tmp_path: Path
 ) -> None:
-    """Their requests are cancelled, and a sync run puts the servers to sleep right after."""
-    run = two_steps(
+    """Their requests are cancelled, and a sync run puts the servers to sleep right after. Every plan
+    takes longer than its trajectory has, so that no tool is waited for.
+    """
+    run = train(
+        BASE,
         data,
         tmp_path,
+        "actor_rollout_ref.rollout.name=sglang",
+        f"trainer.total_training_steps={STEPS}",
         "actor_rollout_ref.rollout.free_cache_engine=true",
         "agentflow.time_budget_s=1.0",
-        "data.max_response_length=100",
+        "data.max_prompt_length=400",
+        "data.max_response_length=600",
         "actor_rollout_ref.rollout.ignore_eos=true",
+        timeout=900,
     )
+    assert run.code == 0, run.output[-4000:]
+    assert sorted(run.metrics) == [1, 2]
     outcomes = {scored.trajectory.outcome.value for scored in logged(run)}
     assert "out_of_time" in outcomes
 
