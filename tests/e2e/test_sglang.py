@@ -128,8 +128,9 @@ def test_an_adapter_that_is_merged(data: Path, tmp_path: Path) -> None:
 def test_a_run_whose_servers_sleep_survives_trajectories_that_run_out_of_time(
     data: Path, tmp_path: Path
 ) -> None:
-    """Their requests are cancelled, and a sync run puts the servers to sleep right after. Every plan
-    takes longer than its trajectory has, so that no tool is waited for.
+    """Their requests are cancelled, and a sync run puts the servers to sleep right after.
+
+    Every plan takes longer than its trajectory has, so that no tool is waited for.
     """
     run = train(
         BASE,
