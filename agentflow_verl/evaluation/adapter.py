@@ -20,6 +20,11 @@ def adapter_of(model: str) -> Path | None:
     return folder if (folder / "adapter_config.json").is_file() else None
 
 
+def served_name(model: str) -> str | None:
+    """The name under which the server of ``model`` answers with the adapter; None without one."""
+    return NAME if adapter_of(model) else None
+
+
 def adapter_args(model: str, engine: str) -> tuple[str, ...]:
     """What the server of ``model`` is told of its adapter; nothing where it has none. Raises
     ConfigError where the engine would serve the weights without it, or the adapter has no scale.

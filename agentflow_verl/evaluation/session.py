@@ -25,8 +25,7 @@ from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.core.http_session import new_session
 from agentflow_verl.engines.interface import Engine
 from agentflow_verl.engines.openai_endpoint import EndpointEngine
-from agentflow_verl.evaluation.adapter import NAME as ADAPTER
-from agentflow_verl.evaluation.adapter import adapter_args, adapter_of
+from agentflow_verl.evaluation.adapter import adapter_args, served_name
 from agentflow_verl.evaluation.model_server import (
     SGLANG,
     SGLANG_ON_CPU,
@@ -280,8 +279,8 @@ def _endpoint(
         base_url, model = source.place, source.model or ""
         api_key_env = settings.api_key_env
     else:
-        adapter = ADAPTER if adapter_of(source.place) else None
-        base_url, model = server.url, source.model or adapter or server.name
+        base_url = server.url
+        model = source.model or served_name(source.place) or server.name
         # A server started here takes no key, and no key of the user's belongs there.
         api_key_env = None
     temperature = base.temperature

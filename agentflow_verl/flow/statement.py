@@ -229,11 +229,12 @@ def stated_value(sentence: str) -> str:
     reason = REASON.search(sentence)
     if reason and STATEMENT.search(f" {sentence[: reason.start()]} "):
         body = sentence[: reason.start()]
-    copulas = list(STATEMENT.finditer(f" {body}"))
+    spaced = f" {body}"  # a verb may stand first
+    copulas = list(STATEMENT.finditer(spaced))
     value = ""
     if copulas and (SENTENCE_START.match(body) or body.rstrip()[-1:] in ".!"):
-        value = f" {body}"[copulas[-1].end() :]
-        if states_two(f" {body}", copulas) or WRONG.search(f" {body}"[: copulas[-1].start()]):
+        value = spaced[copulas[-1].end() :]
+        if states_two(spaced, copulas) or WRONG.search(spaced[: copulas[-1].start()]):
             return ""
     several = SEVERAL_EQUATIONS.search((value or body).rstrip(" ."))
     if several:

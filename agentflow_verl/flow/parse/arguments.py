@@ -150,9 +150,9 @@ def _without_fences(arguments: dict[str, Any], wanted: Wanted) -> dict[str, Any]
                 bare[name] = blocks[0].body
             elif is_python and wanted.is_for_programs and not _is_python(text):
                 bare[name] = blocks[0].body
-        elif wanted.is_for_programs and "\n" not in text and not _is_python(text):
+        elif wanted.is_for_programs and "\\n" in text and "\n" not in text:
             lines = value.replace("\\n", "\n")  # escaped once too often
-            bare[name] = lines if _is_python(lines) else value
+            bare[name] = lines if _is_python(lines) and not _is_python(text) else value
     return bare
 
 

@@ -6,17 +6,7 @@ import pytest
 
 from agentflow_verl.core.errors import MalformedOutput
 from agentflow_verl.flow.parse import parse_arguments
-
-CODE = {"type": "object", "properties": {"code": {"type": "string"}}, "required": ["code"]}
-QUERY = {
-    "type": "object",
-    "properties": {
-        "query": {"type": "string"},
-        "k": {"type": "integer"},
-        "deep": {"type": "boolean"},
-    },
-    "required": ["query"],
-}
+from tests.flow.parse.tools import CODE, QUERY
 
 
 def read(text, schema):

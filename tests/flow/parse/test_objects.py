@@ -6,8 +6,7 @@ import pytest
 
 from agentflow_verl.flow.parse import parse_arguments
 from agentflow_verl.flow.parse.objects import decoded, objects_in
-
-CODE = {"type": "object", "properties": {"code": {"type": "string"}}, "required": ["code"]}
+from tests.flow.parse.tools import CODE
 
 
 @pytest.mark.parametrize(

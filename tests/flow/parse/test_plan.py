@@ -9,22 +9,7 @@ from hypothesis import strategies as st
 from agentflow_verl.core.errors import MalformedOutput
 from agentflow_verl.flow.parse import complete_plan, parse_plan
 from agentflow_verl.flow.parse.plan import plan_parts
-from agentflow_verl.tools.toolbox import ToolBox
-from agentflow_verl.tools.types import ToolSpec
-
-TOOLS = ToolBox(
-    None,
-    [
-        (ToolSpec(name, "", {"type": "object"}), None)
-        for name in ("python_coder", "wikipedia_search", "web_search")
-    ],
-)
-
-
-def tool_of(text):
-    spec = TOOLS.resolve(parse_plan(text).tool)
-    return None if spec is None else spec.name
-
+from tests.flow.parse.tools import tool_of
 
 PLANS = [
     (

@@ -4,23 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agentflow_verl.flow.parse import parse_plan
-from agentflow_verl.tools.toolbox import ToolBox
-from agentflow_verl.tools.types import ToolSpec
-
-TOOLS = ToolBox(
-    None,
-    [
-        (ToolSpec(name, "", {"type": "object"}), None)
-        for name in ("python_coder", "wikipedia_search", "web_search")
-    ],
-)
-
-
-def tool_of(text):
-    spec = TOOLS.resolve(parse_plan(text).tool)
-    return None if spec is None else spec.name
-
+from tests.flow.parse.tools import tool_of
 
 NAMES = [
     "\\boxed{python_coder}",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from agentflow_verl.flow.parse import parse_arguments
+from tests.flow.parse.tools import CODE
 
-CODE = {"type": "object", "properties": {"code": {"type": "string"}}, "required": ["code"]}
 LIST = {
     "type": "object",
     "properties": {
