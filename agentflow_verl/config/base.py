@@ -53,6 +53,8 @@ def _explain(model: type[ConfigModel], wrong: ValidationError, where: str) -> st
     if error["type"] == "extra_forbidden":
         return f"{place}: unknown key{nearest(str(path[-1]), fields_at(model, path[:-1]))}"
     message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "tuple_type":  # YAML and Hydra have lists
+        message = "Input should be a list, as in [a,b]"
     if error["type"] == "value_error":  # one of our validators: its message shows the value
         return f"{place}: {message}"
     return f"{place}: {message}, got {error['input']!r}"

@@ -13,7 +13,7 @@ from agentflow_verl.config.base import ConfigModel
 from agentflow_verl.core.errors import ConfigError
 
 Module = Literal["analyst", "planner", "executor", "verifier", "generator"]
-Weight = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(gt=0, le=1000, strict=True)]
 
 
 class TrainWeights(ConfigModel):

@@ -244,7 +244,9 @@ def about_judge(settings: Settings) -> dict[str, dict[str, Any]]:
 
 def versions() -> dict[str, str]:
     """The versions of everything that results may depend on, as far as it is installed."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
+    # The release of a node's kernel changes no figure, and would differ between any two nodes.
+    system = f"{platform.system()} {platform.machine()}"
+    found = {"python": platform.python_version(), "platform": system}
     for package in PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)

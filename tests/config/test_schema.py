@@ -216,8 +216,11 @@ def weights_of(config: AgentflowConfig) -> dict[str, float]:
         ({"train": []}, "name each module that is trained once"),
         ({"train": ["planner", "planner"]}, "name each module that is trained once"),
         ({"train": ["critic"]}, "agentflow.train.0"),
+        ({"train": "planner"}, "agentflow.train: Input should be a list"),
         ({"train_weights": {"executor": 2.0}}, "executor is not in agentflow.train"),
         ({"train_weights": {"planner": 0.0}}, "agentflow.train_weights.planner"),
+        ({"train_weights": {"planner": float("inf")}}, "agentflow.train_weights.planner"),
+        ({"train_weights": {"planner": 1e308}}, "agentflow.train_weights.planner"),
     ],
 )
 def test_trained_modules_that_make_no_sense_are_refused(node, said):

@@ -7,6 +7,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import platform
 import re
 import struct
 import subprocess
@@ -65,6 +66,7 @@ def test_a_run_and_its_report(echo, data, tmp_path, capsys):
     assert (
         header["settings"]["seed"] == 7
         and header["versions"]["python"]
+        and header["versions"]["platform"] == f"{platform.system()} {platform.machine()}"
         and len(header["benchmarks"]["sums"]["sha256"]) == 64
     )
     assert "echo" in [tool["name"] for tool in header["tools"]]

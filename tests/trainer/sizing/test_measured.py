@@ -87,6 +87,7 @@ def test_fsdp1_and_fsdp2_compute_the_same(model: Path, tmp_path: Path) -> None:
         found[strategy] = measure(model, way, rows, RANKS, tmp_path / strategy)[0]
     for name in ("log_probs", "after"):
         for one, other in zip(found["fsdp"][name], found["fsdp2"][name]):
-            torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
+            # To one unit in the last place of bf16, in which logits are computed.
+            torch.testing.assert_close(one, other, atol=1e-3, rtol=2**-8)
     change = found["fsdp"]["after"][0] - found["fsdp"]["log_probs"][0]
     assert change.abs().max() > 0.01  # the updates did something
