@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from agentflow_verl.core.errors import ConfigError
 
 Url = Annotated[str, Field(pattern=r"^https?://")]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+Seconds = Annotated[float, Field(gt=0, strict=True)]
 Count = Annotated[int, Field(ge=1, strict=True)]
-Temperature = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+Temperature = Annotated[float, Field(ge=0, strict=True)]
 Model = TypeVar("Model", bound="ConfigModel")
 
 
@@ -24,7 +24,7 @@ class ConfigModel(BaseModel):
     runs.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def validate(model: type[Model], node: Any, where: str) -> Model:

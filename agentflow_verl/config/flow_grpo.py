@@ -32,7 +32,7 @@ class FlowGRPO(ConfigModel):
     """
     min_group: int = Field(2, ge=2)
     """Fewest valid trajectories that a group needs to count at all."""
-    eps: float = Field(1e-6, gt=0, allow_inf_nan=False)
+    eps: float = Field(1e-6, gt=0)
     sequence: Literal["turn", "trajectory"] = "turn"
     """What ``algorithm.rollout_correction.rollout_is=sequence`` multiplies ratios over: the tokens
     of one planner turn, as verl does per row, or of all turns of the trajectory.

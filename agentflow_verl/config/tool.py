@@ -55,7 +55,7 @@ class ToolConfig(ConfigModel):
     """Name of the environment variable that holds the bearer token of a server elsewhere."""
     headers: dict[str, SecretStr] = {}
     """Further HTTP headers for a server elsewhere, such as an API key's; shown nowhere."""
-    calls_per_s: float | None = Field(None, gt=0, allow_inf_nan=False, strict=True)
+    calls_per_s: float | None = Field(None, gt=0, strict=True)
     """Requests per second from one process. None is no limit."""
     cache_dir: str | None = Field(None, min_length=1)
     """Folder where results of cacheable tools are kept. None keeps none."""

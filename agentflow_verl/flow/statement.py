@@ -63,7 +63,7 @@ ABBREVIATION = re.compile(r"(?:\b[A-Z]|\b(?:Mr|Mrs|Ms|Dr|St|Jr|Sr|vs|No|Prof|etc
 REASON = re.compile(
     r"[\s,;(–—-]+(?:because|since|as (?:it|the|they|he|she|this|we|shown|stated|given)|which"
     r"|who|where|so that"
-    r"|given that|due to|based on|according to|due to)\b.*$",
+    r"|given that|due to|based on|according to)\b.*$",
     re.IGNORECASE | re.DOTALL,
 )
 # The verb between subject and value; not in a relative clause ("which is") nor after "there".

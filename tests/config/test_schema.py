@@ -225,3 +225,26 @@ def weights_of(config: AgentflowConfig) -> dict[str, float]:
 )
 def test_trained_modules_that_make_no_sense_are_refused(node, said):
     assert said in complaint({**GOOD, **node})
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "time_budget_s",
+        "max_fault_rate",
+        "base.temperature",
+        "flow_grpo.eps",
+        "train_weights.planner",
+        "tools.python_coder.calls_per_s",
+    ],
+)
+def test_a_number_is_finite(path, value):
+    node = {**GOOD, "tools": {"python_coder": {}}}
+    place = node
+    *parents, last = path.split(".")
+    for name in parents:
+        place[name] = {**place.get(name, {})}
+        place = place[name]
+    place[last] = value
+    assert f"agentflow.{path}: Input should be a finite number" in complaint(node)
