@@ -190,7 +190,7 @@ def credit(folders: Sequence[Path]) -> Analysis:
         for found in turn_credit(attempts_of(entries)):
             shown = "–"
             if found.differences:
-                # Over all groups of the run, which are the sample.
+                # Over the run's questions, which are the sample.
                 paired = difference([found.differences])
                 shown = f"{points(paired.mean)} [{points(paired.low)}, {points(paired.high)}]"
             rows.append(

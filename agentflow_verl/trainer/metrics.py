@@ -48,7 +48,8 @@ def batch_metrics(
             success = float(score_R[row]) >= 1.0
             valid.append(row)
             verdicts.append((summary.stopped, success))
-            attempts.append(Attempt(int(index.group_R[row]), success, summary.choices))
+            group = int(index.group_R[row])  # in one step a question has one group
+            attempts.append(Attempt(group, group, success, summary.choices))
     total = max(1, len(last))
     metrics = {
         "agentflow/trajectories": len(last),

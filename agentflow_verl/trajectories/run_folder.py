@@ -250,7 +250,8 @@ def attempts_of(entries: Iterable[Entry]) -> list[Attempt]:
     for entry in entries:
         if entry.outcome.valid and entry.reward is not None:
             group = (entry.split, entry.step, entry.group)
-            attempts.append(Attempt(group, entry.reward >= 1.0, entry.choices))
+            question = (entry.data_source, entry.query)
+            attempts.append(Attempt(group, question, entry.reward >= 1.0, entry.choices))
     return attempts
 
 

@@ -52,6 +52,8 @@ class Attempt:
     """A scored trajectory: its group, whether it succeeded, and what it did turn by turn."""
 
     group: Hashable
+    question: Hashable
+    """What groups of several steps may have in common."""
     success: bool
     turns: Sequence[TurnChoices]
 
@@ -68,17 +70,15 @@ class TurnCredit:
     """How many chose it."""
     success: float
     """Their share of successes."""
+    groups: int
+    """In how many groups it was chosen and something else too."""
     differences: tuple[float, ...]
-    """Of each group in which it was chosen and something else too: the share of successes with the
-    choice minus that of all its trajectories which reached the turn."""
-
-    @property
-    def groups(self) -> int:
-        return len(self.differences)
+    """Of each question, the mean over those groups: the share of successes with the choice minus
+    that of all the group's trajectories which reached the turn."""
 
     @property
     def difference(self) -> float | None:
-        """The mean over groups; None where no group has both."""
+        """The mean over questions; None where no group has both."""
         return fmean(self.differences) if self.differences else None
 
 
@@ -101,20 +101,26 @@ def _of_aspect(
     """Every choice of one aspect in one turn."""
     chosen: dict[str, list[bool]] = defaultdict(list)
     by_group: dict[Hashable, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    questions: dict[Hashable, Hashable] = {}
     for attempt, choices in members:
         choice = getattr(choices, aspect)
         chosen[choice].append(attempt.success)
         by_group[attempt.group][choice].append(attempt.success)
-    differences: dict[str, list[float]] = defaultdict(list)
-    for group in by_group.values():
+        questions[attempt.group] = attempt.question
+    # Groups of one question are not independent: averaged first, as an evaluation's trials are.
+    differences: dict[str, dict[Hashable, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for name, group in by_group.items():
         if len(group) < 2:
             continue
         everyone = fmean([success for successes in group.values() for success in successes])
         for choice, successes in group.items():
-            differences[choice].append(fmean(successes) - everyone)
+            differences[choice][questions[name]].append(fmean(successes) - everyone)
     found = []
     for choice, successes in chosen.items():
+        own = differences[choice].values()
+        groups = sum(len(of_question) for of_question in own)
         # Sorted, so that the order in which trajectories came in is nowhere to be seen.
-        own = tuple(sorted(differences[choice]))
-        found.append(TurnCredit(number, aspect, choice, len(successes), fmean(successes), own))
+        means = tuple(sorted(fmean(sorted(of_question)) for of_question in own))
+        success = fmean(successes)
+        found.append(TurnCredit(number, aspect, choice, len(successes), success, groups, means))
     return sorted(found, key=lambda credit: (-credit.trajectories, credit.choice))

@@ -139,7 +139,7 @@ def credit_tables(entries: Sequence[Entry]) -> list[dict[str, Any]]:
             chosen = [entry for entry in entries if entry.split == split and entry.step >= first]
             rows = []
             for credit in turn_credit(attempts_of(chosen)):
-                shown = {**vars(credit), "difference": credit.difference, "groups": credit.groups}
+                shown = {**vars(credit), "difference": credit.difference}
                 del shown["differences"]
                 rows.append(shown)
             if rows:

@@ -52,8 +52,8 @@ def test_a_turn_is_one_word_for_each_aspect(parts, expected):
     assert (choices.tool, choices.verdict, choices.error) == expected
 
 
-def attempt(group: str, success: bool, *tools: str) -> Attempt:
-    return Attempt(group, success, [TurnChoices(tool=tool) for tool in tools])
+def attempt(group: str, success: bool, *tools: str, question: str | None = None) -> Attempt:
+    return Attempt(group, question or group, success, [TurnChoices(tool=tool) for tool in tools])
 
 
 def tools_of(attempts: list[Attempt]) -> dict[tuple[int, str], tuple]:
@@ -93,6 +93,23 @@ def test_the_difference_is_the_mean_over_groups_in_which_both_were_done():
     assert found[2, "search"] == (1, 0.0, -0.5, 1)
 
 
+def test_groups_of_one_question_are_one_of_the_sample():
+    """A question that was asked in many steps says no more of other questions than it does."""
+    attempts = [
+        attempt("other", True, "search"),
+        attempt("other", False, "compute"),
+    ]
+    for step in range(3):
+        attempts += [
+            attempt(f"step {step}", False, "search", question="asked in every step"),
+            attempt(f"step {step}", True, "compute", question="asked in every step"),
+        ]
+    [found] = [credit for credit in turn_credit(attempts) if credit.choice == "search"]
+    assert found.groups == 4
+    assert found.differences == (-0.5, 0.5)
+    assert found.difference == 0.0
+
+
 def test_most_frequent_first_and_turn_by_turn():
     attempts = [
         attempt("a", True, "search", "compute"),
@@ -117,9 +134,15 @@ TURNS = st.builds(
     verdict=st.sampled_from(("stop", "continue")),
     error=st.sampled_from(("none", "tool_error")),
 )
+
+
+def of_two_questions(group: int, success: bool, turns: list[TurnChoices]) -> Attempt:
+    return Attempt(group, group % 2, success, turns)
+
+
 ATTEMPTS = st.lists(
     st.builds(
-        Attempt,
+        of_two_questions,
         group=st.integers(0, 3),
         success=st.booleans(),
         turns=st.lists(TURNS, max_size=3),
@@ -169,7 +192,7 @@ def test_a_recorded_run_is_compared_within_the_groups_of_its_log():
         for credit in turn_credit(attempts_of(entries))
         if (credit.turn, credit.aspect) == (1, "tool")
     }
-    expected = defaultdict(list)
+    expected = defaultdict(lambda: defaultdict(list))
     for (split, _, _), members in groups().items():
         if split != "train":
             continue
@@ -184,7 +207,9 @@ def test_a_recorded_run_is_compared_within_the_groups_of_its_log():
         if len(chosen) > 1:
             for tool, rewards in chosen.items():
                 mean = sum(everyone) / len(everyone)
-                expected[tool].append(sum(rewards) / len(rewards) - mean)
+                query = members[0]["trajectory"]["query"]
+                expected[tool][query].append(sum(rewards) / len(rewards) - mean)
     assert expected
-    for tool, differences in expected.items():
-        assert found[tool].differences == pytest.approx(sorted(differences))
+    for tool, questions in expected.items():
+        means = sorted(sum(each) / len(each) for each in questions.values())
+        assert found[tool].differences == pytest.approx(means)
