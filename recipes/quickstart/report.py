@@ -17,9 +17,11 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from agentflow_verl.evaluation.report import points
+from agentflow_verl.evaluation.report import percent, points
 from agentflow_verl.evaluation.statistics import difference
 from agentflow_verl.trajectories.log import read_log
+
+FROZEN = 0  # the step of a validation before training
 
 
 def main() -> None:
@@ -32,15 +34,18 @@ def main() -> None:
     given = parser.parse_args()
 
     held_out = success_by_step(given.run / "trajectories", "val")
-    first, last = min(held_out), max(held_out)
-    table(held_out[first], held_out[last], last)
-    print(f"{'all, change':<28}{gain(given.run / 'trajectories', first, last):>22}")
+    # A run that did not validate before training, or not at all, has no such figure to show.
+    frozen = held_out.get(FROZEN, {})
+    last = max(held_out, default=FROZEN)
+    trained = held_out[last] if last > FROZEN else {}
+    table(frozen, trained, last)
+    print(f"{'all, change':<28}{gain(given.run / 'trajectories', last):>22}")
     metrics = read_metrics(given.run)
     reported = given.run / "summary.json"
     before = json.loads(reported.read_text()) if reported.exists() else {}
     summary = {
-        "frozen_success": round(held_out[first]["all"], 4),
-        "trained_success": round(held_out[last]["all"], 4),
+        "frozen_success": rounded(frozen.get("all")),
+        "trained_success": rounded(trained.get("all")),
         "steps": last,
         "seconds_install": (
             before.get("seconds_install")
@@ -89,16 +94,20 @@ def success_by_step(folder: Path, split: str) -> dict[int, dict[str, float]]:
     }
 
 
-def gain(folder: Path, first: int, last: int) -> str:
+def rounded(share: float | None) -> float | None:
+    return None if share is None else round(share, 4)
+
+
+def gain(folder: Path, last: int) -> str:
     """The change on the same held-out questions, in points, with its 95% interval."""
     rewards: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for scored in read_log(folder, "val"):
-        if scored.reward is not None and scored.step in (first, last):
+        if scored.reward is not None and scored.step in (FROZEN, last):
             rewards[scored.trajectory.query][scored.step].append(scored.reward)
     changes = []
     for by_step in rewards.values():
         if len(by_step) == 2:
-            changes.append(fmean(by_step[last]) - fmean(by_step[first]))
+            changes.append(fmean(by_step[last]) - fmean(by_step[FROZEN]))
     if not changes:
         return "–"
     found = difference([changes])
@@ -107,8 +116,8 @@ def gain(folder: Path, first: int, last: int) -> str:
 
 def table(before: dict[str, float], after: dict[str, float], steps: int) -> None:
     print(f"\n{'held-out questions':<28}{'frozen':>10}{f'{steps} steps':>12}")
-    for kind in sorted(before, key=lambda kind: (kind == "all", kind)):
-        print(f"{kind:<28}{before[kind]:>10.1%}{after.get(kind, float('nan')):>12.1%}")
+    for kind in sorted({*before, *after}, key=lambda kind: (kind == "all", kind)):
+        print(f"{kind:<28}{percent(before.get(kind)):>10}{percent(after.get(kind)):>12}")
 
 
 def read_metrics(run: Path) -> dict[int, dict[str, float]]:
@@ -135,9 +144,10 @@ def draw(out: Path, path: Path) -> None:
             for i in range(len(steps))
         ]
         axes.plot(steps, means, color=f"C{number}", alpha=0.5)
-        held_out = sorted((int(step), share) for step, share in curves["held_out"].items())
+        held_out = {int(step): share for step, share in curves["held_out"].items()}
         axes.plot(
-            *zip(*held_out),
+            list(held_out),
+            list(held_out.values()),
             color=f"C{number}",
             marker="o",
             linestyle="none",

@@ -1,0 +1,55 @@
+"""What a recipe prints after a run: figures of validations that took place, and of no others."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.view.logs import scored, trajectory, write
+
+REPORT = Path(__file__).parents[2] / "recipes" / "quickstart" / "report.py"
+
+
+def report(out: Path, rewards: dict[int, list[float]]) -> tuple[list[list[str]], dict]:
+    """The table's lines as words and the summary, of a run with held-out rewards by step."""
+    run = out / "run-0"
+    run.mkdir(parents=True)
+    (run / "memory.json").write_text('{"peak_memory_gb": 1.0}')
+    (run / "metrics-1.jsonl").write_text('{"step": 1, "data": {"agentflow/success": 0.5}}\n')
+    for step, by_question in rewards.items():
+        for number, reward in enumerate(by_question):
+            made = trajectory(f"Question {number}?")
+            write(run, scored(made, step=step, split="val", group=f"g{number}", reward=reward))
+    command = [sys.executable, REPORT, "--run", run, "--out", out]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert (out / "learning_curve.png").stat().st_size > 0
+    printed = [line.split() for line in done.stdout.splitlines()]
+    return printed, json.loads((out / "summary.json").read_text())
+
+
+def test_before_and_after_are_those_of_the_first_and_the_last_validation(tmp_path):
+    printed, summary = report(tmp_path, {0: [0.0, 0.0], 2: [1.0, 0.0], 4: [1.0, 1.0]})
+    assert ["all", "0.0%", "100.0%"] in printed
+    assert ["all,", "change", "+100.0", "[+100.0,", "+100.0]"] in printed
+    assert (summary["frozen_success"], summary["trained_success"]) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "line", "figures"),
+    [
+        ({4: [1.0, 0.0]}, ["all", "–", "50.0%"], (None, 0.5)),
+        ({0: [1.0, 0.0]}, ["all", "50.0%", "–"], (0.5, None)),
+        ({}, ["all,", "change", "–"], (None, None)),
+    ],
+    ids=["not before", "not after", "never"],
+)
+def test_a_validation_that_was_not_made_has_no_figure(tmp_path, rewards, line, figures):
+    printed, summary = report(tmp_path, rewards)
+    assert line in printed
+    assert ["all,", "change", "–"] in printed
+    assert (summary["frozen_success"], summary["trained_success"]) == figures
