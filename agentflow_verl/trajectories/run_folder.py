@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -61,8 +62,10 @@ class Entry:
     error: str | None
     outcome: Outcome
     turns: int
-    rows: int  # turns that the planner replied to: rows of the update
-    tokens: int  # the planner's, sampled
+    calls: Mapping[
+        str, int
+    ]  # of each module, those whose tokens were kept: rows where it is trained
+    tokens: int  # the planner's replies
     tools: tuple[str, ...]  # called, in order
     timings: dict[str, float]  # seconds by part
     choices: tuple[TurnChoices, ...] = ()  # what was done, turn by turn
@@ -101,6 +104,9 @@ class Run:
         self.curves: dict[str, dict[int, float]] = {}
         self._notes: dict[Path, str] = {}
         self._read: dict[Path, int] = {}  # bytes of each file that were read
+        self._inodes: dict[Path, int] = {}
+        self._first_steps: dict[Path, int] = {}  # of each file of metrics
+        self._sources: dict[int, Path] = {}  # the file that a step's metrics are from
         self._bad_lines: Counter[Path] = Counter()
 
     @property
@@ -109,17 +115,40 @@ class Run:
         return [f"{well_formed(str(path))}: {reason}" for path, reason in self._notes.items()]
 
     def refresh(self) -> bool:
-        """Read what was appended. Whether there was anything."""
+        """Read what was appended, and anew what a resumed run has set aside or written again.
+        Whether there was anything.
+        """
+        forgotten = self._forget_changed()
         before = sum(self._read.values())
         if self.file is not None:
             self._read_log(self.file)
-            return sum(self._read.values()) > before
+            return forgotten or sum(self._read.values()) > before
         for split in SPLITS:
             for path in sorted((self.log / split).glob("step_*/*.jsonl")):
                 self._read_log(path)
         for path in sorted(self.folder.glob("*.jsonl")):
             self._read_metrics(path)
-        return sum(self._read.values()) > before
+        return forgotten or sum(self._read.values()) > before
+
+    def _forget_changed(self) -> bool:
+        """Drop the entries of files that are gone, shorter, or another file by now. Whether there
+        were any.
+        """
+        changed = set()
+        for path, read in self._read.items():
+            try:
+                status = path.stat()
+            except OSError:
+                changed.add(path)
+                continue
+            if status.st_size < read or status.st_ino != self._inodes.get(path, status.st_ino):
+                changed.add(path)
+        for path in changed:
+            del self._read[path]
+            self._notes.pop(path, None)
+            self._bad_lines.pop(path, None)
+        self.entries = [entry for entry in self.entries if entry.path not in changed]
+        return bool(changed)
 
     def note(self, path: Path, reason: str) -> None:
         """Remember why a file, or a part of it, is left out; said once in the log."""
@@ -163,7 +192,7 @@ class Run:
                 return
             if self._bad_lines[path] > BAD_LINES:
                 return
-            if line is None or not self._add_metrics(line):
+            if line is None or not self._add_metrics(path, line):
                 self._bad_lines[path] += 1
                 self.note(path, "has lines that are no metrics of verl's file logger")
 
@@ -177,17 +206,27 @@ class Run:
             self.note(path, str(error))
             return
         with file:
+            self._inodes[path] = os.fstat(file.fileno()).st_ino
             for offset, line, after in complete_lines(file, self._read.get(path, 0)):
                 yield offset, line
                 self._read[path] = after
 
-    def _add_metrics(self, line: bytes) -> bool:
+    def _add_metrics(self, path: Path, line: bytes) -> bool:
         """Whether the line was one of verl's file logger."""
         try:
             row = json.loads(line)
             step, data = int(row["step"]), dict(row["data"])
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return False
+        first = self._first_steps.setdefault(path, step)
+        # A resumed run makes steps again. Its first one is that of its checkpoint, to which it adds
+        # a validation; the others replace those of the file before.
+        if step > first and self._sources.get(step, path) != path:
+            for name, curve in list(self.curves.items()):
+                curve.pop(step, None)
+                if not curve:
+                    del self.curves[name]
+        self._sources[step] = path
         for name, value in data.items():
             if isinstance(value, (int, float)):
                 self.curves.setdefault(well_formed(str(name)), {})[step] = as_float(value)
@@ -281,10 +320,12 @@ def parse_entry(path: Path, offset: int, content: bytes) -> Entry | None:
     except ValidationError:
         return None
     trajectory = scored.trajectory
-    sampled = []
-    for turn in trajectory.turns:
-        if turn.tokens is not None and turn.tokens.response_ids:
-            sampled.append(len(turn.tokens.response_ids))
+    calls: Counter[str] = Counter()
+    planned = 0
+    for reply, tokens in trajectory.replies_in_order():
+        calls[reply.module] += tokens is not None and bool(tokens.response_ids)
+        if reply.module == "planner":
+            planned += reply.response_tokens
     called = []
     for turn in trajectory.turns:
         if turn.call is not None and turn.result is not None:
@@ -305,8 +346,8 @@ def parse_entry(path: Path, offset: int, content: bytes) -> Entry | None:
         error=trajectory.error,
         outcome=trajectory.outcome,
         turns=len(trajectory.turns),
-        rows=len(sampled),
-        tokens=sum(sampled),
+        calls=calls,
+        tokens=planned,
         tools=tuple(called),
         timings=trajectory.timings,
         choices=tuple(map(choices_of, trajectory.turns)),

@@ -23,6 +23,8 @@ class Estimator:
     leave_one_out: bool = False
     min_group: int = 2
     eps: float = 1e-6
+    trained: tuple[str, ...] = ("planner",)
+    """``agentflow.train``: whose calls are rows."""
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Estimator | None:
@@ -31,10 +33,13 @@ class Estimator:
         """
         if _option(config, "algorithm", "adv_estimator") not in (None, "flow_grpo"):
             return None
+        options: dict[str, Any] = {}
+        trained = _option(config, "agentflow", "train")
+        if isinstance(trained, list):
+            options["trained"] = tuple(map(str, trained))
         given = _option(config, "agentflow", "flow_grpo")
         if not isinstance(given, Mapping):
-            return cls()
-        options = {}
+            return cls(**options)
         for field in fields(cls):
             if field.name not in given:
                 continue
@@ -47,15 +52,15 @@ class Estimator:
             options[field.name] = value
         return cls(**options)
 
-    def advantages(self, rewards: Sequence[float], turns: Sequence[int]) -> list[float]:
-        """A_i of a group's valid trajectories, of ``turns`` rows each; all 0 where there are too
+    def advantages(self, rewards: Sequence[float], rows: Sequence[int]) -> list[float]:
+        """A_i of a group's valid trajectories, of so many rows each; all 0 where there are too
         few trajectories.
         """
         if len(rewards) < max(2, self.min_group):
             return [0.0] * len(rewards)
         weights: Sequence[int] = [1] * len(rewards)
         if self.statistic == "turn":
-            weights = turns
+            weights = rows
         count = sum(weights)
         total = 0.0
         for weight, reward in zip(weights, rewards):
@@ -87,15 +92,17 @@ def advantages_of(members: Sequence[Entry], estimator: Estimator | None) -> list
     """A_i of each trajectory of one group. None where it has none: in validation, after a fault, or
     with another estimator.
     """
-    sessions: list[int] = []
-    rewards: list[float] = []
-    turns: list[int] = []
+    valid = []
     for entry in members:
         if entry.split == "train" and entry.outcome.valid and entry.reward is not None:
-            sessions.append(entry.session)
-            rewards.append(entry.reward)
-            turns.append(max(1, entry.rows))
-    if estimator is None or not sessions:
+            valid.append(entry)
+    if estimator is None or not valid:
         return [None] * len(members)
-    by_session = dict(zip(sessions, estimator.advantages(rewards, turns)))
+    rows = []
+    for entry in valid:
+        # A trajectory without a row of its own has a placeholder.
+        rows.append(max(1, sum(entry.calls.get(module, 0) for module in estimator.trained)))
+    rewards = [float(entry.reward or 0.0) for entry in valid]
+    sessions = [entry.session for entry in valid]
+    by_session = dict(zip(sessions, estimator.advantages(rewards, rows)))
     return [by_session.get(entry.session) for entry in members]

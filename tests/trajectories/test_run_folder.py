@@ -9,6 +9,7 @@ import pytest
 
 from agentflow_verl.cli.main import main
 from agentflow_verl.core.errors import ConfigError
+from agentflow_verl.trainer.resilience.log_rollback import set_aside_groups, set_aside_steps
 from agentflow_verl.trajectories.run_folder import Run
 from tests.view.logs import RUN, lines, scored, tokenizer, trajectory, write
 
@@ -57,6 +58,39 @@ def test_only_what_is_new_is_read(tmp_path):
     assert run.refresh()
     assert [entry.session for entry in run.entries] == [0, 1]
     assert run.entries[1].read().session == 1
+
+
+def test_what_a_resumed_run_set_aside_is_forgotten(tmp_path):
+    run = opened(write(tmp_path, *(scored(trajectory(), step=step) for step in (4, 5))))
+    set_aside_steps(tmp_path / "trajectories", step=4, validates=False)
+    assert run.refresh()
+    assert [entry.step for entry in run.entries] == [4]
+    write(tmp_path, scored(trajectory("Again?"), step=5))
+    assert run.refresh()
+    assert [entry.read().trajectory.query for entry in run.entries[1:]] == ["Again?"]
+    assert not run.refresh()
+
+
+def test_a_log_that_was_written_again_is_read_again(tmp_path):
+    kept, again = scored(trajectory("Kept?"), group="b"), scored(trajectory("Again?"), group="a")
+    run = opened(write(tmp_path, again, kept))
+    assert set_aside_groups(tmp_path / "trajectories", {"a"}) == 1
+    assert run.refresh()
+    assert [entry.read().trajectory.query for entry in run.entries] == ["Kept?"]
+
+
+def test_steps_that_a_resumed_run_made_again_have_its_metrics_alone(tmp_path):
+    def metrics(name, *steps):
+        lines = [json.dumps({"step": step, "data": data}) for step, data in steps]
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+
+    write(tmp_path, scored(trajectory()))
+    metrics("metrics-1.jsonl", (4, {"loss": 1.0}), (5, {"loss": 2.0, "only at first": 3.0}))
+    run = opened(tmp_path)
+    # The checkpoint is step 4's, to which the resumed run adds its validation.
+    metrics("metrics-2.jsonl", (4, {"val": 0.5}), (5, {"loss": 2.5}))
+    assert run.refresh()
+    assert run.curves == {"loss": {4: 1.0, 5: 2.5}, "val": {4: 0.5}}
 
 
 def test_a_line_that_is_still_being_written_waits(tmp_path):

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentflow_verl.config.schema import AgentflowConfig
 from agentflow_verl.core.errors import InfraError
 from agentflow_verl.flow_grpo import FlowGRPO, advantages
 from agentflow_verl.trajectories.run_folder import Run
@@ -60,9 +61,9 @@ def test_they_are_the_algorithms(group, options):
 
 def test_defaults_are_the_algorithms_and_another_estimator_has_none_of_ours():
     usual = FlowGRPO().model_dump()
-    assert dataclasses.asdict(Estimator.from_config({})) == {
-        field.name: usual[field.name] for field in dataclasses.fields(Estimator)
-    }
+    options = dataclasses.asdict(Estimator.from_config({}))
+    assert options.pop("trained") == AgentflowConfig().train
+    assert options == {name: usual[name] for name in options}
     assert Estimator.from_config({"algorithm": {"adv_estimator": "grpo"}}) is None
     assert advantages_of(entries(RUN)[:4], None) == [None] * 4
 
@@ -80,6 +81,20 @@ def test_a_recorded_groups_rewards_are_normalised():
                 for reward in rewards
             ]
         assert advantages_of(members_of(log, uid), Estimator()) == expected
+
+
+def test_rows_are_calls_of_trained_modules(tmp_path):
+    """Where turns are the statistic, three plans and a call weigh twice what one of each does."""
+    made = trajectory()
+    log = entries(write(tmp_path, scored(made, reward=1.0), scored(made, session=1, reward=0.0)))
+    first = dataclasses.replace(log[0], calls={"planner": 3, "executor": 1, "verifier": 5})
+    second = dataclasses.replace(log[1], calls={"planner": 1, "executor": 1})
+    node = {
+        "train": ["planner", "executor"],
+        "flow_grpo": {**FlowGRPO().model_dump(), "statistic": "turn", "std": False},
+    }
+    estimator = Estimator.from_config({"agentflow": node})
+    assert advantages_of([first, second], estimator) == pytest.approx([1 - 4 / 6, 0 - 4 / 6])
 
 
 def test_a_fault_has_no_advantage_and_moves_no_other(tmp_path):
