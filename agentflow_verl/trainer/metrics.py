@@ -69,7 +69,8 @@ def batch_metrics(
     metrics |= _group_metrics(valid, index, score_R, advantage_R)
     metrics |= _verifier_metrics(verdicts)
     metrics |= _credit_metrics(attempts)
-    metrics |= _share_metrics(index, valid_R, score_R, advantage_R, loss_share_R)
+    turns = {int(index.trajectory_R[row]): summary.turns for row, summary in zip(last, summaries)}
+    metrics |= _share_metrics(index, valid_R, score_R, advantage_R, loss_share_R, turns)
     return metrics
 
 
@@ -193,14 +194,14 @@ def _share_metrics(
     score_R: Tensor,
     advantage_R: Tensor,
     loss_share_R: Tensor,
+    turns: Mapping[int, int],
 ) -> dict[str, float]:
     """Which trajectories the loss and its gradient come from.
 
     A row's part of the policy gradient is its share of the loss times |A|. Trajectories are grouped
-    by their number of turns, since the weight 1/T is meant to make them contribute equally.
+    by their number of ``turns``, since the weight 1/T is meant to make them contribute equally.
     """
     rewards: dict[int, set[float]] = {}
-    turns = Counter(index.trajectory_R[valid_R].tolist())
     for row in valid_R.nonzero().flatten().tolist():
         rewards.setdefault(int(index.group_R[row]), set()).add(float(score_R[row]))
     without_signal = 0.0
@@ -208,7 +209,7 @@ def _share_metrics(
     for row in valid_R.nonzero().flatten().tolist():
         if len(rewards[int(index.group_R[row])]) == 1:
             without_signal += float(loss_share_R[row])
-        by_turns = turns[int(index.trajectory_R[row])]
+        by_turns = max(1, turns[int(index.trajectory_R[row])])
         gradient[by_turns] += float(loss_share_R[row] * advantage_R[row].abs())
     shares = {}
     total = sum(gradient.values())
@@ -245,9 +246,9 @@ def module_metrics(
         metrics[f"{name}/loss_share"] = float((weight_R * tokens_R)[own_R].sum())
         spread = advantage_R[own_R].std() if own_R.sum() > 1 else 0.0
         metrics[f"{name}/advantage_spread"] = float(spread)
-        if "ref_log_prob" in columns and own_R.any():
-            old, ref = columns["old_log_probs"][own_R], columns["ref_log_prob"][own_R]
-            log_ratio = (ref - old)[mask_RL[own_R].bool()].double()
+        own_RL = own_R[:, None] & mask_RL.bool()  # empty where rejection left it no token
+        if "ref_log_prob" in columns and own_RL.any():
+            log_ratio = (columns["ref_log_prob"] - columns["old_log_probs"])[own_RL].double()
             metrics[f"{name}/kl"] = float((torch.expm1(log_ratio) - log_ratio).mean())
     return metrics
 

@@ -50,7 +50,7 @@ def turn(index: int, tokens: int = 10, **parts: Any) -> Turn:
         "result": Result(text="4"),
         "verdict": Verdict(stop=True, analysis=""),
         "tokens": Tokens(prompt_ids=(1,), response_ids=tuple(range(tokens))),
-        "replies": (reply("planner"),),
+        "replies": (reply("planner", response_tokens=tokens),),
     }
     return Turn(index=index, **{**usual, **parts})
 
@@ -78,10 +78,16 @@ class Batch:
         self.valid: list[bool] = []
 
     def add(
-        self, group: str, session: int, trajectory: Trajectory, score: float, advantage: float = 0.0
+        self,
+        group: str,
+        session: int,
+        trajectory: Trajectory,
+        score: float,
+        advantage: float = 0.0,
+        trained: tuple[str, ...] = ("planner",),
     ) -> None:
-        rows = max(1, len(trajectory.turns)) if trajectory.outcome.valid else 1
-        for row, record in enumerate(row_records(trajectory, ["planner"] * rows)):
+        turns = max(1, len(trajectory.turns)) if trajectory.outcome.valid else 1
+        for row, record in enumerate(row_records(trajectory, [*trained] * turns)):
             self._row(f"{group}_{session}_{row}", record, {}, score, advantage, record.valid)
 
     def pad(self, count: int) -> None:
@@ -307,6 +313,27 @@ def test_trained_modules_are_told_apart_where_there_are_several():
     assert found["agentflow/trained/planner/kl"] == 0.0
     assert found["agentflow/trained/executor/kl"] == pytest.approx(math.exp(-0.5) - 1 + 0.5)
     assert module_metrics(["planner"], module_R, advantage_R, weight_R, columns) == {}
+    # Rejection sampling may leave a module no token.
+    columns["response_mask"][module_R == 1] = 0
+    found = module_metrics(["planner", "executor"], module_R, advantage_R, weight_R, columns)
+    assert "agentflow/trained/executor/kl" not in found
+    assert all(math.isfinite(value) for value in found.values())
+
+
+def test_gradient_is_by_turns_however_many_modules_have_rows():
+    batch = Batch()
+    both = ("planner", "executor")
+    batch.add("a", 0, trajectory(turn(0)), score=1.0, advantage=1.0, trained=both)
+    batch.add("a", 1, trajectory(turn(0), turn(1)), score=0.0, advantage=-1.0, trained=both)
+    found = {name for name in batch.metrics() if name.startswith("gradient_share/")}
+    assert found == {"gradient_share/turns_1", "gradient_share/turns_2"}
+
+
+def test_the_planners_tokens_are_counted_where_it_is_not_trained():
+    """On a frozen engine none of its tokens are kept."""
+    batch = Batch()
+    batch.add("a", 0, trajectory(turn(0, tokens=7).model_copy(update={"tokens": None})), score=1.0)
+    assert batch.metrics()["planner_tokens_per_trajectory"] == 7
 
 
 def test_success_by_what_a_turn_did_is_compared_within_groups():

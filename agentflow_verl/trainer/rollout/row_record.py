@@ -113,13 +113,12 @@ def row_records(
 def summarise(trajectory: Trajectory) -> TrajectorySummary:
     """Count what metrics need of a trajectory's turns and replies."""
     replies = trajectory.all_replies()
-    planner_tokens = tool_errors = 0
+    planner_tokens = sum(reply.response_tokens for reply in replies if reply.module == "planner")
+    tool_errors = 0
     malformed_plans = completed_plans = malformed_calls = malformed_verdicts = 0
     calls: list[str] = []
     stopped: bool | None = None
     for turn in trajectory.turns:
-        if turn.tokens is not None:
-            planner_tokens += len(turn.tokens.response_ids)
         if turn.plan is None:
             malformed_plans += 1
         else:
