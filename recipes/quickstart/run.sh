@@ -35,7 +35,7 @@ bash "$here/wiki.sh" "$out"
 [ -f "$data/val.parquet" ] || python "$here/data.py" --wiki "$out/wiki.json" --out "$data" --seed "$seed"
 if [ "$(cat "$run/checkpoints/latest_checkpointed_iteration.txt" 2>/dev/null)" = "$steps" ]; then
   echo "run $name is trained: --fresh starts over"
-  exec python "$here/report.py" --run "$run" --out "$out" --seed "$seed"
+  exec python "$here/report.py" --run "$run" --out "$out"
 fi
 
 mkdir -p "$run"
@@ -58,5 +58,5 @@ python "$here/watch.py" --out "$run" -- \
   trainer.total_epochs=100 trainer.total_training_steps="$steps" trainer.test_freq="$steps" trainer.save_freq=10 \
   trainer.default_local_dir="$run/checkpoints" trainer.max_actor_ckpt_to_keep=1 \
   "trainer.logger=[console,file]" hydra.run.dir="$run/hydra" ${overrides[@]+"${overrides[@]}"}
-python "$here/report.py" --run "$run" --out "$out" --seed "$seed" \
+python "$here/report.py" --run "$run" --out "$out" \
   --seconds-install "$installed" --seconds-total "$((SECONDS - started))"

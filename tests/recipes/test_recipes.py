@@ -199,6 +199,12 @@ def test_a_recipe_takes_the_gpus_that_its_readme_says(name, gpus, rows):
     assert sum(gpus_of(config, check_run(config, without=(SERVERS, *INSTALLED)))) == gpus
 
 
+@pytest.mark.parametrize("name", [name for name in CONFIGS if name.startswith("small_model")])
+def test_the_small_model_is_trained_on_one_gpu_where_there_is_one(name, rows):
+    config = composed(name, "platform=accelerator", *rows)
+    assert sum(gpus_of(config, check_run(config, without=(SERVERS, *INSTALLED)))) == 1
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_prompt_and_reply_fit_the_context_and_a_micro_batch(name):
     config = composed(name)

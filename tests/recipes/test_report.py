@@ -35,8 +35,15 @@ def report(out: Path, rewards: dict[int, list[float]]) -> tuple[list[list[str]],
 def test_before_and_after_are_those_of_the_first_and_the_last_validation(tmp_path):
     printed, summary = report(tmp_path, {0: [0.0, 0.0], 2: [1.0, 0.0], 4: [1.0, 1.0]})
     assert ["all", "0.0%", "100.0%"] in printed
-    assert ["all,", "change", "+100.0", "[+100.0,", "+100.0]"] in printed
+    assert ["all,", "change", "+100.0", "[+100.0,", "+100.0]", "of", "2"] in printed
     assert (summary["frozen_success"], summary["trained_success"]) == (0.0, 1.0)
+
+
+def test_the_change_is_that_of_questions_in_both_validations_and_says_how_many(tmp_path):
+    """A trial may have validated a few of them before the first step."""
+    printed, summary = report(tmp_path, {0: [0.0], 4: [1.0, 0.0, 0.0]})
+    assert ["all,", "change", "+100.0", "[+100.0,", "+100.0]", "of", "1"] in printed
+    assert summary["trained_success"] == 0.3333
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import yaml
 from agentflow_verl.trajectories.log import read_log
 from tests.recipes.test_quickstart import wiki  # noqa: F401 - a fixture
 from tests.recipes.test_recipes import composed
+from tests.view.logs import scored, trajectory, write
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes" / "small_model"
@@ -56,6 +57,33 @@ def test_the_search_is_the_tool_that_prompts_list_first() -> None:
         "wikipedia_search",
         "python_coder",
     ]
+
+
+def test_a_run_that_is_done_is_only_reported(tmp_path: Path) -> None:
+    for name in ("recipes", "agentflow_verl"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    run = tmp_path / "outputs/recipes/small_model/run-planner"
+    run.mkdir(parents=True)
+    (run / "memory.json").write_text('{"peak_memory_gb": 1.0}')
+    data = {"agentflow/success": 0.5, "val-core/wiki/topic/reward/mean@2": 0.25}
+    (run / "metrics-1.jsonl").write_text(json.dumps({"step": 12, "data": data}) + "\n")
+    write(run, scored(trajectory(), step=12, split="val"))
+    done = subprocess.run(
+        ["bash", "recipes/small_model/run.sh", "planner"],
+        cwd=tmp_path,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(tmp_path),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "is trained and validated" in done.stdout
+    assert json.loads((run / "summary.json").read_text())["steps"] == 12
+    assert not list(run.glob("run.log"))
 
 
 @pytest.mark.slow
