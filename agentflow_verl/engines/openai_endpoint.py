@@ -29,7 +29,7 @@ from agentflow_verl.core.unicode import well_formed
 from agentflow_verl.engines.interface import Message, Reply
 from agentflow_verl.engines.refusals import Refusals
 
-RETRIED = {408, 409, 425, 429, 500, 502, 503, 504}
+RETRIED = {408, 409, 425, 429, *range(500, 600)}  # gateways have 5xx of their own, such as 529
 REFUSED = {400, 422}
 CHARS_PER_TOKEN = 4  # an estimate for English; an endpoint shows no tokenizer
 # What OpenAI, vLLM, SGLang, llama.cpp and TGI write; none has a status of its own for it.

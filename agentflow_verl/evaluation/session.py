@@ -376,7 +376,8 @@ def _about(
         about["sha256"] = None
         if os.path.isdir(source.place):  # else the name of a model on the hub
             about["sha256"] = fingerprint(Path(source.place))
-        about["served_by"] = "vLLM, started here"
+        program = SGLANG if serving_engine() == "sglang" else VLLM
+        about["served_by"] = f"{program.title}, started here"
     else:
         about["served_by"] = config.base_url
     return {**about, "server_version": version}

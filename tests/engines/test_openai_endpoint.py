@@ -183,7 +183,7 @@ async def test_text_is_well_formed_whatever_the_json_spells(served):
 @pytest.mark.parametrize(
     "fault",
     [
-        *(status(code) for code in (408, 409, 425, 429, 500, 502, 503, 504)),
+        *(status(code) for code in (408, 409, 425, 429, 500, 502, 503, 504, 529)),
         hangs_up,
         says("<html>busy</html>"),
         says('{"choices": []}'),
@@ -210,6 +210,7 @@ async def test_a_fault_is_tried_again(served, fault):
     ("fault", "named"),
     [
         (status(503), "HTTP 503"),
+        (status(529), "HTTP 529"),
         (hangs_up, "Disconnected"),
         (says("<html>"), "JSON"),
         (says("{}"), "choices"),

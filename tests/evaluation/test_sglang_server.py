@@ -39,6 +39,7 @@ def test_a_folder_is_served_with_sglang_where_that_alone_is_installed(
         assert main([*given, *limits, *tool]) == 0, capsys.readouterr().err
     found = report(tmp_path / "out")
     assert found["header"]["versions"]["sglang"]
+    assert found["header"]["engines"]["policy"]["served_by"] == "SGLang, started here"
     assert (tmp_path / "out" / "servers" / "sglang_model.log").is_file()
     outcomes = found["overall"]["outcomes"]
     assert outcomes.get("infra_error", 0) == 0
