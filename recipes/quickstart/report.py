@@ -49,7 +49,7 @@ def main() -> None:
     summary = {
         "frozen_success": rounded(frozen.get("all")),
         "trained_success": rounded(trained.get("all")),
-        "steps": max(training, default=last),
+        "steps": max([*training, last]),
         "seconds_install": (
             before.get("seconds_install")
             if given.seconds_install is None
