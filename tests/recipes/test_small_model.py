@@ -29,6 +29,7 @@ TINY = (  # the quickstart's model
     "data.train_batch_size=2",
     "data.val_max_samples=4",
     "trainer.total_training_steps=1",
+    "tools=two",  # the order that this model was made for
 )
 
 
@@ -118,11 +119,11 @@ def test_a_step_is_trained_between_two_evaluations(
     assert (folder.parent / "learning_curve.png").is_file()
     for step in (0, 1):
         assert len(read_log(folder / "trajectories", "val", step)) == 4 * 2
-    replies = [
-        reply
-        for scored in read_log(folder / "trajectories")
-        for reply in scored.trajectory.all_replies()
-    ]
-    by_module = {reply.module: reply.engine for reply in replies}
+    # Of all 20: a tiny model may write no plan that can be read in a step of four.
+    by_module = {}
+    for split in ("train", "val"):
+        for entry in read_log(folder / "trajectories", split):
+            for reply in entry.trajectory.all_replies():
+                by_module[reply.module] = reply.engine
     assert by_module["planner"] == "policy" and by_module["verifier"] == "base"
     assert by_module["executor"] == ("policy" if variant == "planner_executor" else "base")
