@@ -33,6 +33,7 @@ def batch_metrics(
         score_R: outcome reward, before any penalty.
         loss_share_R: loss weight times tokens: each row's share of the objective.
     """
+    valid_R = valid_R & ~index.padding_R
     last, summaries, outcomes = [], [], Counter[Outcome]()
     for row, record in enumerate(records):
         # verl's padding copies a row with its record, so it must not be counted a second time.

@@ -62,9 +62,7 @@ class Entry:
     error: str | None
     outcome: Outcome
     turns: int
-    calls: Mapping[
-        str, int
-    ]  # of each module, those whose tokens were kept: rows where it is trained
+    calls: Mapping[str, int]  # by module, with tokens kept: rows where the module is trained
     tokens: int  # the planner's replies
     tools: tuple[str, ...]  # called, in order
     timings: dict[str, float]  # seconds by part
@@ -147,7 +145,8 @@ class Run:
             del self._read[path]
             self._notes.pop(path, None)
             self._bad_lines.pop(path, None)
-        self.entries = [entry for entry in self.entries if entry.path not in changed]
+        if changed:
+            self.entries = [entry for entry in self.entries if entry.path not in changed]
         return bool(changed)
 
     def note(self, path: Path, reason: str) -> None:

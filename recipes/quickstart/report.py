@@ -68,7 +68,9 @@ def main() -> None:
     }
     reported.write_text(json.dumps({**summary, **curves}, indent=2) + "\n")
     (given.out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    draw({*given.out.glob("run-*/summary.json"), reported}, given.out / "learning_curve.png")
+    # Resolved, so that a run that is named by another path is not drawn twice.
+    summaries = {file.resolve() for file in (*given.out.glob("run-*/summary.json"), reported)}
+    draw(summaries, given.out / "learning_curve.png")
     print(
         f"\ncurve: {given.out / 'learning_curve.png'}\ntrajectories:"
         f" {given.run / 'trajectories'}\nsummary: {json.dumps(summary)}"

@@ -11,7 +11,7 @@ steps=$(sed -n 's/^  total_training_steps: //p' recipes/small_model/planner.yaml
 for given in "${@:2}"; do
   case $given in
     trainer.total_training_steps=*) steps=${given#*=} ;;
-    trainer.val_only=*) steps=again ;;
+    trainer.val_only=* | trainer.resume_mode=*) steps=again ;;
   esac
 done
 # Its last validation is logged with its last step. One that was ended in it goes on from the checkpoint and validates anew.

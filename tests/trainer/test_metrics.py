@@ -327,6 +327,10 @@ def test_gradient_is_by_turns_however_many_modules_have_rows():
     batch.add("a", 1, trajectory(turn(0), turn(1)), score=0.0, advantage=-1.0, trained=both)
     found = {name for name in batch.metrics() if name.startswith("gradient_share/")}
     assert found == {"gradient_share/turns_1", "gradient_share/turns_2"}
+    # A copy of a valid row is as valid as the row, and still no trajectory.
+    batch.pad(1)
+    batch.valid[-1] = True
+    assert {name for name in batch.metrics() if name.startswith("gradient_share/")} == found
 
 
 def test_the_planners_tokens_are_counted_where_it_is_not_trained():
