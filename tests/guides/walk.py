@@ -88,6 +88,7 @@ WHERE = {
         "python - ": "tests/evaluation/test_quickstart_models.py",
         "python -m verl.model_merger": "docs/train.md",
         "agentflow eval --compare RUN-frozen": "tests/evaluation/test_quickstart_models.py",
+        "agentflow eval --model FOLDER --planner": "tests/recipes/test_small_model.py",
     },
     "docs/flow_grpo.md": {"agentflow analyse": "tests/evaluation/test_analyses.py"},
     "docs/recovery.md": {"python -m verl.trainer.main_ppo": "tests/e2e/test_recovery.py"},

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from agentflow_verl.trajectories.log import read_log
+from tests import commands
 from tests.recipes.test_quickstart import wiki  # noqa: F401 - a fixture
 from tests.recipes.test_recipes import composed
 from tests.view.logs import scored, trajectory, write
@@ -87,7 +88,29 @@ def test_a_run_that_is_done_is_only_reported(tmp_path: Path) -> None:
     assert not list(run.glob("run.log"))
 
 
+def transfer(run: Path) -> list[list[str]]:
+    """The commands of docs/evidence.md that measure a trained planner, for this run and model."""
+    here = {
+        "RUN/": f"{run}/",
+        "FOLDER": str(BASE / "base"),
+        "global_step_12": "global_step_1",
+        "quickstart,gameof24,amc23": "quickstart",
+        "bfloat16 --max-model-len 4096": "float32 --max-model-len 1024",
+    }
+    found = [
+        list(words)
+        for words in commands.commands(ROOT / "docs/evidence.md")
+        if any(word.startswith("RUN/") for word in words)
+    ]
+    assert [words[0] for words in found] == ["python", "agentflow"]
+    for words in found:
+        for old, new in here.items():
+            words[:] = [word.replace(old, new) for word in words]
+    return found
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("variant", ["planner", "planner_executor"])
 def test_a_step_is_trained_between_two_evaluations(
     variant: str,
@@ -127,3 +150,12 @@ def test_a_step_is_trained_between_two_evaluations(
                 by_module[reply.module] = reply.engine
     assert by_module["planner"] == "policy" and by_module["verifier"] == "base"
     assert by_module["executor"] == ("policy" if variant == "planner_executor" else "base")
+    if variant == "planner":
+        (tmp_path / "benchmarks").mkdir()
+        shutil.copy(folder.parent / "data/val.parquet", tmp_path / "benchmarks/quickstart.parquet")
+        for words in transfer(folder):
+            done = subprocess.run(
+                words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
+            )
+            assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+        assert "| 20 × 1 |" in (tmp_path / "trained/report.md").read_text()
