@@ -9,6 +9,7 @@ program.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -79,8 +80,16 @@ class LaunchCallback(Callback):
         sweep_shared_memory()
         if self.terminal is not None:
             self.terminal.close()
-        run = config.trainer.default_local_dir
         if job_return.status is JobStatus.COMPLETED:
-            print(f"{MARK}done; look at what it did: agentflow view {run}", flush=True)
+            print(f"{MARK}{what_next(config.agentflow.trajectory_dir)}", flush=True)
         elif self.terminal is not None:
             print(f"{MARK}the run failed; all that was printed: {self.terminal.log}", flush=True)
+
+
+def what_next(trajectory_dir: str | None) -> str:
+    """What a run that is done says: where what it did can be seen, if it was kept."""
+    if not trajectory_dir:
+        return "done; no trajectory was kept (agentflow.trajectory_dir is null)"
+    log = Path(trajectory_dir)
+    run = log.parent if log.name == "trajectories" else log
+    return f"done; look at what it did: agentflow view {shlex.quote(str(run))}"
