@@ -81,6 +81,8 @@ class Servers:
 
     endpoints: Mapping[str, EndpointConfig]
     tools: tuple[ToolConfig, ...]
+    served_by: Mapping[str, str]
+    """Of an engine whose model is served here, the program's title."""
 
 
 @dataclass(frozen=True)
@@ -120,10 +122,13 @@ def running(settings: Settings, log_dir: Path) -> Iterator[Servers]:
             server = ModelServer(program, name, place, args, log_dir)
             started[place] = stack.enter_context(server)
             server.wait()
-        endpoints = {}
+        endpoints, served_by = {}, {}
         for name, source in settings.sources.items():
-            endpoints[name] = _endpoint(settings, name, source, started.get(source.place))
-        yield Servers(endpoints, tools)
+            own = started.get(source.place)
+            endpoints[name] = _endpoint(settings, name, source, own)
+            if own is not None:
+                served_by[name] = own.program.title
+        yield Servers(endpoints, tools, served_by)
 
 
 def _served_folders(settings: Settings) -> dict[str, str]:
@@ -199,7 +204,8 @@ async def session(settings: Settings, servers: Servers) -> AsyncIterator[Session
             engine = EndpointEngine(name, endpoint, http)
             model, server = await _ask(http, engine)
             engines[name] = EndpointEngine(name, endpoint.model_copy(update={"model": model}), http)
-            about[name] = _about(settings, name, engines[name].config, server)
+            program = servers.served_by.get(name)
+            about[name] = _about(settings, engines[name].config, name, program, server)
         by_module = {}
         for module, name in config.engines.model_dump().items():
             by_module[module] = engines[name]
@@ -361,9 +367,9 @@ async def _version(http: aiohttp.ClientSession, base_url: str) -> str | None:
 
 
 def _about(
-    settings: Settings, name: str, config: EndpointConfig, version: str | None
+    settings: Settings, config: EndpointConfig, name: str, program: str | None, version: str | None
 ) -> dict[str, Any]:
-    """What the header records about one engine."""
+    """What the header records about one engine, which ``program`` serves here, if any does."""
     source = settings.sources.get(name)
     about = {
         "model": config.model,
@@ -371,13 +377,12 @@ def _about(
         "max_tokens": config.max_tokens,
         "seed": config.seed,
     }
-    if source is not None and not source.is_url:
+    if source is not None and program is not None:
         about["path"] = source.place
         about["sha256"] = None
         if os.path.isdir(source.place):  # else the name of a model on the hub
             about["sha256"] = fingerprint(Path(source.place))
-        program = SGLANG if serving_engine() == "sglang" else VLLM
-        about["served_by"] = f"{program.title}, started here"
+        about["served_by"] = f"{program}, started here"
     else:
         about["served_by"] = config.base_url
     return {**about, "server_version": version}
