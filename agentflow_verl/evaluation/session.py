@@ -291,18 +291,19 @@ def _endpoint(
         model = source.model or served_name(source.place) or server.name
         # A server started here takes no key, and no key of the user's belongs there.
         api_key_env = None
-    temperature = base.temperature
-    if name == "policy":
-        temperature = settings.temperature
+    temperature, max_tokens, structured = base.temperature, base.max_tokens, base.structured
+    if name == "policy":  # which a run samples from, and holds to no schema
+        temperature, structured = settings.temperature, False
+        max_tokens = settings.response_limit or max_tokens
     return EndpointConfig(
         base_url=base_url,
         model=model,
         api_key_env=api_key_env,
         temperature=temperature,
-        max_tokens=base.max_tokens,
+        max_tokens=max_tokens,
         timeout_s=settings.config.time_budget_s,
         seed=settings.seed,
-        structured=base.structured,
+        structured=structured,
         chat_template_kwargs=dict(settings.chat_template_kwargs),
     )
 

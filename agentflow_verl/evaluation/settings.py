@@ -31,7 +31,19 @@ PAPER_TURNS = 10  # the paper evaluates with 10 turns and trains with 3
 PAPER_TEMPERATURE = 0.7  # its planner's, when evaluating
 JUDGE = "judge"  # its endpoint's name where the command line gives it
 # Of a training run's node.
-NOT_READ = ("flow_grpo", "trajectory_dir", "max_fault_rate", "max_rollout_probs_diff", "umask")
+NOT_READ = (
+    "flow_grpo",
+    "log_level",
+    "max_fault_rate",
+    "max_rollout_probs_diff",
+    "server_timeout_s",
+    "share_calls",
+    "shared_prefix",
+    "train",
+    "train_weights",
+    "trajectory_dir",
+    "umask",
+)
 
 
 @dataclass(frozen=True)
@@ -61,6 +73,7 @@ class Settings:
     server_args: tuple[str, ...]
     api_key_env: str | None
     prices: Mapping[str, tuple[float, float]]
+    response_limit: int | None = None  # tokens of a reply of "policy", where it has its own
     concurrency: int = 1  # trajectories at once, which a vLLM server started here has room for
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
     prompts: Prompts = field(default_factory=Prompts.shipped)
@@ -70,10 +83,10 @@ class Settings:
         """Settings of a parsed command line (cli/options.py). Raises ConfigError for the first
         thing that is wrong.
         """
-        node: dict[str, Any] = {}
-        template_kwargs: dict[str, Any] = {}
+        run = RunConfig()
         if args.config is not None:
-            node, template_kwargs = read_config(args.config)
+            run = read_config(args.config)
+        node, template_kwargs = run.node, run.template_kwargs
         if args.chat_template_kwargs is not None:
             template_kwargs = parse_template_kwargs(args.chat_template_kwargs)
         if args.tool:
@@ -95,11 +108,15 @@ class Settings:
             node["endpoints"] = {**node.get("endpoints", {}), JUDGE: judge_endpoint(args)}
             node["judge"] = {**node.get("judge", {}), "endpoint": JUDGE, "mode": args.judge_mode}
         config = schema.load(node)
+        for name, value in config.val.model_dump(exclude_none=True).items():
+            if limits[name] is None:  # an evaluation is a validation, unless it says otherwise
+                config = config.model_copy(update={name: value})
         return cls(
             config=config,
             sources=sources(args, set(config.engines.model_dump().values())),
             seed=args.seed,
             temperature=args.temperature,
+            response_limit=None if args.max_tokens is not None else run.response_limit,
             server_args=tuple(shlex.split(args.server_args)),
             api_key_env=args.api_key_env,
             prices=dict(price(text) for text in args.price),
@@ -112,18 +129,20 @@ class Settings:
 
     def recorded(self) -> dict[str, Any]:
         """What a report's header records, and what may not change when a run is resumed."""
-        node = self.config.model_dump(mode="json", exclude=set(NOT_READ))
-        # Only where there are any, so that runs from before this option can be resumed.
-        template = {}
+        node = self.config.model_dump(mode="json", exclude={*NOT_READ, "val"})
+        # Only where there are any, so that runs from before these options can be resumed.
+        of_run: dict[str, Any] = {}
         if self.chat_template_kwargs:
-            template = {"chat_template_kwargs": dict(self.chat_template_kwargs)}
+            of_run["chat_template_kwargs"] = dict(self.chat_template_kwargs)
+        if self.response_limit is not None:
+            of_run["planner_max_tokens"] = self.response_limit
         models = {}
         for name, source in self.sources.items():
             models[name] = {"place": source.place, "model": source.model}
         return {
             "agentflow": node,
             "prompts": self.prompts.digest,
-            **template,
+            **of_run,
             "models": models,
             "seed": self.seed,
             "planner_temperature": self.temperature,
@@ -161,10 +180,20 @@ def sources(given: Namespace, used: set[str]) -> dict[str, Source]:
     return found
 
 
-def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What is read here of a YAML file, interpolations resolved: its ``agentflow:`` node, or the
-    whole file where it has none, and the arguments of the chat template that the run trained with.
+@dataclass(frozen=True)
+class RunConfig:
+    """What is read here of a YAML file. ``node`` is its ``agentflow:`` node, or the whole file
+    where it has none. The rest is a training run's: arguments of the chat template that it trained
+    with, and the most tokens that its policy may write.
     """
+
+    node: dict[str, Any] = field(default_factory=dict)
+    template_kwargs: dict[str, Any] = field(default_factory=dict)
+    response_limit: int | None = None
+
+
+def read_config(path: Path) -> RunConfig:
+    """Read a YAML file, interpolations resolved. Raises ConfigError where it cannot be read."""
     try:
         content = OmegaConf.load(path)
         if not isinstance(content, DictConfig):
@@ -173,7 +202,10 @@ def read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         for key in set(NOT_READ) & set(node):
             del node[key]
         template_kwargs = OmegaConf.select(content, "data.apply_chat_template_kwargs")
-        return _plain_mapping(node), _plain_mapping(template_kwargs)
+        limit = OmegaConf.select(content, "data.max_response_length")
+        if not isinstance(limit, int):
+            limit = None
+        return RunConfig(_plain_mapping(node), _plain_mapping(template_kwargs), limit)
     except (OSError, UnicodeError, yaml.YAMLError, OmegaConfBaseException) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"--config {path}: {reason}") from None

@@ -134,14 +134,15 @@ def weights(
             T_i.
         step_R: optimizer step that the row's group belongs to; N is counted within it. None: one
             step.
-        module_R: which module a row is a call of. None: all of one.
+        module_R: which module a row is a call of; M where it is a call of none. None: all of one.
         module_weight_M: of each module, summing to 1. One that a trajectory never called keeps its
             share, which nobody gets.
     """
     group = GroupStatistics(reward_R, trajectory_R, group_R, valid_R, options)
     zero_G = torch.zeros_like(group.size_G)
     if module_R is None or module_weight_M is None:
-        module_R, module_weight_M = torch.zeros_like(group.group_R), torch.ones(1).double()
+        module_R, module_weight_M = torch.zeros_like(group.group_R), torch.ones(1)
+    module_weight_M = torch.cat([module_weight_M.double(), torch.zeros(1).double()])
     modules = len(module_weight_M)
     if options.trajectory_weight:
         size_R = group.size_G[group.group_R]
@@ -150,7 +151,7 @@ def weights(
     else:
         calls_R = _rows_alike(group.group_R, module_R, modules, group.counted_R)
         share_R = 1 / calls_R.clamp(min=1)
-    share_R = share_R * module_weight_M.double()[module_R]
+    share_R = share_R * module_weight_M[module_R]
 
     if step_R is None:
         step_R = torch.zeros_like(group.group_R)

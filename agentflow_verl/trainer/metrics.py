@@ -15,6 +15,7 @@ from agentflow_verl.trajectories.records import Outcome
 from agentflow_verl.trajectories.turn_credit import Attempt, turn_credit
 
 PARTS = (*MODULES, "tools", "paused", "total")
+ASKED_FOR = {"planner": "plan", "executor": "call", "verifier": "verdict", "generator": "answer"}
 CREDITED_TURNS = 3  # as metrics; the viewer and `agentflow analyse credit` have all
 
 
@@ -58,6 +59,7 @@ def batch_metrics(
         "agentflow/success": _mean([float(score_R[row] >= 1.0) for row in valid]),
         "agentflow/reward": _mean([float(score_R[row]) for row in valid]),
         **_summary_metrics(summaries),
+        **_malformed_metrics(summaries),
         "agentflow/objective_mass": float(loss_share_R.sum()),
     }
     for outcome in Outcome:
@@ -84,10 +86,7 @@ def _summary_metrics(summaries: Sequence[TrajectorySummary]) -> dict[str, float]
             calls=len(summary.calls),
             planner_tokens=summary.planner_tokens,
             tool_errors=summary.tool_errors,
-            malformed_plans=summary.malformed_plans,
             completed_plans=summary.completed_plans,
-            malformed_calls=summary.malformed_calls,
-            malformed_verdicts=summary.malformed_verdicts,
             cut_replies=summary.cut_replies,
             shared_calls=summary.shared_calls,
             shared_tokens=summary.shared_tokens,
@@ -98,14 +97,30 @@ def _summary_metrics(summaries: Sequence[TrajectorySummary]) -> dict[str, float]
         "agentflow/planner_tokens_per_turn": sums["planner_tokens"] / turns,
         "agentflow/planner_tokens_per_trajectory": sums["planner_tokens"] / total,
         "agentflow/tool_error_rate": sums["tool_errors"] / max(1, sums["calls"]),
-        "agentflow/malformed_plan_rate": sums["malformed_plans"] / turns,
         "agentflow/completed_plan_rate": sums["completed_plans"] / turns,
-        "agentflow/malformed_call_rate": sums["malformed_calls"] / turns,
-        "agentflow/malformed_verdict_rate": sums["malformed_verdicts"] / turns,
         "agentflow/cut_replies": sums["cut_replies"] / total,
         "agentflow/shared_calls": sums["shared_calls"] / total,
         "agentflow/shared_call_tokens": sums["shared_tokens"] / total,
     }
+
+
+def _malformed_metrics(summaries: Sequence[TrajectorySummary]) -> dict[str, float]:
+    """Of what each module was asked for, the share that could not be used; of the plans that can
+    be read, the share that names no tool there is. Of all trajectories, faults included.
+    """
+    bad: Counter[str] = Counter()
+    asked: Counter[str] = Counter()
+    unknown = 0
+    for summary in summaries:
+        unknown += summary.unknown_tools
+        for module, (malformed, count) in summary.malformed.items():
+            bad[module] += malformed
+            asked[module] += count
+    readable = asked["planner"] - bad["planner"]
+    metrics = {"agentflow/unknown_tool_rate": _ratio(unknown, readable)}
+    for module, what in ASKED_FOR.items():
+        metrics[f"agentflow/malformed_{what}_rate"] = _ratio(bad[module], asked[module])
+    return metrics
 
 
 def _call_metrics(summaries: Sequence[TrajectorySummary]) -> dict[str, float]:
@@ -228,14 +243,14 @@ def module_metrics(
     weight_R: Tensor,
     columns: Mapping[str, Tensor],
 ) -> dict[str, float]:
-    """Of each trained module where there are several: its trained tokens, its share of the loss,
-    the deviation of its rows' advantages, and its KL to the reference where there is one.
+    """Of each trained module, unless it is the planner alone: its trained tokens, its share of the
+    loss, the deviation of its rows' advantages, and its KL to the reference where there is one.
 
     Args:
         columns: of the batch, padded: ``response_mask``, ``old_log_probs``, ``ref_log_prob``.
     """
     metrics: dict[str, float] = {}
-    if len(modules) < 2:
+    if list(modules) == ["planner"]:  # then the batch's own metrics say it
         return metrics
     mask_RL = columns["response_mask"]
     tokens_R = mask_RL.sum(-1)

@@ -16,6 +16,7 @@ import termios
 from collections.abc import Iterator
 
 import pytest
+import yaml
 
 from agentflow_verl.cli.main import main
 from agentflow_verl.evaluation.leakage import NOTE
@@ -285,6 +286,34 @@ def test_the_planner_may_be_another_model(echo, data, tmp_path):
         assert {body["temperature"] for body in planner.bodies} == {0.7} and {
             body["temperature"] for body in frozen.bodies
         } == {0.0}
+
+
+def test_modules_that_a_run_trained_are_asked_as_they_were_in_training(echo, data, tmp_path):
+    """The policy is held to no schema there, and may write what it might write when it was
+    trained; and a validation's limits hold.
+    """
+    config = tmp_path / "agent.yaml"
+    node = {
+        "train": ["planner", "executor"],
+        "train_weights": {"executor": 2.0},
+        "engines": {"executor": "policy"},
+        "max_turns": 3,
+        "val": {"max_turns": 4, "memory_tokens": 512},
+    }
+    data_node = {"max_response_length": 77}
+    config.write_text(yaml.safe_dump({"agentflow": node, "data": data_node}))
+    out = tmp_path / "out"
+    with endpoint() as frozen, endpoint() as trained:
+        given = arguments(frozen, echo, data, out, "--planner", trained.url)
+        assert main([*given, "--config", str(config), "--memory-tokens", "300"]) == 0
+    assert len(trained.bodies) == 40 and len(frozen.bodies) == 60
+    assert not any("response_format" in body for body in trained.bodies)
+    assert {body["max_tokens"] for body in trained.bodies} == {77}
+    assert {body["max_tokens"] for body in frozen.bodies} == {1024}
+    assert any("response_format" in body for body in frozen.bodies)
+    recorded = report(out)["header"]["settings"]["agentflow"]
+    assert (recorded["max_turns"], recorded["memory_tokens"]) == (4, 300)
+    assert not {"train", "train_weights", "val"} & set(recorded)
 
 
 def test_no_run_in_a_folder_is_said(tmp_path, capsys):

@@ -73,3 +73,22 @@ def test_with_one_module_everything_is_as_without(world, wanted):
     columns = (rows.reward_R, rows.trajectory_R, rows.group_R, rows.valid_R, rows.tokens_R)
     plain = weights(*columns, rows.step_R, worlds.algorithm_options(wanted))
     assert torch.equal(rows.weights(wanted), plain)
+
+
+def test_a_trajectory_that_called_no_trained_module_counts_for_none_in_whatever_order():
+    """Its row has the id after the last module's; with one share a row it would thin the rows of
+    the module whose id it had.
+    """
+    from agentflow_verl.flow_grpo import weights
+
+    trajectory_R = torch.tensor([0, 0, 1, 1, 2])
+    group_R, valid_R = torch.zeros(5, dtype=torch.long), torch.ones(5, dtype=torch.bool)
+    reward_R, tokens_R = torch.tensor([1.0, 1, 0, 0, 0]), torch.tensor([3, 2, 3, 2, 0])
+    module_R = torch.tensor([0, 1, 0, 1, 2])
+    for trajectory_weight, share in ((True, 1 / 6), (False, 1 / 4)):
+        options = worlds.algorithm_options(Options(trajectory_weight=trajectory_weight))
+        who = reward_R, trajectory_R, group_R, valid_R, tokens_R, None, options
+        weight_R = weights(*who, module_R, torch.tensor([0.5, 0.5]))
+        assert torch.allclose(
+            weight_R * tokens_R, torch.tensor([*[share] * 4, 0.0]).double(), atol=1e-7
+        )

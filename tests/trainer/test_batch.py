@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -74,12 +74,17 @@ def empty_after(queue: None) -> Iterator[None]:
     clear()
 
 
-def put(groups: dict[str, list[tuple[Any, Any]]], step: int = 1) -> list[str]:
+def put(
+    groups: dict[str, list[tuple[Any, Any]]],
+    step: int = 1,
+    rows_of: Callable[[Any, Any], list[Any]] | None = None,
+) -> list[str]:
     """Store groups as the agent-loop worker does. Returns the keys of their rows."""
     keys, fields, tags = [], [], []
+    rows_of = rows_of or _rows
     for group, trajectories in groups.items():
         for session, (reward, lengths) in enumerate(trajectories):
-            for index, output in enumerate(_rows(reward, lengths)):
+            for index, output in enumerate(rows_of(reward, lengths)):
                 keys.append(f"{group}_{session}_{index}")
                 field = output.as_dict()
                 length = len(field["prompts"]) + len(field["responses"])
@@ -126,7 +131,11 @@ def _rows(reward: Any, lengths: Any) -> list[Any]:
     trajectory = Trajectory(
         id="t", query="q", turns=turns, outcome=outcome, error=error, timings={}
     )
-    rows = to_rows(trajectory, placeholder_id=0, policy_version=1)
+    return scored(to_rows(trajectory, placeholder_id=0, policy_version=1), reward)
+
+
+def scored(rows: list[Any], reward: Any) -> list[Any]:
+    """As the reward loop leaves them."""
     for row in rows:
         row.extra_fields.pop(RECORD, None)
         row.extra_fields["reward_extra_info"] = {"half": 0.5}

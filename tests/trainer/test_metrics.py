@@ -18,6 +18,7 @@ from agentflow_verl.trainer.metrics import (
 from agentflow_verl.trainer.rollout.row_record import RowRecord, row_records
 from agentflow_verl.trajectories.records import (
     Call,
+    Mistake,
     ModuleReply,
     Outcome,
     Plan,
@@ -175,33 +176,46 @@ def test_groups_are_told_apart(batch):
     assert figures["objective_mass"] == pytest.approx(0.5 * 5)
 
 
-def test_mistakes_are_rates():
+def test_a_mistake_is_a_rate_of_the_module_that_made_it():
+    asked = (reply("planner"), reply("executor"), reply("verifier"))
+    nothing = {"call": None, "result": None}
+    turns = (
+        turn(
+            0, plan=None, verdict=None, mistake=Mistake.UNREADABLE_PLAN, error="no plan", **nothing
+        ),
+        turn(1, mistake=Mistake.UNKNOWN_TOOL, error="no tool 'x'", **nothing),
+        # The executor was never asked: what the planner gave it is longer than its prompt may be.
+        turn(2, mistake=Mistake.UNUSABLE_CALL, error="too long", **nothing),
+        turn(
+            3,
+            mistake=Mistake.UNUSABLE_CALL,
+            error="no JSON",
+            verdict=Verdict(stop=False, analysis="", parsed=False),
+            replies=asked,
+            **nothing,
+        ),
+        turn(4, result=Result(text="boom", is_error=True), replies=asked),
+        turn(5, replies=(*asked[:2], reply("verifier", cut=True))),
+    )
     batch = Batch()
-    bad_plan = turn(0, plan=None, call=None, result=None, verdict=None, error="no plan")
-    bad_call = turn(
-        1,
-        call=None,
-        result=None,
-        error="no JSON",
-        verdict=Verdict(stop=False, analysis="", parsed=False),
-    )
-    failed = turn(
-        2,
-        result=Result(text="boom", is_error=True),
-        replies=(reply("planner", cut=True, cached_tokens=None),),
-    )
-    batch.add(
-        "a",
-        0,
-        trajectory(bad_plan, bad_call, failed, turn(3), replies=(reply("analyst"),)),
-        score=0.0,
-    )
+    answer = (reply("analyst"), reply("generator"))
+    batch.add("a", 0, trajectory(*turns, replies=answer), score=0.0)
+    batch.add("a", 1, trajectory(turn(0), replies=answer, answer="4"), score=1.0)
     figures = batch.metrics()
-    assert figures["malformed_plan_rate"] == 1 / 4
-    assert figures["malformed_call_rate"] == 1 / 4
-    assert figures["malformed_verdict_rate"] == 1 / 4
-    assert figures["tool_error_rate"] == 1 / 2
-    assert figures["cut_replies"] == 1
+    assert figures["malformed_plan_rate"] == 1 / 7
+    assert figures["unknown_tool_rate"] == 1 / 6
+    assert figures["malformed_call_rate"] == 1 / 3
+    assert figures["malformed_verdict_rate"] == 1 / 6
+    assert figures["malformed_answer_rate"] == 1 / 2
+    assert figures["tool_error_rate"] == 1 / 3
+    assert figures["cut_replies"] == 1 / 2
+
+
+def test_what_nobody_was_asked_for_is_no_mistake():
+    batch = Batch()
+    batch.add("a", 0, trajectory(outcome=Outcome.OUT_OF_TIME), score=0.0)
+    rates = {name: value for name, value in batch.metrics().items() if name.endswith("_rate")}
+    assert len(rates) == 7 and set(rates.values()) == {0.0}
 
 
 def test_the_share_from_prefix_caches_is_of_the_engines_that_tell_in_all_and_by_engine():
@@ -295,7 +309,7 @@ def test_where_the_loss_and_its_gradient_come_from(batch):
     assert figures["loss_share_without_signal"] == pytest.approx(1 / 5)
 
 
-def test_trained_modules_are_told_apart_where_there_are_several():
+def test_trained_modules_are_told_apart():
     mask = torch.tensor([[1, 1, 0], [1, 0, 0], [1, 1, 1], [1, 0, 0]])
     columns = {
         "response_mask": mask,
@@ -313,6 +327,9 @@ def test_trained_modules_are_told_apart_where_there_are_several():
     assert found["agentflow/trained/planner/kl"] == 0.0
     assert found["agentflow/trained/executor/kl"] == pytest.approx(math.exp(-0.5) - 1 + 0.5)
     assert module_metrics(["planner"], module_R, advantage_R, weight_R, columns) == {}
+    # No other metric tells of a module that is trained alone.
+    alone = module_metrics(["executor"], 1 - module_R, advantage_R, weight_R, columns)
+    assert alone["agentflow/trained/executor/tokens"] == 1
     # Rejection sampling may leave a module no token.
     columns["response_mask"][module_R == 1] = 0
     found = module_metrics(["planner", "executor"], module_R, advantage_R, weight_R, columns)

@@ -1,5 +1,5 @@
-"""Which engine answers a module is a line of configuration, and whatever it is, only the planner's
-tokens are trained.
+"""Which engine answers a module is a line of configuration, and whatever it is, only tokens of the
+modules in ``agentflow.train`` are trained.
 """
 
 from __future__ import annotations
@@ -42,10 +42,11 @@ async def generate(
     )
 
 
-def loop_of(**slots: str) -> AgentflowLoop:
+def loop_of(train: tuple[str, ...] = ("planner",), **slots: str) -> AgentflowLoop:
     """The agent loop of a run with ``agentflow.engines`` as given."""
     config = schema.load(
         {
+            "train": list(train),
             "engines": slots,
             "endpoints": {"judge": {"base_url": "http://x/v1", "model": "m"}},
             "tools": {"python_coder": {}},
@@ -100,3 +101,20 @@ async def test_the_planner_is_what_is_trained_even_where_every_module_is_the_pol
         global_steps=1,
     )
     assert [TOKENIZER.decode(row.response_ids) for row in rows] == [PLAN]
+
+
+async def test_each_module_that_is_named_is_trained_on_the_tokens_it_sampled() -> None:
+    trained = ("executor", "planner", "generator")
+    loop = loop_of(trained, **dict.fromkeys(MODULES, "policy"))
+    rows = await loop.run(
+        {"temperature": 1.0},
+        raw_prompt=[{"role": "user", "content": "2 * 2?"}],
+        uid="u",
+        session_id=0,
+        global_steps=1,
+    )
+    found = [
+        (row.extra_fields["agentflow"].module, TOKENIZER.decode(row.response_ids)) for row in rows
+    ]
+    assert found == [("planner", PLAN), ("executor", CALL), ("generator", ANSWER)]
+    assert all(row.response_mask == [1] * len(row.response_ids) for row in rows)

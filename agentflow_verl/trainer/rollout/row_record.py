@@ -4,13 +4,20 @@ need.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from agentflow_verl.trajectories.records import ModuleReply, Outcome, Record, Trajectory
+from agentflow_verl.trajectories.records import (
+    Mistake,
+    ModuleReply,
+    Outcome,
+    Record,
+    Trajectory,
+)
 from agentflow_verl.trajectories.turn_credit import TurnChoices, choices_of
 
 FIELD = "agentflow"  # key of the RowRecord in verl's extra_fields
@@ -24,11 +31,12 @@ class TrajectorySummary(Record):
     calls: tuple[str, ...]
     """The tool of each call that was made."""
     tool_errors: int
-    malformed_plans: int
+    malformed: dict[str, tuple[int, int]]
+    """By module: answers that could not be used as what was asked for, and answers in total."""
+    unknown_tools: int
+    """Plans that can be read and name no tool there is; the executor was not asked."""
     completed_plans: int = 0
     """Plans with a missing part that could be inferred and was supplied."""
-    malformed_calls: int
-    malformed_verdicts: int
     cut_replies: int
     shared_calls: int = 0
     """Model calls that an equal call's answer stood in for."""
@@ -85,13 +93,14 @@ def is_valid(record: RowRecord | None) -> bool:
 
 
 def module_ids(records: Sequence[RowRecord | None], trained: Sequence[str]) -> Tensor:
-    """Each row's module as its place in ``trained``; 0 for rows without a trained token, which have
-    no weight.
+    """Each row's module as its place in ``trained``; ``len(trained)`` for padding, and for what
+    stands for a trajectory that called none of them.
     """
+    places = {module: place for place, module in enumerate(trained)}
     ids = []
     for record in records:
-        known = record is not None and record.module in trained
-        ids.append(trained.index(record.module) if known and record else 0)
+        module = record.module if record is not None else ""
+        ids.append(places.get(module, len(trained)))
     return torch.tensor(ids)
 
 
@@ -114,31 +123,24 @@ def summarise(trajectory: Trajectory) -> TrajectorySummary:
     """Count what metrics need of a trajectory's turns and replies."""
     replies = trajectory.all_replies()
     planner_tokens = sum(reply.response_tokens for reply in replies if reply.module == "planner")
-    tool_errors = 0
-    malformed_plans = completed_plans = malformed_calls = malformed_verdicts = 0
+    tool_errors = completed_plans = 0
     calls: list[str] = []
     stopped: bool | None = None
     for turn in trajectory.turns:
-        if turn.plan is None:
-            malformed_plans += 1
-        else:
-            completed_plans += bool(turn.plan.supplied)
-            malformed_calls += turn.error is not None
+        completed_plans += turn.plan is not None and bool(turn.plan.supplied)
         if turn.call is not None and turn.result is not None:
             calls.append(turn.call.tool)
             tool_errors += turn.result.is_error
         if turn.verdict is not None:
-            malformed_verdicts += not turn.verdict.parsed
             stopped = turn.verdict.stop
     return TrajectorySummary(
         turns=len(trajectory.turns),
         planner_tokens=planner_tokens,
         calls=tuple(calls),
         tool_errors=tool_errors,
-        malformed_plans=malformed_plans,
+        malformed=_malformed(trajectory),
+        unknown_tools=sum(turn.mistake is Mistake.UNKNOWN_TOOL for turn in trajectory.turns),
         completed_plans=completed_plans,
-        malformed_calls=malformed_calls,
-        malformed_verdicts=malformed_verdicts,
         cut_replies=sum(reply.cut for reply in replies),
         shared_calls=sum(reply.shared for reply in replies),
         shared_tokens=sum(reply.response_tokens for reply in replies if reply.shared),
@@ -148,6 +150,27 @@ def summarise(trajectory: Trajectory) -> TrajectorySummary:
         choices=tuple(map(choices_of, trajectory.turns)),
         error=trajectory.error,
     )
+
+
+def _malformed(trajectory: Trajectory) -> dict[str, tuple[int, int]]:
+    """See ``TrajectorySummary.malformed``. A mistake counts for the module that wrote it: a plan's
+    unknown tool, or a context too long for the executor, is none of the executor's.
+    """
+    bad: Counter[str] = Counter()
+    asked: Counter[str] = Counter()
+    for turn in trajectory.turns:
+        asked["planner"] += 1
+        bad["planner"] += turn.plan is None
+        if any(reply.module == "executor" for reply in turn.replies):
+            asked["executor"] += 1
+            bad["executor"] += turn.mistake is Mistake.UNUSABLE_CALL
+        if turn.verdict is not None:
+            asked["verifier"] += 1
+            bad["verifier"] += not turn.verdict.parsed
+    if any(reply.module == "generator" for reply in trajectory.replies):
+        asked["generator"] += 1
+        bad["generator"] += not trajectory.answer
+    return {module: (bad[module], count) for module, count in asked.items()}
 
 
 def _cached_tokens(replies: Sequence[ModuleReply]) -> dict[str, tuple[int, int]]:

@@ -101,7 +101,7 @@ def test_a_trajectory_whose_trained_module_was_never_called_still_counts():
 def test_modules_are_told_apart_in_a_batch():
     rows = to_rows(all_modules(), PLACEHOLDER, VERSION, ("planner", "executor"))
     records = [row.extra_fields[FIELD] for row in rows]
-    assert module_ids([*records, None], ["executor", "planner"]).tolist() == [1, 0, 1, 0, 0]
+    assert module_ids([*records, None], ["executor", "planner"]).tolist() == [1, 0, 1, 0, 2]
 
 
 def test_rows_come_out_of_verls_own_conversion_unchanged():
