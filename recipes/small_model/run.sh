@@ -1,12 +1,19 @@
 #!/usr/bin/env bash
 # A small instruct model learns: bash recipes/small_model/run.sh planner|planner_executor|shuffled [HYDRA OVERRIDES]
 # MODEL names another checkpoint or a folder, RUN another folder for the run. Run again, it goes on from the last checkpoint.
+# Paths are relative to the repository.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 name=${1:?planner, planner_executor or shuffled}
+[ -f "recipes/small_model/$name.yaml" ] || { echo "there is no variant '$name': planner, planner_executor or shuffled" >&2; exit 2; }
 out=outputs/recipes/small_model
 run=${RUN:-$out/run-$name}
-wiki=${WIKI:-$out/wiki.json}
+wiki=${WIKI:-$out/wiki.json}  # the articles, made once
+model=${MODEL:-Qwen/Qwen2.5-0.5B-Instruct}
+if [ -f "$run/model" ] && [ "$(cat "$run/model")" != "$model" ]; then
+  echo "$run is a run of $(cat "$run/model"): RUN=FOLDER names another one for $model" >&2
+  exit 2
+fi
 steps=$(sed -n 's/^  total_training_steps: //p' recipes/small_model/planner.yaml)
 for given in "${@:2}"; do
   case $given in
@@ -32,9 +39,10 @@ fi
 # blocks of their size fragment: the trainer held 7.5 GB between its calls, now 6.6.
 export MALLOC_MMAP_THRESHOLD_=268435456 MALLOC_TRIM_THRESHOLD_=4294967296 MALLOC_TOP_PAD_=67108864
 mkdir -p "$run"
+echo "$model" > "$run/model"
 VERL_FILE_LOGGER_PATH=$run/metrics-$(date +%s).jsonl python recipes/quickstart/watch.py --out "$run" -- \
   python -m verl.trainer.main_ppo --config-dir recipes --config-name "small_model/$name" \
   "++ray_kwargs.ray_init.runtime_env.env_vars.OMP_NUM_THREADS='$(nproc)'" \
   ${precision[@]+"${precision[@]}"} \
-  trainer.default_local_dir="$run" "${@:2}"
+  actor_rollout_ref.model.path="$model" trainer.default_local_dir="$run" "${@:2}"
 python recipes/quickstart/report.py --run "$run" --out "$out"

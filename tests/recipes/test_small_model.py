@@ -61,6 +61,35 @@ def test_the_search_is_the_tool_that_prompts_list_first() -> None:
     ]
 
 
+def start(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The launch script, where it is to say something before anything is made."""
+    return subprocess.run(
+        ["bash", "recipes/small_model/run.sh", *words],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_a_variant_that_there_is_not_is_named_before_anything_is_made(tmp_path: Path) -> None:
+    done = start("planner_executer", RUN=str(tmp_path / "run"))
+    assert done.returncode == 2 and not list(tmp_path.iterdir())
+    assert done.stderr == (
+        "there is no variant 'planner_executer': planner, planner_executor or shuffled\n"
+    )
+
+
+def test_a_run_does_not_go_on_with_another_model(tmp_path: Path) -> None:
+    (tmp_path / "model").write_text("one/model\n")
+    done = start("planner", RUN=str(tmp_path), MODEL="another/model")
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"{tmp_path} is a run of one/model: RUN=FOLDER names another one for another/model\n"
+    )
+
+
 def test_a_run_that_is_done_is_only_reported(tmp_path: Path) -> None:
     for name in ("recipes", "agentflow_verl"):
         shutil.copytree(ROOT / name, tmp_path / name)
