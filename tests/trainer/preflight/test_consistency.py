@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from agentflow_verl.config.limits import Limits
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.trainer.cpu.platform import answer_to_vllm
 from agentflow_verl.trainer.preflight import checks, consistency, static
+from agentflow_verl.trajectories.manifest import Setup
 from tests.engines.model_folders import write_model
 from tests.trainer.preflight.runs import good_run, make_config
 
@@ -235,3 +237,22 @@ def test_an_attention_that_is_not_installed_is_named_with_the_way_round(good):
 def test_checks_have_names_of_their_own():
     names = [check.name for check in checks.CHECKS]
     assert len(set(names)) == len(names)
+
+
+def test_a_run_that_would_go_on_with_another_model_is_told_so(good, tmp_path):
+    run = tmp_path / "a run"
+    config = make_config(*good, f"trainer.default_local_dir='{run}'")
+    settings = static.load_settings(config)
+    model = config.actor_rollout_ref.model.path
+
+    def notes_for(trained: str) -> list[str]:
+        Setup(limits=Limits(), tools=(), tokenizer=trained).save(run / "trajectories")
+        return consistency.resume_notes(config, settings)
+
+    assert notes_for("another/model") == []  # nothing to go on from
+    (run / "latest_checkpointed_iteration.txt").write_text("4")
+    assert notes_for(model) == notes_for(str(Path(model) / ".." / Path(model).name)) == []
+    [note] = notes_for("another/model")
+    assert note.startswith(f"{run} has checkpoints of a run with another/model, and goes on with")
+    config.trainer.resume_mode = "disable"
+    assert notes_for("another/model") == []
