@@ -34,8 +34,9 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> int:
-    folder, name = options.out or options.folders[0], f"analysis_{options.what}"
-    if options.out is not None:
+    first, name = options.folders[0], f"analysis_{options.what}"
+    folder = options.out or (first.parent if first.is_file() else first)
+    if options.out is not None or folder.is_dir():  # else the analysis says that there is no run
         prepare_folder("--out", folder)
     found = ANALYSES[options.what](options.folders)
     report.save(folder, name, found.table(), found.pictures, template="analysis")

@@ -92,7 +92,10 @@ def facts(plan: Any) -> list[str]:
 
 
 def _size(text: str) -> int:
-    value = float(text)
-    if not 0 < value < 1e9:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e9:  # nan neither
         raise argparse.ArgumentTypeError(f"{text} is no size in GiB")
     return int(value * GIB)

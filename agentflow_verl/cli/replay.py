@@ -110,7 +110,9 @@ def _split(source: str) -> tuple[Path, str | None]:
     # A file's name may contain a colon itself, so the whole name is tried first.
     name, mark, wanted = source, "", ""
     if not Path(source).is_file():
-        name, mark, wanted = source.partition(":")
+        name, mark, wanted = source.rpartition(":")
+        if not mark:
+            name = source
     if not Path(name).is_file():
         raise ConfigError(f"{name}: there is no such file; name one under a run's trajectories/")
     return Path(name), wanted if mark else None
@@ -143,6 +145,8 @@ def _tokenizer(path: Path, setup: Setup | None, given: str | None) -> tuple[Any,
     if not setup.tokenizer and given is None:
         reason = "the engines were asked in text, and the record has none"
         return None, f"prompts were not compared: {reason}"
+    if given is not None and not Path(given).is_dir():
+        raise ConfigError(f"--tokenizer {given}: there is no such folder; name a model's")
     place = given or _saved_tokenizer(path, setup.tokenizer)
     if place is None:
         reason = f"the tokenizer {setup.tokenizer} is not here; name one with --tokenizer"

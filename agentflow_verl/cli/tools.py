@@ -21,6 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from agentflow_verl.config import schema
+from agentflow_verl.config.base import validate
 from agentflow_verl.config.tool import ToolConfig
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.tools.embedded.supervisor import Supervisor
@@ -137,7 +138,8 @@ def list_tools(urls: Sequence[str]) -> Iterator[str]:
     configs = []
     for number, url in enumerate(urls, start=1):
         name = _server_name(url, number)
-        configs.append(ToolConfig(name=name, urls=(url,), token_env=_token_env()))
+        node = {"name": name, "urls": (url,), "token_env": _token_env()}
+        configs.append(validate(ToolConfig, node, url))
     for config, specs in asyncio.run(_fetch_specs(configs)):
         for spec in specs:
             yield from _spec_lines(spec, config.urls[0])

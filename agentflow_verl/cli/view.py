@@ -100,5 +100,8 @@ def serve(folders: Sequence[Path], tokenizer: Path | None, port: int) -> Threadi
 def _open(folders: Sequence[Path], tokenizer: Path | None) -> list[tuple[Run, Pieces]]:
     if tokenizer is not None and not tokenizer.is_file():
         raise ConfigError(f"--tokenizer {tokenizer}: there is no such file; name a tokenizer.json")
-    runs = [Run(folder) for folder in folders]
-    return [(run, Pieces(tokenizer or run.tokenizer)) for run in runs]
+    opened = [(run, Pieces(tokenizer or run.tokenizer)) for run in map(Run, folders)]
+    for _, pieces in opened:
+        if tokenizer is not None and pieces.notes:  # of a run's own it is said on the page
+            raise ConfigError(f"--tokenizer {pieces.notes[0]}")
+    return opened

@@ -14,9 +14,9 @@ from typing import Any
 
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.evaluation import plots
-from agentflow_verl.evaluation.report import interval, number, percent, points
+from agentflow_verl.evaluation.report import NO_VALUE, change, interval, number, percent
 from agentflow_verl.evaluation.statistics import accuracy, difference
-from agentflow_verl.evaluation.store import Results, open_run
+from agentflow_verl.evaluation.store import open_run
 from agentflow_verl.evaluation.summary import by_question
 from agentflow_verl.trajectories.log import ScoredTrajectory
 from agentflow_verl.trajectories.run_folder import Entry, Run, attempts_of
@@ -50,20 +50,30 @@ def turns(folders: Sequence[Path]) -> Analysis:
     rows: list[tuple[str, ...]] = []
     figures: dict[str, dict[str, float | None]] = {}
     lines: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    runs = [open_run(folder) for folder in folders]
-    runs.sort(key=_turn_limit)
-    for header, results in runs:
-        limit = _turn_limit((header, results))
+    runs = []
+    for folder, run in labels(folders).items():
+        header, results = open_run(folder)
+        runs.append((_turn_limit(header), run, header, results))
+    runs.sort(key=lambda found: found[0])
+    for limit, run, header, results in runs:
         for name in header["benchmarks"]:
             entries = results.of(name)
             if not entries:
                 continue
             found = accuracy(list(by_question(entries).values()), len(entries))
             taken = fmean(len(entry.trajectory.turns) for entry in entries)
-            rows.append((name, str(limit), interval(vars(found)), number(taken), str(len(entries))))
-            figures[f"{name}, {limit} turns"] = {**vars(found), "turns_taken": taken}
+            shown = interval(vars(found))
+            rows.append((name, str(limit), run, shown, number(taken), str(len(entries))))
+            figures[f"{name}, {limit} turns, {run}"] = {**vars(found), "turns_taken": taken}
             lines[name].append((limit, found.mean))
-    columns = ("benchmark", "allowed turns", "accuracy [95%]", "turns taken", "trajectories")
+    columns = (
+        "benchmark",
+        "allowed turns",
+        "run",
+        "accuracy [95%]",
+        "turns taken",
+        "trajectories",
+    )
     pictures = {}
     if lines:
         curves = plots.curves(lines, "allowed turns", "accuracy")
@@ -73,8 +83,7 @@ def turns(folders: Sequence[Path]) -> Analysis:
     return Analysis("Accuracy against the allowed turns", columns, rows, figures, pictures)
 
 
-def _turn_limit(run: tuple[dict[str, Any], Results]) -> int:
-    header, _ = run
+def _turn_limit(header: dict[str, Any]) -> int:
     limit: int = header["settings"]["agentflow"]["max_turns"]
     return limit
 
@@ -85,8 +94,8 @@ def tools(folders: Sequence[Path]) -> Analysis:
     """
     mixes: dict[str, dict[str, float]] = {}
     counts: dict[str, tuple[int, float]] = {}
-    for folder in folders:
-        run, steps = by_step(folder, ("val", "train"))
+    for folder, run in labels(folders).items():
+        steps = by_step(folder, ("val", "train"))
         # A run of a single step has one row, not two equal ones.
         for step in dict.fromkeys((min(steps), max(steps))):
             label = f"{run}, step {step}"
@@ -130,8 +139,8 @@ def training(folders: Sequence[Path]) -> Analysis:
         "failed tool calls": {},
         "planner tokens": {},
     }
-    for folder in folders:
-        run, steps = by_step(folder, ("train",))
+    for folder, run in labels(folders).items():
+        steps = by_step(folder, ("train",))
         for step, entries in sorted(steps.items()):
             found = _training_figures(entries)
             figures[f"{run}, step {step}"] = {**found, "trajectories": len(entries)}
@@ -185,14 +194,12 @@ def credit(folders: Sequence[Path]) -> Analysis:
     """How success depends on each turn's tool, verdict and error, within groups."""
     rows: list[tuple[str, ...]] = []
     figures: dict[str, dict[str, float | None]] = {}
-    for folder in folders:
-        run, entries = entries_of(folder, ("train", "val"))
+    for folder, run in labels(folders).items():
+        entries = entries_of(folder, ("train", "val"))
         for found in turn_credit(attempts_of(entries)):
-            shown = "–"
-            if found.differences:
-                # Over the run's questions, which are the sample.
-                paired = difference([found.differences])
-                shown = f"{points(paired.mean)} [{points(paired.low)}, {points(paired.high)}]"
+            shown = NO_VALUE
+            if found.differences:  # over the run's questions, which are the sample
+                shown = change(vars(difference([found.differences])))
             rows.append(
                 (
                     run,
@@ -224,31 +231,35 @@ def credit(folders: Sequence[Path]) -> Analysis:
     return Analysis("Success by what a turn did", columns, rows, figures)
 
 
-def entries_of(folder: Path, splits: Sequence[str]) -> tuple[str, list[Entry]]:
-    """A run's name and its trajectories of the first split that has any. Raises ConfigError where
-    none has.
-    """
+def labels(folders: Sequence[Path]) -> dict[Path, str]:
+    """What each run is called: its name, or its path as given where names are the same."""
+    names = {folder: Run(folder).name for folder in folders}
+    count = Counter(names.values())
+    return {folder: name if count[name] == 1 else str(folder) for folder, name in names.items()}
+
+
+def entries_of(folder: Path, splits: Sequence[str]) -> list[Entry]:
+    """A run's trajectories of the first split that has any. Raises ConfigError where none has."""
     run = Run(folder)
     run.refresh()
     for split in splits:
         entries = [entry for entry in run.entries if entry.split == split]
         if entries:
-            return run.name, entries
+            return entries
     raise ConfigError(
         f"{run.log}: no trajectories of {' or '.join(splits)}; expected step_N/*.jsonl there, as a"
         " run writes them"
     )
 
 
-def by_step(folder: Path, splits: Sequence[str]) -> tuple[str, Steps]:
-    """A run's name and its trajectories by step, from the first split that has any. Raises
-    ConfigError where none has.
+def by_step(folder: Path, splits: Sequence[str]) -> Steps:
+    """A run's trajectories by step, of the first split that has any. Raises ConfigError where none
+    has.
     """
-    run, entries = entries_of(folder, splits)
     steps: Steps = defaultdict(list)
-    for entry in entries:
+    for entry in entries_of(folder, splits):
         steps[entry.step].append(entry.read())
-    return run, steps
+    return steps
 
 
 def calls_failed(entry: ScoredTrajectory) -> list[bool]:

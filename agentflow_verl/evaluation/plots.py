@@ -54,13 +54,14 @@ def shares(counts: Mapping[Any, float]) -> dict[Any, float]:
     return {name: count / total for name, count in counts.items()}
 
 
-def intervals(rows: Mapping[str, Mapping[str, float]], zero: bool = False) -> str:
-    """A dot at each row's mean and a bar from its low to its high. With ``zero`` the rows are
-    differences around 0, otherwise shares between 0 and 1.
+def intervals(rows: Mapping[str, Mapping[str, float | None]], zero: bool = False) -> str:
+    """A dot at each row's mean and a bar from its low to its high, where it has them. With
+    ``zero`` the rows are differences around 0, otherwise shares between 0 and 1.
     """
     figure, axes = _bars(len(rows))
     for place, row in enumerate(rows.values()):
-        axes.plot([row["low"], row["high"]], [place, place], color=COLOURS[0], linewidth=2)
+        if row["low"] is not None:
+            axes.plot([row["low"], row["high"]], [place, place], color=COLOURS[0], linewidth=2)
         axes.plot(row["mean"], place, "o", color=COLOURS[0])
     if zero:
         axes.axvline(0, color="#8a8d91", linewidth=1)

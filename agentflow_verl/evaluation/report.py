@@ -69,7 +69,7 @@ def templates() -> Environment:
     )
     made.filters |= {
         "percent": percent,
-        "points": points,
+        "change": change,
         "interval": interval,
         "number": number,
         "dollars": dollars,
@@ -92,6 +92,13 @@ def percent(share: float | None) -> str:
 def points(share: float) -> str:
     """A difference of shares, in percentage points with its sign."""
     return f"{100 * share:+.1f}"
+
+
+def change(found: Mapping[str, float | None]) -> str:
+    """``+9.3 [+1.2, +17.4]`` of a difference in points; without the interval where it has none."""
+    low, high = found["low"], found["high"]
+    mean = points(found["mean"] or 0.0)
+    return mean if low is None or high is None else f"{mean} [{points(low)}, {points(high)}]"
 
 
 def interval(found: Mapping[str, float] | None) -> str:

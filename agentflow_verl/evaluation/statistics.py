@@ -63,13 +63,13 @@ def average(parts: Sequence[Interval]) -> Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """A paired difference: percentile limits of a bootstrap over questions, two-sided p-value of a
-    sign-flip test.
+    """A paired difference: percentile limits of a bootstrap over questions (None of a single
+    question, which says nothing of others), two-sided p-value of a sign-flip test.
     """
 
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     p: float
 
 
@@ -92,8 +92,11 @@ def difference(strata: Sequence[Sequence[float]], seed: int = 0) -> Difference:
             drawn[start : start + 1000] += values[picks].mean(axis=1) / len(strata)
     # The tolerance counts sums that differ from the observed one by rounding alone.
     as_far = int(np.sum(np.abs(flipped) >= abs(observed) - 1e-12))
+    p = (1 + as_far) / (1 + RESAMPLES)
+    if max(map(len, strata)) < 2:
+        return Difference(observed, None, None, p)
     low, high = np.quantile(drawn, (0.025, 0.975))
-    return Difference(observed, float(low), float(high), (1 + as_far) / (1 + RESAMPLES))
+    return Difference(observed, float(low), float(high), p)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -26,6 +26,7 @@ LOG = "trajectories"
 SPLIT = "val"
 # Parts of the header that may not change when a run is resumed.
 FIXED = ("settings", "engines", "tools")
+PARTS = (*FIXED, "benchmarks", "sessions", "versions")
 
 
 @dataclass(frozen=True)
@@ -76,20 +77,32 @@ class Store:
 
     @property
     def header(self) -> dict[str, Any] | None:
-        """What ``run.json`` holds; None before the first run."""
+        """What ``run.json`` holds; None before the first run. Raises ConfigError where it is none
+        of a run's.
+        """
         path = self.folder / HEADER
         if not path.is_file():
             return None
-        header: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            header = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+        except ValueError as error:
+            raise ConfigError(f"{path} is damaged: {error}; choose another --out") from None
+        if not isinstance(header, dict) or not set(PARTS) <= set(header):
+            raise ConfigError(f"{path} is not the header of an agentflow eval")
         return header
 
     def begin(self, header: dict[str, Any], benchmarks: Sequence[Benchmark]) -> dict[str, Any]:
-        """Write the header, or check it against the one that is there.
+        """Write the header, or check it against the one that is there. A line that a killed process
+        left unfinished is cut off the log.
 
         Raises:
             ConfigError: the folder holds a run with other settings, or with other files of the same
                 benchmarks.
         """
+        for path in (self.folder / LOG).glob("*/step_*/*.jsonl"):
+            _cut_unfinished(path)
         known: dict[str, Any] = {}
         sessions: list[dict[str, Any]] = []
         before = self.header
@@ -138,9 +151,7 @@ class Store:
         return header
 
     def results(self) -> Results:
-        """Read the log, after truncating a line that a killed process left unfinished."""
-        for path in (self.folder / LOG).glob("*/step_*/*.jsonl"):
-            _cut_unfinished(path)
+        """Read the log as far as it is written, and change nothing."""
         results = Results()
         for entry in read_log(self.folder / LOG, SPLIT):
             results.add(entry)

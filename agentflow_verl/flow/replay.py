@@ -4,7 +4,7 @@ comes out differently.
 Every model reply and every tool result is taken from the record; prompts, parsing, the check of
 arguments, memory and the loop's decisions are made anew, by the code that is installed now. With
 the run's tokenizer the prompts are compared too: the planner's token for token, the other modules'
-by their length, which is what a record keeps of them.
+by their digest and their length, which is what a record keeps of them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ from agentflow_verl.trajectories.records import (
 
 IN_TOKENS = ("policy", "base")  # engines whose prompts are rendered and encoded in this process
 MEASURED = ("seconds", "started", "timings")  # what a clock said: other in every run
-NOT_COMPARED = (*MEASURED, "shared", "prompt_digest")  # older records lack the latter two
+NOT_COMPARED = (*MEASURED, "shared")  # the latter depends on what else was asked meanwhile
+DIGEST = "prompt_digest"
 ORDER = (
     "analysis",
     "turns",
@@ -68,10 +69,10 @@ class Difference:
 
 
 def timeless(trajectory: Trajectory) -> dict[str, Any]:
-    """The record without what clocks measured. With deterministic engines and tools it is the same
-    in every run.
+    """The record without what clocks measured and without digests of prompts. With deterministic
+    engines and tools it is the same in every run.
     """
-    plain: dict[str, Any] = _without(trajectory.model_dump(mode="json"), NOT_COMPARED)
+    plain: dict[str, Any] = _without(trajectory.model_dump(mode="json"), (*NOT_COMPARED, DIGEST))
     return plain
 
 
@@ -93,9 +94,22 @@ def first_difference(
     recorded: Trajectory, now: Trajectory, tokenizer: Any = None
 ) -> Difference | None:
     """The first in the order in which a trajectory comes to be, turn by turn; None where there is
-    none.
+    none. Prompts are compared where ``tokenizer`` is given, with which ``now`` was made.
     """
-    return _differ("", timeless(recorded), timeless(now), tokenizer)
+    ignored = NOT_COMPARED
+    digests = [reply.prompt_digest for reply in recorded.all_replies()]
+    # Without a tokenizer the memory's length is an estimate, and so is what a prompt shows of it.
+    if not _in_tokens(recorded, tokenizer) or "" in digests:  # or in an older record
+        ignored = (*NOT_COMPARED, DIGEST)
+    plain = [_without(one.model_dump(mode="json"), ignored) for one in (recorded, now)]
+    return _differ("", *plain, tokenizer)
+
+
+def _in_tokens(trajectory: Trajectory, tokenizer: Any) -> bool:
+    """Whether prompts can be made anew as they were: in this process, and with their lengths."""
+    return tokenizer is not None and any(
+        turn.tokens is not None and turn.tokens.prompt_ids for turn in trajectory.turns
+    )
 
 
 @dataclass(frozen=True)
@@ -268,9 +282,7 @@ class _RecordedEngine:
 
 
 def _encoders(trajectory: Trajectory, setup: Setup, tokenizer: Any) -> dict[str, TokenEngine]:
-    if tokenizer is None or not any(
-        turn.tokens is not None and turn.tokens.prompt_ids for turn in trajectory.turns
-    ):
+    if not _in_tokens(trajectory, tokenizer):
         return {}
     return {
         name: TokenEngine(

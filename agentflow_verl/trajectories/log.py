@@ -4,6 +4,7 @@ read it.
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from pathlib import Path
@@ -14,6 +15,9 @@ from pydantic import ValidationError
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.core.private_files import PRIVATE, append_private, make_private_folder
 from agentflow_verl.trajectories.records import Record, Trajectory
+from agentflow_verl.trajectories.safe_files import Unreadable, complete_lines, open_regular
+
+logger = logging.getLogger(__name__)
 
 
 class ScoredTrajectory(Record):
@@ -52,35 +56,64 @@ class TrajectoryLog:
 
 
 def read_log(folder: Path, split: str = "train", step: int | None = None) -> list[ScoredTrajectory]:
-    """Read trajectories back, in the order of steps; all steps, or one."""
+    """Read trajectories back, in the order of steps; all steps, or one. What is still being written
+    is left out, and so are broken lines, with a warning.
+
+    Raises:
+        ConfigError: a file cannot be read.
+    """
     pattern = "step_*" if step is None else f"step_{step:06d}"
-    files = sorted((folder / split).glob(f"{pattern}/*.jsonl"))
-    lines = (
-        line for file in files for line in file.read_text(encoding="utf-8").split("\n")
-    )  # not splitlines: U+2028
-    return [ScoredTrajectory.model_validate_json(line) for line in lines if line]
+    found: list[ScoredTrajectory] = []
+    for path in sorted((folder / split).glob(f"{pattern}/*.jsonl")):
+        scored, broken = _read_lines(path)
+        if broken:
+            logger.warning("%s: %d of its lines left out; %s", path, len(broken), broken[-1])
+        found += scored
+    return found
 
 
 def read_trajectories(path: Path) -> list[Trajectory]:
     """The trajectories of one file: of the log, one per line, or a single one as ``agentflow solve
-    --json`` writes it. Raises ConfigError for a file that holds something else.
+    --json`` writes it. Of the log's lines some may be broken, as in ``read_log``.
+
+    Raises:
+        ConfigError: the file cannot be read, or holds something else.
     """
+    if path.suffix == ".jsonl":
+        scored, broken = _read_lines(path)
+        if broken and not scored:
+            raise ConfigError(f"{path} is not a file of trajectories: {broken[0]}")
+        if broken:
+            logger.warning("%s: %d of its lines left out; %s", path, len(broken), broken[-1])
+        return [entry.trajectory for entry in scored]
     try:
-        text = path.read_text(encoding="utf-8")
+        return [Trajectory.model_validate_json(path.read_bytes())]
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(
-            f"{path} is not UTF-8 (byte {error.start}), so it is not a file of trajectories"
-        ) from None
-    try:
-        if path.suffix != ".jsonl":
-            return [Trajectory.model_validate_json(text)]
-        lines = [line for line in text.split("\n") if line]
-        return [ScoredTrajectory.model_validate_json(line).trajectory for line in lines]
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise ConfigError(
-            f"{path} is not a file of trajectories: {place}: {first['msg']}"
-        ) from None
+        raise ConfigError(f"{path} is not a file of trajectories: {_reason(error)}") from None
+
+
+def _read_lines(path: Path) -> tuple[list[ScoredTrajectory], list[str]]:
+    """The entries of a file of the log, and of each broken line its number and what is wrong.
+    Raises ConfigError where the file cannot be read.
+    """
+    found, broken = [], []
+    try:
+        with open_regular(path) as file:
+            for number, (_, line, _) in enumerate(complete_lines(file, 0), start=1):
+                try:
+                    found.append(ScoredTrajectory.model_validate_json(line or b""))
+                except ValidationError as error:
+                    reason = "too long" if line is None else _reason(error)
+                    broken.append(f"line {number}: {reason}")
+    except (OSError, Unreadable) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+    return found, broken
+
+
+def _reason(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    message = str(first["msg"])
+    return f"{place}: {message}" if place else message

@@ -8,13 +8,17 @@ import os
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from agentflow_verl.config.limits import Limits
+from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.core.private_files import PRIVATE, make_private_folder
 from agentflow_verl.tools.toolbox import tool_key
 from agentflow_verl.tools.types import ToolSpec
 from agentflow_verl.trajectories.records import Mistake, Outcome, Record, Trajectory
 
 FILE = "flow.json"
+ANOTHER_TOOL = "a_tool_that_was_not_called"
 
 
 def absolute(folder: str | None) -> str | None:
@@ -46,12 +50,24 @@ class Setup(Record):
     @classmethod
     def near(cls, path: Path) -> Setup | None:
         """The one of the folder that a file of trajectories lies in, or of a folder above it; None
-        where there is none.
+        where there is none. Raises ConfigError for one that cannot be read.
         """
         found = next(
             (file for folder in path.resolve().parents if (file := folder / FILE).is_file()), None
         )
-        return None if found is None else cls.model_validate_json(found.read_text(encoding="utf-8"))
+        if found is None:
+            return None
+        try:
+            return cls.model_validate_json(found.read_bytes())
+        except OSError as error:
+            raise ConfigError(f"{found} cannot be read: {error.strerror}") from None
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            place = ".".join(map(str, wrong["loc"])) or "it"
+            raise ConfigError(
+                f"{found} is of another version, or damaged ({place}: {wrong['msg']}); without it"
+                " prompts are not compared"
+            ) from None
 
     @classmethod
     def guessed(cls, trajectory: Trajectory) -> Setup:
@@ -76,6 +92,8 @@ class Setup(Record):
             ):  # found, but never called
                 calls[turn.plan.tool] = []
                 keys.add(tool_key(turn.plan.tool))
+        if len(calls) == 1 and any(turn.plan is None for turn in trajectory.turns):
+            calls[ANOTHER_TOOL] = []  # with one tool alone, a plan without its name could be read
         return cls(
             limits=limits,
             tools=tuple(ToolSpec(name, "", _schema(given)) for name, given in calls.items()),

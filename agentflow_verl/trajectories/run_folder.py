@@ -103,7 +103,6 @@ class Run:
         self._notes: dict[Path, str] = {}
         self._read: dict[Path, int] = {}  # bytes of each file that were read
         self._inodes: dict[Path, int] = {}
-        self._first_steps: dict[Path, int] = {}  # of each file of metrics
         self._sources: dict[int, Path] = {}  # the file that a step's metrics are from
         self._bad_lines: Counter[Path] = Counter()
 
@@ -156,7 +155,7 @@ class Run:
         self._notes[path] = reason
 
     def _read_log(self, path: Path) -> None:
-        if path.suffix == ".json":
+        if path.suffix != ".jsonl":
             self._read_single(path)
             return
         broken = 0
@@ -217,10 +216,10 @@ class Run:
             step, data = int(row["step"]), dict(row["data"])
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return False
-        first = self._first_steps.setdefault(path, step)
-        # A resumed run makes steps again. Its first one is that of its checkpoint, to which it adds
-        # a validation; the others replace those of the file before.
-        if step > first and self._sources.get(step, path) != path:
+        # A resumed run makes steps again, which replace those of the file before. To the step of
+        # its checkpoint it may add a validation.
+        adds = all(str(name).startswith("val-") for name in data)
+        if not adds and self._sources.get(step, path) != path:
             for name, curve in list(self.curves.items()):
                 curve.pop(step, None)
                 if not curve:

@@ -28,10 +28,12 @@ class Estimator:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Estimator | None:
-        """Read the options from a run's Hydra config. None where the run used another estimator, or
-        where an option has another type.
+        """Read the options from a run's Hydra config. None where the run used another estimator or
+        rewards that the log has not (less the KL), or where an option has another type.
         """
         if _option(config, "algorithm", "adv_estimator") not in (None, "flow_grpo"):
+            return None
+        if _option(config, "algorithm", "use_kl_in_reward") not in (None, False):
             return None
         options: dict[str, Any] = {}
         trained = _option(config, "agentflow", "train")

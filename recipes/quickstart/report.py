@@ -12,13 +12,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from agentflow_verl.evaluation.report import percent, points
+from agentflow_verl.core.errors import ConfigError
+from agentflow_verl.evaluation.report import change, percent
 from agentflow_verl.evaluation.statistics import difference
 from agentflow_verl.trajectories.run_folder import Entry, Run
 
@@ -33,8 +35,12 @@ def main() -> None:
     parser.add_argument("--seconds-total", type=float)
     given = parser.parse_args()
 
-    run = Run(given.run)
+    try:
+        run = Run(given.run)
+    except ConfigError as wrong:
+        parser.error(str(wrong))
     run.refresh()
+    given.out.mkdir(parents=True, exist_ok=True)
     held_out = success_by_step(run)
     # A run that did not validate before training, or not at all, has no such figure to show.
     frozen = held_out.get(FROZEN, {})
@@ -45,7 +51,7 @@ def main() -> None:
     training = run.curves.get("agentflow/success", {})
     differences = run.curves.get("training/rollout_probs_diff_max", {}).values()
     reported = given.run / "summary.json"
-    before = json.loads(reported.read_text()) if reported.exists() else {}
+    before = content(reported)
     summary = {
         "frozen_success": rounded(frozen.get("all")),
         "trained_success": rounded(trained.get("all")),
@@ -58,7 +64,7 @@ def main() -> None:
         "seconds_total": (
             before.get("seconds_total") if given.seconds_total is None else given.seconds_total
         ),
-        "peak_memory_gb": json.loads((given.run / "memory.json").read_text())["peak_memory_gb"],
+        "peak_memory_gb": content(given.run / "memory.json").get("peak_memory_gb"),
         "seed": run.option("data", "seed"),
     }
     curves = {
@@ -75,6 +81,15 @@ def main() -> None:
         f"\ncurve: {given.out / 'learning_curve.png'}\ntrajectories:"
         f" {given.run / 'trajectories'}\nsummary: {json.dumps(summary)}"
     )
+
+
+def content(file: Path) -> dict[str, Any]:
+    """What a command wrote there; nothing where it was ended before or while it did."""
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def success_by_step(run: Run) -> dict[int, dict[str, float]]:
@@ -115,9 +130,7 @@ def gain(run: Run, last: int) -> str:
             changes.append(fmean(by_step[last]) - fmean(by_step[FROZEN]))
     if not changes:
         return "–"
-    found = difference([changes])
-    figures = f"{points(found.mean)} [{points(found.low)}, {points(found.high)}]"
-    return f"{figures} of {len(changes)}"
+    return f"{change(vars(difference([changes])))} of {len(changes)}"
 
 
 def table(before: dict[str, float], after: dict[str, float], steps: int) -> None:
@@ -130,7 +143,9 @@ def draw(summaries: Iterable[Path], path: Path) -> None:
     """Training success (mean of five steps) and held-out success of every run, a colour each."""
     figure, axes = plt.subplots(figsize=(7, 4))
     for number, file in enumerate(sorted(summaries)):
-        curves, name = json.loads(file.read_text()), file.parent.name.removeprefix("run-")
+        curves, name = content(file), file.parent.name.removeprefix("run-")
+        if not {"training", "held_out"} <= set(curves):
+            continue
         steps = sorted(map(int, curves["training"]))
         means = [
             sum(curves["training"][str(near)] for near in steps[max(0, i - 4) : i + 1])

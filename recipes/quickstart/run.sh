@@ -33,7 +33,8 @@ mkdir -p "$out"
 data=$out/data-$seed run=$out/run-$name base=${BASE:-$here/base} steps=${STEPS:-24}
 bash "$here/wiki.sh" "$out"
 [ -f "$data/val.parquet" ] || python "$here/data.py" --wiki "$out/wiki.json" --out "$data" --seed "$seed"
-if [ "$(cat "$run/checkpoints/latest_checkpointed_iteration.txt" 2>/dev/null)" = "$steps" ]; then
+# The last validation is logged with the last step: one that was ended in it goes on from the checkpoint and validates anew.
+if grep -qs "\"step\": \?$steps,.*\"val-core/" "$run"/metrics-*.jsonl; then
   echo "run $name is trained: --fresh starts over"
   exec python "$here/report.py" --run "$run" --out "$out"
 fi

@@ -47,10 +47,17 @@ def main() -> int:
     done.set()
     sampler.join()
     file = given.out / "memory.json"
-    before = json.loads(file.read_text())["peak_memory_gb"] if file.exists() else 0.0
-    highest = {"peak_memory_gb": max(before, round(peak[0], 2))}
+    highest = {"peak_memory_gb": max(peak_before(file), round(peak[0], 2))}
     file.write_text(json.dumps(highest) + "\n")
     return code
+
+
+def peak_before(file: Path) -> float:
+    """Of the times that the run was started before; 0 where that was not written to its end."""
+    try:
+        return float(json.loads(file.read_text())["peak_memory_gb"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0
 
 
 def tree_gb(pid: int) -> float:

@@ -12,7 +12,7 @@ import pytest
 from agentflow_verl.cli.main import main
 from tests.evaluation.fakes import SUMS, endpoint, write_questions
 from tests.tools.servers import echo_process
-from tests.view.logs import CONTROL, RUN, lines
+from tests.view.logs import CONTROL, RUN, lines, scored, trajectory, write
 
 
 def analysis(what: str, out, *folders) -> dict:
@@ -99,11 +99,45 @@ def test_accuracy_against_the_allowed_turns(tmp_path, capsys):
                 == 0
             )
     found = analysis("turns", tmp_path, tmp_path / "turns-5", tmp_path / "turns-3")
-    assert list(found) == ["sums, 3 turns", "sums, 5 turns"]
-    assert found["sums, 3 turns"]["mean"] == 1.0 and found["sums, 3 turns"]["turns_taken"] == 1.0
-    assert "| sums | 3 | 100.0% [61.0, 100.0] | 1.0 | 6 |\n| sums | 5 |" in capsys.readouterr().out
+    assert list(found) == ["sums, 3 turns, turns-3", "sums, 5 turns, turns-5"]
+    three = found["sums, 3 turns, turns-3"]
+    assert three["mean"] == 1.0 and three["turns_taken"] == 1.0
+    row = "| sums | 3 | turns-3 | 100.0% [61.0, 100.0] | 1.0 | 6 |\n| sums | 5 |"
+    assert row in capsys.readouterr().out
 
 
 def test_a_folder_without_trajectories_is_refused(tmp_path, capsys):
     assert main(["analyse", "training", str(tmp_path)]) == 2
     assert "no trajectories of train" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("what", ["tools", "training", "credit"])
+def test_runs_of_one_name_are_told_apart_by_their_paths(what, tmp_path):
+    first = write(tmp_path / "a/run-0", *(scored(trajectory(), session=n) for n in range(3)))
+    second = write(tmp_path / "b/run-0", scored(trajectory()))
+    found = analysis(what, tmp_path / "out", first, second)
+    for run, count in ((first, 3), (second, 1)):
+        names = [name for name in found if name.startswith(f"{run}, ")]
+        assert names
+        if what != "tools":  # whose figures are shares
+            assert all(found[name]["trajectories"] == count for name in names)
+
+
+def test_a_difference_of_one_question_has_no_interval(tmp_path, capsys):
+    write(tmp_path, *(scored(trajectory(), session=n, reward=float(n)) for n in range(2)))
+    made = tmp_path.glob("trajectories/train/*/*.jsonl")
+    [path] = made
+    first, second = map(json.loads, path.read_text().splitlines())
+    second["trajectory"]["turns"] = []  # so that the two did not do the same
+    path.write_text(f"{json.dumps(first)}\n{json.dumps(second)}\n")
+    assert analysis("credit", tmp_path, tmp_path)
+    assert "[" not in capsys.readouterr().out.split("|---", 1)[1]
+
+
+def test_the_table_of_one_file_stands_beside_it(tmp_path, capsys):
+    write(tmp_path, scored(trajectory()))
+    [path] = tmp_path.glob("trajectories/train/*/*.jsonl")
+    assert main(["analyse", "training", str(path)]) == 0
+    assert (path.parent / "analysis_training.md").is_file()
+    assert main(["analyse", "training", str(tmp_path / "none")]) == 2
+    assert not (tmp_path / "none").exists()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import signal
 
+import pytest
+
 from agentflow_verl.cli.main import main
 from agentflow_verl.evaluation import runner, store
 from agentflow_verl.trajectories.log import ScoredTrajectory
@@ -150,3 +152,24 @@ def test_an_outage_of_the_judge_leaves_trajectories_missing_and_the_next_run_goe
             report(out)["benchmarks"]["facts"]["accuracy"]["mean"] == 1.0
             and report(out)["overall"]["complete"]
         )
+
+
+def test_a_run_that_is_looked_at_is_not_changed(echo, data, tmp_path, capsys):
+    out = tmp_path / "out"
+    with endpoint() as model:
+        assert main(arguments(model, echo, data, out)) == 0
+    [path] = (out / "trajectories").glob("**/*.jsonl")
+    path.write_bytes(path.read_bytes() + b'{"step": 0, "spl')  # as it is while a run writes
+    before = path.read_bytes()
+    assert main(["eval", "--compare", str(out), str(out), "--out", str(tmp_path / "c")]) == 0
+    assert main(["analyse", "turns", str(out), "--out", str(tmp_path / "a")]) == 0
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["", '{"settings": {', "{}", "[]", "\ud800"])
+def test_a_damaged_header_is_one_line(tmp_path, capsys, text):
+    (tmp_path / "run.json").write_text(text, errors="surrogatepass")
+    for command in (["eval", "--compare", str(tmp_path)], ["analyse", "turns"]):
+        assert main([*command, str(tmp_path)]) == 2
+        message = capsys.readouterr().err
+        assert f"{tmp_path}/run.json is " in message and message.count("\n") == 1

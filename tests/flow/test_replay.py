@@ -286,6 +286,34 @@ async def test_a_changed_template_is_shown_where_its_text_changes(tokenizer):
     assert "Do not repeat" in found.recorded and "Never repeat" in found.now
 
 
+async def test_a_changed_template_of_a_frozen_module_is_found_by_the_digest(tokenizer):
+    recorded = await in_tokens(tokenizer)
+    changed = prompts.Prompt(
+        prompts.load("verifier").system, prompts.Template("What is $query?\n$memory")
+    )
+    same_length = prompts.load("generator").user.template.replace("Question:", "QUESTION:", 1)
+    for module, where in (("verifier", "turns[0].replies[2]"), ("generator", "replies[1]")):
+        system = prompts.load(module).system
+        user = changed.user if module == "verifier" else prompts.Template(same_length)
+        used = prompts.Prompts(
+            {**prompts.Prompts.shipped().by_module, module: prompts.Prompt(system, user)}
+        )
+        found = first_difference(
+            recorded, await replay(recorded, SETUP, tokenizer, used), tokenizer
+        )
+        assert found.where.startswith(where)
+        older = without_digests(recorded)
+        found = first_difference(older, await replay(older, SETUP, tokenizer), tokenizer)
+        assert found is None, "an older record has none"
+
+
+def without_digests(trajectory: Trajectory) -> Trajectory:
+    text = trajectory.model_dump_json()
+    for reply in trajectory.all_replies():
+        text = text.replace(reply.prompt_digest, "")
+    return Trajectory.model_validate_json(text)
+
+
 # ---- the command ----
 
 
@@ -341,6 +369,32 @@ async def test_a_difference_is_shown_and_the_exit_status_is_1(log, capsys):
 async def test_what_is_not_there_is_a_line_and_status_2(log, capsys, source):
     assert await main(["replay", source.format(log=log, folder=log.parents[2])]) == 2
     assert capsys.readouterr().err.startswith("agentflow replay: ")
+
+
+async def test_a_name_with_a_colon_and_lines_that_are_broken_are_read_past(log, capsys, caplog):
+    odd = log.with_name("host:1.jsonl")
+    odd.write_bytes(log.read_bytes() + b"{broken\n" + log.read_bytes()[:99])
+    assert await main(["replay", f"{odd}:answered"]) == 0
+    assert capsys.readouterr().out.startswith("1 replayed (1 answered), 0 different")
+    assert "1 of its lines left out; line 6: Invalid JSON" in caplog.text
+
+
+@pytest.mark.parametrize("text", ['{"limits": {', '{"limits": {}, "tools": [], "new": 1}'])
+async def test_a_setup_that_cannot_be_read_is_named(log, capsys, text):
+    (log.parents[2] / "flow.json").write_text(text)
+    assert await main(["replay", str(log)]) == 2
+    message = capsys.readouterr().err
+    assert "flow.json is of another version, or damaged (" in message
+    assert message.count("\n") == 1
+
+
+async def test_without_a_setup_a_plan_that_names_no_tool_is_as_unreadable_as_it_was():
+    nameless = PLAN.partition("Tool:")[0]
+    scripted = flow(limits=LIMITS, planner=[PLAN, nameless], verifier=CONTINUE)
+    recorded = await scripted.run("What is 2 * 2?", "t0")
+    assert recorded.turns[0].call is not None and recorded.turns[1].plan is None
+    setup = Setup.guessed(recorded)
+    assert first_difference(recorded, await replay(recorded, setup)) is None
 
 
 async def test_the_tokenizer_of_the_run_is_found_and_prompts_are_compared(

@@ -88,9 +88,17 @@ def test_steps_that_a_resumed_run_made_again_have_its_metrics_alone(tmp_path):
     metrics("metrics-1.jsonl", (4, {"loss": 1.0}), (5, {"loss": 2.0, "only at first": 3.0}))
     run = opened(tmp_path)
     # The checkpoint is step 4's, to which the resumed run adds its validation.
-    metrics("metrics-2.jsonl", (4, {"val": 0.5}), (5, {"loss": 2.5}))
+    metrics("metrics-2.jsonl", (4, {"val-core/x": 0.5}), (5, {"loss": 2.5, "second": 1.0}))
     assert run.refresh()
-    assert run.curves == {"loss": {4: 1.0, 5: 2.5}, "val": {4: 0.5}}
+    assert run.curves == {
+        "loss": {4: 1.0, 5: 2.5},
+        "val-core/x": {4: 0.5},
+        "second": {5: 1.0},
+    }
+    # Or none, and begins with the first step that it makes again.
+    metrics("metrics-3.jsonl", (5, {"loss": 2.7}))
+    assert run.refresh()
+    assert run.curves == {"loss": {4: 1.0, 5: 2.7}, "val-core/x": {4: 0.5}}
 
 
 def test_a_line_that_is_still_being_written_waits(tmp_path):

@@ -68,6 +68,11 @@ def test_defaults_are_the_algorithms_and_another_estimator_has_none_of_ours():
     assert advantages_of(entries(RUN)[:4], None) == [None] * 4
 
 
+def test_rewards_less_the_kl_are_not_in_the_log_so_there_are_no_advantages_to_show():
+    assert Estimator.from_config({"algorithm": {"use_kl_in_reward": True}}) is None
+    assert Estimator.from_config({"algorithm": {"use_kl_in_reward": False}}) == Estimator()
+
+
 def test_a_recorded_groups_rewards_are_normalised():
     log = entries(RUN)
     for (split, _, uid), lines in groups().items():

@@ -21,6 +21,7 @@ from agentflow_verl.trainer.rollout.frozen_base import (
     ReplicaClient,
     abort_when_cancelled,
     base_generate,
+    context_length,
 )
 from tests.trainer.rollout.servers import Server
 
@@ -168,3 +169,11 @@ async def test_a_dead_frozen_replica_is_replaced_by_another_while_there_is_one(
             else:
                 with pytest.raises(InfraError, match="frozen base replica server_|no URL answers"):
                     await call
+
+
+def test_the_frozen_base_has_a_context_where_verl_configures_none() -> None:
+    """verl's max_model_len is null by default; a prompt limit must come out all the same."""
+    rollout = SimpleNamespace(max_model_len=None, prompt_length=4096, response_length=512)
+    assert context_length(rollout, 1024) == 4096 + 1024
+    rollout.max_model_len = 2048
+    assert context_length(rollout, 1024) == 2048
