@@ -60,9 +60,11 @@ def intervals(rows: Mapping[str, Mapping[str, float | None]], zero: bool = False
     """
     figure, axes = _bars(len(rows))
     for place, row in enumerate(rows.values()):
-        if row["low"] is not None:
-            axes.plot([row["low"], row["high"]], [place, place], color=COLOURS[0], linewidth=2)
-        axes.plot(row["mean"], place, "o", color=COLOURS[0])
+        mean, low, high = row["mean"], row["low"], row["high"]
+        if low is not None and high is not None:
+            axes.plot([low, high], [place, place], color=COLOURS[0], linewidth=2)
+        if mean is not None:
+            axes.plot(mean, place, "o", color=COLOURS[0])
     if zero:
         axes.axvline(0, color="#8a8d91", linewidth=1)
     else:

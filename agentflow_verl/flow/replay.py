@@ -96,13 +96,13 @@ def first_difference(
     """The first in the order in which a trajectory comes to be, turn by turn; None where there is
     none. Prompts are compared where ``tokenizer`` is given, with which ``now`` was made.
     """
-    ignored = NOT_COMPARED
+    ignored: tuple[str, ...] = NOT_COMPARED
     digests = [reply.prompt_digest for reply in recorded.all_replies()]
     # Without a tokenizer the memory's length is an estimate, and so is what a prompt shows of it.
     if not _in_tokens(recorded, tokenizer) or "" in digests:  # or in an older record
         ignored = (*NOT_COMPARED, DIGEST)
-    plain = [_without(one.model_dump(mode="json"), ignored) for one in (recorded, now)]
-    return _differ("", *plain, tokenizer)
+    was = _without(recorded.model_dump(mode="json"), ignored)
+    return _differ("", was, _without(now.model_dump(mode="json"), ignored), tokenizer)
 
 
 def _in_tokens(trajectory: Trajectory, tokenizer: Any) -> bool:
