@@ -29,7 +29,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--tokenizer",
         metavar="PATH",
-        help="a model's folder, to compare prompts (default: the one of the run)",
+        help="a model's folder or name, to compare prompts (default: the one of the run)",
     )
     parser.add_argument(
         "--prompts",
@@ -107,15 +107,15 @@ def _difference_text(recorded: Trajectory, now: Trajectory, difference: Differen
 
 def _split(source: str) -> tuple[Path, str | None]:
     """``FILE:ID`` where there is no file of the whole name."""
-    # A file's name may contain a colon itself, so the whole name is tried first.
-    name, mark, wanted = source, "", ""
-    if not Path(source).is_file():
-        name, mark, wanted = source.rpartition(":")
-        if not mark:
-            name = source
-    if not Path(name).is_file():
-        raise ConfigError(f"{name}: there is no such file; name one under a run's trajectories/")
-    return Path(name), wanted if mark else None
+    # Either may contain a colon itself.
+    if Path(source).is_file():
+        return Path(source), None
+    parts = source.split(":")
+    for count in range(len(parts) - 1, 0, -1):
+        name = ":".join(parts[:count])
+        if Path(name).is_file():
+            return Path(name), ":".join(parts[count:])
+    raise ConfigError(f"{source}: there is no such file; name one under a run's trajectories/")
 
 
 def _prompts(setup: Setup | None, given: Path | None) -> tuple[Prompts, str]:
@@ -145,8 +145,6 @@ def _tokenizer(path: Path, setup: Setup | None, given: str | None) -> tuple[Any,
     if not setup.tokenizer and given is None:
         reason = "the engines were asked in text, and the record has none"
         return None, f"prompts were not compared: {reason}"
-    if given is not None and not Path(given).is_dir():
-        raise ConfigError(f"--tokenizer {given}: there is no such folder; name a model's")
     place = given or _saved_tokenizer(path, setup.tokenizer)
     if place is None:
         reason = f"the tokenizer {setup.tokenizer} is not here; name one with --tokenizer"
@@ -161,7 +159,7 @@ def _tokenizer(path: Path, setup: Setup | None, given: str | None) -> tuple[Any,
     try:
         return AutoTokenizer.from_pretrained(place), ""
     except (OSError, ValueError) as error:
-        raise ConfigError(f"--tokenizer {place}: {error}") from None
+        raise ConfigError(f"--tokenizer {place}: {' '.join(str(error).split())}") from None
 
 
 def _saved_tokenizer(path: Path, named: str) -> str | None:

@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from agentflow_verl.core.errors import ConfigError
+from agentflow_verl.core.unicode import well_formed
 from agentflow_verl.evaluation import plots
 from agentflow_verl.evaluation.report import NO_VALUE, change, interval, number, percent
 from agentflow_verl.evaluation.statistics import accuracy, difference
@@ -235,7 +236,10 @@ def labels(folders: Sequence[Path]) -> dict[Path, str]:
     """What each run is called: its name, or its path as given where names are the same."""
     names = {folder: Run(folder).name for folder in folders}
     count = Counter(names.values())
-    return {folder: name if count[name] == 1 else str(folder) for folder, name in names.items()}
+    return {
+        folder: name if count[name] == 1 else well_formed(str(folder))
+        for folder, name in names.items()
+    }
 
 
 def entries_of(folder: Path, splits: Sequence[str]) -> list[Entry]:

@@ -18,6 +18,7 @@ from typing import Any
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.evaluation import plots
 from agentflow_verl.evaluation.report import save
+from agentflow_verl.evaluation.settings import comparable
 from agentflow_verl.evaluation.statistics import difference, holm
 from agentflow_verl.evaluation.store import Results, open_run
 from agentflow_verl.evaluation.summary import by_group, by_question, summarise
@@ -146,7 +147,7 @@ def _joint(rows: list[Mapping[str, Any]], strata: list[list[float]]) -> dict[str
 
 def _settings(header: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "settings": header["settings"],
+        "settings": comparable(header["settings"]),
         "engines": header["engines"],
         # By name, so that two runs with the same tools in another order do not differ.
         "tools": {tool["name"]: tool for tool in header["tools"]},

@@ -136,6 +136,9 @@ class Settings:
             of_run["chat_template_kwargs"] = dict(self.chat_template_kwargs)
         if self.response_limit is not None:
             of_run["planner_max_tokens"] = self.response_limit
+        others = self.config.engines.model_dump(exclude={"planner"}).values()
+        if "policy" in others:
+            of_run["policy_schema"] = False
         models = {}
         for name, source in self.sources.items():
             models[name] = {"place": source.place, "model": source.model}
@@ -148,6 +151,17 @@ class Settings:
             "planner_temperature": self.temperature,
             "vllm_args": list(self.server_args),
         }
+
+
+def comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``Settings.recorded`` gives now of what a header has: an older one names options of
+    training too, which shape no evaluation.
+    """
+    node = {}
+    for key, value in settings["agentflow"].items():
+        if key not in (*NOT_READ, "val"):
+            node[key] = value
+    return {**settings, "agentflow": node}
 
 
 def sources(given: Namespace, used: set[str]) -> dict[str, Source]:

@@ -19,6 +19,7 @@ from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.core.private_files import PRIVATE
 from agentflow_verl.evaluation.leakage import guarded
 from agentflow_verl.evaluation.questions import Benchmark, Question
+from agentflow_verl.evaluation.settings import comparable
 from agentflow_verl.trajectories.log import ScoredTrajectory, TrajectoryLog, read_log
 
 HEADER = "run.json"
@@ -84,12 +85,12 @@ class Store:
         if not path.is_file():
             return None
         try:
-            header = json.loads(path.read_text(encoding="utf-8"))
+            header: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
         except ValueError as error:
-            raise ConfigError(f"{path} is damaged: {error}; choose another --out") from None
-        if not isinstance(header, dict) or not set(PARTS) <= set(header):
+            raise ConfigError(f"{path} is damaged: {error}") from None
+        if not _is_header(header):
             raise ConfigError(f"{path} is not the header of an agentflow eval")
         return header
 
@@ -101,12 +102,11 @@ class Store:
             ConfigError: the folder holds a run with other settings, or with other files of the same
                 benchmarks.
         """
-        for path in (self.folder / LOG).glob("*/step_*/*.jsonl"):
-            _cut_unfinished(path)
         known: dict[str, Any] = {}
         sessions: list[dict[str, Any]] = []
         before = self.header
         if before is not None:
+            before = {**before, "settings": comparable(before["settings"])}
             for part in FIXED:
                 # Through JSON, as what was read has been: tuples become lists, keys strings.
                 _compare(before[part], json.loads(json.dumps(header[part])), part, self.folder)
@@ -125,6 +125,8 @@ class Store:
             "benchmarks": known,
             "sessions": [*sessions, {"began": now(), "seconds": None}],
         }
+        for path in (self.folder / LOG).glob("*/step_*/*.jsonl"):
+            _cut_unfinished(path)
         self._write(merged)
         return merged
 
@@ -135,7 +137,9 @@ class Store:
         server.
         """
         header = self.header
-        if header is None or header["settings"] != json.loads(json.dumps(settings)):
+        if header is None:
+            return False
+        if comparable(header["settings"]) != json.loads(json.dumps(settings)):
             return False
         for benchmark in benchmarks:
             if header["benchmarks"].get(benchmark.name, {}).get("sha256") != benchmark.sha256:
@@ -164,6 +168,13 @@ class Store:
         new = path.with_suffix(".new")
         new.write_text(json.dumps(header, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         new.replace(path)
+
+
+def _is_header(content: Any) -> bool:
+    if not isinstance(content, dict) or not set(PARTS) <= set(content):
+        return False
+    settings = content["settings"]
+    return isinstance(settings, dict) and isinstance(settings.get("agentflow"), dict)
 
 
 def jobs(benchmarks: Iterable[Benchmark], trials: int) -> list[Job]:

@@ -10,7 +10,7 @@ by their digest and their length, which is what a record keeps of them.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -55,6 +55,7 @@ ORDER = (
     "error",
     "replies",
     "answer",
+    "prompt_tokens",
 )
 AROUND = 60  # characters shown before and after the first that differs
 
@@ -96,13 +97,27 @@ def first_difference(
     """The first in the order in which a trajectory comes to be, turn by turn; None where there is
     none. Prompts are compared where ``tokenizer`` is given, with which ``now`` was made.
     """
-    ignored: tuple[str, ...] = NOT_COMPARED
-    digests = [reply.prompt_digest for reply in recorded.all_replies()]
-    # Without a tokenizer the memory's length is an estimate, and so is what a prompt shows of it.
-    if not _in_tokens(recorded, tokenizer) or "" in digests:  # or in an older record
-        ignored = (*NOT_COMPARED, DIGEST)
-    was = _without(recorded.model_dump(mode="json"), ignored)
-    return _differ("", was, _without(now.model_dump(mode="json"), ignored), tokenizer)
+    if not _in_tokens(recorded, tokenizer):
+        # The memory's length is an estimate then, and so is what a prompt shows of it.
+        return _differ("", timeless(recorded), timeless(now), tokenizer)
+    engines = set(IN_TOKENS)  # an endpoint may have refused a longer prompt, which no record says
+    if "" in [reply.prompt_digest for reply in recorded.all_replies()]:
+        engines = set()  # an older record
+    was, is_now = _with_digests(recorded, engines), _with_digests(now, engines)
+    return _differ("", was, is_now, tokenizer)
+
+
+def _with_digests(trajectory: Trajectory, engines: Collection[str]) -> dict[str, Any]:
+    """As ``timeless``, with the digests of the prompts of ``engines``."""
+    plain = trajectory.model_dump(mode="json")
+    replies = list(plain["replies"])
+    for turn in plain["turns"]:
+        replies += turn["replies"]
+    for reply in replies:
+        if reply["engine"] not in engines:
+            del reply[DIGEST]
+    kept: dict[str, Any] = _without(plain, NOT_COMPARED)
+    return kept
 
 
 def _in_tokens(trajectory: Trajectory, tokenizer: Any) -> bool:

@@ -15,7 +15,12 @@ from pydantic import ValidationError
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.core.private_files import PRIVATE, append_private, make_private_folder
 from agentflow_verl.trajectories.records import Record, Trajectory
-from agentflow_verl.trajectories.safe_files import Unreadable, complete_lines, open_regular
+from agentflow_verl.trajectories.safe_files import (
+    MAX_LINE_BYTES,
+    Unreadable,
+    complete_lines,
+    open_regular,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -101,15 +106,27 @@ def _read_lines(path: Path) -> tuple[list[ScoredTrajectory], list[str]]:
     found, broken = [], []
     try:
         with open_regular(path) as file:
-            for number, (_, line, _) in enumerate(complete_lines(file, 0), start=1):
+            end = 0
+            for number, (_, line, after) in enumerate(complete_lines(file, 0), start=1):
+                end = after
                 try:
                     found.append(ScoredTrajectory.model_validate_json(line or b""))
                 except ValidationError as error:
                     reason = "too long" if line is None else _reason(error)
                     broken.append(f"line {number}: {reason}")
+            file.seek(end)
+            found += _last(file.read(MAX_LINE_BYTES))
     except (OSError, Unreadable) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
     return found, broken
+
+
+def _last(content: bytes) -> list[ScoredTrajectory]:
+    """What follows the last line break: an entry, or as much of one as is written by now."""
+    try:
+        return [ScoredTrajectory.model_validate_json(content)]
+    except ValidationError:
+        return []
 
 
 def _reason(error: ValidationError) -> str:

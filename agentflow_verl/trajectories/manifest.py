@@ -92,12 +92,24 @@ class Setup(Record):
             ):  # found, but never called
                 calls[turn.plan.tool] = []
                 keys.add(tool_key(turn.plan.tool))
-        if len(calls) == 1 and any(turn.plan is None for turn in trajectory.turns):
-            calls[ANOTHER_TOOL] = []  # with one tool alone, a plan without its name could be read
+        if len(calls) == 1 and _had_further_tools(trajectory):
+            calls[ANOTHER_TOOL] = []
         return cls(
             limits=limits,
             tools=tuple(ToolSpec(name, "", _schema(given)) for name, given in calls.items()),
         )
+
+
+def _had_further_tools(trajectory: Trajectory) -> bool:
+    """Whether a plan could not be read that would have been completed with the one tool there was.
+    Where tools were named to the model, or one was supplied, that says it.
+    """
+    readable = [turn.plan for turn in trajectory.turns if turn.plan is not None]
+    if any(turn.known_tools for turn in trajectory.turns):
+        return False
+    if any("tool" in plan.supplied for plan in readable):
+        return False
+    return len(readable) < len(trajectory.turns)
 
 
 def _schema(calls: list[dict[str, Any]]) -> dict[str, Any]:

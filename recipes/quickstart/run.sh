@@ -10,6 +10,7 @@ while [ $# -gt 0 ]; do
     --fresh) fresh=1 ;;
     --seed) seed=$2; shift ;;
     --name) name=$2; shift ;;  # of the run's folder; the seed unless given
+    trainer.total_training_steps=*) STEPS=${1#*=} ;;
     *) overrides+=("$1") ;;
   esac
   shift

@@ -10,17 +10,20 @@ out=outputs/recipes/small_model
 run=${RUN:-$out/run-$name}
 wiki=${WIKI:-$out/wiki.json}  # the articles, made once
 model=${MODEL:-Qwen/Qwen2.5-0.5B-Instruct}
-if [ -f "$run/model" ] && [ "$(cat "$run/model")" != "$model" ]; then
-  echo "$run is a run of $(cat "$run/model"): RUN=FOLDER names another one for $model" >&2
-  exit 2
-fi
+resumes=$([ -f "$run/latest_checkpointed_iteration.txt" ] && echo yes || true)
 steps=$(sed -n 's/^  total_training_steps: //p' recipes/small_model/planner.yaml)
 for given in "${@:2}"; do
   case $given in
     trainer.total_training_steps=*) steps=${given#*=} ;;
+    trainer.resume_mode=disable) steps=again resumes= ;;
     trainer.val_only=* | trainer.resume_mode=*) steps=again ;;
+    actor_rollout_ref.model.path=*) model=${given#*=} ;;
   esac
 done
+if [ -n "$resumes" ] && [ -f "$run/model" ] && [ "$(cat "$run/model")" != "$model" ]; then
+  echo "$run is a run of $(cat "$run/model"): RUN=FOLDER names another one for $model" >&2
+  exit 2
+fi
 # Its last validation is logged with its last step. One that was ended in it goes on from the checkpoint and validates anew.
 if grep -qs "\"step\": \?$steps,.*\"val-core/" "$run"/metrics-*.jsonl; then
   echo "$run is trained and validated: RUN=FOLDER names another, trainer.val_only=True validates it again"

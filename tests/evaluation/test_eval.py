@@ -311,7 +311,9 @@ def test_modules_that_a_run_trained_are_asked_as_they_were_in_training(echo, dat
     assert {body["max_tokens"] for body in trained.bodies} == {77}
     assert {body["max_tokens"] for body in frozen.bodies} == {1024}
     assert any("response_format" in body for body in frozen.bodies)
-    recorded = report(out)["header"]["settings"]["agentflow"]
+    settings = report(out)["header"]["settings"]
+    assert (settings["planner_max_tokens"], settings["policy_schema"]) == (77, False)
+    recorded = settings["agentflow"]
     assert (recorded["max_turns"], recorded["memory_tokens"]) == (4, 300)
     assert not {"train", "train_weights", "val"} & set(recorded)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 
@@ -173,3 +174,32 @@ def test_a_damaged_header_is_one_line(tmp_path, capsys, text):
         assert main([*command, str(tmp_path)]) == 2
         message = capsys.readouterr().err
         assert f"{tmp_path}/run.json is " in message and message.count("\n") == 1
+
+
+def test_a_run_of_an_older_version_goes_on_whose_header_names_options_of_training(
+    echo, data, tmp_path
+):
+    out = tmp_path / "out"
+    with endpoint() as model:
+        given = arguments(model, echo, data, out)
+        assert main(given) == 0
+        header = json.loads((out / "run.json").read_text())
+        header["settings"]["agentflow"] |= {"server_timeout_s": 600.0, "train": ["planner"]}
+        (out / "run.json").write_text(json.dumps(header))
+        asked = len(model.bodies)
+        assert main(given) == 0
+        assert len(model.bodies) == asked, "there was nothing left to do"
+        assert main([*given, "--trials", "3"]) == 0
+        assert len(model.bodies) > asked
+
+
+def test_a_run_that_is_refused_is_not_changed(echo, data, tmp_path, capsys):
+    out = tmp_path / "out"
+    with endpoint() as model:
+        assert main(arguments(model, echo, data, out)) == 0
+        [path] = (out / "trajectories").glob("**/*.jsonl")
+        path.write_bytes(path.read_bytes() + b'{"step": 0, "spl')
+        before = path.read_bytes()
+        assert main(arguments(model, echo, data, out, "--max-turns", "5")) == 2
+    assert "began with settings.agentflow.max_turns" in capsys.readouterr().err
+    assert path.read_bytes() == before

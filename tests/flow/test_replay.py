@@ -39,6 +39,7 @@ from tests.flow.fakes import (
     SEARCH,
     STOP,
     Hang,
+    ScriptedEngine,
     ScriptedTools,
     engines,
     flow,
@@ -307,6 +308,20 @@ async def test_a_changed_template_of_a_frozen_module_is_found_by_the_digest(toke
         assert found is None, "an older record has none"
 
 
+async def test_a_prompt_that_an_endpoint_refused_as_too_long_is_no_difference(tokenizer):
+    """Only the endpoint knew its limit."""
+    modules = {
+        "analyst": token_engine(tokenizer, "base", 10_000, "Double it."),
+        "planner": token_engine(tokenizer, "policy", 10_000, PLAN),
+        "executor": token_engine(tokenizer, "base", 10_000, CALL),
+        "verifier": ScriptedEngine("judge", CONTINUE, STOP, prompt_limit=300),
+        "generator": token_engine(tokenizer, "base", 10_000, ANSWER),
+    }
+    recorded = await Flow(modules, ScriptedTools("word " * 300), LIMITS).run("What is 2?", "t0")
+    assert len(modules["verifier"].seen) > 2, "the second prompt was shortened"
+    assert first_difference(recorded, await replay(recorded, SETUP, tokenizer), tokenizer) is None
+
+
 def without_digests(trajectory: Trajectory) -> Trajectory:
     text = trajectory.model_dump_json()
     for reply in trajectory.all_replies():
@@ -377,6 +392,9 @@ async def test_a_name_with_a_colon_and_lines_that_are_broken_are_read_past(log, 
     assert await main(["replay", f"{odd}:answered"]) == 0
     assert capsys.readouterr().out.startswith("1 replayed (1 answered), 0 different")
     assert "1 of its lines left out; line 6: Invalid JSON" in caplog.text
+    odd.write_bytes(log.read_bytes().splitlines()[0])  # copied by hand, without a line break
+    assert await main(["replay", str(odd)]) == 0
+    assert capsys.readouterr().out.startswith("1 replayed (1 answered), 0 different")
 
 
 @pytest.mark.parametrize("text", ['{"limits": {', '{"limits": {}, "tools": [], "new": 1}'])
@@ -395,6 +413,22 @@ async def test_without_a_setup_a_plan_that_names_no_tool_is_as_unreadable_as_it_
     assert recorded.turns[0].call is not None and recorded.turns[1].plan is None
     setup = Setup.guessed(recorded)
     assert first_difference(recorded, await replay(recorded, setup)) is None
+
+
+@pytest.mark.parametrize("first", ["", "Tool: abacus"], ids=["supplied", "unknown"])
+async def test_without_a_setup_one_tool_stays_one_where_the_record_says_so(first):
+    """By a plan that was completed with it, or by the names that the model was told."""
+    plans = [PLAN.partition("Tool:")[0] + first, "hm", PLAN]
+    scripted = flow(
+        ScriptedTools(specs=(PYTHON,)),
+        Limits(max_turns=3),
+        planner=plans,
+        verifier=CONTINUE,
+    )
+    recorded = await scripted.run("What is 2 * 2?", "t0")
+    assert [turn.plan is None for turn in recorded.turns] == [False, True, False]
+    now = await replay(recorded, Setup.guessed(recorded))
+    assert first_difference(recorded, now) is None
 
 
 async def test_the_tokenizer_of_the_run_is_found_and_prompts_are_compared(

@@ -83,11 +83,17 @@ def test_a_variant_that_there_is_not_is_named_before_anything_is_made(tmp_path: 
 
 def test_a_run_does_not_go_on_with_another_model(tmp_path: Path) -> None:
     (tmp_path / "model").write_text("one/model\n")
-    done = start("planner", RUN=str(tmp_path), MODEL="another/model")
-    assert done.returncode == 2
-    assert done.stderr == (
-        f"{tmp_path} is a run of one/model: RUN=FOLDER names another one for another/model\n"
-    )
+    (tmp_path / "latest_checkpointed_iteration.txt").write_text("4")
+    override = "actor_rollout_ref.model.path=another/model"
+    for words, environment in (
+        (("planner", override), {}),
+        (("planner",), {"MODEL": override[29:]}),
+    ):
+        done = start(*words, RUN=str(tmp_path), **environment)
+        assert done.returncode == 2
+        assert done.stderr == (
+            f"{tmp_path} is a run of one/model: RUN=FOLDER names another one for another/model\n"
+        )
 
 
 def test_a_run_that_is_done_is_only_reported(tmp_path: Path) -> None:

@@ -72,11 +72,11 @@ def rows_of(reward: Any, calls: list[dict[str, int]]) -> list[Any]:
     return scored(to_rows(trajectory, 0, 1, TRAINED), reward)
 
 
-def expected(keys: list[str]) -> dict[str, tuple[float, float]]:
+def expected(keys: list[str], trajectory_weight: bool) -> dict[str, tuple[float, float]]:
     """The oracle's advantage and weight of every row. A trajectory that called nothing has a row
     without a token.
     """
-    options = oracle.Options(modules=WEIGHTS)
+    options = oracle.Options(modules=WEIGHTS, trajectory_weight=trajectory_weight)
     order = list(dict.fromkeys(key.split("_")[0] for key in keys))
     world = {}
     for group, trajectories in MIXED.items():
@@ -101,11 +101,18 @@ def expected(keys: list[str]) -> dict[str, tuple[float, float]]:
     return found
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_calls_of_each_module_are_weighed_as_the_oracle_does(ranks: int) -> None:
+@pytest.mark.parametrize("ranks, trajectory_weight", [(1, True), (2, True), (1, False)])
+def test_calls_of_each_module_are_weighed_as_the_oracle_does(
+    ranks: int, trajectory_weight: bool
+) -> None:
     keys = put(MIXED, rows_of=rows_of)
-    found, metrics, trainer = weigh(keys, *OVERRIDES, "agentflow.max_fault_rate=0.9", ranks=ranks)
-    wanted = expected(keys)
+    options = (
+        *OVERRIDES,
+        "agentflow.max_fault_rate=0.9",
+        f"agentflow.flow_grpo.trajectory_weight={trajectory_weight}",
+    )
+    found, metrics, trainer = weigh(keys, *options, ranks=ranks)
+    wanted = expected(keys, trajectory_weight)
     assert len(wanted) == 25 and trainer._steps == 2
     assert_weighed(found, wanted)
     assert metrics["agentflow/trained/executor/rows"] == 7

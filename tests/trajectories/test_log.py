@@ -63,6 +63,8 @@ def test_broken_lines_cost_themselves_and_a_line_that_is_being_written_nothing(t
     assert [record.getMessage() for record in caplog.records] == [caplog.messages[0]] * 2
     assert caplog.messages[0].startswith(f"{path}: 4 of its lines left out; line 5: ")
     assert path.read_bytes().endswith(good[:-9]), "what is read is not changed"
+    path.write_bytes(good + good[:-1])
+    assert read_log(tmp_path) == [scored(1)] * 2, "a line break is no part of a record"
 
 
 def test_a_file_of_something_else_is_refused_by_its_first_line(tmp_path):

@@ -128,10 +128,11 @@ def resume_notes(config: DictConfig, settings: AgentflowConfig) -> list[str]:
     if config.trainer.resume_mode != "auto" or log is None or not checkpoint.is_file():
         return []
     setup = Setup.near(Path(log) / "train")
-    given = config.actor_rollout_ref.model.get("tokenizer_path") or path
-    if setup is None or not setup.tokenizer or "://" in given:
+    model = config.actor_rollout_ref.model
+    given = model.get("tokenizer_path") or path
+    if setup is None or not setup.tokenizer or "://" in given or model.get("use_shm"):
         return []
-    if Path(setup.tokenizer).resolve() == Path(given).resolve():
+    if Path(setup.tokenizer).resolve() == Path(given).expanduser().resolve():
         return []
     return [
         f"{folder} has checkpoints of a run with {setup.tokenizer}, and goes on with {given}:"

@@ -11,6 +11,8 @@ import logging
 from collections.abc import Set
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from agentflow_verl.trajectories.log import ScoredTrajectory
 
 SET_ASIDE = "set_aside"
@@ -44,14 +46,19 @@ def set_aside_steps(log: Path, step: int, validates: bool) -> int:
 
 
 def set_aside_groups(log: Path, groups: Set[str]) -> int:
-    """Move the trajectories of ``groups``, which will be rolled out again. Returns their number."""
+    """Move the trajectories of ``groups``, which will be rolled out again. Returns their number. A
+    line that was cut short by a kill stays where it is.
+    """
     moved = 0
     target: Path | None = None
     for path in sorted((log / "train").glob("step_*/*.jsonl")):
-        again: list[str] = []
-        others: list[str] = []
-        for line in filter(None, path.read_text(encoding="utf-8").split("\n")):
-            group = ScoredTrajectory.model_validate_json(line).group
+        again: list[bytes] = []
+        others: list[bytes] = []
+        for line in filter(None, path.read_bytes().split(b"\n")):
+            try:
+                group = ScoredTrajectory.model_validate_json(line).group
+            except ValidationError:
+                group = None
             (again if group in groups else others).append(line)
         if not again:
             continue
@@ -94,9 +101,9 @@ def _move(path: Path, target: Path) -> None:
         path.parent.rmdir()
 
 
-def _write(path: Path, lines: list[str]) -> None:
+def _write(path: Path, lines: list[bytes]) -> None:
     """Whole or not at all: a run may be killed here too."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    temporary.write_bytes(b"".join(line + b"\n" for line in lines))
     temporary.replace(path)

@@ -94,7 +94,7 @@ def is_valid(record: RowRecord | None) -> bool:
 
 def module_ids(records: Sequence[RowRecord | None], trained: Sequence[str]) -> Tensor:
     """Each row's module as its place in ``trained``; ``len(trained)`` for padding, and for what
-    stands for a trajectory that called none of them.
+    stands for a trajectory that called none of several.
     """
     places = {module: place for place, module in enumerate(trained)}
     ids = []

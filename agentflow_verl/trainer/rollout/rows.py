@@ -35,7 +35,7 @@ def to_rows(
     if not calls or trajectory.outcome is Outcome.INFRA_ERROR:
         # A row needs a token, and a group must not lose a member because it wrote nothing.
         one = (placeholder_id,)
-        module = calls[0][0] if calls else "planner"
+        module = calls[0][0] if calls else _only(trained)
         calls = [(module, Tokens(prompt_ids=one, response_ids=one, logprobs=(0.0,)))]
         mask = 0
     rows = []
@@ -48,6 +48,13 @@ def to_rows(
     # stored once per turn otherwise.
     rows[-1].extra_fields[RECORD] = trajectory
     return rows
+
+
+def _only(trained: Collection[str]) -> str:
+    """The module that a trajectory without a call counts for: the one that is trained alone, or
+    none.
+    """
+    return next(iter(trained)) if len(trained) == 1 else ""
 
 
 def _sampled(trajectory: Trajectory, trained: Collection[str]) -> list[tuple[str, Tokens]]:

@@ -92,3 +92,14 @@ def test_questions_that_are_asked_again_leave_the_log_and_others_stay(tmp_path):
         ("cut", 1),
     ]
     assert set_aside_groups(tmp_path, {"cut"}) == 0
+
+
+def test_a_line_that_a_kill_cut_short_stays_where_it_is(tmp_path):
+    write(tmp_path, 1, group="done")
+    write(tmp_path, 1, group="cut")
+    (path,) = tmp_path.glob("train/*/*.jsonl")
+    half = path.read_bytes()[:80] + "ë".encode()[:1]
+    path.write_bytes(path.read_bytes() + half)
+    assert set_aside_groups(tmp_path, {"cut"}) == 1
+    assert [scored.group for scored in read_log(tmp_path)] == ["done"]
+    assert path.read_bytes().endswith(half + b"\n")

@@ -96,6 +96,11 @@ def test_a_row_is_a_call_of_a_trained_module_in_the_order_of_the_calls(trained, 
 def test_a_trajectory_whose_trained_module_was_never_called_still_counts():
     (row,) = to_rows(trajectory(tokens()), PLACEHOLDER, VERSION, ("generator",))
     assert row.response_mask == [0] and row.extra_fields[FIELD].valid
+    # As a call of the module that is trained alone; where there are several, of none of them.
+    assert module_ids([row.extra_fields[FIELD]], ["generator"]).tolist() == [0]
+    for trained in (["planner", "generator"], ["generator", "planner"]):
+        (row,) = to_rows(trajectory(), PLACEHOLDER, VERSION, trained)
+        assert module_ids([row.extra_fields[FIELD]], trained).tolist() == [2]
 
 
 def test_modules_are_told_apart_in_a_batch():
