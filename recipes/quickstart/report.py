@@ -141,7 +141,7 @@ def table(before: dict[str, float], after: dict[str, float], steps: int) -> None
 
 def draw(summaries: Iterable[Path], path: Path) -> None:
     """Training success (mean of five steps) and held-out success of every run, a colour each."""
-    figure, axes = plt.subplots(figsize=(7, 4))
+    figure, axes = plt.subplots(figsize=(8, 4))
     for number, file in enumerate(sorted(summaries)):
         curves, name = content(file), file.parent.name.removeprefix("run-")
         if not {"training", "held_out"} <= set(curves):
@@ -152,24 +152,26 @@ def draw(summaries: Iterable[Path], path: Path) -> None:
             / min(i + 1, 5)
             for i in range(len(steps))
         ]
-        axes.plot(steps, means, color=f"C{number}", alpha=0.5)
+        axes.plot(steps, means, color=f"C{number}", alpha=0.4, linewidth=1)
         held_out = {int(step): share for step, share in curves["held_out"].items()}
         axes.plot(
             list(held_out),
             list(held_out.values()),
             color=f"C{number}",
             marker="o",
-            linestyle="none",
-            label=f"{name}, held-out",
+            linestyle="--",
+            label=name,
         )
     axes.set(
         xlabel="step",
         ylabel="success",
         ylim=(0, 1),
-        title="Flow-GRPO on the quickstart's questions (lines: training)",
+        title="Flow-GRPO on the quickstart's questions (dots: held-out, thin lines: in training)",
     )
+    axes.title.set_fontsize("medium")
     axes.grid(alpha=0.3)
-    axes.legend()
+    if axes.lines:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
     figure.tight_layout()
     figure.savefig(path, dpi=120)
 

@@ -6,6 +6,7 @@ must not turn a GPU run into a CPU run.
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import os
 import resource
@@ -89,6 +90,15 @@ class _VllmAlias(importlib.metadata.DistributionFinder):
                 return
 
 
+def release_freed_memory() -> None:
+    """Give pages of freed blocks back to the system. glibc keeps those that stand between others,
+    2 GB of a 0.5B model's trainer after twelve steps; other C libraries are left alone.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 def _device_module() -> ModuleType:
     """The functions of torch.cuda that verl calls, over the CPU and this process's memory."""
     process = psutil.Process()
@@ -101,6 +111,7 @@ def _device_module() -> ModuleType:
             psutil.virtual_memory().available,
             psutil.virtual_memory().total,
         ),
+        "empty_cache": release_freed_memory,
         "manual_seed": torch.manual_seed,
         "manual_seed_all": torch.manual_seed,
         "get_rng_state": torch.get_rng_state,
@@ -116,7 +127,7 @@ def _device_module() -> ModuleType:
         ("max_memory_allocated", "max_memory_reserved"),
         lambda *_: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     )
-    idle = ("set_device", "synchronize", "empty_cache", "ipc_collect", "reset_peak_memory_stats")
+    idle = ("set_device", "synchronize", "ipc_collect", "reset_peak_memory_stats")
     module = ModuleType("agentflow_verl.trainer.cpu.device")
     for name, function in (functions | peak | dict.fromkeys(idle, lambda *_, **__: None)).items():
         setattr(module, name, function)
@@ -170,7 +181,7 @@ class CpuPlatform(PlatformBase):
         pass
 
     def empty_cache(self) -> None:
-        pass
+        release_freed_memory()
 
     def get_device_capability(self, device_index: int = 0) -> tuple[None, None]:
         return (None, None)
