@@ -39,7 +39,7 @@ if grep -qE 'avx512_bf16|amx_bf16' /proc/cpuinfo; then
     ++actor_rollout_ref.ref.fsdp_config.mixed_precision.param_dtype=bf16)
 fi
 # Reuse freed memory: on a virtual machine a fresh page is what small tensors cost most. Logits go back at once, since kept
-# blocks of their size fragment: the trainer held 7.5 GB between its calls, now 6.6.
+# blocks of their size fragment, and what else is freed at the end of a step (trainer/cpu/platform.py).
 export MALLOC_MMAP_THRESHOLD_=268435456 MALLOC_TRIM_THRESHOLD_=4294967296 MALLOC_TOP_PAD_=67108864
 mkdir -p "$run"
 echo "$model" > "$run/model"

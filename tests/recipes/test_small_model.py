@@ -185,12 +185,13 @@ def test_a_step_is_trained_between_two_evaluations(
                 by_module[reply.module] = reply.engine
     assert by_module["planner"] == "policy" and by_module["verifier"] == "base"
     assert by_module["executor"] == ("policy" if variant == "planner_executor" else "base")
-    if variant == "planner":
-        (tmp_path / "benchmarks").mkdir()
-        shutil.copy(folder.parent / "data/val.parquet", tmp_path / "benchmarks/quickstart.parquet")
-        for words in transfer(folder):
-            done = subprocess.run(
-                words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
-            )
-            assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-        assert "| 20 × 1 |" in (tmp_path / "trained/report.md").read_text()
+    (tmp_path / "benchmarks").mkdir()
+    shutil.copy(folder.parent / "data/val.parquet", tmp_path / "benchmarks/quickstart.parquet")
+    for words in transfer(folder):
+        done = subprocess.run(
+            words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600
+        )
+        assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    measured = (tmp_path / "trained/report.md").read_text()
+    assert "| 20 × 1 |" in measured
+    assert f"executor = {by_module['executor']}" in measured

@@ -92,7 +92,8 @@ class _VllmAlias(importlib.metadata.DistributionFinder):
 
 def release_freed_memory() -> None:
     """Give pages of freed blocks back to the system. glibc keeps those that stand between others,
-    2 GB of a 0.5B model's trainer after twelve steps; other C libraries are left alone.
+    2 GB of a 0.5B model's trainer after three steps and more with each; other C libraries are left
+    alone.
     """
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
