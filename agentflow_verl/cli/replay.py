@@ -12,7 +12,7 @@ from typing import Any
 
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.flow.prompts import Prompts
-from agentflow_verl.flow.replay import Difference, first_difference, replay
+from agentflow_verl.flow.replay import Difference, asked_in_tokens, first_difference, replay
 from agentflow_verl.trajectories.log import read_trajectories
 from agentflow_verl.trajectories.manifest import FILE, Setup
 from agentflow_verl.trajectories.records import Trajectory
@@ -28,7 +28,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--tokenizer",
-        metavar="PATH",
+        metavar="MODEL",
         help="a model's folder or name, to compare prompts (default: the one of the run)",
     )
     parser.add_argument(
@@ -79,14 +79,22 @@ def report(
     if note:
         yield Line(note)
     outcomes: Counter[str] = Counter()
-    different = 0
+    different, compared = 0, False
     for recorded in trajectories:
-        now = asyncio.run(replay(recorded, setup or Setup.guessed(recorded), tokenizer, prompts))
         outcomes[recorded.outcome.value] += 1
-        difference = first_difference(recorded, now, tokenizer)
-        if difference is not None:
+        compared = compared or asked_in_tokens(recorded)
+        texts = []
+        for one in (setup,) if setup is not None else Setup.guesses(recorded):
+            now = asyncio.run(replay(recorded, one, tokenizer, prompts))
+            difference = first_difference(recorded, now, tokenizer)
+            if difference is None:
+                break
+            texts.append(_difference_text(recorded, now, difference))
+        else:
             different += 1
-            yield Line(_difference_text(recorded, now, difference), different=True)
+            yield Line(texts[0], different=True)
+    if not compared:
+        not_compared = not_compared or "prompts were not compared: they were sent in text"
     counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
     yield Line(
         f"{len(trajectories)} replayed ({counts}), {different} different;"
@@ -145,6 +153,10 @@ def _tokenizer(path: Path, setup: Setup | None, given: str | None) -> tuple[Any,
     if not setup.tokenizer and given is None:
         reason = "the engines were asked in text, and the record has none"
         return None, f"prompts were not compared: {reason}"
+    if given is not None and _is_path(given) and not Path(given).expanduser().is_dir():
+        raise ConfigError(f"--tokenizer {given}: there is no such folder; name a model's")
+    if given is not None and Path(given).expanduser().is_dir():
+        given = str(Path(given).expanduser())
     place = given or _saved_tokenizer(path, setup.tokenizer)
     if place is None:
         reason = f"the tokenizer {setup.tokenizer} is not here; name one with --tokenizer"
@@ -160,6 +172,11 @@ def _tokenizer(path: Path, setup: Setup | None, given: str | None) -> tuple[Any,
         return AutoTokenizer.from_pretrained(place), ""
     except (OSError, ValueError) as error:
         raise ConfigError(f"--tokenizer {place}: {' '.join(str(error).split())}") from None
+
+
+def _is_path(text: str) -> bool:
+    """Whether it can be no model's name on the hub."""
+    return text.startswith((".", "/", "~")) or text.count("/") > 1
 
 
 def _saved_tokenizer(path: Path, named: str) -> str | None:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.core.private_files import PRIVATE
 from agentflow_verl.evaluation.leakage import guarded
@@ -107,6 +109,12 @@ class Store:
         before = self.header
         if before is not None:
             before = {**before, "settings": comparable(before["settings"])}
+            schema = "policy_schema"
+            if schema in header["settings"] and schema not in before["settings"]:
+                raise ConfigError(
+                    f"{self.folder}: an older version held all modules on policy to a schema, as"
+                    " training does not; choose another --out"
+                )
             for part in FIXED:
                 # Through JSON, as what was read has been: tuples become lists, keys strings.
                 _compare(before[part], json.loads(json.dumps(header[part])), part, self.folder)
@@ -248,11 +256,17 @@ def _compare(before: Any, after: Any, where: str, folder: Path) -> None:
 
 
 def _cut_unfinished(path: Path) -> None:
-    """Truncate the file after its last newline: what a killed process wrote of the next record is
-    not valid JSON, and the first record that is appended would join it.
+    """Truncate the file after its last newline, where a killed process left part of a record: the
+    first one that is appended would join it. A whole one gets its newline.
     """
     with path.open("rb+") as file:
         content = file.read()
         end = content.rfind(b"\n") + 1
-        if end < len(content):
+        if end == len(content):
+            return
+        try:
+            ScoredTrajectory.model_validate_json(content[end:])
+        except ValidationError:
             file.truncate(end)
+        else:
+            file.write(b"\n")

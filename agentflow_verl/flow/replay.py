@@ -4,7 +4,8 @@ comes out differently.
 Every model reply and every tool result is taken from the record; prompts, parsing, the check of
 arguments, memory and the loop's decisions are made anew, by the code that is installed now. With
 the run's tokenizer the prompts are compared too: the planner's token for token, the other modules'
-by their digest and their length, which is what a record keeps of them.
+by their digest and their length, which is what a record keeps of them; those of endpoints, which
+were sent in text, are not.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def first_difference(
     """The first in the order in which a trajectory comes to be, turn by turn; None where there is
     none. Prompts are compared where ``tokenizer`` is given, with which ``now`` was made.
     """
-    if not _in_tokens(recorded, tokenizer):
+    if tokenizer is None or not asked_in_tokens(recorded):
         # The memory's length is an estimate then, and so is what a prompt shows of it.
         return _differ("", timeless(recorded), timeless(now), tokenizer)
     engines = set(IN_TOKENS)  # an endpoint may have refused a longer prompt, which no record says
@@ -120,11 +121,9 @@ def _with_digests(trajectory: Trajectory, engines: Collection[str]) -> dict[str,
     return kept
 
 
-def _in_tokens(trajectory: Trajectory, tokenizer: Any) -> bool:
-    """Whether prompts can be made anew as they were: in this process, and with their lengths."""
-    return tokenizer is not None and any(
-        turn.tokens is not None and turn.tokens.prompt_ids for turn in trajectory.turns
-    )
+def asked_in_tokens(trajectory: Trajectory) -> bool:
+    """Whether its prompts can be made anew as they were, and so be compared."""
+    return any(turn.tokens is not None and turn.tokens.prompt_ids for turn in trajectory.turns)
 
 
 @dataclass(frozen=True)
@@ -297,7 +296,7 @@ class _RecordedEngine:
 
 
 def _encoders(trajectory: Trajectory, setup: Setup, tokenizer: Any) -> dict[str, TokenEngine]:
-    if not _in_tokens(trajectory, tokenizer):
+    if tokenizer is None or not asked_in_tokens(trajectory):
         return {}
     return {
         name: TokenEngine(

@@ -70,6 +70,17 @@ class Setup(Record):
             ) from None
 
     @classmethod
+    def guesses(cls, trajectory: Trajectory) -> tuple[Setup, ...]:
+        """As ``guessed``; and where one tool alone is named, with another beside it: where there is
+        only one, a plan that does not name it is completed with it.
+        """
+        first = cls.guessed(trajectory)
+        if len(first.tools) != 1:
+            return (first,)
+        another = ToolSpec(ANOTHER_TOOL, "", _schema([]))
+        return first, first.model_copy(update={"tools": (*first.tools, another)})
+
+    @classmethod
     def guessed(cls, trajectory: Trajectory) -> Setup:
         """As far as the record itself tells: enough for everything but prompts."""
         turns = len(trajectory.turns)
@@ -92,24 +103,10 @@ class Setup(Record):
             ):  # found, but never called
                 calls[turn.plan.tool] = []
                 keys.add(tool_key(turn.plan.tool))
-        if len(calls) == 1 and _had_further_tools(trajectory):
-            calls[ANOTHER_TOOL] = []
         return cls(
             limits=limits,
             tools=tuple(ToolSpec(name, "", _schema(given)) for name, given in calls.items()),
         )
-
-
-def _had_further_tools(trajectory: Trajectory) -> bool:
-    """Whether a plan could not be read that would have been completed with the one tool there was.
-    Where tools were named to the model, or one was supplied, that says it.
-    """
-    readable = [turn.plan for turn in trajectory.turns if turn.plan is not None]
-    if any(turn.known_tools for turn in trajectory.turns):
-        return False
-    if any("tool" in plan.supplied for plan in readable):
-        return False
-    return len(readable) < len(trajectory.turns)
 
 
 def _schema(calls: list[dict[str, Any]]) -> dict[str, Any]:

@@ -10,14 +10,14 @@ out=outputs/recipes/small_model
 run=${RUN:-$out/run-$name}
 wiki=${WIKI:-$out/wiki.json}  # the articles, made once
 model=${MODEL:-Qwen/Qwen2.5-0.5B-Instruct}
-resumes=$([ -f "$run/latest_checkpointed_iteration.txt" ] && echo yes || true)
+anew='' resumes=$([ -f "$run/latest_checkpointed_iteration.txt" ] && echo yes || true)
 steps=$(sed -n 's/^  total_training_steps: //p' recipes/small_model/planner.yaml)
 for given in "${@:2}"; do
   case $given in
     trainer.total_training_steps=*) steps=${given#*=} ;;
-    trainer.resume_mode=disable) steps=again resumes= ;;
+    trainer.resume_mode=disable) steps=again resumes= anew=yes ;;
     trainer.val_only=* | trainer.resume_mode=*) steps=again ;;
-    actor_rollout_ref.model.path=*) model=${given#*=} ;;
+    *actor_rollout_ref.model.path=*) model=${given#*=} ;;
   esac
 done
 if [ -n "$resumes" ] && [ -f "$run/model" ] && [ "$(cat "$run/model")" != "$model" ]; then
@@ -39,9 +39,14 @@ if grep -qE 'avx512_bf16|amx_bf16' /proc/cpuinfo; then
     ++actor_rollout_ref.ref.fsdp_config.mixed_precision.param_dtype=bf16)
 fi
 # Reuse freed memory: on a virtual machine a fresh page is what small tensors cost most. Logits go back at once, since kept
-# blocks of their size fragment, and what else is freed at the end of a step (trainer/cpu/platform.py).
+# blocks of their size fragment; whatever else is freed goes back at the end of a step (trainer/cpu/platform.py).
 export MALLOC_MMAP_THRESHOLD_=268435456 MALLOC_TRIM_THRESHOLD_=4294967296 MALLOC_TOP_PAD_=67108864
 mkdir -p "$run"
+if [ -n "$anew" ] && ls "$run"/metrics-*.jsonl >/dev/null 2>&1; then
+  # Else the metrics of the run before would say that this one is done.
+  mkdir -p "$run/set_aside"
+  mv "$run"/metrics-*.jsonl "$run/set_aside/"
+fi
 echo "$model" > "$run/model"
 VERL_FILE_LOGGER_PATH=$run/metrics-$(date +%s).jsonl python recipes/quickstart/watch.py --out "$run" -- \
   python -m verl.trainer.main_ppo --config-dir recipes --config-name "small_model/$name" \

@@ -193,6 +193,33 @@ def test_a_run_of_an_older_version_goes_on_whose_header_names_options_of_trainin
         assert len(model.bodies) > asked
 
 
+def test_a_run_with_a_schema_for_all_modules_is_not_mixed_with_one_without(
+    echo, data, tmp_path, capsys
+):
+    out, config = tmp_path / "out", tmp_path / "agent.yaml"
+    config.write_text("engines: {executor: policy}\n")
+    with endpoint() as model:
+        given = arguments(model, echo, data, out, "--config", str(config))
+        assert main(given) == 0
+        header = json.loads((out / "run.json").read_text())
+        del header["settings"]["policy_schema"]  # as an older version wrote it
+        (out / "run.json").write_text(json.dumps(header))
+        assert main([*given, "--trials", "3"]) == 2
+    assert "an older version held all modules on policy to a schema" in capsys.readouterr().err
+
+
+def test_a_whole_record_without_its_line_break_is_kept(echo, data, tmp_path):
+    out = tmp_path / "out"
+    with endpoint() as model:
+        assert main(arguments(model, echo, data, out)) == 0
+        [path] = (out / "trajectories").glob("**/*.jsonl")
+        path.write_bytes(path.read_bytes()[:-1])
+        asked = len(model.bodies)
+        assert main(arguments(model, echo, data, out, "--trials", "3")) == 0
+    assert len(model.bodies) - asked == 50, "the third trial alone"
+    assert path.read_bytes().endswith(b"\n")
+
+
 def test_a_run_that_is_refused_is_not_changed(echo, data, tmp_path, capsys):
     out = tmp_path / "out"
     with endpoint() as model:
