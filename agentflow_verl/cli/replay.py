@@ -153,11 +153,7 @@ def _tokenizer(path: Path, setup: Setup | None, given: str | None) -> tuple[Any,
     if not setup.tokenizer and given is None:
         reason = "the engines were asked in text, and the record has none"
         return None, f"prompts were not compared: {reason}"
-    if given is not None and _is_path(given) and not Path(given).expanduser().is_dir():
-        raise ConfigError(f"--tokenizer {given}: there is no such folder; name a model's")
-    if given is not None and Path(given).expanduser().is_dir():
-        given = str(Path(given).expanduser())
-    place = given or _saved_tokenizer(path, setup.tokenizer)
+    place = _named(given) if given else _saved_tokenizer(path, setup.tokenizer)
     if place is None:
         reason = f"the tokenizer {setup.tokenizer} is not here; name one with --tokenizer"
         return None, f"prompts were not compared: {reason}"
@@ -174,9 +170,14 @@ def _tokenizer(path: Path, setup: Setup | None, given: str | None) -> tuple[Any,
         raise ConfigError(f"--tokenizer {place}: {' '.join(str(error).split())}") from None
 
 
-def _is_path(text: str) -> bool:
-    """Whether it can be no model's name on the hub."""
-    return text.startswith((".", "/", "~")) or text.count("/") > 1
+def _named(given: str) -> str:
+    """A folder, or a model's name on the hub. Raises ConfigError for what can be neither."""
+    folder = Path(given).expanduser()
+    if folder.is_dir():
+        return str(folder)
+    if given.startswith((".", "/", "~")) or given.count("/") > 1:
+        raise ConfigError(f"--tokenizer {given}: there is no such folder; name a model's")
+    return given
 
 
 def _saved_tokenizer(path: Path, named: str) -> str | None:

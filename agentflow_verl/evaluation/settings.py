@@ -44,6 +44,7 @@ NOT_READ = (
     "trajectory_dir",
     "umask",
 )
+NOT_RECORDED = (*NOT_READ, "val")  # whose limits are taken, and stand with the others
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class Settings:
 
     def recorded(self) -> dict[str, Any]:
         """What a report's header records, and what may not change when a run is resumed."""
-        node = self.config.model_dump(mode="json", exclude={*NOT_READ, "val"})
+        node = self.config.model_dump(mode="json", exclude=set(NOT_RECORDED))
         # Only where there are any, so that runs from before these options can be resumed.
         of_run: dict[str, Any] = {}
         if self.chat_template_kwargs:
@@ -159,7 +160,7 @@ def comparable(settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     node = {}
     for key, value in settings["agentflow"].items():
-        if key not in (*NOT_READ, "val"):
+        if key not in NOT_RECORDED:
             node[key] = value
     return {**settings, "agentflow": node}
 

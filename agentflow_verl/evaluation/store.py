@@ -15,14 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.core.private_files import PRIVATE
 from agentflow_verl.evaluation.leakage import guarded
 from agentflow_verl.evaluation.questions import Benchmark, Question
 from agentflow_verl.evaluation.settings import comparable
-from agentflow_verl.trajectories.log import ScoredTrajectory, TrajectoryLog, read_log
+from agentflow_verl.trajectories.log import ScoredTrajectory, TrajectoryLog, entry_of, read_log
 
 HEADER = "run.json"
 LOG = "trajectories"
@@ -264,9 +262,7 @@ def _cut_unfinished(path: Path) -> None:
         end = content.rfind(b"\n") + 1
         if end == len(content):
             return
-        try:
-            ScoredTrajectory.model_validate_json(content[end:])
-        except ValidationError:
+        if entry_of(content[end:]) is None:
             file.truncate(end)
         else:
             file.write(b"\n")

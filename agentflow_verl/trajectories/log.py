@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.core.private_files import PRIVATE, append_private, make_private_folder
-from agentflow_verl.trajectories.records import Record, Trajectory
+from agentflow_verl.trajectories.records import Record, Trajectory, first_mistake
 from agentflow_verl.trajectories.safe_files import (
     MAX_LINE_BYTES,
     Unreadable,
@@ -71,8 +71,7 @@ def read_log(folder: Path, split: str = "train", step: int | None = None) -> lis
     found: list[ScoredTrajectory] = []
     for path in sorted((folder / split).glob(f"{pattern}/*.jsonl")):
         scored, broken = _read_lines(path)
-        if broken:
-            logger.warning("%s: %d of its lines left out; %s", path, len(broken), broken[-1])
+        _warn(path, broken)
         found += scored
     return found
 
@@ -88,15 +87,14 @@ def read_trajectories(path: Path) -> list[Trajectory]:
         scored, broken = _read_lines(path)
         if broken and not scored:
             raise ConfigError(f"{path} is not a file of trajectories: {broken[0]}")
-        if broken:
-            logger.warning("%s: %d of its lines left out; %s", path, len(broken), broken[-1])
+        _warn(path, broken)
         return [entry.trajectory for entry in scored]
     try:
         return [Trajectory.model_validate_json(path.read_bytes())]
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
     except ValidationError as error:
-        raise ConfigError(f"{path} is not a file of trajectories: {_reason(error)}") from None
+        raise ConfigError(f"{path} is not a file of trajectories: {first_mistake(error)}") from None
 
 
 def _read_lines(path: Path) -> tuple[list[ScoredTrajectory], list[str]]:
@@ -112,25 +110,25 @@ def _read_lines(path: Path) -> tuple[list[ScoredTrajectory], list[str]]:
                 try:
                     found.append(ScoredTrajectory.model_validate_json(line or b""))
                 except ValidationError as error:
-                    reason = "too long" if line is None else _reason(error)
+                    reason = "too long" if line is None else first_mistake(error)
                     broken.append(f"line {number}: {reason}")
             file.seek(end)
-            found += _last(file.read(MAX_LINE_BYTES))
+            last = entry_of(file.read(MAX_LINE_BYTES))  # as much of one as is written by now
     except (OSError, Unreadable) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
+    if last is not None:
+        found.append(last)
     return found, broken
 
 
-def _last(content: bytes) -> list[ScoredTrajectory]:
-    """What follows the last line break: an entry, or as much of one as is written by now."""
+def _warn(path: Path, broken: list[str]) -> None:
+    if broken:
+        logger.warning("%s: %d of its lines left out; %s", path, len(broken), broken[-1])
+
+
+def entry_of(line: bytes) -> ScoredTrajectory | None:
+    """None where the bytes are no entry of the log, or a part of one."""
     try:
-        return [ScoredTrajectory.model_validate_json(content)]
+        return ScoredTrajectory.model_validate_json(line)
     except ValidationError:
-        return []
-
-
-def _reason(error: ValidationError) -> str:
-    first = error.errors()[0]
-    place = ".".join(map(str, first["loc"]))
-    message = str(first["msg"])
-    return f"{place}: {message}" if place else message
+        return None

@@ -15,7 +15,13 @@ from agentflow_verl.core.errors import ConfigError
 from agentflow_verl.core.private_files import PRIVATE, make_private_folder
 from agentflow_verl.tools.toolbox import tool_key
 from agentflow_verl.tools.types import ToolSpec
-from agentflow_verl.trajectories.records import Mistake, Outcome, Record, Trajectory
+from agentflow_verl.trajectories.records import (
+    Mistake,
+    Outcome,
+    Record,
+    Trajectory,
+    first_mistake,
+)
 
 FILE = "flow.json"
 ANOTHER_TOOL = "a_tool_that_was_not_called"
@@ -62,10 +68,8 @@ class Setup(Record):
         except OSError as error:
             raise ConfigError(f"{found} cannot be read: {error.strerror}") from None
         except ValidationError as error:
-            wrong = error.errors()[0]
-            place = ".".join(map(str, wrong["loc"])) or "it"
             raise ConfigError(
-                f"{found} is of another version, or damaged ({place}: {wrong['msg']}); without it"
+                f"{found} is of another version, or damaged ({first_mistake(error)}); without it"
                 " prompts are not compared"
             ) from None
 

