@@ -17,6 +17,7 @@ from pathlib import Path
 
 from agentflow_verl.core.child_process import ChildProcess, answers, last_lines
 from agentflow_verl.core.errors import ConfigError
+from agentflow_verl.core.shared_memory import sweep_shared_memory
 
 START_TIMEOUT_S = 1800.0  # large weights on a slow disk
 STOP_TIMEOUT_S = 20.0
@@ -102,6 +103,8 @@ class ModelServer:
             # The whole process group: a killed API server leaves its engine processes behind.
             self._process.end()
             self._temporary.cleanup()
+            # One of two vLLM servers was killed before its queues of 400 MB were removed.
+            sweep_shared_memory()
 
     def wait(self, timeout_s: float = START_TIMEOUT_S) -> None:
         """Block until the server answers. Raises ConfigError with the last lines of its log if it

@@ -21,11 +21,11 @@ from verl.plugin.platform.platform_manager import set_platform
 from verl.utils.device import auto_set_device
 
 from agentflow_verl.core.errors import ConfigError
+from agentflow_verl.core.shared_memory import sweep_shared_memory
 from agentflow_verl.trainer.cpu.platform import CpuPlatform, answer_to_vllm
 from agentflow_verl.trainer.preflight.checks import notes, prepare_run
 from agentflow_verl.trainer.resilience.cleanup import (
     sweep_after_this_process,
-    sweep_shared_memory,
     use_own_temporary_folder,
 )
 from agentflow_verl.trainer.terminal import MARK, QuietTerminal, verl_is_loud

@@ -18,9 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import getpass
-import logging
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -31,23 +29,19 @@ from pathlib import Path
 import psutil
 
 from agentflow_verl.core.child_process import ChildProcess
-
-SHARED_MEMORY = Path("/dev/shm")
-PREFIXES = ("psm_", "sem.mp-", "verl_weights_")
-WEIGHTS = re.compile(r"agentflow_weights_(\d+)_")
-"""Weights on their way (cpu/sglang.py), and the process that sends them. The receiver maps such a
-file only once it reads it, so its sender must be dead, too."""
-WEIGHTS_AGE_S = 60.0
-"""How old they must be: a sender in a container that shares /dev/shm, and not the processes' ids,
-looks dead from here."""
+from agentflow_verl.core.shared_memory import (
+    SHARED_MEMORY,
+    WEIGHTS,
+    WEIGHTS_AGE_S,
+    segments,
+    sweep_shared_memory,
+)
 
 TITLES = ("ray::", "VLLM::", "sglang::")
 GRACE_S = 10.0
 """How long the processes of a killed run may take to end by themselves."""
 WAIT_S = 20.0
 """How long the sweeper goes on for what they still held."""
-
-logger = logging.getLogger(__name__)
 
 
 def use_own_temporary_folder() -> Path:
@@ -82,9 +76,9 @@ def sweep_until_gone(folder: Path = SHARED_MEMORY, wait_s: float = WAIT_S) -> No
     """Sweep until everything with such a name that is there now has gone, or ``wait_s`` seconds are
     over.
     """
-    there = set(_ours(folder))
+    there = set(segments(folder))
     deadline = time.monotonic() + wait_s
-    while there & set(_ours(folder)) and time.monotonic() < deadline:
+    while there & set(segments(folder)) and time.monotonic() < deadline:
         sweep_shared_memory(folder)
         time.sleep(0.2)
 
@@ -130,57 +124,12 @@ def _processes_of(folder: Path) -> list[psutil.Process]:
     return found
 
 
-def sweep_shared_memory(folder: Path = SHARED_MEMORY) -> list[str]:
-    """Remove this user's segments with such a name that no living process maps. Returns the names
-    removed.
-    """
-    ours = _ours(folder)
-    mapped = _mapped_inodes() if ours else set()
-    removed = []
-    for file, (inode, age_s) in ours.items():
-        if inode not in mapped and not (WEIGHTS.match(file.name) and age_s < WEIGHTS_AGE_S):
-            file.unlink(missing_ok=True)
-            removed.append(file.name)
-    if removed:
-        logger.info("removed %d shared-memory segments of processes that are gone", len(removed))
-    return removed
-
-
-def _ours(folder: Path) -> dict[Path, tuple[int, float]]:
-    """This user's segments with such a name, their inodes, and the seconds since they changed."""
-    ours = {}
-    for file in folder.glob("*"):
-        if file.name.startswith(PREFIXES) or _sender_is_dead(file.name):
-            with contextlib.suppress(FileNotFoundError):  # its owner was quicker
-                found = file.stat()
-                if found.st_uid == os.getuid():
-                    ours[file] = found.st_ino, time.time() - found.st_mtime
-    return ours
-
-
-def _sender_is_dead(name: str) -> bool:
-    sender = WEIGHTS.match(name)
-    return sender is not None and not psutil.pid_exists(int(sender[1]))
-
-
-def _mapped_inodes() -> set[int]:
-    """By number, not by name: glibc maps a new semaphore under another name than it then gets."""
-    inodes: set[int] = set()
-    for maps in Path("/proc").glob("[0-9]*/maps"):
-        try:
-            lines = maps.read_text(errors="replace").splitlines()
-        except OSError:  # the process ended, or is another user's
-            continue
-        inodes.update(int(line.split()[4]) for line in lines if "/dev/shm/" in line)
-    return inodes
-
-
 if __name__ == "__main__":
     sys.stdin.buffer.read()
     own = Path(sys.argv[1])
     end_processes_of(own)
     sweep_until_gone()
     remove_until_gone(own)
-    if any(WEIGHTS.match(file.name) for file in _ours(SHARED_MEMORY)):
+    if any(WEIGHTS.match(file.name) for file in segments(SHARED_MEMORY)):
         time.sleep(WEIGHTS_AGE_S)
         sweep_shared_memory()

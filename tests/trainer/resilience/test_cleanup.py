@@ -15,8 +15,9 @@ from tempfile import TemporaryDirectory
 import psutil
 import pytest
 
+from agentflow_verl.core import shared_memory
+from agentflow_verl.core.shared_memory import SHARED_MEMORY, sweep_shared_memory
 from agentflow_verl.trainer.resilience import cleanup
-from agentflow_verl.trainer.resilience.cleanup import SHARED_MEMORY, sweep_shared_memory
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ def test_other_names_stay(folder):
 
 def test_another_users_segments_stay(folder, monkeypatch):
     path = segment(folder, "psm_theirs")
-    monkeypatch.setattr(cleanup.os, "getuid", lambda: path.stat().st_uid + 1)
+    monkeypatch.setattr(shared_memory.os, "getuid", lambda: path.stat().st_uid + 1)
     assert sweep_shared_memory(folder) == []
     assert path.exists()
 
@@ -92,7 +93,7 @@ def test_a_segment_that_goes_by_itself_meanwhile_is_no_error(folder, monkeypatch
         "glob",
         lambda self, pattern: iter(listing) if self == folder else Path.rglob(self, pattern),
     )
-    monkeypatch.setattr(cleanup, "_mapped_inodes", set)
+    monkeypatch.setattr(shared_memory, "_mapped_inodes", set)
     assert sweep_shared_memory(folder) == ["psm_left"]
 
 
